@@ -1,0 +1,72 @@
+"""Argument checks: refuse at the door, saying argument, expected, got and what to do."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgseg.errors import OptionError, ShapeError
+
+__all__ = ["check_array", "check_choice", "check_image", "check_mask", "check_number", "describe"]
+
+
+def describe(value: Any) -> str:
+    """A short account of a value for an error message: type, shape and dtype where it has them."""
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return f"{type(value).__name__} {value!r:.60}"
+    return f"{type(value).__name__} of shape {tuple(shape)} and dtype {value.dtype}"
+
+
+def check_array(name: str, value: Any, axes: Sequence[str | int], *, hint: str = "") -> None:
+    """Refuse anything but an array (numpy or torch) with these axes.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller gave.
+        axes: one entry an axis: a letter for any size (the same letter, the same size), a number for
+            exactly that size.
+        hint: what to do about it, added to the message.
+
+    Raises:
+        ShapeError: not an array, another number of axes, or an axis of another size.
+    """
+    expected = "(" + ", ".join(str(axis) for axis in axes) + ")"
+    sizes: dict[str, int] = {}
+    shape = getattr(value, "shape", None)
+    fits = shape is not None and len(shape) == len(axes)
+    for axis, size in zip(axes, shape or (), strict=False):
+        wanted = axis if isinstance(axis, int) else sizes.setdefault(axis, size)
+        fits = fits and size == wanted
+    if not fits:
+        tail = f"; {hint}" if hint else ""
+        raise ShapeError(f"{name}: expected an array of shape {expected}, got {describe(value)}{tail}")
+
+
+def check_image(name: str, value: Any) -> None:
+    """Refuse anything but an (H, W, 3) uint8 numpy array with at least one pixel."""
+    is_image = isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
+    if not (is_image and value.dtype == np.uint8 and value.size):
+        raise ShapeError(
+            f"{name}: expected an RGB image, (H, W, 3) uint8 with at least one pixel, got {describe(value)}; "
+            "fgseg.io.read_image makes one of a file, a PIL image or a grey, 16-bit or float array"
+        )
+
+
+def check_mask(name: str, value: Any) -> None:
+    """Refuse anything but an (H, W) bool numpy array."""
+    if not (isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype == np.bool_):
+        raise ShapeError(f"{name}: expected a mask, (H, W) bool, got {describe(value)}; compare with a threshold")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Refuse a word that is not one of the choices."""
+    if value not in choices:
+        raise OptionError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def check_number(name: str, value: Any, *, low: float, high: float, hint: str = "") -> None:
+    """Refuse anything but a finite number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high:
+        tail = f"; {hint}" if hint else ""
+        raise OptionError(f"{name}: expected a number from {low:g} to {high:g}, got {value!r}{tail}")

@@ -1,0 +1,102 @@
+"""Frozen values that pass between the stages; each checks itself when made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgseg._checks import check_array
+from fgseg.errors import OptionError, ShapeError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["UNLABELLED", "DenseFeatures", "LazyMaps", "Region"]
+
+UNLABELLED = -1
+"""Value of `labels` where no class wins: the one sentinel of the package (255 in an 8-bit PNG, 65535 in 16-bit)."""
+
+
+@dataclass(frozen=True)
+class DenseFeatures:
+    """Patch features of one picture.
+
+    Attributes:
+        grid: (Gh, Gw, D) float32 tensor, unit length along D, row-major from the top left.
+        image_hw: (height, width) of the picture that the grid covers edge to edge, in pixels.
+
+    Raises:
+        ShapeError: `grid` has other axes, no patch, or rows that are not unit length.
+    """
+
+    grid: torch.Tensor
+    image_hw: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        check_array("grid", self.grid, ("Gh", "Gw", "D"))
+        lengths = self.grid.square().sum(-1)
+        # NaN compares false, so this refuses NaN as well; bf16 products leave 1e-2 at most.
+        if not (self.grid.numel() and bool(((lengths - 1).abs() < 2e-2).all())):
+            raise ShapeError("grid: expected unit length along D at every patch and no NaN; normalise the features")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected part of a class's mask.
+
+    Attributes:
+        class_name: the class it belongs to.
+        class_index: its index in `Segmentation.classes`.
+        box_xyxy: (left, top, right, bottom) pixels, half open: the part covers columns left..right-1.
+        area: pixels of the part, without its holes.
+        centroid_yx: mean (row, column) of its pixels.
+        mean_score: mean over the part of the class's score map, in [0, 1].
+        peak_score: largest value there, in [0, 1].
+        holes: number of holes in the part.
+    """
+
+    class_name: str
+    class_index: int
+    box_xyxy: tuple[int, int, int, int]
+    area: int
+    centroid_yx: tuple[float, float]
+    mean_score: float
+    peak_score: float
+    holes: int
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.box_xyxy
+        if not (left < right and top < bottom and 0 < self.area <= (right - left) * (bottom - top)):
+            raise OptionError(f"box_xyxy: expected a box that holds {self.area} pixels, got {self.box_xyxy}")
+
+
+class LazyMaps(Mapping[str, NDArray[np.generic]]):
+    """A read-only mapping from a name to an (H, W) array that is computed each time it is asked for.
+
+    Memory stays O(H x W) whatever the number of names. Iteration keeps the order of `names`.
+    """
+
+    def __init__(self, names: Sequence[str], compute: Callable[[int], NDArray[np.generic]]) -> None:
+        """Keep `names` (unique) and `compute`, which makes the array of the name with a given index."""
+        self._index = {name: index for index, name in enumerate(names)}
+        self._compute = compute
+        if len(self._index) != len(names):
+            raise OptionError(f"names: expected unique names, got {list(names)!r:.200}")
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        array = self._compute(self._index[name])
+        array.setflags(write=False)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __repr__(self) -> str:
+        return f"LazyMaps({list(self._index)!r:.200})"
