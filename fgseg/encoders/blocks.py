@@ -1,0 +1,145 @@
+"""The transformer parts that CLIP, FG-CLIP 1 and FG-CLIP 2 share.
+
+Module names follow the published tensors, so that a checkpoint's names are the modules' own. Plain torch rather
+than transformers' classes: the start costs 0.1 s instead of seconds, and the last block is ours to take apart.
+Tests hold every tower to transformers' models.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fgseg.errors import WeightsError
+
+__all__ = ["Attention", "Block", "Layers", "Mlp", "TowerConfig", "activation"]
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """Sizes of one transformer tower.
+
+    Attributes:
+        width: channels of the hidden states.
+        heads: attention heads; `width` is a multiple of it.
+        layers: number of blocks.
+        mlp_width: hidden channels of each block's MLP.
+        activation: name of the MLP's non-linearity, as configs spell it.
+        epsilon: added to the variance by every LayerNorm.
+    """
+
+    width: int
+    heads: int
+    layers: int
+    mlp_width: int
+    activation: str
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.heads, self.layers, self.mlp_width) < 1 or self.width % self.heads:
+            raise WeightsError(f"config.json: hidden_size must be a positive multiple of num_attention_heads, got {self}")
+        activation(self.activation)
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+def _tanh_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": _quick_gelu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The non-linearity a config names.
+
+    Raises:
+        WeightsError: a name that none of the three model families uses.
+    """
+    if name not in _ACTIVATIONS:
+        raise WeightsError(f"config.json: hidden_act: expected one of {', '.join(_ACTIVATIONS)}, got {name!r}")
+    return _ACTIVATIONS[name]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with separate projections."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.q_proj = nn.Linear(config.width, config.width)
+        self.k_proj = nn.Linear(config.width, config.width)
+        self.v_proj = nn.Linear(config.width, config.width)
+        self.out_proj = nn.Linear(config.width, config.width)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, N, width) -> (B, heads, N, width / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def merge(self, x: Tensor) -> Tensor:
+        """(B, heads, N, width / heads) -> (B, N, width), through the output projection."""
+        merged: Tensor = self.out_proj(x.transpose(1, 2).flatten(-2))
+        return merged
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Attend. x: (B, N, width); mask: bool, broadcastable to (B, heads, N, N), true where attended."""
+        q, k, v = (self.split(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
+
+
+class Mlp(nn.Module):
+    """Two linear layers around the tower's non-linearity."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.activation = activation(config.activation)
+        self.fc1 = nn.Linear(config.width, config.mlp_width)
+        self.fc2 = nn.Linear(config.mlp_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        out: Tensor = self.fc2(self.activation(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-normalised transformer block."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.width, eps=config.epsilon)
+        self.self_attn = Attention(config)
+        self.layer_norm2 = nn.LayerNorm(config.width, eps=config.epsilon)
+        self.mlp = Mlp(config)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, N, width) -> (B, N, width)."""
+        x = x + self.self_attn(self.layer_norm1(x), mask=mask, causal=causal)
+        return self.add_mlp(x)
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """The second half of the block: x plus its MLP."""
+        out: Tensor = x + self.mlp(self.layer_norm2(x))
+        return out
+
+
+class Layers(nn.Module):
+    """A stack of blocks (`encoder.layers.N` in the published names)."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """(B, N, width) -> (B, N, width), through every block."""
+        for block in self.layers:
+            x = block(x, mask=mask, causal=causal)
+        return x

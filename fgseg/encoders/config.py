@@ -1,0 +1,194 @@
+"""What a checkpoint's config.json says, read as data.
+
+Hub configs disagree about `model_type`, carry `auto_map` and `trust_remote_code` fields, and leave out what equals
+transformers' defaults. Only sizes and special tokens are read; nothing in a config is ever imported or run.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgseg.encoders.blocks import TowerConfig
+from fgseg.errors import WeightsError
+
+__all__ = ["ClipConfig", "FgClip2Config", "read_config"]
+
+CLIP_VOCABULARY = 49408
+CLIP_END = 49407
+LEGACY_END = 2  # the first CLIP configs on the hub say eos 2, whatever the tokenizer does
+
+# Values a config may leave out: the defaults of transformers' CLIPTextConfig, CLIPVisionConfig, CLIPConfig and of
+# their SigLIP 2 counterparts, which FG-CLIP 2 keeps.
+_CLIP_TEXT = {
+    "hidden_size": 512,
+    "num_attention_heads": 8,
+    "num_hidden_layers": 12,
+    "intermediate_size": 2048,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "vocab_size": CLIP_VOCABULARY,
+    "max_position_embeddings": 77,
+    "eos_token_id": CLIP_END,
+}
+_CLIP_VISION = {
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "image_size": 224,
+    "patch_size": 32,
+}
+_SIGLIP2_TEXT = {
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+    "vocab_size": 256000,
+    "max_position_embeddings": 64,
+    "longtext_len": 196,
+    "pad_token_id": 0,
+}
+_SIGLIP2_VISION = {
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+    "num_patches": 256,
+    "patch_size": 16,
+}
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of a CLIP or FG-CLIP 1 checkpoint.
+
+    Attributes:
+        text: the text tower.
+        vision: the vision tower.
+        width: D, channels of the joint space.
+        vocabulary: entries of the token table.
+        positions: rows of the short position table, the short route's limit in tokens.
+        end_token: id that ends a text; its first occurrence is where the text feature is read.
+        side: native image side in pixels.
+        patch: patch side in pixels.
+    """
+
+    text: TowerConfig
+    vision: TowerConfig
+    width: int
+    vocabulary: int
+    positions: int
+    end_token: int
+    side: int
+    patch: int
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> "ClipConfig":
+        """Read the sizes out of a config.json's content.
+
+        Raises:
+            WeightsError: a field that is not a number, or an end token outside the vocabulary.
+        """
+        text, vision = _part(config, "text_config", _CLIP_TEXT), _part(config, "vision_config", _CLIP_VISION)
+        vocabulary, end = int(text["vocab_size"]), int(text["eos_token_id"])
+        if end == LEGACY_END and vocabulary == CLIP_VOCABULARY:
+            end = CLIP_END
+        if not 0 <= end < vocabulary:
+            raise WeightsError(f"config.json: eos_token_id {end} is not in a vocabulary of {vocabulary} tokens; correct one of them")
+        return cls(
+            text=_tower(text),
+            vision=_tower(vision),
+            width=int(config.get("projection_dim", 512)),
+            vocabulary=vocabulary,
+            positions=int(text["max_position_embeddings"]),
+            end_token=end,
+            side=int(vision["image_size"]),
+            patch=int(vision["patch_size"]),
+        )
+
+
+@dataclass(frozen=True)
+class FgClip2Config:
+    """Sizes of an FG-CLIP 2 checkpoint.
+
+    Attributes:
+        text: the text tower.
+        vision: the vision tower; its width is D.
+        vocabulary: entries of the token table.
+        positions: tokens of the short and region routes; texts are padded to it.
+        long_positions: tokens of the long route; texts are padded to it.
+        pad_token: id that fills a text up.
+        patches: rows of the square position table.
+        patch: patch side in pixels.
+    """
+
+    text: TowerConfig
+    vision: TowerConfig
+    vocabulary: int
+    positions: int
+    long_positions: int
+    pad_token: int
+    patches: int
+    patch: int
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> "FgClip2Config":
+        """Read the sizes out of a config.json's content.
+
+        Raises:
+            WeightsError: a field that is not a number.
+        """
+        text, vision = _part(config, "text_config", _SIGLIP2_TEXT), _part(config, "vision_config", _SIGLIP2_VISION)
+        return cls(
+            text=_tower(text),
+            vision=_tower(vision),
+            vocabulary=int(text["vocab_size"]),
+            positions=int(text["max_position_embeddings"]),
+            long_positions=int(text["longtext_len"]),
+            pad_token=int(text["pad_token_id"] or 0),
+            patches=int(vision["num_patches"]),
+            patch=int(vision["patch_size"]),
+        )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a config.json.
+
+    Raises:
+        WeightsError: not a JSON object.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path}: expected JSON, got {error}; download the file again") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: expected a JSON object, got a {type(config).__name__}; download the file again")
+    return config
+
+
+def _part(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    # Old CLIP configs keep a second copy under NAME_dict, and transformers lets that one win.
+    merged = {**defaults, **(config.get(name) or {}), **(config.get(f"{name}_dict") or {})}
+    for key, default in defaults.items():
+        if isinstance(default, (int, float)) and not isinstance(merged[key], (int, float)):
+            raise WeightsError(f"config.json: {name}.{key}: expected a number, got {merged[key]!r}")
+    return merged
+
+
+def _tower(part: Mapping[str, Any]) -> TowerConfig:
+    return TowerConfig(
+        width=int(part["hidden_size"]),
+        heads=int(part["num_attention_heads"]),
+        layers=int(part["num_hidden_layers"]),
+        mlp_width=int(part["intermediate_size"]),
+        activation=str(part["hidden_act"]),
+        epsilon=float(part["layer_norm_eps"]),
+    )

@@ -1,0 +1,299 @@
+"""FG-CLIP 2: SigLIP 2 NaFlex towers with a dense head and three text heads (arXiv:2510.10921).
+
+Images of any aspect arrive as lists of patches; texts are not causal and are read at the last position, so their
+padding is part of the input.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fgseg._checks import check_array
+from fgseg.encoders.blocks import Layers, Mlp, TowerConfig
+from fgseg.encoders.clip import Route, check_route
+from fgseg.encoders.config import FgClip2Config
+from fgseg.errors import OptionError, ShapeError
+
+__all__ = ["FgClip2Model", "Patches", "fit_to_patches", "patch_budget", "patchify"]
+
+KEPT_POSITIONS = 20
+
+
+class Patches(NamedTuple):
+    """NaFlex input of a batch.
+
+    Attributes:
+        pixel_values: (B, N, 3 * P * P) float32 patches, row-major, each in (row, column, channel) order.
+        spatial_shapes: (B, 2) int64, (Gh, Gw) of each image.
+        pixel_attention_mask: (B, N) bool, false at padding.
+    """
+
+    pixel_values: Tensor
+    spatial_shapes: Tensor
+    pixel_attention_mask: Tensor
+
+
+def patch_budget(image_hw: tuple[int, int], *, patch: int = 16) -> int:
+    """The published choice of max_num_patches for an image.
+
+    Examples:
+        >>> patch_budget((300, 451)), patch_budget((64, 64)), patch_budget((1080, 1920))
+        (576, 128, 1024)
+    """
+    count = (image_hw[0] // patch) * (image_hw[1] // patch)
+    for above, budget in ((784, 1024), (576, 784), (256, 576), (128, 256)):
+        if count > above:
+            return budget
+    return 128
+
+
+def fit_to_patches(image_hw: tuple[int, int], *, patch: int, max_patches: int) -> tuple[int, int]:
+    """The NaFlex size of an image: aspect kept roughly, sides multiples of the patch.
+
+    The largest scale at which the sides, rounded up to the patch, give at most `max_patches`; found by bisection to
+    1e-5, as the published processor does.
+
+    Args:
+        image_hw: (height, width) in pixels.
+        patch: patch side in pixels.
+        max_patches: most patches the resized image may have.
+
+    Returns:
+        (height, width) in pixels.
+
+    Examples:
+        >>> fit_to_patches((300, 451), patch=16, max_patches=256)
+        (208, 304)
+    """
+    if max_patches < 1:
+        raise OptionError(f"max_patches: expected at least 1, got {max_patches}")
+    low, high = 1e-5 / 10, 100.0
+    while high - low >= 1e-5:
+        middle = (low + high) / 2
+        height, width = _rounded(image_hw, middle, patch)
+        if (height // patch) * (width // patch) <= max_patches:
+            low = middle
+        else:
+            high = middle
+    return _within(_rounded(image_hw, low, patch), patch, max_patches)
+
+
+def _rounded(image_hw: tuple[int, int], scale: float, patch: int) -> tuple[int, int]:
+    height, width = (max(patch, math.ceil(side * scale / patch) * patch) for side in image_hw)
+    return height, width
+
+
+def _within(image_hw: tuple[int, int], patch: int, max_patches: int) -> tuple[int, int]:
+    # Even the smallest scale leaves a strip of extreme aspect too long: cut its long side at the budget.
+    height, width = image_hw
+    return min(height, max_patches * patch), min(width, max_patches * patch)
+
+
+def patchify(image: NDArray[np.float32], *, patch: int) -> NDArray[np.float32]:
+    """(Gh*P, Gw*P, 3) -> (Gh*Gw, P*P*3): patches row-major, each in (row, column, channel) order.
+
+    Examples:
+        >>> patchify(np.arange(12, dtype=np.float32).reshape(1, 4, 3), patch=1).shape
+        (4, 3)
+    """
+    height, width, channels = image.shape
+    blocks = image.reshape(height // patch, patch, width // patch, patch, channels)
+    return blocks.swapaxes(1, 2).reshape(-1, patch * patch * channels)
+
+
+class VisionEmbeddings(nn.Module):
+    """Patches to hidden states, with the square position table resized to each image's grid."""
+
+    def __init__(self, config: FgClip2Config) -> None:
+        super().__init__()
+        width = config.vision.width
+        self.side = math.isqrt(config.patches)
+        self.patch_embedding = nn.Linear(3 * config.patch**2, width)
+        self.position_embedding = nn.Embedding(self.side**2, width)
+
+    def forward(self, pixel_values: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """(B, N, 3*P*P) and B grids (Gh, Gw) -> (B, N, width)."""
+        x: Tensor = self.patch_embedding(pixel_values)
+        rows = [F.pad(self.positions(grid_hw), (0, 0, 0, x.shape[1] - grid_hw[0] * grid_hw[1])) for grid_hw in shapes]
+        return x + torch.stack(rows)
+
+    def positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        """(Gh*Gw, width): the table resized, bilinear with antialiasing."""
+        table = self.position_embedding.weight
+        square = table.float().T.reshape(1, -1, self.side, self.side)
+        resized = F.interpolate(square, grid_hw, mode="bilinear", align_corners=False, antialias=True)
+        return resized.flatten(2)[0].T.to(table.dtype)
+
+
+class PoolingHead(nn.Module):
+    """Attention pooling: one learnt probe asks (the image feature), or every patch does (the dense features)."""
+
+    def __init__(self, tower: TowerConfig) -> None:
+        super().__init__()
+        self.probe = nn.Parameter(torch.zeros(1, 1, tower.width))
+        self.attention = nn.MultiheadAttention(tower.width, tower.heads, batch_first=True)
+        self.layernorm = nn.LayerNorm(tower.width, eps=tower.epsilon)
+        self.mlp = Mlp(tower)
+
+    def forward(self, query: Tensor, patches: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, Q, width), (B, N, width), mask (B, 1, 1, N) bool or None -> (B, Q, width); no residual to the query."""
+        # nn.MultiheadAttention wants the mask repeated for every head and query: 13 GB at 16,384 patches.
+        width, heads = patches.shape[-1], self.attention.num_heads
+        weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
+        q = F.linear(query, weight[:width], bias[:width]).unflatten(-1, (heads, -1)).transpose(1, 2)
+        kv = F.linear(patches, weight[width:], bias[width:]).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, kv[0], kv[1], attn_mask=mask)
+        x = self.attention.out_proj(attended.transpose(1, 2).flatten(-2))
+        out: Tensor = x + self.mlp(self.layernorm(x))
+        return out
+
+
+class VisionTower(nn.Module):
+    """SigLIP 2's vision transformer up to the post-LayerNorm, and its pooling head."""
+
+    def __init__(self, config: FgClip2Config) -> None:
+        super().__init__()
+        self.embeddings = VisionEmbeddings(config)
+        self.encoder = Layers(config.vision)
+        self.post_layernorm = nn.LayerNorm(config.vision.width, eps=config.vision.epsilon)
+        self.head = PoolingHead(config.vision)
+
+    def forward(self, patches: Patches) -> tuple[Tensor, Tensor | None]:
+        """(B, N, width) post-normalised patches, and the attention mask (None where nothing is padded)."""
+        mask = None
+        if not bool(patches.pixel_attention_mask.all()):
+            mask = patches.pixel_attention_mask.bool()[:, None, None]
+        shapes = [(int(height), int(width)) for height, width in patches.spatial_shapes.tolist()]
+        x = self.encoder(self.embeddings(patches.pixel_values, shapes), mask=mask)
+        return self.post_layernorm(x), mask
+
+
+class TextEmbeddings(nn.Module):
+    """Tokens and positions to hidden states; the long route has positions of its own."""
+
+    def __init__(self, config: FgClip2Config) -> None:
+        super().__init__()
+        width = config.text.width
+        self.token_embedding = nn.Embedding(config.vocabulary, width)
+        self.position_embedding = nn.Embedding(config.positions, width)
+        self.position_embedding_res = nn.Embedding(config.long_positions, width)
+        self.position_embedding_ori = nn.Embedding(config.long_positions, width)
+
+    def positions(self, route: str) -> Tensor:
+        """(64 or 196, width): the position table of a route."""
+        if route != "long":
+            return self.position_embedding.weight
+        kept = self.position_embedding_ori.weight[:KEPT_POSITIONS]
+        return torch.cat([kept, self.position_embedding_res.weight[KEPT_POSITIONS:]])
+
+
+class TextTower(nn.Module):
+    """SigLIP 2's text transformer; the feature is read at the last position."""
+
+    def __init__(self, config: FgClip2Config) -> None:
+        super().__init__()
+        self.embeddings = TextEmbeddings(config)
+        self.encoder = Layers(config.text)
+        self.final_layer_norm = nn.LayerNorm(config.text.width, eps=config.text.epsilon)
+        self.head = nn.Linear(config.text.width, config.text.width)
+
+    def forward(self, input_ids: Tensor, route: str) -> Tensor:
+        """(T, L) token ids padded to the route's length -> (T, width).
+
+        Raises:
+            ShapeError: L is not the route's length.
+        """
+        positions = self.embeddings.positions(route)
+        check_array("input_ids", input_ids, ("T", "L"))
+        if input_ids.shape[1] != len(positions):
+            raise ShapeError(
+                f"input_ids: expected {len(positions)} tokens on the {route} route, got {input_ids.shape[1]}; "
+                "FG-CLIP 2 reads a text at its last position, so pad it to the full length"
+            )
+        x = self.embeddings.token_embedding(input_ids) + positions
+        out: Tensor = self.final_layer_norm(self.encoder(x))[:, -1]
+        return out
+
+
+class FgClip2Model(nn.Module):
+    """FG-CLIP 2 on raw tensors, un-normalised. `region` texts take the box head, as its region training did."""
+
+    routes = ("region", "short", "long")
+
+    def __init__(self, config: FgClip2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.text_model = TextTower(config)
+        self.vision_model = VisionTower(config)
+        self.dense_feature_head = PoolingHead(config.vision)
+        self.longtext_head = nn.Linear(config.text.width, config.text.width)
+        self.boxtext_head = nn.Linear(config.text.width, config.text.width)
+        self.logit_scale = nn.Parameter(torch.zeros(1))
+        self.logit_bias = nn.Parameter(torch.zeros(1))
+
+    def dense_features(
+        self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor
+    ) -> list[Tensor]:
+        """Patch features.
+
+        Args:
+            pixel_values: (B, N, 3 * P * P) patches.
+            spatial_shapes: (B, 2) int, (Gh, Gw) of each image.
+            pixel_attention_mask: (B, N), 0 at padding.
+
+        Returns:
+            B tensors (Gh, Gw, D), not normalised, padding dropped.
+
+        Raises:
+            ShapeError: arguments that do not fit each other.
+        """
+        patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
+        x, mask = self.vision_model(patches)
+        dense = self.dense_feature_head(x, x, mask)
+        shapes = [(int(height), int(width)) for height, width in spatial_shapes.tolist()]
+        return [rows[: h * w].unflatten(0, (h, w)) for rows, (h, w) in zip(dense, shapes, strict=True)]
+
+    def image_features(self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Tensor:
+        """Whole-image features (B, D), not normalised; arguments as in `dense_features`.
+
+        Raises:
+            ShapeError: arguments that do not fit each other.
+        """
+        x, mask = self.vision_model(_checked(pixel_values, spatial_shapes, pixel_attention_mask))
+        head: PoolingHead = self.vision_model.head
+        return head(head.probe.expand(len(x), -1, -1), x, mask)[:, 0]
+
+    def text_features(self, input_ids: Tensor, *, route: Route = "region") -> Tensor:
+        """Text features: (T, L) token ids padded to the route's length -> (T, D), not normalised.
+
+        Raises:
+            OptionError: an unknown route.
+            ShapeError: L is not the route's length.
+        """
+        check_route(route, self.routes)
+        heads = {"region": self.boxtext_head, "short": self.text_model.head, "long": self.longtext_head}
+        out: Tensor = heads[route](self.text_model(input_ids, route))
+        return out
+
+    def limit(self, route: str) -> int:
+        """Tokens a route takes; texts are padded to it."""
+        check_route(route, self.routes)
+        return len(self.text_model.embeddings.positions(route))
+
+    def region_logit_scale(self) -> Tensor:
+        """Scalar: what cosines are multiplied by; FG-CLIP 2 ships no temperature of its own for regions."""
+        return self.logit_scale.exp().reshape(())
+
+
+def _checked(pixel_values: Tensor, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Patches:
+    check_array("pixel_values", pixel_values, ("B", "N", "P*P*3"))
+    check_array("spatial_shapes", spatial_shapes, (len(pixel_values), 2))
+    check_array("pixel_attention_mask", pixel_attention_mask, tuple(pixel_values.shape[:2]))
+    if int(spatial_shapes.prod(1).max()) > pixel_values.shape[1]:
+        raise ShapeError(f"spatial_shapes: expected at most {pixel_values.shape[1]} patches an image, got {spatial_shapes.tolist()}")
+    return Patches(pixel_values, spatial_shapes, pixel_attention_mask)
