@@ -1,0 +1,87 @@
+"""What is said of a scene: captions of the whole, and phrases right and wrong for its things."""
+
+import numpy as np
+
+from fgseg.training.scenes import Scene, Thing
+from fgseg.training.vocabulary import ANY_SHAPE, BACKGROUND, BASIC_COLORS, COLOR_NAMES, PATTERNS, SHAPES, Phrase
+
+__all__ = ["changed", "long_caption", "narrowed", "random_phrase", "short_caption"]
+
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six")
+
+
+def short_caption(drawn: Scene) -> str:
+    """Front things and the first background in a line."""
+    front = [thing.phrase.text for thing in drawn.things if thing.shape != BACKGROUND]
+    return f"a {' and a '.join(front)} on a {drawn.things[0].phrase.text}"
+
+
+def long_caption(drawn: Scene) -> str:
+    """A sentence for each thing, with its place and size."""
+    front = [index for index, thing in enumerate(drawn.things) if thing.shape != BACKGROUND]
+    sentences = [f"this image shows {_COUNTS[len(front)]} things"]
+    for index in front:
+        sentences.append(f"a {_size(drawn, index)}{drawn.things[index].phrase.text} is {_place(drawn, index)}")
+    sentences += [f"there is a {thing.phrase.text}" for thing in drawn.things if thing.shape == BACKGROUND]
+    return " . ".join(sentences) + " ."
+
+
+def _size(drawn: Scene, index: int) -> str:
+    share = float((drawn.owners == index).mean())
+    return "large " if share > 0.12 else "small " if share < 0.03 else ""
+
+
+def _place(drawn: Scene, index: int) -> str:
+    rows, columns = np.nonzero(drawn.owners == index)
+    if not len(rows):
+        return "in the picture"
+    height, width = drawn.owners.shape
+    vertical = _third(float(rows.mean()) / height, "top", "bottom")
+    horizontal = _third(float(columns.mean()) / width, "left", "right")
+    return f"at the {' '.join(part for part in (vertical, horizontal) if part) or 'center'}"
+
+
+def _third(where: float, low: str, high: str) -> str:
+    return low if where < 0.38 else high if where > 0.62 else ""
+
+
+def narrowed(rng: np.random.Generator, thing: Thing) -> Phrase:
+    """A shorter phrase that is still true of the thing: one or two of colour, pattern and noun."""
+    full = thing.phrase
+    noun = ANY_SHAPE[rng.integers(len(ANY_SHAPE))] if thing.shape != BACKGROUND else BACKGROUND
+    choices = [
+        Phrase(color=full.color),
+        Phrase(color=full.color),
+        Phrase(noun=thing.shape),
+        Phrase(color=full.color, noun=noun),
+        Phrase(color=full.color, noun=thing.shape),
+        Phrase(pattern=thing.pattern, noun=thing.shape),
+        Phrase(color=full.color, pattern=thing.pattern),
+    ]
+    if thing.pattern != "plain":
+        choices += [Phrase(pattern=thing.pattern), Phrase(pattern=thing.pattern, noun=noun)]
+    return choices[rng.integers(len(choices))]
+
+
+def changed(rng: np.random.Generator, phrase: Phrase) -> Phrase:
+    """The phrase with one attribute changed: a hard negative."""
+    part = rng.choice(["color", "pattern", "noun"], p=[0.5, 0.2, 0.3])
+    if part == "noun" and phrase.noun in SHAPES:
+        return Phrase(phrase.color, phrase.pattern, _other(rng, SHAPES, phrase.noun))
+    if part == "pattern":
+        return Phrase(phrase.color, _other(rng, PATTERNS, phrase.pattern or "plain"), phrase.noun)
+    return Phrase(_other(rng, BASIC_COLORS, phrase.color), phrase.pattern, phrase.noun)
+
+
+def random_phrase(rng: np.random.Generator) -> Phrase:
+    """Any phrase at all, most often absent from a scene."""
+    palette = BASIC_COLORS if rng.random() < 0.6 else COLOR_NAMES
+    color = palette[rng.integers(len(palette))] if rng.random() < 0.8 else None
+    pattern = PATTERNS[rng.integers(1, len(PATTERNS))] if rng.random() < 0.25 else None
+    noun = (*SHAPES, *ANY_SHAPE, BACKGROUND)[rng.integers(len(SHAPES) + 3)] if rng.random() < 0.5 else None
+    return Phrase(color, pattern, noun) if color or pattern or noun else Phrase(noun=SHAPES[rng.integers(len(SHAPES))])
+
+
+def _other(rng: np.random.Generator, words: tuple[str, ...], word: str | None) -> str:
+    others = [candidate for candidate in words if candidate != word]
+    return others[rng.integers(len(others))]

@@ -1,0 +1,75 @@
+"""FG-CLIP's contrastive losses, and the two per-patch losses of the embedded model.
+
+Every function takes unit-length features and returns a scalar; none keeps state.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["info_nce", "patch_choice", "patch_presence"]
+
+
+def info_nce(left: Tensor, right: Tensor, scale: Tensor, *, ignored: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE between matching rows: the mean of its two directions.
+
+    Args:
+        left: (N, D) unit length.
+        right: (N, D) unit length, row n belonging to row n of `left`.
+        scale: scalar that multiplies the cosines.
+        ignored: (N, N) bool, pairs off the diagonal that also match and so are no negatives.
+
+    Examples:
+        >>> pairs = torch.eye(2)
+        >>> round(info_nce(pairs, pairs, torch.tensor(1.0)).item(), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+    logits = scale * left @ right.T
+    if ignored is not None:
+        logits = logits.masked_fill(ignored & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf)
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, negative_weight: float) -> Tensor:
+    """How far presence = sigmoid(scale * (cosine - rival)) is from the truth, patch by patch.
+
+    Trains exactly the quantity that masks threshold. True and false pairs are averaged apart, since false ones are
+    many times more.
+
+    Args:
+        cosine: (B, N, P) of N patches with P phrases.
+        rival: (B, N) cosine with the rival word.
+        truth: (B, N, P) 1 true, 0 false, -1 not counted.
+        scale: scalar that multiplies the cosines.
+        negative_weight: weight of the false pairs' mean beside the true pairs' mean.
+
+    Examples:
+        >>> zero = torch.zeros(1, 1, 2)
+        >>> loss = patch_presence(zero, zero[..., 0], torch.tensor([[[1, 0]]]), torch.tensor(1.0), negative_weight=2.0)
+        >>> round(loss.item(), 4)  # log(2) + 2 log(2)
+        2.0794
+    """
+    margin = scale * (cosine - rival[..., None])
+    missed = F.softplus(-margin)[truth == 1]
+    raised = F.softplus(margin)[truth == 0]
+    return missed.mean() + negative_weight * raised.mean()
+
+
+def patch_choice(cosine: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
+    """Cross-entropy of every patch over the phrases of its own image; several may be right.
+
+    Args:
+        cosine: (B, N, P) of N patches with P phrases.
+        truth: (B, N, P) 1 true, 0 false, -1 not counted; patches without a true phrase are left out.
+        scale: scalar that multiplies the cosines.
+
+    Examples:
+        >>> even = torch.zeros(1, 1, 2)
+        >>> round(patch_choice(even, torch.tensor([[[1, 0]]]), torch.tensor(1.0)).item(), 4)  # log(2)
+        0.6931
+    """
+    logits = (scale * cosine).masked_fill(truth < 0, -torch.inf)
+    counted = (truth == 1).any(-1)
+    right = logits.masked_fill(truth != 1, -torch.inf)[counted].logsumexp(-1)
+    return (logits[counted].logsumexp(-1) - right).mean()

@@ -1,0 +1,148 @@
+"""The words of the embedded model: colours, patterns, shapes, and the phrases made of them.
+
+Colour names are those of the xkcd color name survey (R. Munroe, 2010; the table that matplotlib carries, CC0)
+beside the eleven basic terms of English (Berlin and Kay, 1969). Whether a name fits a colour is decided by distance
+in CIE L*a*b*, with a belt between yes and no where training says nothing: colour terms overlap.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.colors import XKCD_COLORS, to_rgb
+from numpy.typing import NDArray
+
+__all__ = [
+    "BASIC_COLORS",
+    "BASIC_SAMPLES",
+    "COLOR_NAMES",
+    "NAMED_RGB",
+    "PATTERNS",
+    "RIVAL",
+    "SHAPES",
+    "Phrase",
+    "color_truth",
+    "lab",
+    "words",
+]
+
+BASIC_COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
+PATTERNS = ("plain", "striped", "checkered", "dotted", "speckled", "wavy")
+SHAPES = (
+    "circle", "oval", "square", "rectangle", "triangle", "diamond",
+    "pentagon", "hexagon", "star", "cross", "ring", "crescent", "heart", "blob",
+)  # fmt: skip
+BACKGROUND = "background"
+ANY_SHAPE = ("shape", "thing")  # nouns that fit every shape, not the background
+RIVAL = "anything else"  # what every prompt competes with; never said of anything in training
+
+_COARSE = re.compile(r"shit|poo|puke|vomit|barf|snot|booger|piss|diarrhea|bile", re.IGNORECASE)
+# Names that end in none of the basic terms but that people file under one.
+_FILED = {
+    "navy": "blue", "cobalt": "blue", "azure": "blue", "cerulean": "blue", "sapphire": "blue",
+    "maroon": "red", "crimson": "red", "scarlet": "red", "burgundy": "red", "ruby": "red", "vermillion": "red",
+    "cherry": "red", "claret": "red", "lime": "green", "emerald": "green", "olive": "green", "forest": "green",
+    "violet": "purple", "lavender": "purple", "lilac": "purple", "plum": "purple", "grape": "purple",
+    "fuchsia": "pink", "rose": "pink", "salmon": "pink", "chocolate": "brown", "sienna": "brown", "umber": "brown",
+    "coffee": "brown", "mocha": "brown", "cream": "white", "ivory": "white", "eggshell": "white", "silver": "grey",
+    "slate": "grey", "charcoal": "grey", "gunmetal": "grey", "tangerine": "orange", "pumpkin": "orange",
+    "mustard": "yellow", "lemon": "yellow", "gold": "yellow", "canary": "yellow",
+}  # fmt: skip
+
+NAMED_RGB: dict[str, tuple[float, float, float]] = {
+    key.removeprefix("xkcd:").replace("/", " ").replace("'", ""): to_rgb(value)
+    for key, value in XKCD_COLORS.items()
+    if not _COARSE.search(key)
+}
+COLOR_NAMES = tuple(NAMED_RGB)
+
+SURELY = 8.0  # a survey name fits colours up to this far in L*a*b*
+NEVER = 26.0  # and none beyond this
+BASIC_SLACK = 6.0  # a basic term fits when its nearest sample is at most this much farther than the nearest of all
+BASIC_NEVER = 18.0
+
+
+def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
+    """sRGB in [0, 1] to CIE L*a*b* (D65), any leading shape.
+
+    Examples:
+        >>> lab(np.array([1.0, 1.0, 1.0])).round(1).tolist()
+        [100.0, 0.0, 0.0]
+    """
+    rgb = np.asarray(rgb, np.float64)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    matrix = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    xyz = linear @ matrix.T / matrix.sum(1)
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(f, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def _basic_of(name: str) -> str | None:
+    last = name.split()[-1].replace("gray", "grey")
+    return last if last in BASIC_COLORS else _FILED.get(last)
+
+
+_NAMED_LAB = lab(np.array(list(NAMED_RGB.values())))
+_MEMBERS = tuple(np.array([_basic_of(name) == basic for name in COLOR_NAMES]) for basic in BASIC_COLORS)
+BASIC_SAMPLES: dict[str, tuple[tuple[float, float, float], ...]] = {
+    basic: tuple(NAMED_RGB[name] for name in COLOR_NAMES if _basic_of(name) == basic) for basic in BASIC_COLORS
+}
+_INDEX = {name: index for index, name in enumerate(COLOR_NAMES)}
+
+
+def color_truth(rgb: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.int8]:
+    """Whether each name fits each colour.
+
+    Args:
+        rgb: (N, 3) sRGB in [0, 1].
+        names: P colour names, basic or from the survey.
+
+    Returns:
+        (N, P) int8: 1 fits, 0 does not, -1 people would disagree.
+
+    Examples:
+        >>> color_truth(np.array([[0.9, 0.0, 0.0]]), ["red", "brick red", "blue"]).tolist()
+        [[1, -1, 0]]
+    """
+    distance = np.linalg.norm(lab(rgb)[:, None] - _NAMED_LAB, axis=-1)
+    basic = np.stack([distance[:, members].min(1) for members in _MEMBERS], 1)
+    beyond = basic - basic.min(1, keepdims=True)
+    columns = []
+    for name in names:
+        if name in BASIC_COLORS:
+            far = beyond[:, BASIC_COLORS.index(name)]
+            columns.append(np.where(far <= BASIC_SLACK, 1, np.where(far > BASIC_NEVER, 0, -1)))
+        else:
+            far = distance[:, _INDEX[name]]
+            columns.append(np.where(far <= SURELY, 1, np.where(far > NEVER, 0, -1)))
+    return np.stack(columns, 1).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """What is said of a thing: each part given narrows it, None leaves it open.
+
+    Attributes:
+        color: a basic or survey colour name.
+        pattern: one of PATTERNS.
+        noun: a shape, "background", or one of ANY_SHAPE.
+    """
+
+    color: str | None = None
+    pattern: str | None = None
+    noun: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The words, in the order of English."""
+        return " ".join(part for part in (self.color, self.pattern, self.noun) if part)
+
+
+def words() -> tuple[str, ...]:
+    """Every word the embedded model knows, sorted."""
+    said = "a an the is are there and in of on at picture image photo with large small one two three four five six things"
+    said += " top bottom left right center this shows it gray anything else"
+    sources = [*COLOR_NAMES, *BASIC_COLORS, *PATTERNS, *SHAPES, *ANY_SHAPE, BACKGROUND, said]
+    return tuple(sorted({word for source in sources for word in source.split()}))
