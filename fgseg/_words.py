@@ -1,0 +1,138 @@
+"""Checks of words and lists of words, with messages that say where the word stood.
+
+Two words are the same word when they differ only in case or in the width of their spaces, because CLIP's
+tokenizer (and FG-CLIP 2, which lower-cases its text) makes the same vector of both.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fgseg.errors import PromptError
+
+__all__ = [
+    "check_sequence",
+    "check_templates",
+    "check_word",
+    "check_words",
+    "describe",
+    "first_repeat",
+    "is_color",
+    "places_in",
+    "quote",
+    "same_key",
+    "split_words",
+    "strip_word",
+]
+
+_SYNONYM_COMMA = re.compile(r"(?<!\\),")
+
+
+def same_key(word: str) -> str:
+    """What is equal for two spellings of one word."""
+    return " ".join(word.casefold().split())
+
+
+def first_repeat(words: Iterable[str]) -> tuple[int, int] | None:
+    """(where it stood before, where it stands again) of the first repeated word; None if all differ."""
+    seen: dict[str, int] = {}
+    for index, word in enumerate(words):
+        first = seen.setdefault(same_key(word), index)
+        if first != index:
+            return first, index
+    return None
+
+
+def quote(text: str, limit: int = 40) -> str:
+    """The text in quotes, its end replaced by … where it is longer than `limit` characters."""
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def describe(value: object) -> str:
+    """Type and shortened repr of a value, for a message."""
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def places_in(name: str, items: Sequence[object]) -> list[str]:
+    """What messages call each item: name[0], name[1], ..."""
+    return [f"{name}[{index}]" for index in range(len(items))]
+
+
+def is_color(value: object) -> bool:
+    """Whether it is a tuple of three ints from 0 to 255."""
+    # type, not isinstance: True is an int and no channel.
+    return (
+        isinstance(value, tuple) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
+    )
+
+
+def strip_word(place: str, value: object) -> str:
+    """The string without the space around it; anything but a string of one line with a word is refused."""
+    if not isinstance(value, str):
+        raise PromptError(f"{place}: expected a string, got {describe(value)}; write it in quotes")
+    word = value.strip()
+    if not word:
+        raise PromptError(
+            f"{place}: expected a word or phrase, got an empty string; fill it in or leave it out"
+        )
+    if len(word.splitlines()) > 1:
+        raise PromptError(f"{place}: expected one line, got {quote(word)}; take the line break out")
+    return word
+
+
+def split_words(place: str, value: object) -> tuple[str, ...]:
+    r"""The words between the commas of a string; `\,` is a comma inside a word."""
+    line = strip_word(place, value)
+    words = tuple(part.replace("\\,", ",").strip() for part in _SYNONYM_COMMA.split(line))
+    if not all(words):
+        raise PromptError(
+            f"{place}: expected a word on each side of a comma, got {quote(line)}; drop a comma"
+        )
+    return words
+
+
+def check_words(name: str, words: object) -> None:
+    """Refuse anything but a tuple of stripped words, no two the same."""
+    if not isinstance(words, tuple):
+        raise PromptError(f"{name}: expected a tuple of strings, got {describe(words)}; write ('red',)")
+    for place, word in zip(places_in(name, words), words, strict=True):
+        check_word(place, word)
+    repeat = first_repeat(words)
+    if repeat:
+        raise PromptError(f"{name}: expected each word once, got {quote(words[repeat[1]])} twice; drop one")
+
+
+def check_word(place: str, value: object) -> None:
+    """Refuse anything but a stripped word or phrase."""
+    if strip_word(place, value) != value:
+        raise PromptError(f"{place}: expected no space around it, got {value!r:.60}; strip it")
+
+
+def check_sequence(name: str, values: object) -> Sequence[Any]:
+    """The value itself; anything but a list or tuple is refused."""
+    # No set or dict: the order is the label order, and a dict's values would be lost.
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise PromptError(f"{name}: expected a list of strings, got {describe(values)}; write ['red', 'dog']")
+    return values
+
+
+def check_templates(templates: Sequence[object], places: Sequence[str]) -> None:
+    """Refuse no template, one without exactly one "{}", and one that stands there twice."""
+    if isinstance(templates, str) or not templates:
+        raise PromptError(
+            f"templates: expected a list, got {describe(templates)}; ['{{}}'] is the word alone"
+        )
+    texts = []
+    for place, template in zip(places, templates, strict=True):
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise PromptError(
+                f"{place}: expected one {{}} where the word goes, got {describe(template)}; write one"
+            )
+        texts.append(template)
+    repeat = first_repeat(texts)
+    if repeat:
+        first, second = (places[index] for index in repeat)
+        raise PromptError(
+            f"{first} and {second}: expected each template once, got {quote(texts[repeat[1]])} twice; "
+            "drop one, for it would count double in the mean"
+        )

@@ -1,0 +1,501 @@
+r"""Words in, texts to encode out: classes, synonyms, templates, background words and class files.
+
+A *class* has a name and one or more *query words* (its synonyms); every query word is put into every
+*template*, which makes the *texts* that an encoder sees. Strings only.
+
+Two words are the same word when they differ only in case or in the width of their spaces, because CLIP's
+tokenizer (and FG-CLIP 2, which lower-cases its text) makes the same vector of both.
+
+    >>> classes = parse_classes(["person, man, woman", "dog"])
+    >>> plan = expand(classes, ["a photo of a {}."])
+    >>> plan.texts
+    ('a photo of a person.', 'a photo of a man.', 'a photo of a woman.', 'a photo of a dog.')
+    >>> plan.query_to_class
+    (0, 0, 0, 1)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fgseg._wordfiles import read_class_rows, read_lines
+from fgseg._words import (
+    check_sequence,
+    check_templates,
+    check_word,
+    check_words,
+    describe,
+    first_repeat,
+    is_color,
+    places_in,
+    quote,
+    same_key,
+    split_words,
+)
+from fgseg.errors import OptionError, PromptError
+from fgseg.templates import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, IMAGENET_TEMPLATES
+
+__all__ = [
+    "BACKGROUND_WORDS",
+    "COCO_OBJECT_BACKGROUND_WORDS",
+    "IMAGENET_TEMPLATES",
+    "LONG_ROUTE_TOKENS",
+    "PromptClass",
+    "PromptSet",
+    "SharedPrompts",
+    "TextPlan",
+    "check_length",
+    "expand",
+    "fill",
+    "make_prompt_set",
+    "parse_classes",
+    "read_class_file",
+    "read_template_file",
+    "templates_named",
+]
+
+SharedPrompts = Literal["refuse", "allow"]
+"""Whether two classes may hold the same query word; see `parse_classes`."""
+
+LONG_ROUTE_TOKENS = 248
+"""Tokens of FG-CLIP 1's long route: the rows of its published position table."""
+
+
+@dataclass(frozen=True)
+class PromptClass:
+    """One class: what it is called and the words that find it.
+
+    Commas mean nothing here, so this is one way to write a prompt that holds one.
+
+    Attributes:
+        name: what results call the class; never shown to the model unless it is also among `prompts`.
+        prompts: its query words (synonyms), at least one; a pixel's score is the best of theirs.
+        color: (red, green, blue), each 0 to 255, for pictures; None lets the palette choose.
+
+    Raises:
+        PromptError: a name or prompt that is empty, has space around it or more than one line; the same
+            prompt twice; another kind of color.
+
+    >>> PromptClass("sitting dog", ("a dog, sitting",), color=(255, 0, 0)).prompts
+    ('a dog, sitting',)
+    """
+
+    name: str
+    prompts: tuple[str, ...]
+    color: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_word("name", self.name)
+        check_words("prompts", self.prompts)
+        if not self.prompts:
+            raise PromptError(
+                "prompts: expected at least one query word, got none; the name is not one by itself"
+            )
+        if not (self.color is None or is_color(self.color)):
+            raise PromptError(f"color: expected three whole numbers from 0 to 255, got {self.color!r:.60}")
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """What to look for, and what competes with it.
+
+    Attributes:
+        classes: the classes, in label order.
+        background: words for "anything else"; a pixel that they win belongs to no class.
+        negatives: words for "not this"; they compete like background words and never win a pixel.
+
+    Raises:
+        PromptError: no class, two classes of one name, the same word twice in a list, or a background or
+            negative word that is also a prompt of a class.
+
+    >>> PromptSet(parse_classes(["cup"]), background=("table",), negatives=("plate", "Table")).rivals
+    ('table', 'plate')
+    """
+
+    classes: tuple[PromptClass, ...]
+    background: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        is_tuple = isinstance(self.classes, tuple) and self.classes
+        if not (is_tuple and all(isinstance(entry, PromptClass) for entry in self.classes)):
+            raise PromptError(
+                f"classes: expected a tuple of at least one PromptClass, got {describe(self.classes)}; "
+                "make_prompt_set takes strings"
+            )
+        _check_distinct(self.classes, places_in("classes", self.classes), shared_prompts="allow")
+        for kind, words in (("background", self.background), ("negatives", self.negatives)):
+            check_words(kind, words)
+            self._check_rivals(kind, words)
+
+    def _check_rivals(self, kind: str, words: Sequence[str]) -> None:
+        owners = {same_key(word): entry.name for entry in self.classes for word in entry.prompts}
+        for place, word in zip(places_in(kind, words), words, strict=True):
+            if same_key(word) in owners:
+                raise PromptError(
+                    f"{place}: expected a word that no class looks for, got {quote(word)}, a prompt of class "
+                    f"{quote(owners[same_key(word)])}; take it out of one of the two"
+                )
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Background words, then the negatives that are not among them."""
+        known = {same_key(word) for word in self.background}
+        return self.background + tuple(word for word in self.negatives if same_key(word) not in known)
+
+
+@dataclass(frozen=True)
+class TextPlan:
+    """Which texts to encode, each once, and which of them make which query word of which class.
+
+    Attributes:
+        texts: the distinct texts, in order of first use.
+        rows: per query word the indices into `texts` of its templates' texts, in template order.
+        query_to_class: per query word the index of its class.
+
+    Raises:
+        PromptError: a text twice, `rows` and `query_to_class` of different lengths, or an index of no text.
+
+    >>> TextPlan(("red", "a red thing"), rows=((0, 1),), query_to_class=(0,)).rows
+    ((0, 1),)
+    """
+
+    texts: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
+    query_to_class: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(set(self.texts)) != len(self.texts):
+            raise PromptError("texts: expected each text once; let `expand` make the plan")
+        if len(self.rows) != len(self.query_to_class):
+            count = len(self.query_to_class)
+            raise PromptError(
+                f"rows: expected {count}, one per entry of query_to_class, got {len(self.rows)}"
+            )
+        if not all(row and all(0 <= index < len(self.texts) for index in row) for row in self.rows):
+            raise PromptError(
+                f"rows: expected indices of the {len(self.texts)} texts, at least one a query word"
+            )
+
+
+def parse_classes(
+    values: Sequence[str | PromptClass], *, shared_prompts: SharedPrompts = "refuse"
+) -> tuple[PromptClass, ...]:
+    r"""Classes from strings, one string a class, in label order.
+
+    A comma separates synonyms, and the first is the class's name. `\,` keeps a comma inside a prompt, and a
+    `PromptClass` is taken as it is, whatever it holds.
+
+    Args:
+        values: strings or `PromptClass`, at least one, in label order.
+        shared_prompts: "refuse" two classes that hold the same query word, for the pixels of that word could
+            only go to the first; "allow" it for published class lists that do (SCLIP's coco-object has "bed"
+            as background word and as class).
+
+    Returns:
+        One class a value, in the same order.
+
+    Raises:
+        PromptError: no value, something that is not a string, an empty prompt or synonym, two classes of one
+            name, a query word twice.
+        OptionError: another word for `shared_prompts`.
+
+    >>> [entry.prompts for entry in parse_classes(["red", "blue circle", "person,man", "a dog\\, sitting"])]
+    [('red',), ('blue circle',), ('person', 'man'), ('a dog, sitting',)]
+    """
+    items = check_sequence("prompts", values)
+    places = places_in("prompts", items)
+    if not items:
+        raise PromptError("prompts: expected at least one, got none; write ['red']")
+    classes = tuple(_parse_class(place, item) for place, item in zip(places, items, strict=True))
+    _check_distinct(classes, places, shared_prompts=shared_prompts)
+    return classes
+
+
+def make_prompt_set(
+    prompts: Sequence[str | PromptClass],
+    *,
+    background: Sequence[str] | None = None,
+    negatives: Sequence[str] = (),
+    default_background: Sequence[str] = BACKGROUND_WORDS,
+    shared_prompts: SharedPrompts = "refuse",
+) -> PromptSet:
+    """Classes together with the words that compete with them.
+
+    Args:
+        prompts: what `parse_classes` takes.
+        background: background words; `()` for none. None takes `default_background` without the words that a
+            class looks for: who asks for "sky" does not compete with the default word "sky".
+        negatives: words for "not this". In `background` and `negatives` a comma separates words as it does
+            in `prompts`.
+        default_background: the model's own background words.
+        shared_prompts: as in `parse_classes`.
+
+    Returns:
+        The checked set. Its background may be empty: when asked for, or when classes took all default words.
+
+    Raises:
+        PromptError: what `parse_classes` refuses; the same word twice in a list; a negative, or a background
+            word given in `background`, that is also a prompt of a class.
+        OptionError: another word for `shared_prompts`.
+
+    >>> made = make_prompt_set(["Sky", "cup"], negatives=["plate"], default_background=("sky", "wall"))
+    >>> made.background, made.negatives
+    (('wall',), ('plate',))
+    """
+    classes = parse_classes(prompts, shared_prompts=shared_prompts)
+    if background is None:
+        taken = {same_key(word) for entry in classes for word in entry.prompts}
+        default = _parse_words("default_background", default_background)
+        chosen = tuple(word for word in default if same_key(word) not in taken)
+    else:
+        chosen = _parse_words("background", background)
+    return PromptSet(classes, background=chosen, negatives=_parse_words("negatives", negatives))
+
+
+def _parse_class(place: str, value: object) -> PromptClass:
+    if isinstance(value, PromptClass):
+        return value
+    words = split_words(place, value)
+    return _make_class(place, words[0], words)
+
+
+def _parse_words(name: str, values: object) -> tuple[str, ...]:
+    items = check_sequence(name, values)
+    places = places_in(name, items)
+    return tuple(word for place, item in zip(places, items, strict=True) for word in split_words(place, item))
+
+
+def _make_class(
+    place: str, name: str, prompts: tuple[str, ...], color: tuple[int, int, int] | None = None
+) -> PromptClass:
+    try:
+        return PromptClass(name, prompts, color)
+    except PromptError as error:
+        raise PromptError(f"{place}: {error}") from None
+
+
+def _check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, shared_prompts: str) -> None:
+    """Refuse two classes of one name and, unless allowed, a query word of two classes."""
+    if shared_prompts not in ("refuse", "allow"):
+        raise OptionError(f"shared_prompts: expected 'refuse' or 'allow', got {shared_prompts!r:.60}")
+    repeat = first_repeat(entry.name for entry in classes)
+    if repeat:
+        first, second = (places[index] for index in repeat)
+        name = quote(classes[repeat[1]].name)
+        raise PromptError(
+            f"{first} and {second}: expected each class once, got {name} twice; rename or drop one"
+        )
+    if shared_prompts == "allow":
+        return
+    owned = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.prompts]
+    repeat = first_repeat(word for _, word in owned)
+    if repeat:
+        (first, _), (second, word) = (owned[index] for index in repeat)
+        raise PromptError(
+            f"{first} and {second}: expected a query word in one class, got {quote(word)} in both, where "
+            "only the first could ever win; drop one (shared_prompts='allow' keeps both)"
+        )
+
+
+def read_class_file(
+    path: str | os.PathLike[str], *, shared_prompts: SharedPrompts = "refuse"
+) -> tuple[PromptClass, ...]:
+    r"""Classes from a file, in label order: the first is label 0.
+
+    UTF-8, any line ends, any number of classes.
+
+    `.txt`: a line a class, written as for `parse_classes`. Blank lines at the end are ignored; one above a
+    class is refused, for it may stand for a label. A line whose first word is `#` is a comment; `#ff0000` is
+    a prompt. A semicolon is refused: some projects put it between synonyms, and it would all be one prompt.
+
+    `.json`, `.yaml`, `.yml`: a list of `{"name": ..., "prompts": [...], "color": ...}`, or that list under
+    the one key `classes`. `prompts` is `[name]` when left out, and commas in it mean nothing. `color` is
+    `[r, g, b]` or `"#rrggbb"` (in YAML in quotes, for `#` begins a comment there).
+
+    Args:
+        path: the file; its suffix tells the format.
+        shared_prompts: as in `parse_classes`.
+
+    Returns:
+        One class an entry, at least one.
+
+    Raises:
+        PromptError: a file that is missing, unreadable, of another suffix or not of this form; the message
+            has the line, or the entry's place in the list. Also what `parse_classes` refuses.
+        OptionError: another word for `shared_prompts`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "classes.txt")
+    ...     _ = file.write_text("# label 0 is the background\nwall, floor\ncup\n")
+    ...     [entry.prompts for entry in read_class_file(file)]
+    [('wall', 'floor'), ('cup',)]
+    """
+    rows = read_class_rows(Path(path))
+    classes = tuple(_make_class(row.place, row.name, row.prompts, row.color) for row in rows)
+    _check_distinct(classes, [row.place for row in rows], shared_prompts=shared_prompts)
+    return classes
+
+
+def templates_named(templates: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
+    """Templates by name, from a file, or one's own.
+
+    Args:
+        templates: "none" (the word alone), "imagenet" (the 80 of OpenAI CLIP), the path of a text file for
+            `read_template_file`, or a sequence of templates.
+
+    Returns:
+        At least one template, each with exactly one "{}", no two the same.
+
+    Raises:
+        PromptError: an unknown name, a file `read_template_file` refuses, a template without "{}" or with
+            several, a template twice, none.
+
+    >>> templates_named("none"), len(templates_named("imagenet")), templates_named(["a {} on a desk"])
+    (('{}',), 80, ('a {} on a desk',))
+    """
+    if templates == "none":
+        return ("{}",)
+    if templates == "imagenet":
+        return IMAGENET_TEMPLATES
+    if isinstance(templates, (str, os.PathLike)):
+        return read_template_file(_template_path(templates))
+    own = tuple(check_sequence("templates", templates))
+    check_templates(own, places_in("templates", own))
+    return own
+
+
+def _template_path(value: str | os.PathLike[str]) -> Path:
+    if isinstance(value, str) and "{}" in value:
+        raise PromptError(f"templates: expected a name or a list, got one template; write [{quote(value)}]")
+    path = Path(value)
+    if not path.is_file():
+        raise PromptError(
+            f"templates: expected 'none', 'imagenet', a text file or a list of templates, got "
+            f"{str(path)!r}, and there is no such file"
+        )
+    return path
+
+
+def read_template_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    r"""Templates from a UTF-8 text file, one a line.
+
+    Blank lines, and lines whose first word is `#`, are ignored.
+
+    Args:
+        path: the file, of any suffix.
+
+    Returns:
+        At least one template, each with exactly one "{}", no two the same.
+
+    Raises:
+        PromptError: a file that cannot be read or is not UTF-8, or a line that is no template; the message
+            has the line.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "templates.txt")
+    ...     _ = file.write_text("a photo of a {}.\na painting of a {}.\n")
+    ...     read_template_file(file)
+    ('a photo of a {}.', 'a painting of a {}.')
+    """
+    file = Path(path)
+    placed = [(place, line) for place, line in read_lines(file) if line]
+    if not placed:
+        raise PromptError(
+            f"{file}: expected at least one template, got none; write one a line, each with {{}}"
+        )
+    templates = tuple(line for _, line in placed)
+    check_templates(templates, [place for place, _ in placed])
+    return templates
+
+
+def fill(templates: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
+    """Every word in every template.
+
+    Args:
+        templates: each with exactly one "{}"; nothing else in braces has a meaning.
+        words: what to put there, as it is.
+
+    Returns:
+        len(words) * len(templates) texts, all of the first word, then all of the second.
+
+    Raises:
+        PromptError: a template without "{}" or with several, a template twice, none; `words` no list.
+
+    >>> fill(["a {}.", "the {}."], ["cup", "dog"])
+    ('a cup.', 'the cup.', 'a dog.', 'the dog.')
+    """
+    check_templates(templates, places_in("templates", templates))
+    check_sequence("words", words)
+    # replace, not format: a word or template may hold other braces.
+    return tuple(template.replace("{}", word) for word in words for template in templates)
+
+
+def expand(classes: Sequence[PromptClass], templates: Sequence[str]) -> TextPlan:
+    """The distinct texts of all query words, and where each word's texts are.
+
+    Rivals go along as one more class at the end, here of index 1:
+    `expand([*made.classes, PromptClass("rivals", made.rivals)], templates)`.
+
+    Args:
+        classes: in label order, at least one; two may share a query word.
+        templates: what `templates_named` returns.
+
+    Returns:
+        A plan with one row per query word, classes in order and synonyms in order, len(templates) texts each.
+
+    Raises:
+        PromptError: no class, or templates that `fill` refuses.
+
+    >>> made = make_prompt_set(["cup, mug"], background=["wall"])
+    >>> expand([*made.classes, PromptClass("rivals", made.rivals)], ("{}", "a {}."))
+    TextPlan(texts=('cup', 'a cup.', 'mug', 'a mug.', 'wall', 'a wall.'), rows=((0, 1), (2, 3), (4, 5)), \
+query_to_class=(0, 0, 1))
+    """
+    queries = [(word, index) for index, entry in enumerate(classes) for word in entry.prompts]
+    if not queries:
+        raise PromptError("classes: expected at least one class, got none; give one word or more")
+    positions: dict[str, int] = {}
+    filled = fill(templates, [word for word, _ in queries])
+    flat = [positions.setdefault(text, len(positions)) for text in filled]
+    step = len(templates)
+    rows = tuple(tuple(flat[start : start + step]) for start in range(0, len(flat), step))
+    return TextPlan(tuple(positions), rows, tuple(index for _, index in queries))
+
+
+def check_length(
+    token_count: int, limit: int, text: str, route: str, *, long_limit: int | None = LONG_ROUTE_TOKENS
+) -> None:
+    """Refuse a text with more tokens than its route takes; nothing is ever cut off silently.
+
+    Args:
+        token_count: tokens of the text, those for its start and end included.
+        limit: most tokens on this route.
+        text: the text, for the message.
+        route: "region", "short" or "long". Only "short" is told of the long route: long texts compare with
+            whole images, not with regions.
+        long_limit: most tokens on the model's long route; None where it has none.
+
+    Raises:
+        PromptError: `token_count` is over `limit`.
+
+    >>> check_length(77, 77, "a cup", "short")
+    >>> check_length(93, 77, "a cup " * 91, "short")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    fgseg.errors.PromptError: prompt 'a cup...': expected at most 77 tokens on the short route, got 93; ...
+    """
+    if token_count <= limit:
+        return
+    fits_long = route == "short" and long_limit is not None and token_count <= long_limit
+    way_out = f"shorten it or use route='long' ({long_limit})" if fits_long else "shorten it"
+    raise PromptError(
+        f"prompt {quote(text)}: expected at most {limit} tokens on the {route} route, got {token_count}; "
+        f"{way_out}"
+    )
