@@ -1,0 +1,210 @@
+"""Files: which ones a user means, and writing one so that no reader ever sees half of it.
+
+Public through `fgseg.io`; apart from it because nothing here knows what a picture is made of.
+"""
+
+import glob
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgseg._checks import describe
+from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
+
+__all__ = ["IMAGE_SUFFIXES", "find_images", "one_line", "reason", "write_bytes", "write_npz", "write_text"]
+
+IMAGE_SUFFIXES: tuple[str, ...] = tuple(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .gif .bmp "
+    ".jp2 .j2k .ppm .pgm .pbm .pnm .pfm .psd .qoi .tga".split()
+)
+"""File name endings that count as pictures in a folder, in any case of letters."""
+
+_GLOB_SIGNS = frozenset("*?[")
+
+
+def find_images(sources: Sequence[str | Path]) -> list[Path]:
+    """List the files that files, folders and glob patterns stand for.
+
+    A path that exists is taken literally before it is read as a pattern. A path that does not exist and is no
+    pattern is returned as it is: whoever reads it reports that one as failed and goes on with the others.
+
+    Args:
+        sources: files (any suffix); folders, for the pictures directly inside, by `IMAGE_SUFFIXES`, sorted by
+            name, hidden files left out; patterns (`*`, `?`, `[..]`, `**` for any depth), for their pictures,
+            sorted, or for all their files where the pattern itself ends in a suffix, as `*.dat` does.
+
+    Returns:
+        Files in the order of the sources, each once.
+
+    Raises:
+        OptionError: no source, or one string instead of a list.
+        ImageError: a folder or pattern without pictures, or a folder that cannot be listed.
+
+    Example:
+        >>> find_images(["one.png", "two.png", "one.png"]) == [Path("one.png"), Path("two.png")]
+        True
+    """
+    if isinstance(sources, (str, os.PathLike)) or not len(sources):
+        raise OptionError(
+            f"sources: expected a list of at least one file, folder or pattern, got {sources!r:.80}; "
+            "name a picture or a folder of pictures"
+        )
+    unique: dict[Path, Path] = {}
+    for source in sources:
+        for path in _expand(source):
+            unique.setdefault(path.absolute(), path)
+    return list(unique.values())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    r"""Write text as UTF-8, line ends as they are.
+
+    Args:
+        path: file to write; its folder is made.
+        text: what to write. Undecodable bytes of a file name (lone surrogates) are written as \udcXX.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_text(folder + "/new/note.txt", "café")
+        ...     Path(folder, "new", "note.txt").read_text(encoding="utf-8")
+        'café'
+    """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write bytes.
+
+    Args:
+        path: file to write; its folder is made.
+        data: what to write.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_bytes(folder + "/a.bin", b"12")
+        ...     Path(folder, "a.bin").read_bytes()
+        b'12'
+    """
+    with _replacing(Path(path)) as file:
+        file.write(data)
+
+
+def write_npz(path: str | Path, /, **arrays: NDArray[Any]) -> None:
+    """Write arrays as a compressed npz, readable by `np.load` without pickle.
+
+    The zip is made here and not by `np.savez_compressed`, which cannot store an array called "file"; names
+    are prompts and may be anything. The same arrays give the same bytes.
+
+    Args:
+        path: file to write; its folder is made. Positional only, so that an array may be called "path".
+        arrays: arrays by name, of any shape and any dtype but object.
+
+    Raises:
+        ShapeError: an array of objects.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_npz(folder + "/maps.npz", **{"blue circle": np.zeros((2, 3), np.float16)})
+        ...     with np.load(folder + "/maps.npz") as maps:
+        ...         [(name, maps[name].shape) for name in maps]
+        [('blue circle', (2, 3))]
+    """
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ShapeError(
+                f"{name}: expected an array of numbers, got {describe(array)}; objects need a pickle"
+            )
+    with _replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            # force_zip64: the size is not known when the entry is opened
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+
+
+def reason(error: Exception) -> str:
+    """What the system or another library says went wrong, in one line."""
+    return one_line(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def one_line(text: object) -> str:
+    """Text with every run of white space, line ends too, as one space: a path may hold anything."""
+    return " ".join(str(text).split())
+
+
+def _expand(source: str | Path) -> list[Path]:
+    path = Path(source)
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError:
+        return [path]  # whoever reads it says what is wrong with it
+    if not is_folder and (is_there or not _GLOB_SIGNS & set(str(source))):
+        return [path]
+    try:
+        found = _pictures_in(path) if is_folder else _matches(str(source))
+    except OSError as error:
+        raise ImageError(f"{one_line(path)}: cannot be listed ({reason(error)}); check its rights") from error
+    if not found:
+        raise ImageError(
+            f"{one_line(path)}: no picture in this {'folder' if is_folder else 'pattern'}; "
+            f"files with these endings count: {' '.join(IMAGE_SUFFIXES)}"
+        )
+    return sorted(found)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _is_picture(path) and not path.name.startswith(".")]
+
+
+def _matches(pattern: str) -> list[Path]:
+    suffix = Path(pattern).suffix
+    any_file = bool(suffix) and not _GLOB_SIGNS & set(suffix)
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+    return [path for path in map(Path, names) if _is_picture(path) or (any_file and path.is_file())]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside `path` that takes its place when the block ends well, and else vanishes."""
+    # Not tempfile's: its files are private to the owner and would stay so.
+    temporary = path.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise OutputError(f"{one_line(path)}: cannot be written, {_output_cause(error)}") from error
+    finally:
+        with suppress(OSError, ValueError):  # it may be in place already, or its folder was never made
+            temporary.unlink()
+
+
+def _output_cause(error: Exception) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder; give a file name"
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return "a file stands where its folder should be; choose another folder"
+    if isinstance(error, PermissionError):
+        return "permission denied; choose a folder that you may write to"
+    return f"{reason(error)}; choose another place or make room there"
