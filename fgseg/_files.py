@@ -128,9 +128,7 @@ def write_npz(path: str | Path, /, **arrays: NDArray[Any]) -> None:
     """
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
-            raise ShapeError(
-                f"{name}: expected an array of numbers, got {describe(array)}; objects need a pickle"
-            )
+            raise ShapeError(f"{name}: expected an array of numbers, got {describe(array)}; objects need a pickle")
     with _replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             # force_zip64: the size is not known when the entry is opened

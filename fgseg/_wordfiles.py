@@ -72,9 +72,7 @@ def _line_rows(file: Path) -> Iterator[ClassRow]:
         if not line:
             blank = blank or place
         elif blank:
-            raise PromptError(
-                f"{blank}: expected a class, got a blank line, which would shift labels; delete it"
-            )
+            raise PromptError(f"{blank}: expected a class, got a blank line, which would shift labels; delete it")
         elif ";" in line:
             raise PromptError(
                 f"{place}: expected commas between synonyms, got ';' in {quote(line)}; write commas, or "
@@ -123,9 +121,7 @@ def _entry_row(place: str, entry: object) -> ClassRow:
     name = strip_word(f"{place}, name", entry["name"])
     prompts = entry.get("prompts", [name])
     if not isinstance(prompts, list):
-        raise PromptError(
-            f"{place}, prompts: expected a list of strings, got {describe(prompts)}; write ['red']"
-        )
+        raise PromptError(f"{place}, prompts: expected a list of strings, got {describe(prompts)}; write ['red']")
     places = places_in(f"{place}, prompts", prompts)
     words = tuple(strip_word(where, word) for where, word in zip(places, prompts, strict=True))
     return ClassRow(place, name, words, _parse_color(place, entry["color"]) if "color" in entry else None)

@@ -61,9 +61,7 @@ def places_in(name: str, items: Sequence[object]) -> list[str]:
 def is_color(value: object) -> bool:
     """Whether it is a tuple of three ints from 0 to 255."""
     # type, not isinstance: True is an int and no channel.
-    return (
-        isinstance(value, tuple) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
-    )
+    return isinstance(value, tuple) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
 
 
 def strip_word(place: str, value: object) -> str:
@@ -72,9 +70,7 @@ def strip_word(place: str, value: object) -> str:
         raise PromptError(f"{place}: expected a string, got {describe(value)}; write it in quotes")
     word = value.strip()
     if not word:
-        raise PromptError(
-            f"{place}: expected a word or phrase, got an empty string; fill it in or leave it out"
-        )
+        raise PromptError(f"{place}: expected a word or phrase, got an empty string; fill it in or leave it out")
     if len(word.splitlines()) > 1:
         raise PromptError(f"{place}: expected one line, got {quote(word)}; take the line break out")
     return word
@@ -85,9 +81,7 @@ def split_words(place: str, value: object) -> tuple[str, ...]:
     line = strip_word(place, value)
     words = tuple(part.replace("\\,", ",").strip() for part in _SYNONYM_COMMA.split(line))
     if not all(words):
-        raise PromptError(
-            f"{place}: expected a word on each side of a comma, got {quote(line)}; drop a comma"
-        )
+        raise PromptError(f"{place}: expected a word on each side of a comma, got {quote(line)}; drop a comma")
     return words
 
 
@@ -119,15 +113,11 @@ def check_sequence(name: str, values: object) -> Sequence[Any]:
 def check_templates(templates: Sequence[object], places: Sequence[str]) -> None:
     """Refuse no template, one without exactly one "{}", and one that stands there twice."""
     if isinstance(templates, str) or not templates:
-        raise PromptError(
-            f"templates: expected a list, got {describe(templates)}; ['{{}}'] is the word alone"
-        )
+        raise PromptError(f"templates: expected a list, got {describe(templates)}; ['{{}}'] is the word alone")
     texts = []
     for place, template in zip(places, templates, strict=True):
         if not isinstance(template, str) or template.count("{}") != 1:
-            raise PromptError(
-                f"{place}: expected one {{}} where the word goes, got {describe(template)}; write one"
-            )
+            raise PromptError(f"{place}: expected one {{}} where the word goes, got {describe(template)}; write one")
         texts.append(template)
     repeat = first_repeat(texts)
     if repeat:

@@ -187,9 +187,7 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
         raise OptionError(f"path: expected a name that ends in .png, .jpg or .jpeg, got {str(path)!r}")
     height, width, _ = image.shape
     if suffix != ".png" and max(height, width) > _JPEG_MAX_SIDE:
-        raise OptionError(
-            f"path: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {width} x {height}; use .png"
-        )
+        raise OptionError(f"path: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {width} x {height}; use .png")
     if suffix == ".png":
         write_bytes(path, encode_png(image))
     else:
@@ -197,9 +195,7 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
         write_bytes(path, jpeg)
 
 
-def write_label_png(
-    path: str | Path, labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]
-) -> None:
+def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]) -> None:
     """Write a label map as PNG: 8-bit palette up to 254 classes, else 16-bit grey.
 
     Args:
@@ -334,9 +330,7 @@ def _open_file(path: Path, name: str) -> io.BufferedReader:
             f"{name}: this is a folder, not a file; name a picture in it or list it with find_images"
         ) from error
     except PermissionError as error:
-        raise ImageError(
-            f"{name}: no permission to read it; check the rights of the file and its folder"
-        ) from error
+        raise ImageError(f"{name}: no permission to read it; check the rights of the file and its folder") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise ImageError(f"{name}: cannot be opened ({reason(error)}); check the path") from error
 
@@ -448,9 +442,7 @@ def _array_to_8_bit(array: NDArray[Any]) -> NDArray[np.uint8]:
             f"source: expected floats in [0, 1], got {describe(array)} from {low:g} to {high:g}; "
             "divide by the largest possible value, or cast 0..255 to uint8"
         )
-    raise ShapeError(
-        f"source: expected uint8, uint16 or float in [0, 1], got {describe(array)}; cast it to one"
-    )
+    raise ShapeError(f"source: expected uint8, uint16 or float in [0, 1], got {describe(array)}; cast it to one")
 
 
 def _high_byte(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -504,9 +496,7 @@ def _palette(colors: Sequence[tuple[int, int, int]]) -> bytes:
         )
     for color in colors:
         if len(color) != 3 or not all(isinstance(v, (int, np.integer)) and 0 <= v <= 255 for v in color):
-            raise OptionError(
-                f"colors: expected (red, green, blue), whole numbers from 0 to 255, got {color!r}"
-            )
+            raise OptionError(f"colors: expected (red, green, blue), whole numbers from 0 to 255, got {color!r}")
     return bytes(int(level) for color in colors for level in color)
 
 

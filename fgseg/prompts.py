@@ -92,9 +92,7 @@ class PromptClass:
         check_word("name", self.name)
         check_words("prompts", self.prompts)
         if not self.prompts:
-            raise PromptError(
-                "prompts: expected at least one query word, got none; the name is not one by itself"
-            )
+            raise PromptError("prompts: expected at least one query word, got none; the name is not one by itself")
         if not (self.color is None or is_color(self.color)):
             raise PromptError(f"color: expected three whole numbers from 0 to 255, got {self.color!r:.60}")
 
@@ -173,13 +171,9 @@ class TextPlan:
             raise PromptError("texts: expected each text once; let `expand` make the plan")
         if len(self.rows) != len(self.query_to_class):
             count = len(self.query_to_class)
-            raise PromptError(
-                f"rows: expected {count}, one per entry of query_to_class, got {len(self.rows)}"
-            )
+            raise PromptError(f"rows: expected {count}, one per entry of query_to_class, got {len(self.rows)}")
         if not all(row and all(0 <= index < len(self.texts) for index in row) for row in self.rows):
-            raise PromptError(
-                f"rows: expected indices of the {len(self.texts)} texts, at least one a query word"
-            )
+            raise PromptError(f"rows: expected indices of the {len(self.texts)} texts, at least one a query word")
 
 
 def parse_classes(
@@ -287,9 +281,7 @@ def _check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, sh
     if repeat:
         first, second = (places[index] for index in repeat)
         name = quote(classes[repeat[1]].name)
-        raise PromptError(
-            f"{first} and {second}: expected each class once, got {name} twice; rename or drop one"
-        )
+        raise PromptError(f"{first} and {second}: expected each class once, got {name} twice; rename or drop one")
     if shared_prompts == "allow":
         return
     owned = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.prompts]
@@ -407,9 +399,7 @@ def read_template_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
     file = Path(path)
     placed = [(place, line) for place, line in read_lines(file) if line]
     if not placed:
-        raise PromptError(
-            f"{file}: expected at least one template, got none; write one a line, each with {{}}"
-        )
+        raise PromptError(f"{file}: expected at least one template, got none; write one a line, each with {{}}")
     templates = tuple(line for _, line in placed)
     check_templates(templates, [place for place, _ in placed])
     return templates
@@ -496,6 +486,5 @@ def check_length(
     fits_long = route == "short" and long_limit is not None and token_count <= long_limit
     way_out = f"shorten it or use route='long' ({long_limit})" if fits_long else "shorten it"
     raise PromptError(
-        f"prompt {quote(text)}: expected at most {limit} tokens on the {route} route, got {token_count}; "
-        f"{way_out}"
+        f"prompt {quote(text)}: expected at most {limit} tokens on the {route} route, got {token_count}; {way_out}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from fgseg.errors import OptionError, ShapeError
 
 if TYPE_CHECKING:
     import torch
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 __all__ = ["UNLABELLED", "DenseFeatures", "LazyMaps", "Region"]
 
@@ -74,20 +76,20 @@ class Region:
             raise OptionError(f"box_xyxy: expected a box that holds {self.area} pixels, got {self.box_xyxy}")
 
 
-class LazyMaps(Mapping[str, NDArray[np.generic]]):
+class LazyMaps(Mapping[str, NDArray[ScalarT]]):
     """A read-only mapping from a name to an (H, W) array that is computed each time it is asked for.
 
     Memory stays O(H x W) whatever the number of names. Iteration keeps the order of `names`.
     """
 
-    def __init__(self, names: Sequence[str], compute: Callable[[int], NDArray[np.generic]]) -> None:
+    def __init__(self, names: Sequence[str], compute: Callable[[int], NDArray[ScalarT]]) -> None:
         """Keep `names` (unique) and `compute`, which makes the array of the name with a given index."""
         self._index = {name: index for index, name in enumerate(names)}
         self._compute = compute
         if len(self._index) != len(names):
             raise OptionError(f"names: expected unique names, got {list(names)!r:.200}")
 
-    def __getitem__(self, name: str) -> NDArray[np.generic]:
+    def __getitem__(self, name: str) -> NDArray[ScalarT]:
         array = self._compute(self._index[name])
         array.setflags(write=False)
         return array

@@ -14,7 +14,17 @@ from torch.nn import functional as F
 
 from fgseg.errors import WeightsError
 
-__all__ = ["Attention", "Block", "Layers", "Mlp", "TowerConfig", "activation"]
+__all__ = [
+    "Attention",
+    "Block",
+    "Conv2d",
+    "Embedding",
+    "Layers",
+    "Linear",
+    "Mlp",
+    "TowerConfig",
+    "activation",
+]
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,9 @@ class TowerConfig:
 
     def __post_init__(self) -> None:
         if min(self.width, self.heads, self.layers, self.mlp_width) < 1 or self.width % self.heads:
-            raise WeightsError(f"config.json: hidden_size must be a positive multiple of num_attention_heads, got {self}")
+            raise WeightsError(
+                f"config.json: hidden_size must be a positive multiple of num_attention_heads, got {self}"
+            )
         activation(self.activation)
 
 
@@ -69,20 +81,44 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return _ACTIVATIONS[name]
 
 
+class Linear(nn.Linear):
+    """nn.Linear without first values, which a checkpoint or the training recipe gives.
+
+    torch's own random ones cost a large model seconds, and on the meta device import sympy.
+    """
+
+    def reset_parameters(self) -> None:
+        """Leave the values as they are."""
+
+
+class Embedding(nn.Embedding):
+    """nn.Embedding without first values."""
+
+    def reset_parameters(self) -> None:
+        """Leave the values as they are."""
+
+
+class Conv2d(nn.Conv2d):
+    """nn.Conv2d without first values."""
+
+    def reset_parameters(self) -> None:
+        """Leave the values as they are."""
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with separate projections."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.q_proj = nn.Linear(config.width, config.width)
-        self.k_proj = nn.Linear(config.width, config.width)
-        self.v_proj = nn.Linear(config.width, config.width)
-        self.out_proj = nn.Linear(config.width, config.width)
+        self.q_proj = Linear(config.width, config.width)
+        self.k_proj = Linear(config.width, config.width)
+        self.v_proj = Linear(config.width, config.width)
+        self.out_proj = Linear(config.width, config.width)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, width) -> (B, heads, N, width / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
     def merge(self, x: Tensor) -> Tensor:
         """(B, heads, N, width / heads) -> (B, N, width), through the output projection."""
@@ -101,8 +137,8 @@ class Mlp(nn.Module):
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.activation = activation(config.activation)
-        self.fc1 = nn.Linear(config.width, config.mlp_width)
-        self.fc2 = nn.Linear(config.mlp_width, config.width)
+        self.fc1 = Linear(config.width, config.mlp_width)
+        self.fc2 = Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgseg._checks import check_array, check_choice
-from fgseg.encoders.blocks import Block, Layers, TowerConfig
+from fgseg.encoders.blocks import Block, Conv2d, Embedding, Layers, Linear, TowerConfig
 from fgseg.encoders.config import ClipConfig
 from fgseg.errors import OptionError, ShapeError
 
@@ -35,8 +35,8 @@ class VisionEmbeddings(nn.Module):
         width = config.vision.width
         self.side = config.side // config.patch
         self.class_embedding = nn.Parameter(torch.zeros(width))
-        self.patch_embedding = nn.Conv2d(3, width, config.patch, stride=config.patch, bias=False)
-        self.position_embedding = nn.Embedding(1 + self.side**2, width)
+        self.patch_embedding = Conv2d(3, width, config.patch, stride=config.patch, bias=False)
+        self.position_embedding = Embedding(1 + self.side**2, width)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, 3, H, W) -> hidden states (B, 1 + Gh*Gw, width) and (Gh, Gw); a trailing part of a patch is not seen."""
@@ -103,7 +103,11 @@ def _attended(block: Block, x: Tensor, grid_hw: tuple[int, int], recipe: str) ->
     if recipe == "value":
         projected: Tensor = attention.out_proj(value)
         return projected
-    q, k, v = attention.split(attention.q_proj(x)), attention.split(attention.k_proj(x)), attention.split(value)
+    q, k, v = (
+        attention.split(attention.q_proj(x)),
+        attention.split(attention.k_proj(x)),
+        attention.split(value),
+    )
     if recipe == "sclip":
         return attention.merge(F.scaled_dot_product_attention(q, q, v) + F.scaled_dot_product_attention(k, k, v))
     if recipe == "clearclip":
@@ -139,8 +143,8 @@ class TextEmbeddings(nn.Module):
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocabulary, config.text.width)
-        self.position_embedding = nn.Embedding(config.positions, config.text.width)
+        self.token_embedding = Embedding(config.vocabulary, config.text.width)
+        self.position_embedding = Embedding(config.positions, config.text.width)
 
     def positions(self, route: str) -> Tensor:
         """(limit, width): the position table of a route."""
@@ -169,10 +173,13 @@ class TextTower(nn.Module):
         ids = input_ids[:, : int(end.max()) + 1]  # causal: nothing after the last end token is looked at
         positions = self.embeddings.positions(route)
         if ids.shape[1] > len(positions):
-            raise ShapeError(f"input_ids: expected at most {len(positions)} tokens on the {route} route, got {ids.shape[1]}")
+            raise ShapeError(
+                f"input_ids: expected at most {len(positions)} tokens on the {route} route, got {ids.shape[1]}"
+            )
         x = self.embeddings.token_embedding(ids) + positions[: ids.shape[1]]
         x = self.final_layer_norm(self.encoder(x, causal=True))
-        return x[torch.arange(len(x), device=x.device), end]
+        features: Tensor = x[torch.arange(len(x), device=x.device), end]
+        return features
 
     def _first_end(self, input_ids: Tensor) -> Tensor:
         check_array("input_ids", input_ids, ("T", "L"))
@@ -193,8 +200,8 @@ class ClipModel(nn.Module):
         self.config = config
         self.text_model = TextTower(config, self._text_embeddings(config))
         self.vision_model = VisionTower(config)
-        self.text_projection = nn.Linear(config.text.width, config.width, bias=False)
-        self.visual_projection = nn.Linear(config.vision.width, config.width, bias=False)
+        self.text_projection = Linear(config.text.width, config.width, bias=False)
+        self.visual_projection = Linear(config.vision.width, config.width, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def _text_embeddings(self, config: ClipConfig) -> TextEmbeddings:
@@ -218,7 +225,7 @@ class ClipModel(nn.Module):
         self._check_pixels(pixel_values)
         x, grid_hw = self.vision_model.before_last(pixel_values)
         dense: Tensor = self.visual_projection(self.vision_model.patch_tokens(x, grid_hw, recipe))
-        return dense.unflatten(1, grid_hw)
+        return dense.reshape(len(dense), *grid_hw, -1)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """Whole-image features: (B, 3, H, W) normalised pixels -> (B, D), not normalised.
@@ -251,13 +258,15 @@ class ClipModel(nn.Module):
         """Scalar: what region cosines are multiplied by before a softmax."""
         return self.logit_scale.exp()
 
-    def _projection(self, route: str) -> nn.Linear:
+    def _projection(self, route: str) -> Linear:
         return self.text_projection
 
     def _check_pixels(self, pixel_values: Tensor) -> None:
         check_array("pixel_values", pixel_values, ("B", 3, "H", "W"))
         if min(pixel_values.shape[-2:]) < self.config.patch:
-            raise ShapeError(f"pixel_values: expected sides of at least {self.config.patch}, got {tuple(pixel_values.shape[-2:])}")
+            raise ShapeError(
+                f"pixel_values: expected sides of at least {self.config.patch}, got {tuple(pixel_values.shape[-2:])}"
+            )
 
 
 def check_route(route: str, routes: tuple[str, ...]) -> None:

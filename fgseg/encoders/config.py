@@ -102,7 +102,9 @@ class ClipConfig:
         if end == LEGACY_END and vocabulary == CLIP_VOCABULARY:
             end = CLIP_END
         if not 0 <= end < vocabulary:
-            raise WeightsError(f"config.json: eos_token_id {end} is not in a vocabulary of {vocabulary} tokens; correct one of them")
+            raise WeightsError(
+                f"config.json: eos_token_id {end} is not in a vocabulary of {vocabulary} tokens; correct one of them"
+            )
         return cls(
             text=_tower(text),
             vision=_tower(vision),
@@ -146,7 +148,10 @@ class FgClip2Config:
         Raises:
             WeightsError: a field that is not a number.
         """
-        text, vision = _part(config, "text_config", _SIGLIP2_TEXT), _part(config, "vision_config", _SIGLIP2_VISION)
+        text, vision = (
+            _part(config, "text_config", _SIGLIP2_TEXT),
+            _part(config, "vision_config", _SIGLIP2_VISION),
+        )
         return cls(
             text=_tower(text),
             vision=_tower(vision),

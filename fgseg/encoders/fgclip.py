@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fgseg.encoders.blocks import Embedding, Linear
 from fgseg.encoders.clip import ClipModel, TextEmbeddings, check_route
 from fgseg.encoders.config import ClipConfig
 
@@ -22,8 +23,8 @@ class FgClipTextEmbeddings(TextEmbeddings):
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__(config)
-        self.position_embedding_res = nn.Embedding(LONG_POSITIONS, config.text.width)
-        self.position_embedding_ori = nn.Embedding(LONG_POSITIONS, config.text.width)
+        self.position_embedding_res = Embedding(LONG_POSITIONS, config.text.width)
+        self.position_embedding_ori = Embedding(LONG_POSITIONS, config.text.width)
 
     def positions(self, route: str) -> Tensor:
         """(77 or 248, width): the position table of a route."""
@@ -41,14 +42,14 @@ class FgClipModel(ClipModel):
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__(config)
-        self.text_filip_projection = nn.Linear(config.text.width, config.width, bias=False)
+        self.text_filip_projection = Linear(config.text.width, config.width, bias=False)
         self.logit_scale_finegraind = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # the published spelling
         self.logit_scale_hardneg = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def _text_embeddings(self, config: ClipConfig) -> TextEmbeddings:
         return FgClipTextEmbeddings(config)
 
-    def _projection(self, route: str) -> nn.Linear:
+    def _projection(self, route: str) -> Linear:
         return self.text_filip_projection if route == "long" else self.text_projection
 
     def region_logit_scale(self) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgseg._checks import check_array
-from fgseg.encoders.blocks import Layers, Mlp, TowerConfig
+from fgseg.encoders.blocks import Embedding, Layers, Linear, Mlp, TowerConfig
 from fgseg.encoders.clip import Route, check_route
 from fgseg.encoders.config import FgClip2Config
 from fgseg.errors import OptionError, ShapeError
@@ -113,8 +113,8 @@ class VisionEmbeddings(nn.Module):
         super().__init__()
         width = config.vision.width
         self.side = math.isqrt(config.patches)
-        self.patch_embedding = nn.Linear(3 * config.patch**2, width)
-        self.position_embedding = nn.Embedding(self.side**2, width)
+        self.patch_embedding = Linear(3 * config.patch**2, width)
+        self.position_embedding = Embedding(self.side**2, width)
 
     def forward(self, pixel_values: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """(B, N, 3*P*P) and B grids (Gh, Gw) -> (B, N, width)."""
@@ -145,9 +145,10 @@ class PoolingHead(nn.Module):
         # nn.MultiheadAttention wants the mask repeated for every head and query: 13 GB at 16,384 patches.
         width, heads = patches.shape[-1], self.attention.num_heads
         weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
-        q = F.linear(query, weight[:width], bias[:width]).unflatten(-1, (heads, -1)).transpose(1, 2)
-        kv = F.linear(patches, weight[width:], bias[width:]).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, kv[0], kv[1], attn_mask=mask)
+        q = F.linear(query, weight[:width], bias[:width]).reshape(*query.shape[:2], heads, -1).transpose(1, 2)
+        kv = F.linear(patches, weight[width:], bias[width:]).reshape(*patches.shape[:2], 2, heads, -1)
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = self.attention.out_proj(attended.transpose(1, 2).flatten(-2))
         out: Tensor = x + self.mlp(self.layernorm(x))
         return out
@@ -179,10 +180,10 @@ class TextEmbeddings(nn.Module):
     def __init__(self, config: FgClip2Config) -> None:
         super().__init__()
         width = config.text.width
-        self.token_embedding = nn.Embedding(config.vocabulary, width)
-        self.position_embedding = nn.Embedding(config.positions, width)
-        self.position_embedding_res = nn.Embedding(config.long_positions, width)
-        self.position_embedding_ori = nn.Embedding(config.long_positions, width)
+        self.token_embedding = Embedding(config.vocabulary, width)
+        self.position_embedding = Embedding(config.positions, width)
+        self.position_embedding_res = Embedding(config.long_positions, width)
+        self.position_embedding_ori = Embedding(config.long_positions, width)
 
     def positions(self, route: str) -> Tensor:
         """(64 or 196, width): the position table of a route."""
@@ -200,7 +201,7 @@ class TextTower(nn.Module):
         self.embeddings = TextEmbeddings(config)
         self.encoder = Layers(config.text)
         self.final_layer_norm = nn.LayerNorm(config.text.width, eps=config.text.epsilon)
-        self.head = nn.Linear(config.text.width, config.text.width)
+        self.head = Linear(config.text.width, config.text.width)
 
     def forward(self, input_ids: Tensor, route: str) -> Tensor:
         """(T, L) token ids padded to the route's length -> (T, width).
@@ -231,8 +232,8 @@ class FgClip2Model(nn.Module):
         self.text_model = TextTower(config)
         self.vision_model = VisionTower(config)
         self.dense_feature_head = PoolingHead(config.vision)
-        self.longtext_head = nn.Linear(config.text.width, config.text.width)
-        self.boxtext_head = nn.Linear(config.text.width, config.text.width)
+        self.longtext_head = Linear(config.text.width, config.text.width)
+        self.boxtext_head = Linear(config.text.width, config.text.width)
         self.logit_scale = nn.Parameter(torch.zeros(1))
         self.logit_bias = nn.Parameter(torch.zeros(1))
 
@@ -256,7 +257,7 @@ class FgClip2Model(nn.Module):
         x, mask = self.vision_model(patches)
         dense = self.dense_feature_head(x, x, mask)
         shapes = [(int(height), int(width)) for height, width in spatial_shapes.tolist()]
-        return [rows[: h * w].unflatten(0, (h, w)) for rows, (h, w) in zip(dense, shapes, strict=True)]
+        return [rows[: h * w].reshape(h, w, -1) for rows, (h, w) in zip(dense, shapes, strict=True)]
 
     def image_features(self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Tensor:
         """Whole-image features (B, D), not normalised; arguments as in `dense_features`.
@@ -266,7 +267,8 @@ class FgClip2Model(nn.Module):
         """
         x, mask = self.vision_model(_checked(pixel_values, spatial_shapes, pixel_attention_mask))
         head: PoolingHead = self.vision_model.head
-        return head(head.probe.expand(len(x), -1, -1), x, mask)[:, 0]
+        pooled: Tensor = head(head.probe.expand(len(x), -1, -1), x, mask)[:, 0]
+        return pooled
 
     def text_features(self, input_ids: Tensor, *, route: Route = "region") -> Tensor:
         """Text features: (T, L) token ids padded to the route's length -> (T, D), not normalised.
@@ -295,5 +297,7 @@ def _checked(pixel_values: Tensor, spatial_shapes: Tensor, pixel_attention_mask:
     check_array("spatial_shapes", spatial_shapes, (len(pixel_values), 2))
     check_array("pixel_attention_mask", pixel_attention_mask, tuple(pixel_values.shape[:2]))
     if int(spatial_shapes.prod(1).max()) > pixel_values.shape[1]:
-        raise ShapeError(f"spatial_shapes: expected at most {pixel_values.shape[1]} patches an image, got {spatial_shapes.tolist()}")
+        raise ShapeError(
+            f"spatial_shapes: expected at most {pixel_values.shape[1]} patches an image, got {spatial_shapes.tolist()}"
+        )
     return Patches(pixel_values, spatial_shapes, pixel_attention_mask)

@@ -3,7 +3,15 @@
 import numpy as np
 
 from fgseg.training.scenes import Scene, Thing
-from fgseg.training.vocabulary import ANY_SHAPE, BACKGROUND, BASIC_COLORS, COLOR_NAMES, PATTERNS, SHAPES, Phrase
+from fgseg.training.vocabulary import (
+    ANY_SHAPE,
+    BACKGROUND,
+    BASIC_COLORS,
+    COLOR_NAMES,
+    PATTERNS,
+    SHAPES,
+    Phrase,
+)
 
 __all__ = ["changed", "long_caption", "narrowed", "random_phrase", "short_caption"]
 

@@ -26,7 +26,9 @@ def info_nce(left: Tensor, right: Tensor, scale: Tensor, *, ignored: Tensor | No
     """
     logits = scale * left @ right.T
     if ignored is not None:
-        logits = logits.masked_fill(ignored & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf)
+        logits = logits.masked_fill(
+            ignored & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf
+        )
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 

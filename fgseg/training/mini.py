@@ -31,7 +31,7 @@ from fgseg.training.losses import info_nce, patch_choice, patch_presence
 from fgseg.training.scenes import Scene, Thing, phrase_truth, scene
 from fgseg.training.vocabulary import RIVAL, Phrase, words
 
-__all__ = ["CONFIG", "PIXEL_MEAN", "PIXEL_STD", "build_tokenizer", "train"]
+__all__ = ["PIXEL_MEAN", "PIXEL_STD", "build_tokenizer", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,13 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 OWNED = 0.6  # share of a patch one thing must own for the patch to be taught
 NEGATIVE_WEIGHT = 4.0
 
+TEXT_CONFIG = {
+    "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 3, "num_hidden_layers": 4,
+    "max_position_embeddings": 77,
+}  # fmt: skip
 CONFIG = {
     "model_type": "fgclip",
     "projection_dim": WIDTH,
-    "text_config": {
-        "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 3, "num_hidden_layers": 4,
-        "max_position_embeddings": 77, "vocab_size": 0, "eos_token_id": 0,
-    },
     "vision_config": {
         "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 3, "num_hidden_layers": 6,
         "image_size": SIDE, "patch_size": PATCH,
@@ -75,7 +75,11 @@ def build_tokenizer() -> Tokenizer:
 
 def full_config(tokenizer: Tokenizer) -> dict[str, object]:
     """CONFIG with the tokenizer's sizes, and the defaults fgseg reads from it."""
-    text = {**CONFIG["text_config"], "vocab_size": tokenizer.get_vocab_size(), "eos_token_id": tokenizer.token_to_id("<end>")}  # type: ignore[dict-item]
+    text = {
+        **TEXT_CONFIG,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "eos_token_id": tokenizer.token_to_id("<end>"),
+    }
     return {**CONFIG, "text_config": text, "fgseg": {"background": [RIVAL], "templates": ["{}"]}}
 
 
@@ -133,7 +137,9 @@ def make_batch(seeds: Sequence[int], image_hw: tuple[int, int]) -> Batch:
 def _patch_owner(drawn: Scene, offset: int) -> np.ndarray:
     """(Gh*Gw,) int64: the thing that owns OWNED of the patch, counted from `offset`, or -1."""
     height, width = drawn.owners.shape
-    patches = drawn.owners.reshape(height // PATCH, PATCH, width // PATCH, PATCH).swapaxes(1, 2).reshape(-1, PATCH * PATCH)
+    patches = (
+        drawn.owners.reshape(height // PATCH, PATCH, width // PATCH, PATCH).swapaxes(1, 2).reshape(-1, PATCH * PATCH)
+    )
     shares = (patches[:, :, None] == np.arange(len(drawn.things))).mean(1)
     return np.where(shares.max(1) >= OWNED, shares.argmax(1) + offset, -1)
 
@@ -184,7 +190,9 @@ def losses(model: FgClipModel, batch: Batch, texts: _Texts) -> dict[str, Tensor]
     pixels = batch.pixels.to(device).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     hidden, grid_hw = model.vision_model.before_last((pixels - mean) / std)
-    dense = F.normalize(model.visual_projection(model.vision_model.patch_tokens(hidden, grid_hw, "value")).float(), dim=-1)
+    dense = F.normalize(
+        model.visual_projection(model.vision_model.patch_tokens(hidden, grid_hw, "value")).float(), dim=-1
+    )
     image = F.normalize(model.visual_projection(model.vision_model.global_token(hidden)).float(), dim=-1)
     phrase = F.normalize(model.text_features(texts(batch.phrases).to(device), route="region").float(), dim=-1)
     caption = F.normalize(model.text_features(texts(batch.captions).to(device), route=batch.route).float(), dim=-1)
@@ -207,7 +215,9 @@ def _compared(batch: Batch, features: tuple[Tensor, ...], scales: tuple[Tensor, 
         "global": info_nce(image, caption, scale),
         "region": info_nce(pooled, phrase[full[seen]], region_scale, ignored=same),
         "choice": patch_choice(cosine, patch_truth, region_scale),
-        "presence": patch_presence(cosine, dense @ phrase[0], patch_truth, region_scale, negative_weight=NEGATIVE_WEIGHT),
+        "presence": patch_presence(
+            cosine, dense @ phrase[0], patch_truth, region_scale, negative_weight=NEGATIVE_WEIGHT
+        ),
     }
 
 
@@ -224,8 +234,12 @@ def new_model(config: dict[str, object]) -> FgClipModel:
     model = FgClipModel(ClipConfig.from_dict(config))
     depth = (2 * model.config.vision.layers) ** -0.5
     for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
         if parameter.ndim > 1 or name.endswith("class_embedding"):
-            torch.nn.init.normal_(parameter, std=0.02 * (depth if name.endswith(("out_proj.weight", "fc2.weight")) else 1))
+            torch.nn.init.normal_(
+                parameter, std=0.02 * (depth if name.endswith(("out_proj.weight", "fc2.weight")) else 1)
+            )
     for projection in (model.text_projection, model.text_filip_projection, model.visual_projection):
         torch.nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
     for embeddings in (model.vision_model.embeddings.patch_embedding,):
@@ -249,7 +263,9 @@ def _rate(step: int, steps: int, warmup: int = 200) -> float:
 def save(model: FgClipModel, tokenizer: Tokenizer, config: dict[str, object], folder: Path) -> None:
     """Write config.json, model.safetensors (bf16, the scales float32) and tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: (t if t.ndim == 0 else t.bfloat16()).detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    tensors = {
+        name: (t if t.ndim == 0 else t.bfloat16()).detach().cpu().contiguous() for name, t in model.state_dict().items()
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -278,7 +294,7 @@ def train(out: Path, *, images: int, batch_size: int, rate: float, seed: int = 0
         with torch.autocast(device, dtype=torch.bfloat16):
             parts = losses(model, batch, texts)
         optimizer.zero_grad(set_to_none=True)
-        sum(parts.values(), torch.zeros((), device=device)).backward()
+        torch.autograd.backward(sum(parts.values(), torch.zeros((), device=device)))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         with torch.no_grad():
@@ -286,7 +302,11 @@ def train(out: Path, *, images: int, batch_size: int, rate: float, seed: int = 0
                 scale.clamp_(0, math.log(100))
         if step % 20 == 0:
             row = {name: round(value.item(), 4) for name, value in parts.items()}
-            row |= {"step": step, "seconds": round(time.monotonic() - started), "scale": round(model.logit_scale_finegraind.exp().item(), 2)}
+            row |= {
+                "step": step,
+                "seconds": round(time.monotonic() - started),
+                "scale": round(model.logit_scale_finegraind.exp().item(), 2),
+            }
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
         if (step + 1) % 200 == 0 or step + 1 == steps:

@@ -7,6 +7,7 @@ one thing, backgrounds included, so a scene is also a labelled image for benchma
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from fgseg.training.vocabulary import (
 
 __all__ = ["Scene", "Thing", "is_held_out", "phrase_truth", "scene", "truth_table"]
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 _NOISE_SIDE = 512
 
 
@@ -301,7 +302,7 @@ def _paint(rng: np.random.Generator, picture: Floats, coverage: Floats, thing: T
         _cast_shadow(rng, picture, coverage)
     first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
     mix = _pattern(rng, image_hw, thing.pattern)[..., None]
-    surface = first + mix * (second - first)
+    surface: Floats = first + mix * (second - first)
     if rng.random() < 0.6:
         grain = _noise(rng, image_hw, int(rng.integers(3)))[..., None]
         surface = surface * (1 + rng.uniform(0.02, 0.16) * grain)
@@ -342,9 +343,14 @@ def _highlight(rng: np.random.Generator, coverage: Floats) -> Floats:
         return np.zeros_like(coverage)
     rows, columns = np.nonzero(coverage > 0.5)
     spot = rng.integers(len(rows))
-    y, x = np.arange(coverage.shape[0])[:, None] - rows[spot], np.arange(coverage.shape[1])[None] - columns[spot]
+    y, x = (
+        np.arange(coverage.shape[0])[:, None] - rows[spot],
+        np.arange(coverage.shape[1])[None] - columns[spot],
+    )
     spread = min(coverage.shape) * rng.uniform(0.015, 0.05)
-    return (rng.uniform(0.3, 0.9) * np.exp(-(y**2 + (x * rng.uniform(0.4, 1)) ** 2) / (2 * spread**2))).astype(np.float32)
+    return (rng.uniform(0.3, 0.9) * np.exp(-(y**2 + (x * rng.uniform(0.4, 1)) ** 2) / (2 * spread**2))).astype(
+        np.float32
+    )
 
 
 def _cast_shadow(rng: np.random.Generator, picture: Floats, coverage: Floats) -> None:

@@ -27,7 +27,19 @@ __all__ = [
     "words",
 ]
 
-BASIC_COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
+BASIC_COLORS = (
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "black",
+    "white",
+    "grey",
+)
 PATTERNS = ("plain", "striped", "checkered", "dotted", "speckled", "wavy")
 SHAPES = (
     "circle", "oval", "square", "rectangle", "triangle", "diamond",
@@ -64,7 +76,7 @@ BASIC_NEVER = 18.0
 
 
 def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """sRGB in [0, 1] to CIE L*a*b* (D65), any leading shape.
+    """SRGB in [0, 1] to CIE L*a*b* (D65), any leading shape.
 
     Examples:
         >>> lab(np.array([1.0, 1.0, 1.0])).round(1).tolist()
@@ -72,7 +84,13 @@ def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     rgb = np.asarray(rgb, np.float64)
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    matrix = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    matrix = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
     xyz = linear @ matrix.T / matrix.sum(1)
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = np.moveaxis(f, -1, 0)
@@ -142,7 +160,9 @@ class Phrase:
 
 def words() -> tuple[str, ...]:
     """Every word the embedded model knows, sorted."""
-    said = "a an the is are there and in of on at picture image photo with large small one two three four five six things"
+    said = (
+        "a an the is are there and in of on at picture image photo with large small one two three four five six things"
+    )
     said += " top bottom left right center this shows it gray anything else"
     sources = [*COLOR_NAMES, *BASIC_COLORS, *PATTERNS, *SHAPES, *ANY_SHAPE, BACKGROUND, said]
     return tuple(sorted({word for source in sources for word in source.split()}))

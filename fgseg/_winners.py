@@ -1,0 +1,306 @@
+"""Which prompt wins each pixel of bilinear score maps, without making the maps: inside `upsample.label_map`.
+
+Score maps are sampled where torch's ``interpolate(align_corners=False)`` samples: pixel y of H lies on the
+grid at ``(y + 0.5) * Gh / H - 0.5``, clamped to the outermost patch centres. All of it is torch, on any
+device.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "sample"]
+
+# A class may be dropped only where another is above it by more than float32 can err. A bilinear value of four
+# numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
+_MARGIN = 2.0**-18
+# Sides, in pixels, of the blocks that classes are dropped in: first (coarse), then within them (fine).
+# Fastest of 64..256 and 8..32 on 32x48 grids at 1080x1920 and 2160x3840.
+_COARSE, _FINE = 128, 16
+# Pixels, and pairs of prompt and block, worked on at a time: bounds memory at any number of prompts.
+_STRIP_PIXELS, _STRIP_PAIRS = 2**19, 2**18
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where the pixels of one image axis lie between patches: ``value = low + weight * (high - low)``.
+
+    low, high: (N,) int64 patch indexes, neighbours or, beyond the outermost centres, the same; weight: (N,)
+    float32 in [0, 1).
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    weight: torch.Tensor
+
+    def at(self, pixels: torch.Tensor) -> Axis:
+        """The same for some of the pixels, in the shape of `pixels`."""
+        return Axis(self.low[pixels], self.high[pixels], self.weight[pixels])
+
+
+def _axis(patches: int, pixels: int, device: torch.device) -> Axis:
+    # Whole numbers: in float32 a position on a wide canvas, and with it the value there, is off by 1e-5.
+    position = (2 * np.arange(pixels) + 1) * patches - pixels
+    below, weight = np.divmod(position, 2 * pixels)
+    low, high = np.clip(below, 0, None), np.clip(below + 1, None, patches - 1)
+    tensors = (low, high, (weight / (2 * pixels)).astype(np.float32))
+    return Axis(*(torch.from_numpy(tensor).to(device) for tensor in tensors))
+
+
+def axes(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[Axis, Axis]:
+    """Rows and columns of an image under (T, h, w) grids."""
+    _, rows, columns = grids.shape
+    return _axis(rows, image_hw[0], grids.device), _axis(columns, image_hw[1], grids.device)
+
+
+def sample(grid: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
+    """A (h, w, ...) grid at the crossings of some pixel rows and columns: (R, C, ...)."""
+    return _sample_rows(_sample_columns(grid, columns), rows)
+
+
+def _sample_columns(grid: torch.Tensor, columns: Axis) -> torch.Tensor:
+    left, right = grid.index_select(1, columns.low), grid.index_select(1, columns.high)
+    return torch.lerp(left, right, columns.weight.view(-1, *[1] * (grid.ndim - 2)))
+
+
+def _sample_rows(grid: torch.Tensor, rows: Axis) -> torch.Tensor:
+    above, below = grid.index_select(0, rows.low), grid.index_select(0, rows.high)
+    return torch.lerp(above, below, rows.weight.view(-1, *[1] * (grid.ndim - 1)))
+
+
+def compare_maps(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and best scores by a running maximum over whole score maps, one at a time."""
+    rows, columns = axes(grids, image_hw)
+    best = sample(grids[0], rows, columns)
+    labels = torch.zeros(image_hw, dtype=torch.int32, device=grids.device)
+    for index in range(1, len(grids)):
+        score_map = sample(grids[index], rows, columns)
+        labels.masked_fill_(score_map > best, index)  # strict: an equal score leaves it to the lower index
+        torch.maximum(best, score_map, out=best)
+    return labels, best
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Consecutive pixel intervals of one axis, each between the same two patches.
+
+    edges: (B + 1,) int64, the first pixel of each block and, last, the end.
+    """
+
+    axis: Axis
+    edges: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    @property
+    def longest(self) -> int:
+        return int(self.edges.diff().max())
+
+    def split(self, size: int) -> _Blocks:
+        """Each block cut into the same number of parts, at most `size` pixels long where blocks allow it.
+
+        No part is empty; blocks shorter than others have shorter parts.
+        """
+        lengths = self.edges.diff()
+        parts = min(math.ceil(int(lengths.max()) / size), int(lengths.min()))
+        steps = torch.arange(parts, device=lengths.device)
+        inner = self.edges[:-1, None] + lengths[:, None] * steps // parts
+        return _Blocks(self.axis, torch.cat([inner.flatten(), self.edges[-1:]]))
+
+    def ends(self) -> torch.Tensor:
+        """The first and the last pixel of each block: (2, B)."""
+        return torch.stack([self.edges[:-1], self.edges[1:] - 1])
+
+    def pixels(self) -> torch.Tensor:
+        """The pixels of each block, the last one repeated up to the longest block: (B, longest)."""
+        inside = self.edges[:-1, None] + torch.arange(self.longest, device=self.edges.device)
+        return torch.minimum(inside, self.edges[1:, None] - 1)
+
+    def owners(self) -> torch.Tensor:
+        """The block of each pixel, from the first block's on: (N,)."""
+        return torch.arange(len(self), device=self.edges.device).repeat_interleave(self.edges.diff())
+
+
+def _blocks(axis: Axis) -> _Blocks:
+    """The cells between patch centres that hold pixels, cut to the coarse size."""
+    cell = (axis.low + axis.high).cpu().numpy()
+    starts = np.flatnonzero(np.diff(cell, prepend=-1))
+    edges = [
+        first + (stop - first) * part // parts
+        for first, stop in pairwise([*starts.tolist(), len(cell)])
+        for parts in [math.ceil((stop - first) / _COARSE)]
+        for part in range(parts)
+    ]
+    return _Blocks(axis, torch.tensor([*edges, len(cell)], device=axis.low.device))
+
+
+def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and best scores by dropping, block by block, the prompts that cannot win."""
+    height, width = image_hw
+    rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
+    margin = _MARGIN * float(grids.abs().max())
+    grid = grids.permute(1, 2, 0).contiguous()  # prompts last: blocks are picked as whole runs of memory
+    sides = _sample_columns(grid, columns.axis.at(columns.ends().flatten()))
+    labels = torch.empty(image_hw, dtype=torch.int32, device=grids.device)
+    best = torch.empty(image_hw, device=grids.device)
+    strip_height = min(_STRIP_PIXELS, _STRIP_PAIRS * height * width // grids.numel()) // width
+    edges, start = rows.edges.tolist(), 0
+    while start < len(rows):
+        stop = max(start + 1, bisect_right(edges, edges[start] + strip_height) - 1)
+        strip = _Blocks(rows.axis, rows.edges[start : stop + 1])
+        candidates = _split(_candidates(grid, sides, strip, columns, margin), margin)
+        labels[edges[start] : edges[stop]], best[edges[start] : edges[stop]] = _compare_pixels(candidates)
+        start = stop
+    return labels, best
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What is left to compare: pairs of a block and a prompt.
+
+    Pairs of one block follow each other, lowest prompt first; block b is row b // len(columns) of `rows`.
+    prompt, block: (P,) int64; patches: (2, 2, P) the prompt's scores on the patches above and below, left and
+    right of the block.
+    """
+
+    rows: _Blocks
+    columns: _Blocks
+    block: torch.Tensor
+    prompt: torch.Tensor
+    patches: torch.Tensor
+
+
+def _candidates(grid: torch.Tensor, sides: torch.Tensor, rows: _Blocks, columns: _Blocks, margin: float) -> _Candidates:
+    """The prompts that can win in each coarse block; grid (h, w, T), sides the same at the ends of columns."""
+    num_prompts, num_blocks = grid.shape[2], len(rows) * len(columns)
+    corners = _sample_rows(sides, rows.axis.at(rows.ends().flatten()))
+    corners = corners.view(2, len(rows), 2, len(columns), num_prompts).transpose(1, 2).reshape(4, -1)
+    blocks = torch.arange(num_blocks, device=grid.device).repeat_interleave(num_prompts)
+    pair = _contenders(corners, blocks, num_blocks, margin)
+    block, prompt = pair // num_prompts, pair % num_prompts
+    above, left = rows.axis.at(rows.edges[:-1]), columns.axis.at(columns.edges[:-1])
+    row = torch.stack([above.low, above.high])[:, None, block // len(columns)]
+    column = torch.stack([left.low, left.high])[None, :, block % len(columns)]
+    return _Candidates(rows, columns, block, prompt, grid[row, column, prompt])
+
+
+def _split(coarse: _Candidates, margin: float) -> _Candidates:
+    """The prompts that can win in each fine block, of those that can in the coarse block around it."""
+    rows, columns = coarse.rows.split(_FINE), coarse.columns.split(_FINE)
+    down, across = len(rows) // len(coarse.rows), len(columns) // len(coarse.columns)
+    parts = torch.arange(max(down, across), device=coarse.block.device)[:, None]
+    row = coarse.block // len(coarse.columns) * down + parts[:down]  # (down, P)
+    column = coarse.block % len(coarse.columns) * across + parts[:across]  # (across, P)
+    # Axes below: left and right patch, end of the fine block down and across, part down and across, pair.
+    weight_down = rows.axis.weight[rows.ends()][:, row]
+    weight_across = columns.axis.weight[columns.ends()][:, column]
+    above, below = coarse.patches[:, :, None, None]
+    left, right = torch.lerp(above, below, weight_down[None])
+    corners = torch.lerp(left[:, None, :, None], right[:, None, :, None], weight_across[None, :, None])
+    block = (row[:, None] * len(columns) + column).flatten()
+    kept = _contenders(corners.reshape(4, -1), block, len(rows) * len(columns), margin)
+    pair = kept % len(coarse.block)
+    return _Candidates(rows, columns, block[kept], coarse.prompt[pair], coarse.patches[:, :, pair])
+
+
+def _contenders(corners: torch.Tensor, block: torch.Tensor, num_blocks: int, margin: float) -> torch.Tensor:
+    """Indexes of the pairs that may win a pixel: (K,) int64, rising.
+
+    Two rivals are tried in each block: the prompt that is highest at its centre, then the mean of those that
+    are highest at its corners. Where the mean is above a prompt at every corner it is above it at every
+    pixel, and so is one of those it is the mean of; along the border of two regions it drops nearly all
+    prompts, which neither region's own can do alone. The highest prompt of a pixel is never dropped.
+
+    Args:
+        corners: (4, P) scores of each pair at the corners of its block.
+        block: (P,) the block of each pair; every block has one.
+        num_blocks: number of blocks.
+        margin: how far below counts as below.
+    """
+    kept = _near(corners, block, corners.sum(0, keepdim=True), num_blocks, margin)
+    corners, block = corners[:, kept], block[kept]
+    return kept[_near(corners, block, corners, num_blocks, margin)]
+
+
+def _near(
+    corners: torch.Tensor, block: torch.Tensor, points: torch.Tensor, num_blocks: int, margin: float
+) -> torch.Tensor:
+    """Indexes of the pairs not below, at all corners, the mean of those highest in each of points (k, P)."""
+    highest = torch.stack([_highest(scores, block, num_blocks) for scores in points])
+    rival = corners[:, highest].mean(1)
+    lead = corners - rival.index_select(1, block)
+    return (lead.amax(0) >= -margin).nonzero()[:, 0]
+
+
+def _highest(values: torch.Tensor, block: torch.Tensor, num_blocks: int) -> torch.Tensor:
+    """Index of the highest value in each block: (num_blocks,) int64."""
+    bits = values.view(torch.int32)
+    # Floats compare as their bits do once those of negative ones are turned round. With the index in the
+    # lower half, one maximum of whole numbers finds the place as well; torch has no grouped argmax.
+    sortable = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    key = (sortable << 32) | torch.arange(len(values), device=values.device)
+    lowest = torch.full((num_blocks,), torch.iinfo(torch.int64).min, device=values.device)
+    return lowest.scatter_reduce_(0, block, key, "amax") & 0xFFFFFFFF
+
+
+def _compare_pixels(candidates: _Candidates) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and best scores of the blocks' pixels: most blocks have one candidate, others compare theirs."""
+    block, counts = torch.unique_consecutive(candidates.block, return_counts=True)
+    first = torch.empty_like(block).index_copy_(0, block, counts.cumsum(0) - counts)
+    counts = torch.empty_like(block).index_copy_(0, block, counts)
+    labels, best = _paint(candidates, first)
+    contested = (counts > 1).nonzero()[:, 0]
+    if len(contested):
+        rows, columns = candidates.rows, candidates.columns
+        down = rows.pixels()[contested // len(columns)] - rows.edges[0]
+        across = columns.pixels()[contested % len(columns)]
+        place = (down[:, :, None] * labels.shape[1] + across[:, None]).flatten()
+        winner, score = _contest(candidates, contested, first[contested], counts[contested])
+        # A block shorter than the longest writes its last pixels again, with the same values.
+        labels.view(-1).index_copy_(0, place, winner.flatten())
+        best.view(-1).index_copy_(0, place, score.flatten())
+    return labels, best
+
+
+def _paint(candidates: _Candidates, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and scores (H, W) when one pair wins each block; pair (B,)."""
+    rows, columns = candidates.rows, candidates.columns
+    row, column = rows.owners(), columns.owners()
+    shape = (len(rows), len(columns))
+    labels = candidates.prompt[pair].int().view(shape)
+    left, right = candidates.patches[:, :, pair].view(2, 2, *shape).index_select(3, column).unbind(1)
+    above, below = torch.lerp(left, right, columns.axis.weight)
+    weight = rows.axis.weight[rows.edges[0] : rows.edges[-1], None]
+    best = torch.lerp(above.index_select(0, row), below.index_select(0, row), weight)
+    return labels.index_select(1, column).index_select(0, row), best
+
+
+def _contest(
+    candidates: _Candidates, block: torch.Tensor, first: torch.Tensor, counts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Winners and scores of some blocks (M, longest, longest), by a running maximum over their candidates."""
+    rows, columns = candidates.rows, candidates.columns
+    down = rows.axis.weight[rows.pixels()][block // len(columns), :, None]
+    across = columns.axis.weight[columns.pixels()][block % len(columns), None]
+    best = torch.full((len(block), down.shape[1], across.shape[2]), -torch.inf, device=down.device)
+    winner = torch.zeros(best.shape, dtype=torch.int32, device=down.device)
+    here = torch.arange(len(block), device=down.device)
+    for rank in range(int(counts.max())):
+        here = here[counts[here] > rank]
+        pair = first[here] + rank
+        sides = candidates.patches[:, :, pair, None, None]
+        above, below = torch.lerp(sides[:, 0], sides[:, 1], across[here])
+        score = torch.lerp(above, below, down[here])
+        before = best.index_select(0, here)
+        prompt = candidates.prompt[pair].int()[:, None, None]
+        # Strict: an equal score leaves the pixel to the lower index.
+        winner.index_copy_(0, here, torch.where(score > before, prompt, winner.index_select(0, here)))
+        best.index_copy_(0, here, torch.maximum(score, before))
+    return winner, best

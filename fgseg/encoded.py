@@ -1,0 +1,74 @@
+"""An image with its dense features, and the scores of texts on it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fgseg.similarity import patch_scores
+from fgseg.types import DenseFeatures
+from fgseg.upsample import label_map, running_label_map, upsample_map
+from fgseg.windows import Resolution, stitch_chunks
+
+__all__ = ["EncodedImage"]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """An image with its dense features: give it in place of the image to reuse them.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        windows: features of each window, in the order of `boxes_xyxy`.
+        boxes_xyxy: where each window lies on the canvas.
+        canvas_hw: size of the resized image that the windows cut up.
+        resolution: how it was resized and cut.
+        model: name of the model that encoded it.
+        source: file name, None for an array.
+    """
+
+    image: NDArray[np.uint8]
+    windows: tuple[DenseFeatures, ...]
+    boxes_xyxy: tuple[tuple[int, int, int, int], ...]
+    canvas_hw: tuple[int, int]
+    resolution: Resolution
+    model: str
+    source: str | None = None
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """(height, width) of the whole canvas in patches, rounded up."""
+        box, grid = self.boxes_xyxy[0], self.windows[0].grid
+        rows = -(-self.canvas_hw[0] * grid.shape[0] // (box[3] - box[1]))
+        columns = -(-self.canvas_hw[1] * grid.shape[1] // (box[2] - box[0]))
+        return rows, columns
+
+    def chunks(self, text: Tensor) -> Iterator[Tensor]:
+        """Scores of (T, D) texts in runs of prompts (t, h, w), on the grid or on the stitched canvas."""
+        scores = [patch_scores(window, text) for window in self.windows]
+        if len(scores) == 1:
+            yield scores[0]
+        else:
+            yield from stitch_chunks(scores, self.boxes_xyxy, self.canvas_hw)
+
+    def labels(self, text: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The winning text of each pixel and its score, both (H, W)."""
+        scores = self.chunks(text)
+        if len(self.windows) == 1:
+            labels, best = label_map(next(scores), self.image_hw)
+        else:
+            labels, best = running_label_map(scores, self.image_hw)
+        return labels.cpu().numpy(), best.cpu().numpy()
+
+    def maps(self, text: Tensor) -> Iterator[NDArray[np.float32]]:
+        """The score map (H, W) of each text, one at a time."""
+        for chunk in self.chunks(text):
+            for scores in chunk.cpu().numpy():
+                yield upsample_map(scores, self.image_hw)

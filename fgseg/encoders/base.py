@@ -1,0 +1,160 @@
+"""What every encoder offers, and the device and number format it runs in."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fgseg._checks import check_choice, check_image
+from fgseg.encoders.clip import Route
+from fgseg.errors import DeviceError, OptionError, PromptError
+from fgseg.types import DenseFeatures
+
+__all__ = ["Encoder", "Fit", "check_texts", "has_fast_bfloat16", "normalised", "pick_device", "pick_dtype"]
+
+Fit = Literal["squash", "keep", "exact"]
+Image = NDArray[np.uint8]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Images and words to unit-length features that can be compared by their dot product.
+
+    Attributes:
+        name: what the model was loaded as.
+        revision: hub commit of the weights, None for a folder or the embedded model.
+        model: the bare network: raw tensors in, un-normalised tensors out.
+        device: where it runs.
+        dtype: what it computes in; features come out in float32.
+        patch: side of a patch in pixels.
+        side: native image side in pixels.
+        logit_scale: what cosines of regions with texts are multiplied by before a softmax or sigmoid.
+        global_logit_scale: the same for whole images with captions.
+        global_logit_bias: added to those before a sigmoid; None where captions compete in a softmax.
+        default_resolution: mode of `fgseg.windows.Resolution` that suits it.
+        default_background: words every prompt competes with unless others are given.
+        default_templates: templates for class names unless others are given.
+    """
+
+    name: str
+    revision: str | None
+    model: Any
+    device: torch.device
+    dtype: torch.dtype
+    patch: int
+    side: int
+    logit_scale: float
+    global_logit_scale: float
+    global_logit_bias: float | None
+    default_resolution: str
+    default_background: tuple[str, ...]
+    default_templates: tuple[str, ...]
+
+    def encode_images(
+        self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None
+    ) -> list[DenseFeatures]:
+        """Dense features of each (H, W, 3) uint8 image; see `fit` in the implementations."""
+        ...
+
+    def embed_images(self, images: Sequence[Image]) -> Tensor:
+        """(N, D) float32 unit-length whole-image features."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str], *, route: Route = "region") -> Tensor:
+        """(T, D) float32 unit-length text features."""
+        ...
+
+    def digest(self) -> str:
+        """Identity of the weights: SHA-256 in hex."""
+        ...
+
+
+def normalised(rows: Tensor) -> Tensor:
+    """Float32 rows of unit length along the last axis."""
+    return torch.nn.functional.normalize(rows.float(), dim=-1)
+
+
+def check_texts(texts: Sequence[str]) -> list[str]:
+    """Texts as a list; refuses a bare string, an empty list and an empty text.
+
+    Raises:
+        PromptError: one of these.
+    """
+    if isinstance(texts, str):
+        raise PromptError(f"texts: expected a list of texts, got the text {texts!r:.60}; put it into a list")
+    listed = list(texts)
+    if not listed:
+        raise PromptError("texts: expected at least one text, got none")
+    for index, text in enumerate(listed):
+        if not isinstance(text, str) or not text.strip():
+            raise PromptError(f"texts[{index}]: expected words, got {text!r:.60}")
+    return listed
+
+
+def check_images(images: Sequence[Image]) -> None:
+    """Refuse anything but a list of (H, W, 3) uint8 arrays.
+
+    Raises:
+        ShapeError: an element that is no RGB image.
+        OptionError: a bare array in place of a list.
+    """
+    if hasattr(images, "shape"):
+        raise OptionError("images: expected a list of images, got one array; put it into a list")
+    for index, image in enumerate(images):
+        check_image(f"images[{index}]", image)
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The torch device of a name; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        DeviceError: not a device, or not on this machine.
+    """
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (picked.index or 0) >= counts.get(picked.type, 0):
+        have = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+        raise DeviceError(f"device: {device!r} is not on this machine, which has {have}; use device='auto'")
+    return picked
+
+
+def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The torch dtype of a name; `auto` takes bfloat16 where the processor multiplies it natively, else float32.
+
+    Raises:
+        DeviceError: a name that is not one of DTYPES.
+    """
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    if dtype == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_fast_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
+    try:
+        check_choice("dtype", dtype, ("auto", *DTYPES))
+    except OptionError as error:
+        raise DeviceError(str(error)) from error
+    return DTYPES[dtype]
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices natively (AVX512-BF16 or AMX); else bf16 is slower than float32."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in {"SSE41", "AVX", "AVX2", "AVX512_CORE"}:
+        return False
+    flags = Path("/proc/cpuinfo")
+    if not flags.is_file():
+        return False
+    return any(
+        word in {"avx512_bf16", "amx_bf16"} for word in flags.read_text(encoding="utf-8", errors="replace").split()
+    )

@@ -1,0 +1,280 @@
+"""The two encoders: CLIP's and FG-CLIP 1's on pixels, FG-CLIP 2's on NaFlex patches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgseg._checks import check_choice
+from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
+from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
+from fgseg.encoders.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
+from fgseg.encoders.tokens import Tokenizer
+from fgseg.encoders.weights import Checkpoint
+from fgseg.errors import OptionError
+from fgseg.io import resize_bicubic, resize_bilinear
+from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES, check_length
+from fgseg.types import DenseFeatures
+
+__all__ = ["ClipEncoder", "FgClip2Encoder"]
+
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's preprocessing
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_SIDE = 2048  # pixels; `keep` shrinks a panorama to this long side
+PATCHES_A_BATCH = 8192  # patches encoded at once: bounds memory whatever the number of images
+TOKENS_A_BATCH = 16384
+
+ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
+
+
+class _ImageTextEncoder(ABC, Generic[ModelT]):
+    """What does not depend on the architecture: order, batches, unit length."""
+
+    default_background: tuple[str, ...] = BACKGROUND_WORDS
+    default_templates: tuple[str, ...] = IMAGENET_TEMPLATES
+    global_logit_bias: float | None = None
+    side: int
+
+    def __init__(self, checkpoint: Checkpoint, model: ModelT, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.name, self.revision = checkpoint.name, checkpoint.revision
+        self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
+        self.model: ModelT = model
+        self.patch = model.config.patch
+        self.tokenizer = Tokenizer(checkpoint.folder)
+        self.logit_scale = float(model.region_logit_scale().detach())
+        self.global_logit_scale = float(model.logit_scale.detach().exp())
+
+    def digest(self) -> str:
+        """Identity of the weights: SHA-256 in hex."""
+        return self.checkpoint.digest()
+
+    @torch.inference_mode()
+    def encode_images(
+        self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None
+    ) -> list[DenseFeatures]:
+        """Dense features of each image.
+
+        Args:
+            images: (H, W, 3) uint8 RGB, of any sizes.
+            fit: `squash` resizes to (side, side), the aspect is lost, as FG-CLIP 1's model card does; `keep` keeps the
+                aspect to within a patch, with the shorter side `side` pixels long, or for FG-CLIP 2 with as many
+                patches as a square of that side; `exact` changes as little as whole patches allow.
+            side: pixels; None takes the native side, and for FG-CLIP 2's `keep` the published choice for the image.
+
+        Returns:
+            one DenseFeatures an image, in order; images that come to the same size share batches.
+
+        Raises:
+            ShapeError: an element that is no RGB image.
+            OptionError: an unknown `fit`, or a side shorter than a patch.
+        """
+        check_images(images)
+        check_choice("fit", fit, ("squash", "keep", "exact"))
+        if side is not None and side < self.patch:
+            raise OptionError(f"side: expected at least one patch, {self.patch} pixels, got {side}")
+        grids = self._each(images, [self._fitted(_hw(image), fit, side) for image in images], self._dense)
+        return [DenseFeatures(normalised(grid), _hw(image)) for grid, image in zip(grids, images, strict=True)]
+
+    @torch.inference_mode()
+    def embed_images(self, images: Sequence[Image]) -> Tensor:
+        """(N, D) float32 unit-length whole-image features, at the size the model card uses.
+
+        Raises:
+            ShapeError: an element that is no RGB image.
+        """
+        check_images(images)
+        rows = self._each(images, [self._card_size(_hw(image)) for image in images], self._whole)
+        return normalised(torch.stack(rows))
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], *, route: Route = "region") -> Tensor:
+        """(T, D) float32 unit-length text features.
+
+        Raises:
+            PromptError: no words, or more tokens than the route takes.
+            OptionError: a route the model does not have.
+        """
+        listed, limit = check_texts(texts), self.model.limit(route)
+        long_limit = self.model.limit("long") if "long" in self.model.routes else None
+        ids = self._token_ids(listed)
+        for text, row in zip(listed, ids, strict=True):
+            check_length(len(row), limit, text, route, long_limit=long_limit)
+        return self._texts(ids, route)
+
+    @abstractmethod
+    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
+        """The size in pixels, whole patches, at which an image is encoded."""
+
+    @abstractmethod
+    def _card_size(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size at which the model card embeds a whole image."""
+
+    @abstractmethod
+    def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
+        """Raw grid (Gh, Gw, D) of each image, all resized to one size."""
+
+    @abstractmethod
+    def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
+        """Raw whole-image feature (D,) of each image, all resized to one size."""
+
+    @abstractmethod
+    def _token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, unpadded."""
+
+    @abstractmethod
+    def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
+        """Unit text features of token ids that fit the route."""
+
+    def _each(
+        self,
+        images: Sequence[Image],
+        sizes: Sequence[tuple[int, int]],
+        encode: Callable[[Sequence[Image], tuple[int, int]], Sequence[Tensor]],
+    ) -> list[Tensor]:
+        """Encode images in batches of one size, bounded in patches, and put the results back into order."""
+        results: dict[int, Tensor] = {}
+        for image_hw in dict.fromkeys(sizes):
+            members = [index for index, size in enumerate(sizes) if size == image_hw]
+            count = max(1, PATCHES_A_BATCH * self.patch**2 // (image_hw[0] * image_hw[1]))
+            for start in range(0, len(members), count):
+                chunk = members[start : start + count]
+                results.update(zip(chunk, encode([images[index] for index in chunk], image_hw), strict=True))
+        return [results[index] for index in range(len(images))]
+
+    def _in_batches(self, ids: list[list[int]], encode: Callable[[Tensor], Tensor], pad: int) -> Tensor:
+        """Encode texts in batches of like length, and put the features back into the texts' order."""
+        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
+        features: list[Tensor] = []
+        for chunk in _chunks(order, [len(row) for row in ids], TOKENS_A_BATCH):
+            longest = max(len(ids[index]) for index in chunk)
+            rows = [ids[index] + [pad] * (longest - len(ids[index])) for index in chunk]
+            features.append(normalised(encode(torch.tensor(rows, device=self.device))))
+        return torch.cat(features)[torch.argsort(torch.tensor(order)).to(self.device)]
+
+
+def _hw(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _chunks(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Runs of `order` whose count times longest length stays within `budget`, one item at least."""
+    chunk: list[int] = []
+    longest = 0
+    for index in order:
+        longest = max(longest, lengths[index])
+        if chunk and longest * (len(chunk) + 1) > budget:
+            yield chunk
+            chunk, longest = [], lengths[index]
+        chunk.append(index)
+    yield chunk
+
+
+class ClipEncoder(_ImageTextEncoder[ClipModel]):
+    """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
+
+    default_resolution = "slide"
+
+    def __init__(
+        self, checkpoint: Checkpoint, model: ClipModel, *, recipe: Recipe, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Wrap a loaded model; `recipe` is how the last vision block attends."""
+        check_choice("recipe", recipe, RECIPES)
+        super().__init__(checkpoint, model, dtype=dtype, device=device)
+        self.recipe = recipe
+        self.side = model.config.side
+        own = checkpoint.config.get("fgseg") or {}
+        self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
+        self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
+
+    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
+        side = side or self.side
+        if fit == "squash":
+            return _nearest(side, self.patch), _nearest(side, self.patch)
+        scale = min(side / min(image_hw), MAX_SIDE / max(image_hw)) if fit == "keep" else 1.0
+        return _nearest(image_hw[0] * scale, self.patch), _nearest(image_hw[1] * scale, self.patch)
+
+    def _card_size(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return self.side, self.side
+
+    def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
+        return list(self.model.dense_features(self._pixels(images, image_hw), recipe=self.recipe))
+
+    def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
+        return list(self.model.image_features(self._pixels(images, image_hw)))
+
+    def _token_ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer.encode(texts)
+
+    def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
+        # The tower is causal: what pads a text after its end token changes nothing.
+        return self._in_batches(
+            ids, lambda rows: self.model.text_features(rows, route=route), self.model.config.end_token
+        )
+
+    def _pixels(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Tensor:
+        """(B, 3, H, W) normalised pixels in the model's dtype."""
+        resized = [image if _hw(image) == image_hw else resize_bicubic(image, image_hw) for image in images]
+        pixels = torch.from_numpy(np.stack(resized)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+        return ((pixels - mean) / std).to(self.dtype)
+
+
+class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
+    """FG-CLIP 2 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
+
+    default_resolution = "keep"
+    recipe = None
+
+    def __init__(
+        self, checkpoint: Checkpoint, model: FgClip2Model, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Wrap a loaded model."""
+        super().__init__(checkpoint, model, dtype=dtype, device=device)
+        self.global_logit_bias = float(model.logit_bias.detach())
+        self.side = model.vision_model.embeddings.side * self.patch
+
+    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
+        if fit == "squash":
+            whole = _nearest(side or self.side, self.patch)
+            return whole, whole
+        if fit == "exact":
+            return _nearest(image_hw[0], self.patch), _nearest(image_hw[1], self.patch)
+        budget = (side // self.patch) ** 2 if side else patch_budget(image_hw, patch=self.patch)
+        return fit_to_patches(image_hw, patch=self.patch, max_patches=budget)
+
+    def _card_size(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return self._fitted(image_hw, "keep", None)
+
+    def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
+        return self.model.dense_features(**self._patches(images, image_hw)._asdict())
+
+    def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
+        return list(self.model.image_features(**self._patches(images, image_hw)._asdict()))
+
+    def _token_ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer.encode([text.lower() for text in texts])  # trained on lower case
+
+    def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
+        pad, limit = self.model.config.pad_token, self.model.limit(route)
+        padded = [row + [pad] * (limit - len(row)) for row in ids]
+        return self._in_batches(padded, lambda rows: self.model.text_features(rows, route=route), pad)
+
+    def _patches(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Patches:
+        """NaFlex input of images of one size: bilinear as PIL does it, mean and deviation 0.5, nothing padded."""
+        rows = []
+        for image in images:
+            resized = image if _hw(image) == image_hw else resize_bilinear(image, image_hw)
+            scaled: np.ndarray = (resized.astype(np.float32) / 255 - 0.5) / 0.5
+            rows.append(patchify(scaled, patch=self.patch))
+        values = torch.from_numpy(np.stack(rows)).to(self.device, self.dtype)
+        grid_hw = [image_hw[0] // self.patch, image_hw[1] // self.patch]
+        shapes = torch.tensor([grid_hw] * len(rows), device=self.device)
+        return Patches(values, shapes, torch.ones(values.shape[:2], dtype=torch.bool, device=self.device))
+
+
+def _nearest(pixels: float, patch: int) -> int:
+    """The nearest whole number of patches, one at least, in pixels."""
+    return max(1, round(pixels / patch)) * patch

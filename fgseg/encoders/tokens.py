@@ -1,0 +1,87 @@
+"""Words to token ids, with a checkpoint's own tokenizer."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fgseg.encoders.weights import MODELS
+from fgseg.errors import ModelNotFoundError, PromptError
+
+__all__ = ["Tokenizer"]
+
+_TOKENIZER, _SLOW = "tokenizer.json", ("vocab.json", "tokenizer.model")
+
+
+class Tokenizer:
+    """Token ids of texts, start and end tokens included, never truncated, never padded.
+
+    The files are read when the first text comes, so that a folder without a tokenizer still serves images.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the tokenizer of a model folder; nothing is read yet."""
+        self.folder = folder
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text.
+
+        Raises:
+            ModelNotFoundError: the folder has no tokenizer.
+            PromptError: a word that the tokenizer has no token for.
+        """
+        backend, unknown = self._backend
+        encodings = backend.encode_batch(list(texts), add_special_tokens=True)
+        if unknown is not None:
+            for text, encoding in zip(texts, encodings, strict=True):
+                self._refuse_unknown(text, encoding, unknown)
+        return [encoding.ids for encoding in encodings]
+
+    def words(self) -> tuple[str, ...]:
+        """The words of a closed vocabulary, sorted; empty where any word can be spelled."""
+        backend, unknown = self._backend
+        if unknown is None:
+            return ()
+        return tuple(sorted(token for token in backend.get_vocab() if token.isalpha()))
+
+    @cached_property
+    def _backend(self) -> tuple[Any, int | None]:
+        """A `tokenizers.Tokenizer`, and the id of its unknown token where an unknown word is possible."""
+        backend = self._read()
+        backend.no_truncation()
+        backend.no_padding()
+        model = backend.model
+        unknown = getattr(model, "unk_token", None)
+        # A byte-level or byte-fallback vocabulary can spell any word; only a word-level one has holes.
+        is_closed = type(model).__name__ == "WordLevel" and unknown is not None
+        return backend, backend.token_to_id(unknown) if is_closed else None
+
+    def _read(self) -> Any:
+        from tokenizers import Tokenizer as Backend
+
+        if (self.folder / _TOKENIZER).is_file():
+            try:
+                return Backend.from_file(str(self.folder / _TOKENIZER))
+            except Exception as error:  # tokenizers raises bare Exception
+                raise ModelNotFoundError(
+                    f"{self.folder / _TOKENIZER}: cannot be read ({error}); download it again"
+                ) from error
+        if any((self.folder / name).is_file() for name in _SLOW):
+            from transformers import (
+                AutoTokenizer,
+            )  # converts CLIP's vocab.json and merges.txt; seconds to import
+
+            slow = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            return slow.backend_tokenizer
+        raise ModelNotFoundError(
+            f"{self.folder}: words need {_TOKENIZER} beside the weights, and it is missing; images alone can be encoded"
+        )
+
+    def _refuse_unknown(self, text: str, encoding: Any, unknown: int) -> None:
+        for identifier, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+            if identifier == unknown:
+                others = ", ".join(name for name in MODELS if name != "mini")
+                raise PromptError(
+                    f"prompt {text!r}: this model has never seen the word {text[start:stop]!r}; it knows colours, "
+                    f"patterns and shapes (see `fgseg models`). For any word, load a real model: {others}"
+                )

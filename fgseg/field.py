@@ -1,0 +1,135 @@
+"""Prompts against an encoded image: who wins each pixel, and how present each prompt is there.
+
+Maps are made one at a time, so memory is O(H x W) whatever the number of prompts.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fgseg.encoded import EncodedImage
+from fgseg.errors import OptionError
+from fgseg.masks import automatic_threshold, exclusive_labels, presence, threshold_mask
+from fgseg.prompts import PromptSet
+from fgseg.refine import guided_filter, pamr
+from fgseg.types import UNLABELLED, LazyMaps
+
+__all__ = ["DEFAULT_THRESHOLD", "QueryTexts", "ScoreField", "Threshold"]
+
+Threshold = float | Literal["auto"]
+MAPS_AT_ONCE = 8
+DEFAULT_THRESHOLD = 0.5  # presence: as likely as the best of the words it competes with
+
+
+@dataclass(frozen=True, eq=False)
+class QueryTexts:
+    """text: (Q, D) unit rows; query_to_class: class of each row, the rivals one class at the end; templates: used."""
+
+    text: Tensor
+    query_to_class: tuple[int, ...]
+    templates: tuple[str, ...]
+
+    def of(self, index: int) -> Tensor:
+        """The rows of one class."""
+        return self.text[[query for query, owner in enumerate(self.query_to_class) if owner == index]]
+
+    def below(self, count: int) -> Tensor:
+        """The rows of the first `count` classes."""
+        return self.text[: sum(owner < count for owner in self.query_to_class)]
+
+    def without(self, index: int) -> Tensor:
+        """The rows of every class but one."""
+        return self.text[[query for query, owner in enumerate(self.query_to_class) if owner != index]]
+
+
+class ScoreField:
+    """Scores of one image with one set of prompts; maps are made one at a time."""
+
+    def __init__(
+        self, view: EncodedImage, texts: QueryTexts, asked: PromptSet, logit_scale: float, refine: str
+    ) -> None:
+        self.view, self.texts, self.asked = view, texts, asked
+        self.logit_scale, self.refine = logit_scale, refine
+        self.names = tuple(entry.name for entry in asked.classes)
+        self.scores: Mapping[str, NDArray[np.float32]] = LazyMaps(self.names, self.presence)
+
+    def exclusive(self, threshold: Threshold) -> NDArray[np.int32]:
+        """(H, W) int32: each pixel's best class, where it is present enough."""
+        winner, best = self._best(self.texts.below(len(self.names)))
+        labels = np.asarray(self.texts.query_to_class, np.int32)[winner]
+        if threshold == "auto":
+            return self._auto_thresholded(labels)
+        if not self.asked.rivals and threshold != DEFAULT_THRESHOLD:
+            raise OptionError(
+                "threshold: without background words or negatives presence has nothing to compare with; give some"
+            )
+        rival = self._shared_rival if self.asked.rivals else None
+        return exclusive_labels(labels, best, rival, threshold=float(threshold), logit_scale=self.logit_scale)
+
+    def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
+        """(H, W) bool: where one class is present enough."""
+        return threshold_mask(self.presence(index), threshold=threshold)
+
+    def winners(self, masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int32]:
+        """(H, W) int32: the most present class among the masks that hold a pixel; ties to the lowest index."""
+        labels = np.full(self.view.image_hw, UNLABELLED, np.int32)
+        best = np.full(self.view.image_hw, -np.inf, np.float32)
+        for index, name in enumerate(masks):
+            score_map = self._class_map(self.texts.of(index))
+            better = masks[name] & (score_map > best)
+            labels[better], best[better] = index, score_map[better]
+        return labels
+
+    def presence(self, index: int) -> NDArray[np.float32]:
+        """(H, W) float32 in [0, 1] of one class."""
+        rival = self._shared_rival if self.asked.rivals else self._class_map(self.texts.without(index))
+        return presence(self._class_map(self.texts.of(index)), rival, logit_scale=self.logit_scale)
+
+    @cached_property
+    def _shared_rival(self) -> NDArray[np.float32]:
+        """(H, W) best score of the background words and negatives."""
+        return self._best(self.texts.of(len(self.names)))[1]
+
+    def _auto_thresholded(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        kept = labels.copy()
+        for index in range(len(self.names)):
+            score_map = self.presence(index)
+            kept[(labels == index) & (score_map < automatic_threshold(score_map))] = UNLABELLED
+        return kept
+
+    def _best(self, text: Tensor) -> tuple[NDArray[np.intp] | NDArray[np.int32], NDArray[np.float32]]:
+        """The winning row of each pixel and its score, after refinement where it is asked for."""
+        if self.refine == "none":
+            return self.view.labels(text)
+        labels = np.zeros(self.view.image_hw, np.int32)
+        best = np.full(self.view.image_hw, -np.inf, np.float32)
+        for index, score_map in enumerate(self._maps(text)):
+            better = score_map > best
+            labels[better], best[better] = index, score_map[better]
+        return labels, best
+
+    def _class_map(self, text: Tensor) -> NDArray[np.float32]:
+        """(H, W) the largest score map of some rows, drawn by OpenCV."""
+        maps = self._maps(text)
+        best = next(maps)
+        for score_map in maps:
+            np.maximum(best, score_map, out=best)
+        return best
+
+    def _maps(self, text: Tensor) -> Iterator[NDArray[np.float32]]:
+        maps = self.view.maps(text)
+        if self.refine == "guided":
+            radius = max(1, round(max(self.view.image_hw) / max(self.view.grid_hw)))
+            return (guided_filter(self.view.image, score_map, radius=radius, epsilon=1e-3) for score_map in maps)
+        return self._pamr(maps) if self.refine == "pamr" else maps
+
+    def _pamr(self, maps: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        # A few maps a call share the image's affinities, which take longer to make than to use.
+        while few := list(islice(maps, MAPS_AT_ONCE)):
+            yield from pamr(self.view.image, np.stack(few))

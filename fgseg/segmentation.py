@@ -1,0 +1,292 @@
+"""The result of a segmentation: labels, masks, scores, regions, pictures and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgseg import export
+from fgseg._checks import check_array, check_choice, check_image
+from fgseg.colors import palette
+from fgseg.errors import OptionError, ShapeError
+from fgseg.io import encode_png, write_bytes, write_image, write_label_png, write_npz, write_text
+from fgseg.legend import with_legend
+from fgseg.overlay import overlay_labels, overlay_masks, shrink
+from fgseg.prompts import PromptClass
+from fgseg.regions import region_table
+from fgseg.render import grid, heatmap_beside
+from fgseg.types import UNLABELLED, Region
+from fgseg.upsample import shrink_map
+
+if TYPE_CHECKING:
+    from supervision import Detections
+
+__all__ = ["FORMATS", "Segmentation"]
+
+Mode = Literal["exclusive", "independent"]
+Masks = Mapping[str, NDArray[np.bool_]]
+ScoreMaps = Mapping[str, NDArray[np.float32]]
+NOTEBOOK_SIDE = 1024  # pixels; a result that draws itself in a notebook is shrunk to this
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Which class each pixel of an image belongs to, and how surely.
+
+    The same type when nothing is found: `labels` is then UNLABELLED everywhere and `regions` is empty.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, the image that was segmented.
+        labels: (H, W) int32, index into `classes`; UNLABELLED (-1) where nothing wins. In independent mode the
+            winner among the masks that hold the pixel.
+        prompts: the classes with their query words and colours, in label order.
+        masks: class name -> (H, W) bool, computed when asked. They overlap in independent mode.
+        scores: class name -> (H, W) float32 presence in [0, 1], computed when asked; 0.5 is as likely as the
+            best of the words it competes with.
+        mode: "exclusive" or "independent".
+        grid_hw: (height, width) in patches that the scores were made at, for the size of saved heatmaps.
+        settings: what the result was made with, as it goes into run.json.
+        min_area: pixels a region needs to be listed.
+
+    Raises:
+        ShapeError: image and labels of different sizes, or labels outside the classes.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    prompts: tuple[PromptClass, ...]
+    masks: Masks
+    scores: ScoreMaps
+    mode: Mode
+    grid_hw: tuple[int, int]
+    settings: Mapping[str, Any]
+    min_area: int = 1
+
+    def __post_init__(self) -> None:
+        check_image("image", self.image)
+        check_array("labels", self.labels, self.image.shape[:2], hint="one label a pixel of the image")
+        check_choice("mode", self.mode, ("exclusive", "independent"))
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if self.labels.dtype != np.int32 or low < UNLABELLED or high >= len(self.prompts):
+            raise ShapeError(
+                f"labels: expected int32 from {UNLABELLED} to {len(self.prompts) - 1}, "
+                f"got {self.labels.dtype} from {low} to {high}"
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple(prompt.name for prompt in self.prompts)
+
+    @cached_property
+    def colors(self) -> tuple[tuple[int, int, int], ...]:
+        """(red, green, blue) of each class: its own, or the palette's."""
+        defaults = palette(len(self.prompts))
+        return tuple(prompt.color or default for prompt, default in zip(self.prompts, defaults, strict=True))
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """Connected parts of every class, by class, then by falling area."""
+        return region_table(self.masks, self.scores, min_area=self.min_area)
+
+    def overlay(self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True) -> NDArray[np.uint8]:
+        """The image with its masks drawn over it.
+
+        Args:
+            opacity: of the tint, 0 to 1.
+            outline: draw the border of every mask.
+            legend: name the classes that are there, beside or below the image.
+
+        Returns:
+            (H', W', 3) uint8 RGB; without a legend as large as the image, with one the image is its top left part.
+        """
+        if self.mode == "exclusive":
+            drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline)
+        else:
+            drawn = overlay_masks(self.image, self.masks.values(), self.colors, opacity=opacity, outline=outline)
+        present = self._present()
+        if not legend or not present:
+            return drawn
+        return with_legend(drawn, [self.classes[index] for index in present], [self.colors[index] for index in present])
+
+    def heatmaps(self) -> NDArray[np.uint8]:
+        """Every class's presence over the image: one with a colour bar, several in a grid. (H', W', 3) uint8 RGB."""
+        small = shrink(self.image, max_side=NOTEBOOK_SIDE)
+        panels = [(name, small, shrink_map(self.scores[name], small.shape[:2])) for name in self.classes]
+        if len(panels) == 1:
+            return heatmap_beside(small, panels[0][2], panels[0][0])
+        return grid([(name, heatmap_beside(picture, score_map, "")) for name, picture, score_map in panels])
+
+    def save(self, folder: str | Path, *, formats: Sequence[str] = ("labels", "overlay", "regions")) -> list[Path]:
+        """Write the result's files.
+
+        Args:
+            folder: where to; made if needed, files of the same name are replaced.
+            formats: names of FORMATS; run.json is always written.
+
+        Returns:
+            the files written.
+
+        Raises:
+            OptionError: an unknown format.
+            OutputError: the folder cannot be written.
+        """
+        for name in formats:
+            check_choice("formats", name, FORMATS)
+        written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](self, Path(folder))]
+        run = Path(folder) / "run.json"
+        write_text(run, _json(self.settings))
+        return [*written, run]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A summary that JSON can hold: size, mode, classes with their share of the pixels, regions, settings."""
+        height, width = self.labels.shape
+        counts = np.bincount(self.labels.ravel() + 1, minlength=len(self.prompts) + 1)[1:]
+        classes = [
+            {"index": index, "name": name, "pixels": int(count), "share": round(count / self.labels.size, 6)}
+            for index, (name, count) in enumerate(zip(self.classes, counts, strict=True))
+        ]
+        regions = json.loads(export.regions_json(self.regions))
+        return {
+            "height": height,
+            "width": width,
+            "mode": self.mode,
+            "classes": classes,
+            "regions": regions,
+            "settings": dict(self.settings),
+        }
+
+    def to_detections(self) -> Detections:
+        """One `supervision.Detections` row a region.
+
+        Raises:
+            OptionError: the package supervision is not installed.
+        """
+        return export.detections(self.masks, self.regions, image_hw=self._image_hw())
+
+    def _image_hw(self) -> tuple[int, int]:
+        return self.labels.shape[0], self.labels.shape[1]
+
+    def _present(self) -> list[int]:
+        """Indices of the classes that hold a pixel."""
+        if self.mode == "exclusive":
+            return [int(index) for index in np.unique(self.labels) if index != UNLABELLED]
+        return [index for index, mask in enumerate(self.masks.values()) if mask.any()]
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return encode_png(shrink(self.overlay(), max_side=NOTEBOOK_SIDE))
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        found = ", ".join(self.classes[index] for index in self._present())
+        return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found or 'none'})"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _name(result: Segmentation) -> str:
+    return str(result.settings.get("image") or "image.png")
+
+
+def _save_labels(result: Segmentation, folder: Path) -> list[Path]:
+    classes = [
+        {"index": index, "name": prompt.name, "prompts": list(prompt.prompts), "color": list(color)}
+        for index, (prompt, color) in enumerate(zip(result.prompts, result.colors, strict=True))
+    ]
+    unlabelled = 255 if len(classes) <= 254 else 65535
+    write_label_png(folder / "labels.png", result.labels, colors=result.colors)
+    write_text(folder / "classes.json", _json({"unlabelled": unlabelled, "classes": classes}))
+    return [folder / "labels.png", folder / "classes.json"]
+
+
+def _save_overlay(result: Segmentation, folder: Path) -> list[Path]:
+    write_image(folder / "overlay.png", result.overlay())
+    return [folder / "overlay.png"]
+
+
+def _save_heatmaps(result: Segmentation, folder: Path) -> list[Path]:
+    write_image(folder / "heatmaps.png", result.heatmaps())
+    rows = [shrink_map(score_map, result.grid_hw) for score_map in result.scores.values()]
+    write_npz(
+        folder / "heatmaps.npz",
+        presence=np.stack(rows).astype(np.float16),
+        classes=np.array(result.classes),
+        image_hw=np.array(result.labels.shape),
+    )
+    return [folder / "heatmaps.png", folder / "heatmaps.npz"]
+
+
+def _save_regions(result: Segmentation, folder: Path) -> list[Path]:
+    write_text(folder / "regions.json", export.regions_json(result.regions))
+    write_text(folder / "regions.csv", export.regions_csv(result.regions))
+    return [folder / "regions.json", folder / "regions.csv"]
+
+
+def _save_coco(result: Segmentation, folder: Path) -> list[Path]:
+    document = export.coco_annotations(
+        result.masks, result.regions, image_hw=result._image_hw(), file_name=_name(result)
+    )
+    write_text(folder / "coco.json", _json(document))
+    return [folder / "coco.json"]
+
+
+def _save_geojson(result: Segmentation, folder: Path) -> list[Path]:
+    write_text(folder / "masks.geojson", _json(export.geojson(result.masks, result.regions)))
+    return [folder / "masks.geojson"]
+
+
+def _save_yolo(result: Segmentation, folder: Path) -> list[Path]:
+    write_text(folder / "yolo.txt", export.yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
+    return [folder / "yolo.txt"]
+
+
+def _save_labelme(result: Segmentation, folder: Path) -> list[Path]:
+    document = export.labelme(result.masks, result.regions, image_name=_name(result), image_hw=result._image_hw())
+    write_text(folder / "labelme.json", _json(document))
+    return [folder / "labelme.json"]
+
+
+def _save_masks(result: Segmentation, folder: Path) -> list[Path]:
+    written = []
+    for index, (name, mask) in enumerate(result.masks.items()):
+        safe = "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
+        path = folder / "masks" / f"{index:03d}_{safe}.png"
+        write_bytes(path, encode_png(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)))
+        written.append(path)
+    return written
+
+
+FORMATS: Mapping[str, Callable[[Segmentation, Path], list[Path]]] = {
+    "labels": _save_labels,
+    "overlay": _save_overlay,
+    "regions": _save_regions,
+    "heatmaps": _save_heatmaps,
+    "masks": _save_masks,
+    "coco": _save_coco,
+    "geojson": _save_geojson,
+    "yolo": _save_yolo,
+    "labelme": _save_labelme,
+}
+"""What a result can be saved as: name -> function that writes it and returns the files."""
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse a format that is not one of FORMATS, or none at all.
+
+    Raises:
+        OptionError: one of these.
+    """
+    if not formats:
+        raise OptionError(f"formats: expected at least one of {', '.join(FORMATS)}, got none")
+    for name in formats:
+        check_choice("formats", name, FORMATS)

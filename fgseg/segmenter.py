@@ -1,0 +1,464 @@
+"""`load` and `Segmenter`: the wiring from an image and words to masks.
+
+Nothing is computed here that a lower module could compute: an image becomes windows, windows become features, words
+become texts, and the scores of the two become labels and maps that are made one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fgseg._checks import check_array, check_choice, check_number
+from fgseg._version import __version__
+from fgseg.encoded import EncodedImage
+from fgseg.encoders import Encoder, Recipe, Route, load_encoder
+from fgseg.errors import OptionError, ShapeError
+from fgseg.field import DEFAULT_THRESHOLD, QueryTexts, ScoreField, Threshold
+from fgseg.io import read_image
+from fgseg.masks import fill_holes, remove_small, remove_small_labels
+from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
+from fgseg.regions import box_features
+from fgseg.segmentation import Segmentation
+from fgseg.similarity import ensemble, unit
+from fgseg.types import LazyMaps
+from fgseg.windows import Resolution, crops, parse_resolution, resize_image, short_side_hw, window_boxes
+
+__all__ = ["BoxScores", "Ranking", "Segmenter", "load"]
+
+ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
+REFINEMENTS = ("none", "guided", "pamr")
+
+
+@dataclass(frozen=True, eq=False)
+class BoxScores:
+    """Boxes against phrases.
+
+    Attributes:
+        cosine: (N, T) float32 in [-1, 1], boxes by phrases.
+        probabilities: (N, T) float32, softmax over the phrases at the model's region temperature.
+        texts: the phrases.
+    """
+
+    cosine: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Images against captions.
+
+    Attributes:
+        cosine: (N, T) float32 in [-1, 1], images by captions.
+        probabilities: (N, T) float32; softmax over the captions, or for FG-CLIP 2 a sigmoid of each pair alone.
+        captions: the captions.
+    """
+
+    cosine: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    captions: tuple[str, ...]
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(N, T) caption indices of each image, best first."""
+        return np.argsort(-self.cosine, axis=1, kind="stable")
+
+
+def load(
+    model: str | None = None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    recipe: Recipe = "value",
+    revision: str | None = None,
+    offline: bool | None = None,
+) -> Segmenter:
+    """Load a model and make a Segmenter of it.
+
+    Args:
+        model: "mini" (in the package), "fg-clip-base" and the other names of `fgseg models`, a folder, or a hub id.
+            None takes the environment variable FGSEG_MODEL, else "mini".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        dtype: "auto" (bfloat16 where the processor multiplies it natively), "float32", "bfloat16" or "float16".
+        recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's.
+        revision: hub commit, tag or branch; None takes the pinned one.
+        offline: True never asks the network; None does what HF_HUB_OFFLINE says.
+
+    Raises:
+        ModelNotFoundError: the model is not there.
+        WeightsError: its tensors are not those of a known model.
+        DeviceError: device or dtype not on this machine.
+        OptionError: an unknown recipe.
+    """
+    name = model or os.environ.get("FGSEG_MODEL") or "mini"
+    return Segmenter(load_encoder(name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline))
+
+
+class Segmenter:
+    """Masks, heatmaps and scores from words, with one encoder. Holds no state but texts it has encoded."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Wire up an encoder; `load` makes one by name."""
+        self.encoder = encoder
+        self._texts: dict[tuple[str, str], Tensor] = {}
+
+    def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
+        """Encode an image once, to use it many times.
+
+        Args:
+            image: a path, an (H, W, 3) uint8 RGB array, a PIL image, or an EncodedImage, which is returned as it is.
+            resolution: "squash" (resized to the native square, as the model card does), "keep" (aspect kept, position
+                table interpolated), "slide" (windows of the native side over an image whose shorter side is 1.5 times
+                that, as the field measures), each with an optional size ("slide:448"), or a `Resolution`. "auto" is
+                the encoder's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+
+        Raises:
+            ImageError: a file that cannot be read.
+            OptionError: an unknown resolution, or an EncodedImage of another model or resolution.
+        """
+        if isinstance(image, EncodedImage):
+            self._check_view(image, resolution)
+            return image
+        source = str(image) if isinstance(image, (str, os.PathLike)) else None
+        pixels = read_image(image)
+        chosen = self._resolution(resolution)
+        if chosen.mode != "slide":
+            features = self.encoder.encode_images([pixels], fit=chosen.mode, side=chosen.short_side)
+            height, width = pixels.shape[:2]
+            return EncodedImage(
+                pixels,
+                tuple(features),
+                ((0, 0, width, height),),
+                (height, width),
+                chosen,
+                self.encoder.name,
+                source,
+            )
+        return self._slid(pixels, chosen, source)
+
+    def segment(
+        self,
+        image: ImageSource,
+        prompts: Sequence[str | PromptClass],
+        *,
+        mode: Literal["exclusive", "independent"] = "exclusive",
+        threshold: Threshold = DEFAULT_THRESHOLD,
+        background: Sequence[str] | None = None,
+        negatives: Sequence[str] = (),
+        templates: str | Sequence[str] | None = None,
+        resolution: str | Resolution = "auto",
+        refine: Literal["none", "guided", "pamr"] = "none",
+        min_area: int = 1,
+        max_hole: int = 0,
+    ) -> Segmentation:
+        r"""Segment an image by words.
+
+        A prompt's presence at a pixel is 1 / (1 + exp(-logit_scale * (score - rival))), where rival is the best score
+        of the background words and negatives there; without any, of the other prompts. It does not depend on which
+        other prompts are asked for as long as there are background words.
+
+        Args:
+            image: a path, an (H, W, 3) uint8 RGB array, a PIL image, or an EncodedImage.
+            prompts: class names; "cup, mug" are synonyms (a pixel's score is the best of them), `\,` is a comma.
+            mode: "exclusive": each pixel goes to its best prompt, if present enough; "independent": a mask a prompt,
+                which may overlap.
+            threshold: least presence of a mask's pixels, 0 to 1; "auto" chooses one a prompt by Otsu's method, never
+                below 0.5 (see `fgseg.masks.automatic_threshold` for its limits).
+            background: words for anything else; None takes the model's own, () none.
+            negatives: "not this": words that compete and never win a pixel.
+            templates: "none", "imagenet" (80 sentences, averaged), a file, or one's own; None takes the model's own.
+            resolution: as in `encode`.
+            refine: follow edges of the image: "guided" filter or "pamr"; off unless asked for.
+            min_area: pixels; smaller connected parts are dropped.
+            max_hole: pixels; holes up to this are filled (independent mode).
+
+        Raises:
+            ImageError: a file that cannot be read.
+            PromptError: an empty, duplicate or too long prompt, or a word the model does not know.
+            OptionError: an option out of its range, or a lone prompt with nothing to compete with.
+        """
+        check_choice("mode", mode, ("exclusive", "independent"))
+        check_choice("refine", refine, REFINEMENTS)
+        _check_threshold(threshold)
+        check_number("min_area", min_area, low=0, high=2**62)
+        check_number("max_hole", max_hole, low=0, high=2**62)
+        started = time.perf_counter()
+        asked = self._prompt_set(prompts, background, negatives)
+        if max_hole and mode == "exclusive":
+            raise OptionError(
+                "max_hole: filling a hole would take pixels from other classes; use mode='independent', or 0"
+            )
+        texts = self._query_texts(asked, templates)
+        view = self.encode(image, resolution=resolution)
+        field = ScoreField(view, texts, asked, self.encoder.logit_scale, refine)
+        if mode == "exclusive":
+            labels = remove_small_labels(field.exclusive(threshold), min_area=int(min_area))
+            masks = LazyMaps(field.names, lambda index: labels == index)
+        else:
+            clean = _cleaner(int(min_area), int(max_hole))
+            masks = LazyMaps(field.names, lambda index: clean(field.mask(index, threshold)))
+            labels = field.winners(masks)
+        settings = self._settings(view, asked, texts) | {
+            "mode": mode, "threshold": threshold, "refine": refine, "min_area": min_area, "max_hole": max_hole,
+            "seconds": round(time.perf_counter() - started, 4),
+        }  # fmt: skip
+        return Segmentation(
+            view.image,
+            labels,
+            asked.classes,
+            masks,
+            field.scores,
+            mode,
+            view.grid_hw,
+            settings,
+            max(1, int(min_area)),
+        )
+
+    def heatmaps(
+        self,
+        image: ImageSource,
+        prompts: Sequence[str | PromptClass],
+        *,
+        background: Sequence[str] | None = None,
+        negatives: Sequence[str] = (),
+        templates: str | Sequence[str] | None = None,
+        resolution: str | Resolution = "auto",
+    ) -> Mapping[str, NDArray[np.float32]]:
+        """Where each prompt is: class name -> (H, W) float32 presence, computed each time it is asked for.
+
+        The range is fixed: 0 absent, 0.5 as likely as the best background word, 1 certain. An absent thing does not
+        look hot. Arguments as in `segment`.
+        """
+        asked = self._prompt_set(prompts, background, negatives)
+        texts = self._query_texts(asked, templates)
+        return ScoreField(
+            self.encode(image, resolution=resolution), texts, asked, self.encoder.logit_scale, "none"
+        ).scores
+
+    def score_boxes(
+        self,
+        image: ImageSource,
+        boxes_xyxy: NDArray[Any] | Sequence[Sequence[float]],
+        texts: Sequence[str],
+        *,
+        templates: str | Sequence[str] = "none",
+        resolution: str | Resolution = "auto",
+    ) -> BoxScores:
+        """Which phrase fits which box.
+
+        Args:
+            image: as in `encode`; an EncodedImage in windows is encoded again as a whole, which boxes need.
+            boxes_xyxy: (N, 4) pixels (left, top, right, bottom), within the image.
+            texts: phrases; commas mean nothing here.
+            templates: sentences around each phrase, averaged; "none" takes the phrases as they are.
+            resolution: "auto" takes the whole image at once: "squash" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+
+        Raises:
+            ShapeError: not (N, 4), not finite, empty boxes, or outside the image.
+            PromptError: an empty or too long phrase.
+            OptionError: a resolution in windows.
+        """
+        whole = "squash" if self.encoder.default_resolution == "slide" else self.encoder.default_resolution
+        chosen = self._resolution(whole if resolution == "auto" else resolution)
+        if chosen.mode == "slide":
+            raise OptionError(
+                "resolution: boxes are pooled from the whole image's features, got slide; use squash or keep"
+            )
+        if isinstance(image, EncodedImage):
+            image = image if len(image.windows) == 1 and image.resolution.mode != "slide" else image.image
+        view = self.encode(image, resolution="auto" if isinstance(image, EncodedImage) else chosen)
+        boxes = _checked_boxes(boxes_xyxy, view.image_hw)
+        grid = view.windows[0].grid
+        (height, width), (rows, columns) = view.image_hw, grid.shape[:2]
+        scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
+        pooled = unit(box_features(grid, torch.from_numpy(boxes).to(grid.device) * scale))
+        words = self._embedded([PromptClass(text, (text,)) for text in _listed(texts)], templates)
+        cosine = pooled @ words.T
+        return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(texts))
+
+    def rank(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        captions: Sequence[str],
+        *,
+        route: Literal["short", "long"] = "short",
+    ) -> Ranking:
+        """Which caption fits which whole image.
+
+        Args:
+            images: one image or several, each as in `encode`.
+            captions: sentences; commas mean nothing here.
+            route: "short" (77 tokens) or FG-CLIP's "long" (248 tokens, FG-CLIP 2 196).
+
+        Raises:
+            PromptError: an empty or too long caption.
+            OptionError: a route the model does not have.
+        """
+        check_choice("route", route, ("short", "long"))
+        several: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
+        if not several:
+            raise OptionError("images: expected at least one, got none")
+        text = self._encoded(_listed(captions), route)
+        pixels = [item.image if isinstance(item, EncodedImage) else read_image(item) for item in several]
+        cosine = self.encoder.embed_images(pixels) @ text.T
+        logits = cosine * self.encoder.global_logit_scale
+        bias = self.encoder.global_logit_bias
+        probabilities = logits.softmax(1) if bias is None else (logits + bias).sigmoid()
+        return Ranking(_numpy(cosine), _numpy(probabilities), tuple(captions))
+
+    def prepare(
+        self,
+        prompts: Sequence[str | PromptClass],
+        *,
+        background: Sequence[str] | None = None,
+        negatives: Sequence[str] = (),
+        templates: str | Sequence[str] | None = None,
+    ) -> None:
+        """Check and encode prompts before any image; arguments and errors as in `segment`."""
+        self._query_texts(self._prompt_set(prompts, background, negatives), templates)
+
+    # --- images
+
+    def _resolution(self, resolution: str | Resolution) -> Resolution:
+        if isinstance(resolution, Resolution):
+            return resolution
+        return parse_resolution(self.encoder.default_resolution if resolution == "auto" else resolution)
+
+    def _slid(self, pixels: NDArray[np.uint8], chosen: Resolution, source: str | None) -> EncodedImage:
+        sizes = chosen.resolved(self.encoder.side)
+        # `resolved` fills every size in.
+        assert sizes.short_side is not None
+        assert sizes.crop is not None
+        assert sizes.stride is not None
+        canvas_hw = short_side_hw(pixels.shape[:2], sizes.short_side, sizes.max_side)
+        boxes = window_boxes(canvas_hw, crop=sizes.crop, stride=sizes.stride)
+        canvas = resize_image(pixels, canvas_hw, antialias=True)
+        features = self.encoder.encode_images(crops(canvas, boxes), fit="exact")
+        return EncodedImage(pixels, tuple(features), boxes, canvas_hw, chosen, self.encoder.name, source)
+
+    def _check_view(self, view: EncodedImage, resolution: str | Resolution) -> None:
+        if view.model != self.encoder.name:
+            raise OptionError(f"image: encoded with {view.model!r}, and this is {self.encoder.name!r}; encode it again")
+        if resolution != "auto" and self._resolution(resolution) != view.resolution:
+            raise OptionError(
+                f"resolution: the image was encoded with {view.resolution}; encode it again, or leave resolution out"
+            )
+
+    # --- words
+
+    def _prompt_set(
+        self, prompts: Sequence[str | PromptClass], background: Sequence[str] | None, negatives: Sequence[str]
+    ) -> PromptSet:
+        default = self.encoder.default_background
+        asked = make_prompt_set(prompts, background=background, negatives=negatives, default_background=default)
+        if len(asked.classes) == 1 and not asked.rivals:
+            raise OptionError(
+                "background: one prompt alone has nothing to compete with; "
+                "give background words, negatives or a second prompt"
+            )
+        return asked
+
+    def _query_texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> QueryTexts:
+        """Unit text of every query word, the rivals' last."""
+        everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
+        chosen = templates_named(self.encoder.default_templates if templates is None else templates)
+        plan = expand(everyone, chosen)
+        return QueryTexts(self._ensembled(plan), plan.query_to_class, chosen)
+
+    def _embedded(self, classes: Sequence[PromptClass], templates: str | Sequence[str]) -> Tensor:
+        return self._ensembled(expand(classes, templates_named(templates)))
+
+    def _ensembled(self, plan: TextPlan) -> Tensor:
+        rows = self._encoded(plan.texts, "region")
+        flat = [index for row in plan.rows for index in row]
+        groups = [query for query, row in enumerate(plan.rows) for _ in row]
+        return ensemble(rows[flat], groups)
+
+    def _encoded(self, texts: Sequence[str], route: Route) -> Tensor:
+        """Unit text features; each text is encoded once in a Segmenter's life."""
+        new = [text for text in dict.fromkeys(texts) if (route, text) not in self._texts]
+        if new:
+            for text, row in zip(new, self.encoder.encode_texts(new, route=route), strict=True):
+                self._texts[route, text] = row
+        return torch.stack([self._texts[route, text] for text in texts])
+
+    def _settings(self, view: EncodedImage, asked: PromptSet, texts: QueryTexts) -> dict[str, Any]:
+        encoder = self.encoder
+        return {
+            "image": view.source,
+            "image_hw": list(view.image_hw),
+            "model": encoder.name,
+            "revision": encoder.revision,
+            "weights_sha256": self._digest,
+            "recipe": getattr(encoder, "recipe", None),
+            "device": str(encoder.device),
+            "dtype": str(encoder.dtype).removeprefix("torch."),
+            "logit_scale": encoder.logit_scale,
+            "resolution": asdict(view.resolution),
+            "windows": len(view.windows),
+            "grid_hw": list(view.grid_hw),
+            "classes": [{"name": entry.name, "prompts": list(entry.prompts)} for entry in asked.classes],
+            "background": list(asked.background),
+            "negatives": list(asked.negatives),
+            "templates": list(texts.templates),
+            "versions": {
+                "fgseg": __version__,
+                **{name: version(name) for name in ("torch", "numpy", "opencv-python", "pillow")},
+            },
+        }
+
+    @cached_property
+    def _digest(self) -> str:
+        return self.encoder.digest()
+
+
+def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:
+    def clean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return fill_holes(remove_small(mask, min_area=min_area), max_area=max_hole)
+
+    return clean
+
+
+def _check_threshold(threshold: Threshold) -> None:
+    if threshold != "auto":
+        check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _checked_boxes(
+    boxes_xyxy: NDArray[Any] | Sequence[Sequence[float]], image_hw: tuple[int, int]
+) -> NDArray[np.float32]:
+    boxes = (
+        np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
+        if not len(boxes_xyxy)
+        else np.asarray(boxes_xyxy, np.float32)
+    )
+    check_array("boxes_xyxy", boxes, ("N", 4), hint="one (left, top, right, bottom) a row")
+    height, width = image_hw
+    inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
+    if not inside.all():
+        row = int(np.argmin(inside))
+        raise ShapeError(
+            f"boxes_xyxy: expected row {row} within the image, {width} pixels wide and {height} high, "
+            f"got {boxes[row].tolist()}"
+        )
+    return boxes
+
+
+def _numpy(values: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = values.float().cpu().numpy()
+    return array

@@ -1,0 +1,378 @@
+"""The resolution an image is encoded at: resized, in windows, and the windows' scores put back together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fgseg._checks import check_array, check_choice, check_image, describe
+from fgseg.errors import OptionError, ShapeError
+
+__all__ = [
+    "BoxXyxy",
+    "Resolution",
+    "crops",
+    "parse_resolution",
+    "resize_image",
+    "short_side_hw",
+    "stitch",
+    "stitch_chunks",
+    "window_boxes",
+]
+
+Mode = Literal["squash", "keep", "slide"]
+BoxXyxy = tuple[int, int, int, int]
+"""(left, top, right, bottom) pixels, half open."""
+
+_SPELLING = "write squash, keep or slide, then :SIDE, for slide also :SIDE/CROP/STRIDE, such as slide:336/224/112"
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """How an image becomes what the encoder sees. Sizes left None are the encoder's own (see `resolved`).
+
+    Attributes:
+        mode: "squash" a square, whatever the image's shape (the model card's quick start); "keep" the image's
+            shape, as one window; "slide" the image's shape, in overlapping square windows.
+        short_side: pixels of the image's short side after resizing; of the square for "squash".
+        crop: side of a window in pixels, "slide" only.
+        stride: pixels from one window to the next, at most `crop`, "slide" only.
+        max_side: the long side is not made longer than this, in pixels; for "keep" and "slide".
+
+    Raises:
+        OptionError: unknown mode, a size that is not a whole number of at least 1, `crop` or `stride` without
+            "slide", windows that leave gaps, or a short side above `max_side`.
+
+    Example:
+        >>> Resolution("slide", short_side=448).resolved(224)
+        Resolution(mode='slide', short_side=448, crop=224, stride=112, max_side=2048)
+    """
+
+    mode: Mode
+    short_side: int | None = None
+    crop: int | None = None
+    stride: int | None = None
+    max_side: int = 2048
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, get_args(Mode))
+        for name in ("short_side", "crop", "stride", "max_side"):
+            if getattr(self, name) is not None:
+                _check_side(name, getattr(self, name))
+        if self.mode != "slide" and (self.crop, self.stride) != (None, None):
+            raise OptionError(f'crop: expected windows only with mode "slide", got {self.mode!r}; drop crop and stride')
+        if self.crop is not None and self.stride is not None:
+            _check_stride(self.stride, self.crop)
+        if self.short_side is not None and self.short_side > self.max_side:
+            raise OptionError(f"short_side: expected at most max_side {self.max_side}, got {self.short_side}")
+
+    def __str__(self) -> str:
+        """As `parse_resolution` reads it; `max_side` is not spelled."""
+        sizes = (
+            (self.short_side, self.crop, self.stride)
+            if (self.crop, self.stride) != (None, None)
+            else (self.short_side,)
+        )
+        if sizes == (None,):
+            return self.mode
+        return f"{self.mode}:{'/'.join('auto' if size is None else str(size) for size in sizes)}"
+
+    def resolved(self, native: int) -> Resolution:
+        """The same with every size filled in for an encoder trained on `native` x `native` pixels.
+
+        Windows have the native size, half overlap, and a short side one and a half times as long: the setting
+        of SCLIP and NACLIP (336, 224, 112), whose encoder is native to 224. Other modes take the native side.
+        """
+        _check_side("native", native)
+        if self.mode != "slide":
+            return Resolution(self.mode, self.short_side or native, max_side=max(self.max_side, native))
+        crop = self.crop or native
+        stride = self.stride or max(crop // 2, 1)
+        return Resolution(self.mode, self.short_side or crop * 3 // 2, crop, stride, max(self.max_side, crop * 3 // 2))
+
+
+def parse_resolution(text: str) -> Resolution:
+    """A resolution as the command line spells it.
+
+    Args:
+        text: MODE, MODE:SIDE or slide:SIDE/CROP/STRIDE; "auto" for a size is the encoder's own.
+
+    Returns:
+        The resolution; sizes not written are None, the encoder's own.
+
+    Raises:
+        OptionError: anything else.
+
+    Example:
+        >>> parse_resolution("slide:448/224/112").stride
+        112
+        >>> print(parse_resolution("slide:auto/224/112"))
+        slide:auto/224/112
+        >>> parse_resolution("keep").short_side is None
+        True
+    """
+    mode, colon, rest = text.partition(":")
+    sizes = rest.split("/") if colon else []
+    allowed = (0, 1, 3) if mode == "slide" else (0, 1)
+    readable = all(size == "auto" or (size.isascii() and size.isdigit()) for size in sizes)
+    if mode not in get_args(Mode) or len(sizes) not in allowed or not readable:
+        raise OptionError(f"resolution: expected a mode and sizes, got {text!r:.60}; {_SPELLING}")
+    numbers = [None if size == "auto" else int(size) for size in sizes]
+    short_side, crop, stride = [*numbers, None, None, None][:3]
+    return Resolution(cast(Mode, mode), short_side, crop, stride)
+
+
+def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = 2048) -> tuple[int, int]:
+    """The size to resize an image to: its aspect, a short side, and no long side above `max_side`.
+
+    Each side is ``int(side * scale + 0.5)``, as mmcv rounds, so that benchmark images get the published
+    sizes.
+
+    Args:
+        image_hw: (height, width) in pixels.
+        short_side: pixels of the shorter side.
+        max_side: most pixels of the longer side.
+
+    Returns:
+        (height, width) in pixels, at least 1 each.
+
+    Raises:
+        OptionError: a size that is not a whole number of at least 1.
+
+    Example:
+        >>> short_side_hw((375, 500), 336)
+        (336, 448)
+        >>> short_side_hw((50, 4000), 336)
+        (26, 2048)
+    """
+    height, width = _check_size("image_hw", image_hw)
+    _check_side("short_side", short_side)
+    _check_side("max_side", max_side)
+    scale = min(short_side / min(height, width), max_side / max(height, width))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antialias: bool) -> NDArray[np.uint8]:
+    """An image at another size, by OpenCV.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        image_hw: (height, width) wanted, in pixels.
+        antialias: False: bilinear between the four nearest pixels, as published evaluation code does it;
+            large photographs alias, since pixels between are skipped. True: an axis that shrinks takes the
+            mean of the pixels it covers, an axis that grows stays bilinear.
+
+    Returns:
+        (height, width, 3) uint8 RGB, a new array.
+
+    Raises:
+        ShapeError: not an RGB image.
+        OptionError: `image_hw` is not two whole numbers of at least 1.
+
+    Example:
+        >>> stripes = np.zeros((1, 8, 3), np.uint8)
+        >>> stripes[:, ::4] = 200
+        >>> resize_image(stripes, (1, 2), antialias=False)[..., 0]
+        array([[0, 0]], dtype=uint8)
+        >>> resize_image(stripes, (1, 2), antialias=True)[..., 0]
+        array([[50, 50]], dtype=uint8)
+    """
+    check_image("image", image)
+    height, width = _check_size("image_hw", image_hw)
+    resized = np.array(image, order="C")
+    if antialias:
+        # OpenCV's area mean turns into nearest-like sampling along an axis that grows: shrink first, then
+        # grow.
+        smaller_wh = min(width, image.shape[1]), min(height, image.shape[0])
+        resized = _cv2_resized(resized, smaller_wh, cv2.INTER_AREA)
+    if resized.shape[:2] != (height, width):
+        resized = _cv2_resized(resized, (width, height), cv2.INTER_LINEAR)
+    return resized
+
+
+def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[BoxXyxy, ...]:
+    """Overlapping square windows that cover an image, row by row.
+
+    Per axis ``max(size - crop + stride - 1, 0) // stride + 1`` windows; the last is moved back inside. An
+    axis shorter than the crop is covered by one window of its own length.
+
+    Args:
+        image_hw: (height, width) in pixels.
+        crop: side of a window in pixels.
+        stride: pixels from one window to the next, at most `crop`.
+
+    Returns:
+        Boxes (left, top, right, bottom) in pixels, half open; every pixel is in at least one.
+
+    Raises:
+        OptionError: a size that is not a whole number of at least 1, or a stride that leaves gaps.
+
+    Example:
+        >>> window_boxes((4, 7), crop=4, stride=2)
+        ((0, 0, 4, 4), (2, 0, 6, 4), (3, 0, 7, 4))
+    """
+    height, width = _check_size("image_hw", image_hw)
+    _check_side("crop", crop)
+    _check_stride(stride, crop)
+    spans = [_spans(height, crop, stride), _spans(width, crop, stride)]
+    return tuple((left, top, right, bottom) for top, bottom in spans[0] for left, right in spans[1])
+
+
+def crops(image: NDArray[np.uint8], boxes: Sequence[BoxXyxy]) -> tuple[NDArray[np.uint8], ...]:
+    """The image's windows.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (left, top, right, bottom) pixels, half open, inside the image.
+
+    Returns:
+        One (bottom - top, right - left, 3) uint8 view of the image a box; nothing is copied.
+
+    Raises:
+        ShapeError: not an RGB image.
+        OptionError: a box outside the image or without pixels.
+
+    Example:
+        >>> [window.shape for window in crops(np.zeros((4, 7, 3), np.uint8), [(0, 0, 4, 4), (3, 0, 7, 4)])]
+        [(4, 4, 3), (4, 4, 3)]
+    """
+    check_image("image", image)
+    _check_boxes(boxes, image.shape[:2])
+    return tuple(image[top:bottom, left:right] for left, top, right, bottom in boxes)
+
+
+def stitch(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]) -> torch.Tensor:
+    """One canvas of scores from the scores of overlapping windows.
+
+    Each window's scores are upsampled to its box (bilinear, pixel centres at half integers), added, and
+    divided by how many windows cover the pixel. Holds (T, h, w); `stitch_chunks` does not.
+
+    Args:
+        window_scores: (T, Gh, Gw) scores a window, on one device; T the same in all, the grids may differ.
+        boxes: each window's box on the canvas, as `window_boxes` gives them.
+        canvas_hw: (height, width) of the canvas, in pixels.
+
+    Returns:
+        (T, h, w) float32 on the windows' device.
+
+    Raises:
+        ShapeError: no window, or scores of other axes or another T.
+        OptionError: not one box a window, a box outside the canvas, or a pixel that no window covers.
+
+    Example:
+        >>> left, right = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+        >>> stitch([left, right], [(0, 0, 2, 1), (1, 0, 3, 1)], (1, 3))
+        tensor([[[0.0000, 0.5000, 1.0000]]])
+    """
+    coverage = _check_windows(window_scores, boxes, canvas_hw)
+    return _stitched(window_scores, boxes, coverage)
+
+
+def stitch_chunks(
+    window_scores: Sequence[torch.Tensor],
+    boxes: Sequence[BoxXyxy],
+    canvas_hw: tuple[int, int],
+    chunk: int = 16,
+) -> Iterator[torch.Tensor]:
+    """`stitch`, some prompts at a time: holds (chunk, h, w), whatever T is.
+
+    Args:
+        window_scores: as for `stitch`.
+        boxes: as for `stitch`.
+        canvas_hw: as for `stitch`.
+        chunk: prompts at a time, at least 1.
+
+    Returns:
+        An iterator over (t, h, w) float32, t = `chunk` but in the last, in prompt order.
+
+    Raises:
+        ShapeError: as `stitch`, before the first chunk is made.
+        OptionError: as `stitch`, or `chunk` below 1.
+
+    Example:
+        >>> [len(canvas) for canvas in stitch_chunks([torch.zeros(5, 2, 2)], [(0, 0, 8, 8)], (8, 8), chunk=2)]
+        [2, 2, 1]
+    """
+    _check_side("chunk", chunk)
+    coverage = _check_windows(window_scores, boxes, canvas_hw)
+    starts = range(0, len(window_scores[0]), chunk)
+    return (_stitched([scores[s : s + chunk] for scores in window_scores], boxes, coverage) for s in starts)
+
+
+def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], coverage: torch.Tensor) -> torch.Tensor:
+    canvas = coverage.new_zeros(len(window_scores[0]), *coverage.shape)
+    for scores, (left, top, right, bottom) in zip(window_scores, boxes, strict=True):
+        window = torch.nn.functional.interpolate(
+            scores.detach().float()[None], (bottom - top, right - left), mode="bilinear", align_corners=False
+        )
+        canvas[:, top:bottom, left:right] += window[0]
+    return canvas.div_(coverage)
+
+
+def _check_windows(
+    window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]
+) -> torch.Tensor:
+    """How many windows cover each pixel, (h, w) float32, once everything was found in order."""
+    height, width = _check_size("canvas_hw", canvas_hw)
+    if not len(window_scores):
+        raise ShapeError("window_scores: expected the scores of at least one window, got none")
+    if len(window_scores) != len(boxes):
+        raise OptionError(f"boxes: expected one a window, {len(window_scores)}, got {len(boxes)}")
+    for scores in window_scores:
+        check_array("window_scores", scores, (len(window_scores[0]), "Gh", "Gw"), hint="the same prompts everywhere")
+        if not scores.numel():
+            raise ShapeError(f"window_scores: expected at least one prompt and patch, got {describe(scores)}")
+    _check_boxes(boxes, (height, width))
+    coverage = torch.zeros(height, width, device=window_scores[0].device)
+    for left, top, right, bottom in boxes:
+        coverage[top:bottom, left:right] += 1
+    if not bool(coverage.all()):
+        row, column = (coverage == 0).nonzero()[0].tolist()
+        raise OptionError(f"boxes: expected every pixel covered, got none over row {row}, column {column}")
+    return coverage
+
+
+def _cv2_resized(image: NDArray[np.uint8], size_wh: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(image, size_wh, interpolation=interpolation), np.uint8)
+
+
+def _spans(size: int, crop: int, stride: int) -> list[tuple[int, int]]:
+    count = max(size - crop + stride - 1, 0) // stride + 1
+    stops = [min(index * stride + crop, size) for index in range(count)]
+    return [(max(stop - crop, 0), stop) for stop in stops]
+
+
+def _check_boxes(boxes: Sequence[BoxXyxy], image_hw: tuple[int, ...]) -> None:
+    height, width = image_hw
+    for box in boxes:
+        left, top, right, bottom = box
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise OptionError(
+                "boxes: expected (left, top, right, bottom) with pixels, inside height "
+                f"{height} and width {width}, got {tuple(box)}"
+            )
+
+
+def _check_side(name: str, side: int) -> None:
+    if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or side < 1:
+        raise OptionError(f"{name}: expected a whole number of at least 1, got {side!r}")
+
+
+def _check_stride(stride: int, crop: int) -> None:
+    _check_side("stride", stride)
+    if stride > crop:
+        raise OptionError(f"stride: expected at most the crop, {crop}, got {stride}; the windows would leave gaps")
+
+
+def _check_size(name: str, size_hw: tuple[int, int]) -> tuple[int, int]:
+    if not (isinstance(size_hw, Sequence) and len(size_hw) == 2):
+        raise OptionError(f"{name}: expected (height, width), got {size_hw!r:.100}")
+    for side in size_hw:
+        _check_side(name, side)
+    return int(size_hw[0]), int(size_hw[1])
