@@ -180,9 +180,7 @@ def stored_by_exif(upright: np.ndarray, orientation: int) -> np.ndarray:
         8: ("left", "bottom"),
     }[orientation]
     height, width, channels = upright.shape
-    stored = np.empty(
-        (height, width, channels) if orientation < 5 else (width, height, channels), upright.dtype
-    )
+    stored = np.empty((height, width, channels) if orientation < 5 else (width, height, channels), upright.dtype)
     for row, column in np.ndindex(stored.shape[:2]):
         at = {}
         for side, step in ((row_is, row), (column_is, column)):

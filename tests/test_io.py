@@ -780,9 +780,7 @@ def test_labels_that_fit_no_png_are_refused(labels, message, tmp_path):
 
 @pytest.mark.parametrize("color", [(1, 2), (1, 2, 256), (0, 0, -1), (0.5, 0, 0)])
 def test_a_color_out_of_range_is_refused(color, tmp_path):
-    with pytest.raises(
-        OptionError, match=r"colors: expected \(red, green, blue\), whole numbers from 0 to 255, got"
-    ):
+    with pytest.raises(OptionError, match=r"colors: expected \(red, green, blue\), whole numbers from 0 to 255, got"):
         write_label_png(tmp_path / "labels.png", np.array([[0]]), colors=[color])
 
 
@@ -867,9 +865,7 @@ def test_no_writer_leaves_a_torn_file_when_the_disk_is_full(write, tmp_path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(
-        OutputError, match=r"out.png: cannot be written, No space left on device; choose another place"
-    ):
+    with pytest.raises(OutputError, match=r"out.png: cannot be written, No space left on device; choose another place"):
         write(tmp_path / "out.png")
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
     assert (tmp_path / "out.png").read_bytes() == b"old"
@@ -884,9 +880,7 @@ def test_every_writer_says_when_a_file_stands_in_the_way_of_the_folder(write, tm
 
 def test_every_writer_says_when_the_target_is_a_folder(write, tmp_path):
     (tmp_path / "out.png").mkdir()
-    with pytest.raises(
-        OutputError, match=r"out.png: cannot be written, it is a folder; give a file name"
-    ) as caught:
+    with pytest.raises(OutputError, match=r"out.png: cannot be written, it is a folder; give a file name") as caught:
         write(tmp_path / "out.png")
     assert isinstance(caught.value, OSError)
     assert isinstance(caught.value.__cause__, OSError)
@@ -898,9 +892,7 @@ def test_every_writer_says_when_it_may_not_write(write, tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)  # the tests may run as root, whom no file mode stops
-    with pytest.raises(
-        OutputError, match=r"cannot be written, permission denied; choose a folder that you may"
-    ):
+    with pytest.raises(OutputError, match=r"cannot be written, permission denied; choose a folder that you may"):
         write(tmp_path / "out.png")
 
 
@@ -927,9 +919,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
 def test_written_files_have_the_rights_of_any_other_new_file(tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     write_bytes(tmp_path / "ours", b"")
-    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE(
-        (tmp_path / "plain").stat().st_mode
-    )
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
 def test_text_is_utf_8_with_its_line_ends_and_never_fails_on_a_file_name(tmp_path):
@@ -960,9 +950,7 @@ def test_an_npz_is_compressed_and_the_same_arrays_give_the_same_bytes(tmp_path):
 
 
 def test_an_npz_of_objects_is_refused(tmp_path):
-    with pytest.raises(
-        ShapeError, match=r"words: expected an array of numbers, got .*object; objects need a pickle"
-    ):
+    with pytest.raises(ShapeError, match=r"words: expected an array of numbers, got .*object; objects need a pickle"):
         write_npz(tmp_path / "maps.npz", words=np.array([{}], dtype=object))
     assert list(tmp_path.iterdir()) == []
 

@@ -201,9 +201,7 @@ def test_class_files_that_are_missing_or_of_another_kind_are_refused(tmp_path):
     assert_refused_file(tmp_path / "no.txt", r"cannot be read \(No such file or directory\); check the path")
     (tmp_path / "folder.txt").mkdir()
     assert_refused_file(tmp_path / "folder.txt", r"cannot be read \(Is a directory\)")
-    assert_refused_file(
-        tmp_path / "c.csv", r"expected a class file \(.txt, .json, .yaml, .yml\), got suffix '.csv'"
-    )
+    assert_refused_file(tmp_path / "c.csv", r"expected a class file \(.txt, .json, .yaml, .yml\), got suffix '.csv'")
     assert_refused_file(tmp_path / "classes", "got suffix ''")
 
 
@@ -349,9 +347,7 @@ def test_templates_come_by_name_from_a_file_or_as_ones_own(tmp_path):
     assert templates_named("none") == ("{}",)
     assert templates_named("imagenet") is IMAGENET_TEMPLATES
     assert templates_named(["{}", "the {}"]) == ("{}", "the {}")
-    assert (
-        templates_named(file) == templates_named(str(file)) == read_template_file(file) == ("a {} here", "{}")
-    )
+    assert templates_named(file) == templates_named(str(file)) == read_template_file(file) == ("a {} here", "{}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.color import rgb2lab
+
+from fgseg.colors import COLORMAPS, check_colors, colorize, palette, to_uint8
+from fgseg.errors import OptionError, ShapeError
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000))
+@settings(deadline=None, max_examples=30)
+def test_a_shorter_palette_is_the_beginning_of_a_longer_one(first, second):
+    short, long = sorted((first, second))
+    assert palette(short) == palette(long)[:short]
+    assert len(set(palette(long))) == long
+
+
+def test_the_palette_skips_colors_it_already_has(monkeypatch):
+    from fgseg import colors
+
+    walk = colors._oklab_walk(0, 10)
+    monkeypatch.setattr(colors, "_oklab_walk", lambda start, count: [*walk[:3], *walk[:7]][start : start + count])
+    assert colors.palette.__wrapped__(27)[20:] == tuple(walk[:7])
+
+
+def test_no_color_is_close_to_black_or_white_and_the_first_20_are_far_apart():
+    lab = rgb2lab(np.array(palette(2000), np.float64)[None] / 255)[0]
+    assert lab[:, 0].min() > 25
+    distance_to_white = np.linalg.norm(lab - [100, 0, 0], axis=1)
+    assert distance_to_white.min() > 20
+    first = lab[:20]
+    apart = np.linalg.norm(first[:, None] - first[None], axis=2) + 1000 * np.eye(20)
+    assert apart.min() > 15
+
+
+def test_bytes_are_rounded_not_truncated():
+    # 0.998 * 255 = 254.49, 0.9981 * 255 = 254.52
+    assert to_uint8(np.array([0.998, 0.9981, 1.0, 0.0])).tolist() == [254, 255, 255, 0]
+    assert to_uint8(np.array([[1.0]], np.float16)).tolist() == [[255]]
+    assert to_uint8(np.array([-5e-7, 1 + 5e-7])).tolist() == [0, 255]
+    assert to_uint8(np.zeros((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("bad", [1.004, -0.01, np.nan, np.inf])
+def test_numbers_outside_the_range_are_refused(bad):
+    with pytest.raises(ShapeError, match=r"values: expected numbers in \[0, 1\], got .* to .*; give presence"):
+        to_uint8(np.array([0.5, bad]))
+
+
+def test_only_floating_point_arrays_become_bytes():
+    with pytest.raises(ShapeError, match=r"values: expected a floating point array .*int64"):
+        to_uint8(np.array([0, 1]))
+    with pytest.raises(ShapeError, match=r"values: expected a floating point array .*list"):
+        to_uint8([0.5])
+
+
+def test_the_same_score_has_the_same_color_in_every_map():
+    faint, strong = np.array([[0.1, 0.2]]), np.array([[0.2, 1.0]])
+    assert (colorize(faint)[0, 1] == colorize(strong)[0, 0]).all()
+    assert (colorize(faint) != colorize(np.array([[0.0, 1.0]]))).any(axis=2).all()
+
+
+@pytest.mark.parametrize("colormap", COLORMAPS)
+def test_every_colormap_draws_and_tells_0_from_1(colormap):
+    low, high = colorize(np.array([[0.0, 1.0]]), colormap=colormap)[0].astype(int)
+    assert abs(low - high).sum() > 100
+
+
+def test_wrong_maps_and_colors_are_refused():
+    with pytest.raises(ShapeError, match=r"score_map: expected an array of shape \(H, W\)"):
+        colorize(np.zeros((2, 2, 1)))
+    with pytest.raises(OptionError, match=r"colormap: expected one of viridis.*'jet'"):
+        colorize(np.zeros((2, 2)), colormap="jet")
+    with pytest.raises(OptionError, match="count: expected a number from 0"):
+        palette(-1)
+    with pytest.raises(OptionError, match=r"colors: expected one color a class, 2, got 1; palette\(2\)"):
+        check_colors([(0, 0, 0)], 2)
+    for bad in [(0, 0), (0, 0, 256), (0, 0, 0.5)]:
+        with pytest.raises(OptionError, match=r"colors: expected \(red, green, blue\) whole numbers"):
+            check_colors([bad], 1)
+
+
+def test_importing_render_loads_no_pyplot():
+    code = "import sys, fgseg.render; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

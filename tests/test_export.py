@@ -1,0 +1,394 @@
+"""Exports: every format read back gives the masks and the table it was made of."""
+
+import builtins
+import csv
+import io
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import supervision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from pycocotools import mask as coco_rle
+from pycocotools.coco import COCO
+from skimage.draw import polygon2mask
+
+from fgseg.errors import OptionError, ShapeError
+from fgseg.export import (
+    coco_annotations,
+    detections,
+    geojson,
+    labelme,
+    regions_csv,
+    regions_json,
+    yolo_segments,
+)
+from fgseg.masks import remove_small
+from fgseg.regions import region_table
+from fgseg.types import LazyMaps, Region
+
+# pycocotools 2.0.11 decodes through an array protocol that numpy 2 warns about; encoding does not.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+property_test = settings(max_examples=60, deadline=None)
+
+
+def mask_of(*rows):
+    return np.array([[pixel == "#" for pixel in row] for row in rows])
+
+
+SHAPES = {
+    "holes and an island": mask_of("#####.", "#...##", "#.#.#.", "#...##", "#####."),
+    "diagonal": mask_of("#..", ".#.", "..#"),
+    "closed at a corner": mask_of("##.", "#.#", "###"),
+    "holes that touch": mask_of("####", "#.##", "##.#", "####"),
+    "one pixel": mask_of("...", ".#.", "..."),
+    "full": np.ones((3, 4), bool),
+    "border": mask_of("#.#", "...", "#.#"),
+    "single": np.ones((1, 1), bool),
+    "checkerboard": mask_of("#.#.", ".#.#", "#.#.", ".#.#"),
+    "empty": np.zeros((3, 5), bool),
+}
+
+
+def tabled(masks, seed=3, **options):
+    """The masks' region table, with scores drawn at random."""
+    state = np.random.RandomState(seed)
+    scores = {name: state.uniform(0, 1, mask.shape).astype(np.float32) for name, mask in masks.items()}
+    return region_table(masks, scores, **options)
+
+
+@st.composite
+def mask_sets(draw):
+    shape = draw(array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6))
+    names = draw(st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=3, unique=True))
+    return {name: draw(arrays(bool, shape)) for name in names}
+
+
+def filled(rings, image_hw):
+    """Even-odd rule at pixel centres, edge by edge."""
+    y, x = np.indices(image_hw) + 0.5
+    odd = np.zeros(image_hw, bool)
+    for ring in rings:
+        for (ax, ay), (bx, by) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            if ay != by:
+                odd ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) / (by - ay) * (bx - ax))
+    return odd
+
+
+def wound(ring, image_hw):
+    """Non-zero rule at pixel centres."""
+    y, x = np.indices(image_hw) + 0.5
+    turns = np.zeros(image_hw, int)
+    for (ax, ay), (bx, by) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        if ay != by:
+            turns += np.sign(by - ay).astype(int) * (
+                ((ay > y) != (by > y)) & (x < ax + (y - ay) / (by - ay) * (bx - ax))
+            )
+    return turns != 0
+
+
+def shoelace(ring):
+    x, y = np.array(ring).T
+    return (x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def image_hw_of(masks):
+    return next(iter(masks.values())).shape
+
+
+def assert_parts_make(masks, parts):
+    """`parts`, pairs of class name and mask, do not overlap within a class and together are the masks."""
+    union = {name: np.zeros(mask.shape, int) for name, mask in masks.items()}
+    for name, part in parts:
+        union[name] += part
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(union[name], mask)
+
+
+def assert_coco_reads_back(masks):
+    regions = tabled(masks)
+    file = json.loads(json.dumps(coco_annotations(masks, regions, image_hw=image_hw_of(masks), file_name="ü.png")))
+    names = {category["id"]: category["name"] for category in file["categories"]}
+    parts = []
+    for annotation, region in zip(file["annotations"], regions, strict=True):
+        part = coco_rle.decode(annotation["segmentation"]).astype(bool)
+        parts.append((names[annotation["category_id"]], part))
+        assert annotation["area"] == part.sum() == region.area
+        assert annotation["bbox"] == coco_rle.toBbox(annotation["segmentation"]).tolist()
+        assert annotation["score"] == region.mean_score
+        assert annotation["iscrowd"] == 0
+        # the same bytes as pycocotools makes of the whole mask
+        encoded = coco_rle.encode(np.asfortranarray(part, np.uint8))["counts"]
+        assert annotation["segmentation"]["counts"] == encoded.decode()
+    assert_parts_make(masks, parts)
+
+
+def assert_geojson_reads_back(masks):
+    regions, parts = tabled(masks), []
+    file = json.loads(json.dumps(geojson(masks, regions)))
+    assert file["type"] == "FeatureCollection"
+    for feature, region in zip(file["features"], regions, strict=True):
+        geometry, properties = feature["geometry"], feature["properties"]
+        many = geometry["type"] == "MultiPolygon"
+        polygons = geometry["coordinates"] if many else [geometry["coordinates"]]
+        assert (len(polygons) > 1) == many
+        for exterior, *holes in polygons:
+            assert all(ring[0] == ring[-1] for ring in (exterior, *holes))
+            assert shoelace(exterior[:-1]) > 0
+            assert all(shoelace(hole[:-1]) < 0 for hole in holes)
+            for ring in (exterior, *holes):
+                assert len({tuple(corner) for corner in ring}) == len(ring) - 1 >= 4
+        part = filled([ring[:-1] for polygon in polygons for ring in polygon], image_hw_of(masks))
+        parts.append((properties["class"], part))
+        assert (properties["area"], properties["score"]) == (part.sum(), region.mean_score)
+        assert (properties["class_index"], properties["peak_score"]) == (
+            region.class_index,
+            region.peak_score,
+        )
+    assert_parts_make(masks, parts)
+
+
+def assert_yolo_reads_back(masks):
+    height, width = image_hw_of(masks)
+    names, parts = list(masks), []
+    text = yolo_segments(masks, tabled(masks), image_hw=(height, width))
+    for line in text.splitlines():
+        index, *numbers = line.split(" ")
+        ring = np.array(numbers, float).reshape(-1, 2)
+        assert ring.min() >= 0
+        assert ring.max() <= 1
+        ring *= (width, height)
+        parts.append((names[int(index)], filled([ring], (height, width))))
+        np.testing.assert_array_equal(parts[-1][1], wound(ring, (height, width)))
+    assert len(parts) == len(tabled(masks))
+    assert_parts_make(masks, parts)
+
+
+def assert_labelme_reads_back(masks):
+    image_hw, parts = image_hw_of(masks), []
+    file = labelme(masks, tabled(masks), image_name="bild/ü.png", image_hw=image_hw)
+    file = json.loads(json.dumps(file, ensure_ascii=False))
+    for shape in file["shapes"]:
+        assert (shape["shape_type"], shape["group_id"], shape["flags"]) == ("polygon", None, {})
+        parts.append((shape["label"], filled([np.array(shape["points"])], image_hw)))
+    assert (file["imageHeight"], file["imageWidth"]) == image_hw
+    assert_parts_make(masks, parts)
+
+
+def assert_detections_read_back(masks):
+    regions = tabled(masks)
+    for storage in ("dense", "compact"):
+        found = detections(masks, regions, image_hw=image_hw_of(masks), storage=storage)
+        dense = np.asarray(found.mask)
+        assert dense.shape == (len(regions), *image_hw_of(masks))
+        assert_parts_make(masks, zip(found.data["class_name"].tolist(), dense, strict=True))
+        for row, region in enumerate(regions):
+            assert tuple(found.xyxy[row]) == region.box_xyxy
+            assert found.confidence[row] == np.float32(region.mean_score)
+            assert list(masks)[found.class_id[row]] == region.class_name
+
+
+FORMATS = [
+    assert_coco_reads_back,
+    assert_geojson_reads_back,
+    assert_yolo_reads_back,
+    assert_labelme_reads_back,
+    assert_detections_read_back,
+]
+
+
+@pytest.mark.parametrize("assert_reads_back", FORMATS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_reading_an_export_back_gives_the_mask_of(name, assert_reads_back):
+    mask = SHAPES[name]
+    assert_reads_back({"猫, «né»": mask, "rest": ~mask})
+
+
+@pytest.mark.parametrize("assert_reads_back", FORMATS)
+def test_reading_an_export_back_gives_any_small_masks(assert_reads_back):
+    @property_test
+    @given(mask_sets())
+    def every(masks):
+        # numpy's own strings drop a NUL at their end, and supervision keeps names in one
+        assert_reads_back({name.replace("\0", "0") + str(i): mask for i, (name, mask) in enumerate(masks.items())})
+
+    every()
+
+
+def test_yolo_and_labelme_polygons_fill_to_the_mask_with_scikit_image_too():
+    state = np.random.RandomState(17)
+    mask = state.uniform(size=(23, 31)) < 0.6
+    masks = {"a": mask}
+    regions = tabled(masks)
+    shapes = labelme(masks, regions, image_name="a.png", image_hw=mask.shape)["shapes"]
+    # polygon2mask takes points (row, column) at pixel centres: half a pixel less
+    parts = [polygon2mask(mask.shape, np.array(shape["points"])[:, ::-1] - 0.5) for shape in shapes]
+    np.testing.assert_array_equal(sum(part.astype(int) for part in parts), mask)
+    assert sum(region.holes for region in regions) > 10
+
+
+def test_a_cut_runs_along_a_grid_line_from_the_hole_to_the_outline():
+    mask = mask_of("###", "#.#", "###")
+    text = yolo_segments({"a": mask}, tabled({"a": mask}), image_hw=(3, 3))
+    corners = np.rint(np.array(text.split()[1:], float).reshape(-1, 2) * 3).astype(int).tolist()
+    around = [[1, 1], [1, 2], [2, 2], [2, 1], [1, 1]]
+    assert corners == [[0, 0], [3, 0], [3, 3], [0, 3], [0, 1], *around, [0, 1]]
+
+
+def test_yolo_numbers_have_no_exponent_and_stay_exact_on_a_wide_image():
+    mask = np.zeros((2, 9999), bool)
+    mask[1, [0, 5000, 9998]] = True
+    text = yolo_segments({"a": mask}, tabled({"a": mask}), image_hw=mask.shape)
+    assert "e" not in text
+    assert text.splitlines()[0] == "0 0 0.5 0.0001 0.5 0.0001 1 0 1"
+    assert_yolo_reads_back({"a": mask})
+
+
+def test_every_format_of_nothing_is_an_empty_collection_of_the_same_type():
+    masks = {"a": np.zeros((4, 6), bool)}
+    for these in (masks, {}):
+        file = coco_annotations(these, (), image_hw=(4, 6), file_name="a.png")
+        assert file["annotations"] == []
+        assert file["images"] == [{"id": 1, "file_name": "a.png", "height": 4, "width": 6}]
+        assert len(file["categories"]) == len(these)
+        assert geojson(these, ()) == {"type": "FeatureCollection", "features": []}
+        assert yolo_segments(these, (), image_hw=(4, 6)) == ""
+        assert labelme(these, (), image_name="a.png", image_hw=(4, 6))["shapes"] == []
+        for storage in ("dense", "compact"):
+            found = detections(these, (), image_hw=(4, 6), storage=storage)
+            assert len(found) == 0
+            assert np.asarray(found.mask).shape == (0, 4, 6)
+            assert found.confidence.shape == found.class_id.shape == found.data["class_name"].shape == (0,)
+    assert json.loads(regions_json(())) == []
+    assert list(csv.reader(io.StringIO(regions_csv(())))) == [regions_csv(()).strip().split(",")]
+
+
+def test_exports_hold_the_regions_of_the_table_and_no_other_part():
+    mask = mask_of("##.#", "....", "####")
+    masks, large = {"a": mask}, {"a": remove_small(mask, min_area=2)}
+    table = tabled(masks, min_area=2)
+    file = coco_annotations(masks, table, image_hw=mask.shape, file_name="")
+    parts = [("a", coco_rle.decode(row["segmentation"])) for row in file["annotations"]]
+    assert_parts_make(large, parts)
+    rings = [feature["geometry"]["coordinates"] for feature in geojson(masks, table)["features"]]
+    assert_parts_make(large, [("a", filled([np.array(ring[:-1])], mask.shape)) for (ring,) in rings])
+    assert len(yolo_segments(masks, table, image_hw=mask.shape).splitlines()) == 2
+    assert len(detections(masks, table, image_hw=mask.shape)) == 2
+
+
+def test_masks_are_asked_for_once_and_only_for_classes_with_regions():
+    table = tabled({"a": np.zeros((3, 3), bool), "b": mask_of("#.#", "...", "#.#")})
+    for export in (
+        geojson,
+        lambda *pair: yolo_segments(*pair, image_hw=(3, 3)),
+        lambda *pair: coco_annotations(*pair, image_hw=(3, 3), file_name=""),
+    ):
+        asked = []
+        export(
+            LazyMaps(["a", "b"], lambda i, asked=asked: asked.append(i) or mask_of("#.#", "...", "#.#")),
+            table,
+        )
+        assert asked == [1]
+
+
+def test_overlapping_masks_each_keep_all_their_pixels():
+    assert_coco_reads_back({"a": mask_of("##."), "b": mask_of(".##")})
+
+
+def test_coco_by_classes_joins_the_parts_and_weighs_their_scores_by_area():
+    masks = {"none": np.zeros((2, 4), bool), "two": mask_of("#.##", "..##")}
+    scores = {
+        name: np.where(np.arange(4) < 3, 0.5, 1.0).astype(np.float32) + np.zeros((2, 1), np.float32) for name in masks
+    }
+    regions = region_table(masks, scores)
+    file = coco_annotations(masks, regions, image_hw=(2, 4), file_name="", split="classes", image_id=7)
+    (row,) = file["annotations"]
+    np.testing.assert_array_equal(coco_rle.decode(row["segmentation"]), masks["two"])
+    assert (row["bbox"], row["area"], row["category_id"], row["image_id"]) == ([0, 0, 4, 2], 5, 2, 7)
+    assert row["score"] == pytest.approx(0.7)
+    # an unordered table still gives one annotation a class
+    both = {"a": masks["two"], "b": masks["two"]}
+    shuffled = tabled(both)[::2] + tabled(both)[1::2]
+    assert len(coco_annotations(both, shuffled, image_hw=(2, 4), file_name="", split="classes")["annotations"]) == 2
+
+
+def test_coco_files_load_in_pycocotools_and_annotation_ids_can_go_on_from_another_image(tmp_path, capsys):
+    masks = {"猫": SHAPES["border"]}
+    file = coco_annotations(
+        masks, tabled(masks), image_hw=(3, 3), file_name="a.png", image_id=4, first_annotation_id=10
+    )
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(file))
+    loaded = COCO(str(path))
+    capsys.readouterr()
+    assert loaded.getAnnIds(imgIds=[4], iscrowd=False) == [10, 11, 12, 13]
+    assert loaded.loadCats([1])[0]["name"] == "猫"
+    np.testing.assert_array_equal(sum(loaded.annToMask(row) for row in loaded.anns.values()), masks["猫"])
+
+
+def test_the_region_table_survives_json_and_csv_exactly():
+    masks = {'a "b", c\nd': SHAPES["holes and an island"], "猫": SHAPES["holes and an island"][::-1]}
+    regions = tabled(masks)
+    back = [
+        Region(**{**row, "box_xyxy": tuple(row["box_xyxy"]), "centroid_yx": tuple(row["centroid_yx"])})
+        for row in json.loads(regions_json(regions))
+    ]
+    assert tuple(back) == regions
+    rows = list(csv.DictReader(io.StringIO(regions_csv(regions), newline="")))
+    for row, region in zip(rows, regions, strict=True):
+        box = tuple(int(row[side]) for side in ("left", "top", "right", "bottom"))
+        centroid = float(row["centroid_y"]), float(row["centroid_x"])
+        scores = float(row["mean_score"]), float(row["peak_score"])
+        name = row["class_name"], int(row["class_index"])
+        assert Region(*name, box, int(row["area"]), centroid, *scores, int(row["holes"])) == region
+    assert "猫" in regions_json(regions)
+
+
+def test_a_table_of_other_masks_is_refused():
+    masks = {"a": mask_of("##."), "b": mask_of("..#")}
+    regions = tabled(masks)
+    with pytest.raises(OptionError, match=r"regions: expected parts of the mask of 'a', got box \(0, 0, 2, 1\)"):
+        geojson({"a": mask_of("#.."), "b": mask_of("..#")}, regions)
+    with pytest.raises(OptionError, match=r"regions: expected the classes .*, got 'b' as class 1"):
+        geojson({"a": mask_of("##.")}, regions)
+    with pytest.raises(OptionError, match="got 'a' as class 0"):
+        geojson(dict(reversed(masks.items())), regions)
+    with pytest.raises(OptionError, match="got 'a' as class -1"):
+        geojson({"a": masks["a"]}, [replace(regions[0], class_index=-1)])
+    for export in (
+        lambda: coco_annotations(masks, regions, image_hw=(3, 1), file_name=""),
+        lambda: yolo_segments(masks, regions, image_hw=(3, 1)),
+        lambda: labelme(masks, regions, image_name="", image_hw=(3, 1)),
+        lambda: detections(masks, regions, image_hw=(3, 1)),
+    ):
+        with pytest.raises(ShapeError, match=r"masks\['a'\]: expected an array of shape \(3, 1\)"):
+            export()
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(OptionError, match="split: expected one of parts, classes, got 'images'"):
+        coco_annotations({}, (), image_hw=(1, 1), file_name="", split="images")
+    with pytest.raises(OptionError, match="storage: expected one of dense, compact, got 'sparse'"):
+        detections({}, (), image_hw=(1, 1), storage="sparse")
+
+
+def test_detections_are_supervisions_and_say_what_to_install_without_it(monkeypatch):
+    assert isinstance(detections({}, (), image_hw=(1, 1)), supervision.Detections)
+    monkeypatch.setitem(sys.modules, "supervision.detection.compact_mask", None)
+    with pytest.raises(OptionError, match=r'storage: expected "dense" with this version of supervision'):
+        detections({}, (), image_hw=(1, 1), storage="compact")
+    real = builtins.__import__
+
+    def without(name, *rest, **options):
+        if name == "supervision":
+            raise ImportError(name)
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(OptionError, match=r"pip install fgseg\[detections\]"):
+        detections({}, (), image_hw=(1, 1))

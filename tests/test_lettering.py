@@ -1,0 +1,105 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from fgseg import lettering
+from fgseg.errors import OptionError
+from fgseg.lettering import (
+    font_size_for,
+    line_height,
+    printable,
+    text_block,
+    text_coverage,
+    text_width,
+    wrap_text,
+)
+
+LONG = "a very long prompt that describes a wooden table with a red saucer and a spoon"
+
+
+@pytest.mark.parametrize("font_size", [13, 20, 64, 145])
+def test_capitals_stand_on_the_baseline_and_the_deepest_and_tallest_letters_are_not_cut(font_size):
+    baseline = lettering._baseline(font_size)
+    capital = np.flatnonzero(text_coverage("A", font_size).any(axis=1))
+    # Hinting moves an edge by a pixel at most.
+    assert abs(capital[-1] + 1 - baseline) <= 1
+    assert abs(len(capital) - 0.73 * font_size) <= 2
+    for text in ["Ẳ", "Ễ", "gjpqy", "ڸ", "[|]"]:
+        ink = text_coverage(text, font_size)
+        assert ink.shape[0] == line_height(font_size)
+        assert ink.any()
+        assert not ink[0].any()
+        assert not ink[-1].any()
+
+
+def test_every_line_of_wrapped_text_fits_and_no_letter_is_lost():
+    for width in [40, 90, 200, 1000]:
+        lines = wrap_text(LONG, 16, width)
+        assert all(text_width(line, 16) <= width for line in lines)
+        assert "".join(lines).replace(" ", "") == LONG.replace(" ", "")
+
+
+def test_a_word_longer_than_a_line_is_broken_and_starts_on_the_open_line():
+    lines = wrap_text("7: " + "m" * 40, 16, 150)
+    assert lines[0].startswith("7: m")
+    assert "".join(lines) == "7: " + "m" * 40
+    assert all(text_width(line, 16) <= 150 for line in lines)
+
+
+def test_a_letter_wider_than_the_line_still_gets_one():
+    assert wrap_text("mm", 40, 3) == ("m", "m")
+
+
+def test_a_block_holds_all_the_ink_of_its_lines():
+    block = text_block("a red cup", 20, 60)
+    ink = sum(int((text_coverage(line, 20) > 0).sum()) for line in ("a red", "cup"))
+    assert int((block[..., 0] < 255).sum()) == ink
+    assert (block == block[..., :1]).all()
+
+
+def test_text_without_a_font_is_escaped_and_joiners_vanish():
+    assert printable("हि") == "\\u0939\\u093f"
+    assert printable("half \ud800") == "half \\ud800"
+    assert printable("a\u200db ☂\ufe0f") == "ab ☂"
+    assert printable("e\u0301mile\r\n\tis ") == "émile is"
+    assert printable("") == ""
+
+
+def test_chinese_is_drawn_by_opencv_5_and_escaped_by_opencv_4(monkeypatch):
+    lettering._in_opencv.cache_clear()
+    drawn = printable("red 红")
+    assert drawn == ("red 红" if hasattr(cv2, "FontFace") else "red \\u7ea2")
+    assert text_coverage(drawn, 20).shape[1] > text_width("red", 20)
+    monkeypatch.delattr(cv2, "FontFace", raising=False)
+    lettering._in_opencv.cache_clear()
+    assert printable("red 红") == "red \\u7ea2"
+    lettering._in_opencv.cache_clear()
+
+
+def test_the_font_grows_with_the_picture_and_never_falls_below_13_pixels():
+    sizes = [font_size_for((side, side)) for side in (1, 64, 640, 1280, 8000)]
+    assert sizes == [13, 13, 13, 23, 145]
+
+
+def test_threads_draw_the_same_text_as_one():
+    texts = [f"class {index}" for index in range(16)]
+    alone = [text_coverage(text, 20) for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda text: text_coverage(text, 20), texts))
+    for first, second in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_every_thread_has_its_own_font():
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(lambda: lettering._LETTERS.dejavu).result()
+    assert other is not lettering._LETTERS.dejavu
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(OptionError, match="font_size: expected a number from 1"):
+        text_coverage("a", 0)
+    with pytest.raises(OptionError, match=r"text: expected characters that a font holds, got '\\u0939'"):
+        text_coverage("ह", 20)

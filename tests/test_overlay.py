@@ -1,0 +1,221 @@
+"""Run as a program (`python -m tests.test_overlay`), this file writes the golden picture anew."""
+
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from fgseg import overlay
+from fgseg.colors import colorize, palette
+from fgseg.errors import OptionError, ShapeError
+from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks, shrink
+from fgseg.types import UNLABELLED
+
+GOLDEN = Path(__file__).parent / "data" / "overlay_16x24.png"
+GREY = np.full((5, 5, 3), 100, np.uint8)
+RED = (200, 0, 0)
+IMAGES = arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3)))
+
+
+def golden_overlay():
+    """Two classes, one with a hole, on a ramp; all of it arithmetic on whole numbers."""
+    rows, columns = np.mgrid[:16, :24]
+    image = np.stack([rows * 16, columns * 10, rows * columns % 256], axis=2).astype(np.uint8)
+    labels = np.full((16, 24), UNLABELLED, np.int32)
+    labels[2:12, 3:14] = 0
+    labels[5:8, 6:10] = UNLABELLED
+    labels[8:16, 12:22] = 1
+    return overlay_labels(image, labels, palette(2))
+
+
+def slow_overlay(image, labels, colors, opacity, thickness):
+    """What `overlay_labels` does, pixel by pixel, in exact fractions."""
+    out = image.copy()
+    height, width = labels.shape
+    for row, column in product(range(height), range(width)):
+        label = labels[row, column]
+        if label == UNLABELLED:
+            continue
+        near = labels[
+            max(0, row - thickness) : row + thickness + 1, max(0, column - thickness) : column + thickness + 1
+        ]
+        weight = 256 if (near != label).any() else round(256 * opacity)
+        for channel in range(3):
+            mixed = int(image[row, column, channel]) * (256 - weight) + colors[label][channel] * weight
+            out[row, column, channel] = (mixed + 128) // 256
+    return out
+
+
+def test_the_outline_is_the_inner_boundary_of_the_mask_and_the_rest_is_tinted():
+    labels = np.full((5, 5), UNLABELLED, np.int32)
+    labels[1:4, 1:4] = 0
+    out = overlay_labels(GREY, labels, [RED])
+    expected = GREY.copy()
+    expected[1:4, 1:4] = RED
+    expected[2, 2] = (150, 50, 50)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_touching_classes_keep_their_own_outlines_and_the_border_of_the_picture_gets_none():
+    labels = np.array([[0, 0, 0, 1, 1, 1]])
+    out = overlay_labels(np.zeros((1, 6, 3), np.uint8), labels, [(200, 0, 0), (0, 100, 0)])
+    assert out[0].tolist() == [[100, 0, 0], [100, 0, 0], [200, 0, 0], [0, 100, 0], [0, 50, 0], [0, 50, 0]]
+
+
+@given(st.data(), st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), st.integers(1, 3))
+@settings(deadline=None, max_examples=60)
+def test_labels_are_drawn_as_a_slow_loop_draws_them_whatever_the_bands(data, opacity, thickness):
+    image = data.draw(IMAGES)
+    labels = data.draw(arrays.arrays(np.int32, image.shape[:2], elements=st.integers(-1, 2)))
+    colors = palette(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, "BAND_PIXELS", data.draw(st.integers(1, 20)))
+        patch.setattr(overlay, "outline_thickness", lambda _: thickness)
+        out = overlay_labels(image, labels, colors, opacity=opacity)
+    np.testing.assert_array_equal(out, slow_overlay(image, labels, colors, opacity, thickness))
+
+
+@given(st.data(), st.integers(1, 2))
+@settings(deadline=None, max_examples=60)
+def test_masks_that_do_not_overlap_look_like_labels_without_neighbours(data, thickness):
+    image = data.draw(IMAGES)
+    masks = data.draw(arrays.arrays(np.bool_, (2, *image.shape[:2])))
+    colors = palette(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlay, "outline_thickness", lambda _: thickness)
+        out = overlay_masks(image, iter(masks), iter(colors))
+    expected = image
+    for mask, color in zip(masks, colors, strict=True):
+        expected = slow_overlay(expected, mask.astype(int) - 1, [color], 0.5, thickness)
+    np.testing.assert_array_equal(out, expected)
+
+
+@given(st.data(), st.floats(0, 1))
+@settings(deadline=None, max_examples=60)
+def test_unlabelled_pixels_stay_the_photograph_and_arguments_stay_as_they_were(data, opacity):
+    image = data.draw(IMAGES)
+    labels = data.draw(arrays.arrays(np.int64, image.shape[:2], elements=st.integers(-1, 1)))
+    before = image.copy(), labels.copy()
+    for array in (image, labels):
+        array.setflags(write=False)
+    out = overlay_labels(image, labels, palette(2), opacity=opacity)
+    np.testing.assert_array_equal(out[labels == UNLABELLED], image[labels == UNLABELLED])
+    overlay_masks(image, [labels == 0], palette(1), opacity=opacity)
+    overlay_heatmap(image, (labels == 0).astype(np.float32), opacity=opacity)
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(labels, before[1])
+
+
+@pytest.mark.parametrize("part", [np.s_[3:], np.s_[:3], np.s_[:, 3:], np.s_[:, :3]])
+def test_a_mask_that_fills_a_side_is_outlined_where_it_ends(part):
+    image, mask = np.zeros((6, 6, 3), np.uint8), np.zeros((6, 6), bool)
+    mask[part] = True
+    expected = slow_overlay(image, mask.astype(int) - 1, [RED], 0.5, 1)
+    np.testing.assert_array_equal(overlay_masks(image, [mask], [RED]), expected)
+
+
+def test_an_opacity_of_0_leaves_the_outlines_and_no_outline_leaves_the_tint():
+    labels = np.full((5, 5), UNLABELLED)
+    labels[1:4, 1:4] = 0
+    assert overlay_labels(GREY, labels, [RED], opacity=0)[2, 2].tolist() == [100, 100, 100]
+    assert overlay_labels(GREY, labels, [RED], opacity=0, outline=False).tolist() == GREY.tolist()
+    assert overlay_labels(GREY, labels, [RED], outline=False)[1, 1].tolist() == [150, 50, 50]
+    assert overlay_masks(GREY, [labels == 0], [RED], outline=False)[1, 1].tolist() == [150, 50, 50]
+
+
+def test_a_later_mask_is_blended_over_an_earlier_one():
+    full = np.ones((1, 1), bool)
+    out = overlay_masks(np.zeros((1, 1, 3), np.uint8), [full, full], [(200, 0, 0), (0, 200, 0)])
+    assert out[0, 0].tolist() == [50, 100, 0]
+
+
+def test_no_mask_and_an_empty_mask_leave_the_photograph():
+    assert overlay_masks(GREY, [], []).tolist() == GREY.tolist()
+    assert overlay_masks(GREY, [np.zeros((5, 5), bool)], [RED]).tolist() == GREY.tolist()
+    assert overlay_labels(GREY, np.full((5, 5), UNLABELLED), []).tolist() == GREY.tolist()
+
+
+def test_more_than_65535_classes_keep_their_colors():
+    labels = np.array([[70000]])
+    colors = [(0, 0, 0)] * 70000 + [(2, 4, 6)]
+    assert overlay_labels(GREY[:1, :1], labels, colors, opacity=1)[0, 0].tolist() == [2, 4, 6]
+
+
+def test_a_heatmap_is_as_opaque_as_its_score():
+    image = np.zeros((1, 3, 3), np.uint8)
+    scores = np.array([[0.0, 0.5, 1.0]], np.float32)
+    out = overlay_heatmap(image, scores, opacity=0.5)
+    half, full = colorize(scores)[0, 1:].astype(int)
+    assert out[0, 0].tolist() == [0, 0, 0]
+    # 0.5 is level 128 of 255, a weight of 64 of 256
+    assert out[0, 1].tolist() == ((half * 64 + 128) // 256).tolist()
+    assert out[0, 2].tolist() == ((full * 128 + 128) // 256).tolist()
+
+
+def test_outlines_grow_with_the_picture():
+    assert [outline_thickness((side, 10)) for side in (10, 64, 640, 8000)] == [1, 1, 2, 20]
+
+
+def test_shrinking_averages_and_never_enlarges():
+    image = np.array([[[0] * 3, [100] * 3], [[50] * 3, [50] * 3]], np.uint8)
+    assert shrink(image, max_side=1).tolist() == [[[50, 50, 50]]]
+    same = shrink(image, max_side=9)
+    assert same.tolist() == image.tolist()
+    assert not np.shares_memory(same, image)
+    assert shrink(np.zeros((50, 4000, 3), np.uint8), max_side=40).shape == (1, 40, 3)
+
+
+def test_the_golden_overlay_is_drawn_again_exactly():
+    np.testing.assert_array_equal(golden_overlay(), cv2.imread(str(GOLDEN), cv2.IMREAD_COLOR)[..., ::-1])
+
+
+LABELS = np.zeros((5, 5), np.int32)
+MASK = np.ones((5, 5), bool)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: overlay_labels(GREY[..., 0], LABELS, [RED]), ShapeError, "image: expected an RGB image"),
+        (lambda: overlay_labels(GREY, LABELS[:4], [RED]), ShapeError, r"labels: .*\(5, 5\).*\(4, 5\)"),
+        (lambda: overlay_labels(GREY, LABELS * 1.0, [RED]), ShapeError, "labels: expected integers"),
+        (
+            lambda: overlay_labels(GREY, LABELS + 1, [RED]),
+            OptionError,
+            "labels: expected -1 to 0 for 1 colors",
+        ),
+        (lambda: overlay_labels(GREY, LABELS - 2, [RED]), OptionError, "labels: expected -1 to 0 .* got -2"),
+        (lambda: overlay_labels(GREY, LABELS, [(0, 0, 300)]), OptionError, "colors: expected .red"),
+        (lambda: overlay_labels(GREY, LABELS, [RED], opacity=1.1), OptionError, "opacity: .* 0 to 1"),
+        (lambda: overlay_masks(GREY, [LABELS], [RED]), ShapeError, "masks: expected a mask"),
+        (lambda: overlay_masks(GREY, [MASK[:4]], [RED]), ShapeError, r"masks: .*\(5, 5\)"),
+        (lambda: overlay_masks(GREY, [MASK], []), OptionError, "as many as masks, got fewer colors"),
+        (lambda: overlay_masks(GREY, [], [RED]), OptionError, "as many as masks, got fewer masks"),
+        (lambda: overlay_masks(GREY, [MASK], [(1, 2)]), OptionError, "colors: expected .red"),
+        (lambda: overlay_masks(GREY, [MASK], [RED], opacity=-1), OptionError, "opacity: .* 0 to 1"),
+        (lambda: overlay_masks(MASK, [MASK], [RED]), ShapeError, "image: expected an RGB image"),
+        (lambda: overlay_heatmap(GREY, np.zeros((4, 5))), ShapeError, r"score_map: .*\(5, 5\)"),
+        (lambda: overlay_heatmap(GREY, np.full((5, 5), 2.0)), ShapeError, "values: expected numbers in"),
+        (lambda: overlay_heatmap(GREY, np.zeros((5, 5)), opacity=2), OptionError, "opacity: .* 0 to 1"),
+        (
+            lambda: overlay_heatmap(GREY, np.zeros((5, 5)), colormap="x"),
+            OptionError,
+            "colormap: expected one",
+        ),
+        (lambda: overlay_heatmap(MASK, np.zeros((5, 5))), ShapeError, "image: expected an RGB image"),
+        (lambda: shrink(MASK, max_side=5), ShapeError, "image: expected an RGB image"),
+        (lambda: shrink(GREY, max_side=0), OptionError, "max_side: expected a number from 1"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+if __name__ == "__main__":
+    cv2.imwrite(str(GOLDEN), golden_overlay()[..., ::-1])

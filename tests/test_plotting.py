@@ -1,0 +1,167 @@
+import subprocess
+import sys
+from itertools import pairwise
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from fgseg.colors import palette
+from fgseg.errors import OptionError, ShapeError
+from fgseg.overlay import overlay_heatmap, overlay_masks
+from fgseg.plotting import NotebookFigure, show_box_scores, show_heatmaps, show_masks, show_matrix
+from fgseg.render import with_legend
+from fgseg.types import LazyMaps
+
+IMAGE = np.full((12, 16, 3), 100, np.uint8)
+SCORES = np.linspace(0, 1, 12 * 16).reshape(12, 16)
+MASK = SCORES > 0.5
+LONG = "a very long prompt that describes a wooden table with a red saucer and a spoon on it"
+
+
+def drawn(figure):
+    """The figure's RGB pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def assert_inside(figure, texts):
+    """Every text's box lies within the figure."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    width, height = canvas.get_width_height()
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= -1
+        assert box.y0 >= -1
+        assert box.x1 <= width + 1
+        assert box.y1 <= height + 1
+
+
+def test_figures_draw_themselves_as_png_without_pyplot():
+    code = (
+        "import sys, numpy as np; from fgseg.plotting import show_matrix;"
+        "png = show_matrix(['a'], ['b'], np.array([[0.5]]))._repr_png_();"
+        "sys.exit(png[:4] != b'\\x89PNG' or 'matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_heatmaps_show_the_overlays_of_render_and_one_bar_from_0_to_1():
+    figure = show_heatmaps(IMAGE, LazyMaps(["red", "$5 bill$"], lambda index: SCORES * index))
+    image, red, bill, bar = figure.axes
+    assert [axes.get_title() for axes in (image, red, bill)] == ["image", "red", "$5 bill$"]
+    np.testing.assert_array_equal(red.get_images()[0].get_array(), IMAGE)
+    np.testing.assert_array_equal(bill.get_images()[0].get_array(), overlay_heatmap(IMAGE, SCORES))
+    assert not bill.title.get_parse_math()
+    assert bar.get_ylim() == (0, 1)
+    assert bar.get_ylabel() == "presence"
+    assert_inside(figure, [axes.title for axes in (image, red, bill)])
+
+
+def test_panels_fill_rows_and_no_empty_axes_are_left():
+    figure = show_heatmaps(IMAGE, {str(index): SCORES for index in range(4)}, columns=2)
+    assert len(figure.axes) == 5 + 1
+
+
+@pytest.mark.parametrize("image_hw", [(2, 200), (200, 2)])
+def test_panoramas_and_towers_give_figures_of_a_sane_size(image_hw):
+    figure = show_heatmaps(np.zeros((*image_hw, 3), np.uint8), {LONG: np.zeros(image_hw)})
+    assert max(figure.get_size_inches()) < 10
+    assert_inside(figure, [axes.title for axes in figure.axes])
+
+
+def test_masks_show_the_picture_with_the_legend_of_render():
+    figure = show_masks(IMAGE, iter([MASK, ~MASK]), ["red", "红"])
+    expected = with_legend(overlay_masks(IMAGE, [MASK, ~MASK], palette(2)), ["red", "红"], palette(2))
+    np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), expected)
+    own = show_masks(IMAGE, [MASK], ["red"], [(1, 2, 3)], opacity=1)
+    assert (own.axes[0].get_images()[0].get_array()[:12, :16][MASK] == (1, 2, 3)).all()
+
+
+def test_no_masks_show_the_photograph():
+    assert show_masks(IMAGE, [], []).axes[0].get_images()[0].get_array().tolist() == IMAGE.tolist()
+
+
+def test_boxes_are_drawn_on_their_pixels_and_numbered():
+    figure = show_box_scores(IMAGE, np.array([[2, 3, 10, 12], [0, 0, 16.0, 12.0]]), ["cup"], np.array([[0.25], [1]]))
+    left, right = figure.axes
+    outlines = [patch.get_bbox().extents.tolist() for patch in left.patches]
+    assert outlines == [[2, 3, 10, 12]] * 2 + [[0, 0, 16, 12]] * 2
+    assert left.get_xlim() == (0, 16)
+    assert left.get_ylim() == (12, 0)
+    assert [text.get_text() for text in left.texts] == ["1", "2"]
+    assert [text.get_text() for text in right.texts] == ["0.25", "1.00"]
+
+
+@pytest.mark.parametrize("names", [["red", "blue"], [f"{LONG} {index}" for index in range(9)]])
+def test_a_matrix_shows_every_number_on_a_fixed_range_and_cuts_no_name(names):
+    values = np.random.RandomState(5).rand(2, len(names)) * 0.5
+    figure = show_matrix([LONG, "dog"], names, values)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == [f"{value:.2f}" for value in values.ravel()]
+    assert axes.get_images()[0].get_clim() == (0, 1)
+    labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+    assert len(labels) == len(names) + 2
+    assert_inside(figure, labels)
+
+
+def test_names_of_columns_do_not_overlap():
+    figure = show_matrix(["dog"], [f"{LONG} {index}" for index in range(9)], np.zeros((1, 9)))
+    FigureCanvasAgg(figure).draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    for first, second in pairwise(boxes):
+        assert first.x1 <= second.x0
+
+
+def test_names_are_plain_text_and_letters_without_a_font_are_escaped():
+    figure = show_matrix(["$5 bill$", "红"], ["a_b"], np.zeros((2, 1)))
+    labels = figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["$5 bill$", "\\u7ea2"]
+    assert not any(label.get_parse_math() for label in labels)
+    drawn(figure)
+
+
+def test_the_configured_font_decides_which_letters_are_escaped():
+    with matplotlib.rc_context({"font.family": ["DejaVu Sans Mono"]}):
+        figure = show_matrix(["é"], ["b"], np.zeros((1, 1)))
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "é"
+
+
+def test_a_notebook_figure_is_a_matplotlib_figure():
+    assert isinstance(show_matrix(["a"], ["b"], np.zeros((1, 1))), NotebookFigure)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: show_heatmaps(IMAGE, {}), OptionError, "maps: expected at least one prompt"),
+        (lambda: show_heatmaps(MASK, {"a": SCORES}), ShapeError, "image: expected an RGB image"),
+        (lambda: show_heatmaps(IMAGE, {"a": SCORES}, columns=0), OptionError, "columns: expected a number"),
+        (lambda: show_heatmaps(IMAGE, {"a": SCORES[:3]}), ShapeError, "score_map: expected an array"),
+        (lambda: show_masks(IMAGE, [MASK], ["a", "b"]), OptionError, "got fewer masks"),
+        (
+            lambda: show_masks(IMAGE, [MASK], ["a"], palette(2)),
+            OptionError,
+            "colors: expected one color a class",
+        ),
+        (
+            lambda: show_box_scores(IMAGE, np.zeros((1, 3)), ["a"], np.zeros((1, 1))),
+            ShapeError,
+            "boxes_xyxy: ",
+        ),
+        (
+            lambda: show_box_scores(IMAGE, np.zeros((1, 4)), ["a"], np.zeros((2, 1))),
+            ShapeError,
+            "probabilities: ",
+        ),
+        (lambda: show_matrix(["a"], ["b"], np.full((1, 1), 1.5)), ShapeError, r"values: .*1\.5 to 1\.5"),
+        (lambda: show_matrix(["a"], ["b"], np.full((1, 1), np.nan)), ShapeError, "values: .*nan"),
+        (lambda: show_matrix([], [], np.zeros((0, 0))), ShapeError, "values: expected at least one row"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from fgseg.encoders import load_encoder
+from fgseg.errors import OptionError, ShapeError
+from fgseg.protocol import protocol_label_map
+from fgseg.similarity import class_probabilities, patch_scores, unit
+from fgseg.upsample import label_map, upsample_maps
+from fgseg.windows import stitch, stitch_chunks, window_boxes
+
+GOLDEN = Path(__file__).parent / "data" / "golden" / "clip_a"
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def plain_labels(scores, query_to_class, image_hw, logit_scale, prob_threshold):
+    """Steps 4 and 5 as published code does them, with every map held."""
+    maps = torch.nn.functional.interpolate(scores[None], image_hw, mode="bilinear", align_corners=False)[0]
+    words = (maps * logit_scale).softmax(0)
+    owners = np.array(query_to_class)
+    classes = torch.stack([words[torch.from_numpy(owners == c)].amax(0) for c in range(owners.max() + 1)])
+    labels = classes.argmax(0)
+    labels[classes.amax(0) < prob_threshold] = 0
+    return labels, classes.amax(0)
+
+
+@given(seed=SEEDS, classes=st.integers(1, 4), extra=st.integers(0, 4), threshold=st.sampled_from([0, 0.1, 0.5, 1]))
+@settings(deadline=None, max_examples=60)
+def test_streamed_labels_and_probabilities_equal_those_with_every_map_held(seed, classes, extra, threshold):
+    rng = np.random.RandomState(seed)
+    owners = rng.permutation(np.append(np.arange(classes), rng.randint(0, classes, extra))).tolist()
+    scores = torch.from_numpy(rng.uniform(-0.1, 0.4, (len(owners), 3, 4)).astype(np.float32))
+    options = {"logit_scale": 40.0, "prob_threshold": threshold}
+    labels, probability = protocol_label_map(scores, owners, (11, 9), **options)
+    expected_labels, expected = plain_labels(scores, owners, (11, 9), *options.values())
+    assert labels.dtype == torch.int32
+    assert probability.dtype == torch.float32
+    np.testing.assert_allclose(probability, expected, atol=1e-5)  # exp of 40 x float32 rounding
+    clear = (expected - threshold).abs() > 1e-5
+    top = torch.stack(list(upsample_maps(scores, (11, 9)))).topk(min(2, len(owners)), dim=0).values
+    clear &= (top[0] - top[-1] > 1e-6) | (len(owners) == 1) | (expected < threshold)
+    assert torch.equal(labels[clear].long(), expected_labels[clear])
+    chunks = iter(scores.split(2))
+    assert torch.equal(protocol_label_map(chunks, owners, (11, 9), **options)[0], labels)
+
+
+def test_by_hand_a_pixel_under_the_threshold_becomes_class_0_and_keeps_its_probability():
+    # softmax of ln 1, ln 2, ln 5: the best word of class 2 has 5/8
+    scores = torch.log(torch.tensor([1.0, 2.0, 5.0])).reshape(3, 1, 1)
+    for threshold, label in ((0, 2), (0.62, 2), (0.63, 0)):
+        labels, probability = protocol_label_map(scores, [0, 1, 2], (2, 2), logit_scale=1, prob_threshold=threshold)
+        assert labels.tolist() == [[label] * 2] * 2
+        np.testing.assert_allclose(probability, 0.625, atol=1e-6)
+
+
+def test_synonyms_compete_in_the_softmax_and_do_not_add_up():
+    scores = torch.zeros(4, 1, 1)
+    assert protocol_label_map(scores, [0, 1, 1, 1], (1, 1), logit_scale=9)[1].item() == 0.25
+
+
+def test_a_tie_goes_to_the_lowest_class_whatever_the_order_of_the_words():
+    scores = torch.full((3, 2, 2), 0.25)
+    assert not protocol_label_map(scores, [2, 0, 1], (5, 5), logit_scale=40)[0].any()
+
+
+def test_large_logits_do_not_overflow():
+    scores = torch.tensor([900.0, -900.0, 899.0]).reshape(3, 1, 1)
+    _, probability = protocol_label_map(scores, [0, 1, 2], (1, 1), logit_scale=100)
+    assert probability.item() == 1
+
+
+def test_without_a_threshold_the_words_are_those_of_the_label_map():
+    scores = torch.from_numpy(np.random.RandomState(3).uniform(size=(6, 4, 5)).astype(np.float32))
+    labels, _ = protocol_label_map(scores, range(6), (30, 41), logit_scale=40)
+    assert torch.equal(labels, label_map(scores, (30, 41))[0])
+
+
+@pytest.mark.parametrize(
+    ("scores", "owners", "options", "error", "message"),
+    [
+        (torch.zeros(2, 2, 2), [0], {}, OptionError, "query_to_class: expected one a query word, got only 1"),
+        (torch.zeros(2, 2, 2), [0, 1, 2], {}, OptionError, "expected one a query word, 2, got 3"),
+        (torch.zeros(2, 2, 2), [0, -1], {}, OptionError, "query_to_class: expected class indexes of 0 or more"),
+        (torch.zeros(2, 2, 2), [], {}, OptionError, "query_to_class: expected class indexes"),
+        (torch.zeros(2, 2, 2), [0, 1], {"logit_scale": 0}, OptionError, "logit_scale"),
+        (torch.zeros(2, 2, 2), [0, 1], {"prob_threshold": 1.5}, OptionError, "prob_threshold"),
+        (iter([]), [0], {}, ShapeError, "scores: expected at least one query word"),
+        (torch.zeros(2, 2), [0, 1], {}, ShapeError, "scores"),
+        (torch.full((1, 2, 2), torch.nan), [0], {}, ShapeError, "NaN"),
+    ],
+)
+def test_words_classes_and_numbers_that_do_not_fit_are_refused(scores, owners, options, error, message):
+    with pytest.raises(error, match=message):
+        protocol_label_map(scores, owners, (4, 4), **{"logit_scale": 40, **options})
+
+
+@pytest.fixture(scope="module")
+def golden_windows():
+    """The golden protocol's window scores, boxes and canvas size, and the file."""
+    golden = load_file(GOLDEN / "protocol.safetensors")
+    model = load_encoder(str(GOLDEN), device="cpu", dtype="float32").model
+    pixels, text = golden["pixel_values"], unit(golden["text"])
+    canvas_hw = tuple(pixels.shape[2:])
+    boxes = window_boxes(canvas_hw, crop=96, stride=48)
+    with torch.inference_mode():
+        grids = [
+            model.dense_features(pixels[..., top:bottom, left:right], recipe="naclip")[0]
+            for left, top, right, bottom in boxes
+        ]
+        scores = [patch_scores(unit(grid), text) for grid in grids]
+    return scores, boxes, canvas_hw, golden
+
+
+def test_windows_naclip_and_the_protocol_give_the_golden_labels(golden_windows):
+    scores, boxes, canvas_hw, golden = golden_windows
+    labels, _ = protocol_label_map(
+        stitch_chunks(scores, boxes, canvas_hw, chunk=3),
+        golden["query_to_class"].tolist(),
+        (200, 280),
+        logit_scale=40,
+        prob_threshold=0.5,
+    )
+    assert (labels == golden["labels"]).float().mean() >= 0.9999
+
+
+def test_windows_naclip_and_the_protocol_give_the_golden_probabilities(golden_windows):
+    scores, boxes, canvas_hw, golden = golden_windows
+    maps = torch.stack(list(upsample_maps(stitch(scores, boxes, canvas_hw), (200, 280))))
+    classes = class_probabilities(maps, golden["query_to_class"].tolist(), logit_scale=40)
+    # The file holds the class maxima divided by their sum.
+    np.testing.assert_allclose(classes / classes.sum(0), golden["probabilities"], atol=1e-4)

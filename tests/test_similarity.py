@@ -1,0 +1,215 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgseg.errors import OptionError, PromptError, ShapeError
+from fgseg.similarity import class_probabilities, ensemble, patch_scores, synonym_max, unit
+from fgseg.types import DenseFeatures
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def unit_rows(rng, *shape):
+    rows = rng.normal(size=shape)
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+# patch_scores
+
+
+def test_scores_of_a_grid_are_the_dot_products_worked_by_hand():
+    grid = np.array([[[1, 0], [0.6, 0.8]], [[0, -1], [0.8, 0.6]]])
+    text = np.array([[0, 1], [1, 0], [0.6, 0.8]])
+    expected = [[[0, 0.8], [-1, 0.6]], [[1, 0.6], [0, 0.8]], [[0.6, 1], [-0.8, 0.96]]]
+    np.testing.assert_allclose(patch_scores(grid, text), expected, atol=1e-6)  # float32 of decimal fractions
+
+
+@given(seed=SEEDS, gh=st.integers(1, 6), gw=st.integers(1, 6), prompts=st.integers(1, 6))
+@settings(deadline=None, max_examples=60)
+def test_scores_equal_a_loop_over_prompts_rows_and_columns(seed, gh, gw, prompts):
+    rng = np.random.RandomState(seed)
+    grid, text = unit_rows(rng, gh, gw, 5), unit_rows(rng, prompts, 5)
+    scores = patch_scores(grid, text)
+    assert scores.shape == (prompts, gh, gw)
+    for t, row, column in np.ndindex(scores.shape):
+        expected = sum(float(a) * float(b) for a, b in zip(text[t], grid[row, column], strict=True))
+        assert abs(scores[t, row, column] - expected) < 1e-6  # float32, 5 products
+    assert np.abs(scores).max() <= 1
+
+
+def test_scores_come_as_what_the_features_are_and_in_float32():
+    rng = np.random.RandomState(5)
+    grid, text = unit_rows(rng, 3, 4, 8), unit_rows(rng, 2, 8)
+    from_array = patch_scores(grid.astype(np.float16), torch.from_numpy(text))
+    from_tensor = patch_scores(torch.from_numpy(grid).bfloat16(), text)
+    from_features = patch_scores(DenseFeatures(torch.from_numpy(grid), (30, 40)), text)
+    assert isinstance(from_array, np.ndarray)
+    assert from_array.dtype == np.float32
+    assert from_tensor.dtype == from_features.dtype == torch.float32
+    np.testing.assert_allclose(from_features, patch_scores(grid, text), atol=1e-6)
+    np.testing.assert_allclose(from_tensor, from_features, atol=2e-2)  # bfloat16 keeps 8 bits
+
+
+def test_read_only_features_are_taken_and_left_as_they_were():
+    rng = np.random.RandomState(6)
+    grid = unit_rows(rng, 2, 2, 3)
+    grid.setflags(write=False)
+    before = grid.copy()
+    patch_scores(grid, unit_rows(rng, 1, 3))
+    np.testing.assert_array_equal(grid, before)
+
+
+def test_text_of_another_width_is_refused_with_what_to_do():
+    grid, text = np.array([[[1.0, 0.0]]]), np.array([[1.0, 0.0, 0.0]])
+    with pytest.raises(ShapeError, match=r"text: expected .* \(T, 2\), got .*\(1, 3\).*with the same model"):
+        patch_scores(grid, text)
+
+
+@pytest.mark.parametrize(
+    ("grid", "text", "message"),
+    [
+        (np.ones((2, 2)), np.ones((1, 2)), r"features: expected .*\(Gh, Gw, D\)"),
+        (np.ones((1, 1, 2)), np.array([[1.0, 0.0]]), r"features: .*unit length.*1 rows that are not.*unit"),
+        (np.array([[[1.0, 0.0]]]), np.array([[3.0, 4.0]]), r"text: .*unit length"),
+        (np.array([[[np.nan, 0.0]]]), np.array([[1.0, 0.0]]), r"features: .*unit length"),
+        (np.array([[[1.0, 0.0]]]), np.ones((0, 2)), r"text: expected at least one row"),
+    ],
+)
+def test_features_and_texts_that_are_not_unit_rows_are_refused(grid, text, message):
+    with pytest.raises(ShapeError, match=message):
+        patch_scores(grid, text)
+
+
+# unit
+
+
+@given(seed=SEEDS, axes=st.integers(1, 3))
+@settings(deadline=None, max_examples=60)
+def test_unit_rows_have_length_one_and_keep_their_direction(seed, axes):
+    rng = np.random.RandomState(seed)
+    rows = rng.normal(size=[3] * axes) * 10 ** rng.uniform(-2, 3)
+    result = unit(rows)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(result, axis=-1), 1, atol=1e-6)
+    np.testing.assert_allclose(result, rows / np.linalg.norm(rows, axis=-1, keepdims=True), atol=1e-6)
+
+
+def test_unit_of_a_tensor_is_a_tensor_without_its_graph():
+    result = unit(torch.tensor([[3.0, 4.0]], requires_grad=True))
+    assert torch.equal(result, torch.tensor([[0.6, 0.8]]))
+    assert not result.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.array([[1.0, 0.0], [0.0, 0.0]]), "length 0|got 0 at row 1"),
+        (np.array([[[1.0], [2.0]], [[0.0], [1.0]]]), r"row \(1, 0\)"),
+        (np.array([[1.0, np.nan]]), "row 0"),
+        (np.array([[1.0, np.inf]]), "row 0"),
+        (np.float32(3), r"\(\.\.\., D\)"),
+    ],
+)
+def test_a_vector_without_direction_is_refused_by_its_row(rows, message):
+    with pytest.raises(ShapeError, match=message):
+        unit(rows)
+
+
+# ensemble
+
+
+def test_a_loud_template_weighs_no_more_than_a_quiet_one():
+    quiet = ensemble(np.array([[1.0, 0.0], [0.0, 1.0]]), [0, 0])
+    loud = ensemble(np.array([[1.0, 0.0], [0.0, 100.0]]), [0, 0])
+    np.testing.assert_allclose(quiet, [[0.5**0.5, 0.5**0.5]], atol=1e-6)
+    np.testing.assert_array_equal(loud, quiet)
+
+
+def test_ensembles_are_of_unit_length_and_follow_their_groups_in_any_order():
+    rng = np.random.RandomState(8)
+    rows, groups = rng.normal(size=(7, 4)), np.array([2, 0, 1, 0, 2, 2, 1])
+    result = ensemble(torch.from_numpy(rows), groups)
+    for word in range(3):
+        mean = np.mean([row / np.linalg.norm(row) for row in rows[groups == word]], axis=0)
+        np.testing.assert_allclose(result[word], mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_templates_that_cancel_are_refused_by_their_word():
+    with pytest.raises(PromptError, match="query word 1 cancel out"):
+        ensemble(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, -3.0]]), [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([0], "groups: expected 2 indexes"),
+        ([0, 2], "none for query word 1"),
+        ([0, -1], "groups: expected 2 indexes from 0"),
+        ([0.0, 1.0], "groups: expected 2 indexes"),
+    ],
+)
+def test_groups_that_do_not_fit_the_rows_are_refused(groups, message):
+    with pytest.raises(OptionError, match=message):
+        ensemble(np.eye(2), groups)
+
+
+def test_an_ensemble_of_a_row_without_length_names_it():
+    with pytest.raises(ShapeError, match="row 1"):
+        ensemble(np.array([[1.0, 0.0], [0.0, 0.0]]), [0, 0])
+    with pytest.raises(ShapeError, match=r"rows: expected .*\(R, D\)"):
+        ensemble(np.ones(3), [0, 0, 0])
+
+
+# synonyms
+
+
+@given(seed=SEEDS, trailing=st.lists(st.integers(1, 3), max_size=3), classes=st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_a_class_scores_as_its_best_word_at_any_trailing_shape(seed, trailing, classes):
+    rng = np.random.RandomState(seed)
+    owners = rng.permutation(np.append(np.arange(classes), rng.randint(0, classes, 3)))
+    scores = rng.normal(size=(len(owners), *trailing)).astype(np.float32)
+    result = synonym_max(scores, owners, classes)
+    expected = np.stack([scores[owners == index].max(axis=0) for index in range(classes)])
+    np.testing.assert_array_equal(result, expected)
+    assert torch.equal(synonym_max(torch.from_numpy(scores), owners, classes), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize(
+    ("owners", "classes", "message"),
+    [([0, 2, 2], 3, "none for class 1"), ([0, 1, 3], 3, "from 0 below 3"), ([0, 1], 2, "expected 3 indexes")],
+)
+def test_classes_without_words_and_words_without_classes_are_refused(owners, classes, message):
+    with pytest.raises(OptionError, match=message):
+        synonym_max(np.zeros((3, 2)), owners, classes)
+
+
+@pytest.mark.parametrize("scores", [np.float32(1), np.zeros((0, 2))])
+def test_scores_without_a_word_are_refused(scores):
+    with pytest.raises(ShapeError, match="at least one word"):
+        synonym_max(scores, [], 1)
+    with pytest.raises(ShapeError, match="at least one word"):
+        class_probabilities(scores, [], logit_scale=1)
+
+
+def test_probabilities_are_a_softmax_over_words_before_the_maximum_over_synonyms():
+    scores = np.log(np.array([1.0, 2.0, 5.0])) / 40
+    # over words 1/8, 2/8, 5/8; summing the synonyms would give 6/8, a softmax over class maxima 2/7 and 5/7
+    np.testing.assert_allclose(class_probabilities(scores, [1, 0, 1], logit_scale=40), [0.25, 0.625], atol=1e-6)
+
+
+@given(seed=SEEDS, words=st.integers(1, 6))
+@settings(deadline=None, max_examples=60)
+def test_probabilities_of_one_word_classes_add_to_one(seed, words):
+    scores = np.random.RandomState(seed).normal(size=(words, 2, 3))
+    result = class_probabilities(torch.from_numpy(scores), range(words), logit_scale=7.0)
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result.sum(0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), "40"])
+def test_a_logit_scale_that_is_no_positive_number_is_refused(scale):
+    with pytest.raises(OptionError, match="logit_scale"):
+        class_probabilities(np.zeros(2), [0, 1], logit_scale=scale)
