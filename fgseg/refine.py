@@ -113,8 +113,8 @@ def guided_filter(
             least 1e-8. Their figures use 0.01 to 0.0001.
 
     Returns:
-        (H, W) float32; may pass the range of `score_map` a little at edges, as a linear fit does. Holds about
-        sixty arrays of the image's height and width in float32.
+        (H, W) float32; may pass the range of `score_map` a little at edges, as a linear fit does. Holds
+        about 320 bytes a pixel (float64 means of colours and their products).
 
     Raises:
         ShapeError: not an RGB image, or a score map of another size.

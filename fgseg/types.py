@@ -94,6 +94,9 @@ class LazyMaps(Mapping[str, NDArray[ScalarT]]):
         array.setflags(write=False)
         return array
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._index  # Mapping's own would compute the array
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
 

@@ -119,7 +119,8 @@ def label_map(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) ->
     prompt that another beats at all four corners cannot win. Prompts are dropped cell by cell, again in
     smaller blocks, and what is left is compared pixel by pixel. Prompts within float32 rounding of each other
     are kept, so the result is that of comparing whole maps. Pixels are worked on in strips; memory beside the
-    result is about (8 strips + T x grid), whatever T is.
+    result is a few copies of `scores` and the candidates of a strip: 8 MB (31 on noise) for 171 prompts from
+    32x48 patches to 1080x1920, 18 MB (85 on noise) for 847 to 2160x3840.
 
     Args:
         scores: (T, h, w) scores on patches (or on a canvas of stitched windows), any real dtype; compared in

@@ -58,6 +58,11 @@ def test_by_hand_a_pixel_under_the_threshold_becomes_class_0_and_keeps_its_proba
         np.testing.assert_allclose(probability, 0.625, atol=1e-6)
 
 
+def test_a_pixel_exactly_at_the_threshold_keeps_its_class():
+    labels, probability = protocol_label_map(torch.zeros(2, 1, 1), [1, 2], (1, 1), logit_scale=40, prob_threshold=0.5)
+    assert (labels.item(), probability.item()) == (1, 0.5)
+
+
 def test_synonyms_compete_in_the_softmax_and_do_not_add_up():
     scores = torch.zeros(4, 1, 1)
     assert protocol_label_map(scores, [0, 1, 1, 1], (1, 1), logit_scale=9)[1].item() == 0.25

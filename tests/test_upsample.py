@@ -302,6 +302,28 @@ def test_prompts_that_cannot_win_are_dropped_before_pixels_are_compared(monkeypa
     np.testing.assert_array_equal(np.unique(labels), [3, 7])
 
 
+@pytest.mark.parametrize("level", [0, -10])
+@pytest.mark.parametrize(
+    ("corners", "left"),
+    [
+        # the prompt that is highest at the centre beats the last; four that are high at a corner each stay
+        ([[5, 5, 5, 5], [9, 0, 0, 0], [0, 9, 0, 0], [0, 0, 9, 0], [0, 0, 0, 9], [4, 4, 4, 4]], [0, 1, 2, 3, 4]),
+        # neither of two regions' prompts beats the last at all corners, their mean does
+        ([[9, 9, 0, 0], [0, 0, 9, 9], [4, 4, 4, 4]], [0, 1]),
+        ([[9, 9, 0, 0], [0, 0, 9, 9], [5, 5, 5, 5]], [0, 1, 2]),
+        ([[3, 3, 3, 3], [3, 3, 3, 3], [3, 3, 3, 2], [2, 2, 2, 2]], [0, 1, 2]),  # ties stay
+    ],
+)
+def test_a_prompt_is_dropped_where_the_best_at_the_centre_or_the_mean_of_the_corners_beats_it(corners, left, level):
+    pairs = torch.tensor(corners, dtype=torch.float32).T + level
+    block = torch.zeros(len(corners), dtype=torch.int64)
+    assert _winners._contenders(pairs, block, 1, 1e-3).tolist() == left
+    # blocks do not see each other
+    twice, blocks = torch.cat([pairs, pairs + 100], 1), torch.cat([block, block + 1])
+    expected = left + [index + len(corners) for index in left]
+    assert _winners._contenders(twice, blocks, 2, 1e-3).tolist() == expected
+
+
 class LargestTensor(TorchDispatchMode):
     """Remembers how many numbers the largest tensor made under it holds."""
 

@@ -1,7 +1,7 @@
 """What every encoder offers, and the device and number format it runs in."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_choice, check_image
+from fgseg._checks import check_choice, check_image, describe
 from fgseg.encoders.clip import Route
 from fgseg.errors import DeviceError, OptionError, PromptError
 from fgseg.types import DenseFeatures
@@ -20,6 +20,8 @@ __all__ = ["Encoder", "Fit", "check_texts", "has_fast_bfloat16", "normalised", "
 Fit = Literal["squash", "keep", "exact"]
 Image = NDArray[np.uint8]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# oneDNN's names of instruction sets that cannot multiply bfloat16
+_ISA_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 @runtime_checkable
@@ -97,17 +99,21 @@ def check_texts(texts: Sequence[str]) -> list[str]:
     return listed
 
 
-def check_images(images: Sequence[Image]) -> None:
-    """Refuse anything but a list of (H, W, 3) uint8 arrays.
+def check_images(images: Sequence[Image]) -> list[Image]:
+    """Images as a list; refuses a bare image, an empty list, and anything but (H, W, 3) uint8 arrays.
 
     Raises:
         ShapeError: an element that is no RGB image.
-        OptionError: a bare array in place of a list.
+        OptionError: no image, or a bare one in place of a list.
     """
-    if hasattr(images, "shape"):
-        raise OptionError("images: expected a list of images, got one array; put it into a list")
-    for index, image in enumerate(images):
+    if hasattr(images, "shape") or not isinstance(images, Iterable):
+        raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")
+    listed = list(images)
+    if not listed:
+        raise OptionError("images: expected at least one image, got none")
+    for index, image in enumerate(listed):
         check_image(f"images[{index}]", image)
+    return listed
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -121,7 +127,7 @@ def pick_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         picked = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise DeviceError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (picked.index or 0) >= counts.get(picked.type, 0):
@@ -139,8 +145,9 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and has_fast_bfloat16()
-        return torch.bfloat16 if fast else torch.float32
+        # torch also counts cards that only emulate bfloat16, which is slower there than float32
+        is_fast = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": has_fast_bfloat16}
+        return torch.bfloat16 if is_fast.get(device.type, bool)() else torch.float32
     try:
         check_choice("dtype", dtype, ("auto", *DTYPES))
     except OptionError as error:
@@ -150,7 +157,7 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 def has_fast_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 matrices natively (AVX512-BF16 or AMX); else bf16 is slower than float32."""
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in {"SSE41", "AVX", "AVX2", "AVX512_CORE"}:
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISA_WITHOUT_BFLOAT16:
         return False
     flags = Path("/proc/cpuinfo")
     if not flags.is_file():

@@ -52,7 +52,6 @@ _SIGLIP2_TEXT = {
     "vocab_size": 256000,
     "max_position_embeddings": 64,
     "longtext_len": 196,
-    "pad_token_id": 0,
 }
 _SIGLIP2_VISION = {
     "hidden_size": 768,
@@ -95,7 +94,8 @@ class ClipConfig:
         """Read the sizes out of a config.json's content.
 
         Raises:
-            WeightsError: a field that is not a number, or an end token outside the vocabulary.
+            WeightsError: a field that is not a number, an end token outside the vocabulary, or a patch larger than
+                the image.
         """
         text, vision = _part(config, "text_config", _CLIP_TEXT), _part(config, "vision_config", _CLIP_VISION)
         vocabulary, end = int(text["vocab_size"]), int(text["eos_token_id"])
@@ -105,15 +105,18 @@ class ClipConfig:
             raise WeightsError(
                 f"config.json: eos_token_id {end} is not in a vocabulary of {vocabulary} tokens; correct one of them"
             )
+        side, patch = int(vision["image_size"]), int(vision["patch_size"])
+        if not 1 <= patch <= side:
+            raise WeightsError(f"config.json: expected a patch_size from 1 to image_size, {side}, got {patch}")
         return cls(
             text=_tower(text),
             vision=_tower(vision),
-            width=int(config.get("projection_dim", 512)),
+            width=int(_checked(config, {"projection_dim": 512}, "")["projection_dim"]),
             vocabulary=vocabulary,
             positions=int(text["max_position_embeddings"]),
             end_token=end,
-            side=int(vision["image_size"]),
-            patch=int(vision["patch_size"]),
+            side=side,
+            patch=patch,
         )
 
 
@@ -127,7 +130,6 @@ class FgClip2Config:
         vocabulary: entries of the token table.
         positions: tokens of the short and region routes; texts are padded to it.
         long_positions: tokens of the long route; texts are padded to it.
-        pad_token: id that fills a text up.
         patches: rows of the square position table.
         patch: patch side in pixels.
     """
@@ -137,7 +139,6 @@ class FgClip2Config:
     vocabulary: int
     positions: int
     long_positions: int
-    pad_token: int
     patches: int
     patch: int
 
@@ -158,7 +159,6 @@ class FgClip2Config:
             vocabulary=int(text["vocab_size"]),
             positions=int(text["max_position_embeddings"]),
             long_positions=int(text["longtext_len"]),
-            pad_token=int(text["pad_token_id"] or 0),
             patches=int(vision["num_patches"]),
             patch=int(vision["patch_size"]),
         )
@@ -181,10 +181,21 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _part(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     # Old CLIP configs keep a second copy under NAME_dict, and transformers lets that one win.
-    merged = {**defaults, **(config.get(name) or {}), **(config.get(f"{name}_dict") or {})}
+    merged: dict[str, Any] = {}
+    for key in (name, f"{name}_dict"):
+        part = config.get(key) or {}
+        if not isinstance(part, dict):
+            raise WeightsError(f"config.json: {key}: expected an object, got {part!r:.60}")
+        merged.update(part)
+    return _checked(merged, defaults, f"{name}.")
+
+
+def _checked(part: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """`part` over `defaults`; what is a number there must be one."""
+    merged = {**defaults, **part}
     for key, default in defaults.items():
         if isinstance(default, (int, float)) and not isinstance(merged[key], (int, float)):
-            raise WeightsError(f"config.json: {name}.{key}: expected a number, got {merged[key]!r}")
+            raise WeightsError(f"config.json: {prefix}{key}: expected a number, got {merged[key]!r:.60}")
     return merged
 
 

@@ -14,7 +14,7 @@ from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import Checkpoint
-from fgseg.errors import OptionError
+from fgseg.errors import OptionError, WeightsError
 from fgseg.io import resize_bicubic, resize_bilinear
 from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES, check_length
 from fgseg.types import DenseFeatures
@@ -69,9 +69,9 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
         Raises:
             ShapeError: an element that is no RGB image.
-            OptionError: an unknown `fit`, or a side shorter than a patch.
+            OptionError: no list of images, an unknown `fit`, or a side shorter than a patch.
         """
-        check_images(images)
+        images = check_images(images)
         check_choice("fit", fit, ("squash", "keep", "exact"))
         if side is not None and side < self.patch:
             raise OptionError(f"side: expected at least one patch, {self.patch} pixels, got {side}")
@@ -84,8 +84,9 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
         Raises:
             ShapeError: an element that is no RGB image.
+            OptionError: no list of images.
         """
-        check_images(images)
+        images = check_images(images)
         rows = self._each(images, [self._card_size(_hw(image)) for image in images], self._whole)
         return normalised(torch.stack(rows))
 
@@ -96,12 +97,19 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         Raises:
             PromptError: no words, or more tokens than the route takes.
             OptionError: a route the model does not have.
+            ModelNotFoundError: the folder has no tokenizer.
+            WeightsError: the tokenizer is not the model's.
         """
         listed, limit = check_texts(texts), self.model.limit(route)
         long_limit = self.model.limit("long") if "long" in self.model.routes else None
         ids = self._token_ids(listed)
         for text, row in zip(listed, ids, strict=True):
             check_length(len(row), limit, text, route, long_limit=long_limit)
+        if (highest := max(map(max, ids))) >= self.model.config.vocabulary:
+            raise WeightsError(
+                f"{self.checkpoint.folder}: the tokenizer gives token {highest}, and the weights have "
+                f"{self.model.config.vocabulary} tokens; put the tokenizer beside the weights it was published with"
+            )
         return self._texts(ids, route)
 
     @abstractmethod
@@ -258,7 +266,7 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
         return self.tokenizer.encode([text.lower() for text in texts])  # trained on lower case
 
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
-        pad, limit = self.model.config.pad_token, self.model.limit(route)
+        pad, limit = self.tokenizer.pad_token, self.model.limit(route)
         padded = [row + [pad] * (limit - len(row)) for row in ids]
         return self._in_batches(padded, lambda rows: self.model.text_features(rows, route=route), pad)
 

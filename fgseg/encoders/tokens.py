@@ -10,6 +10,7 @@ from fgseg.errors import ModelNotFoundError, PromptError
 
 __all__ = ["Tokenizer"]
 
+GEMMA_PAD = 0  # SigLIP 2's tokenizer is Gemma's
 _TOKENIZER, _SLOW = "tokenizer.json", ("vocab.json", "tokenizer.model")
 
 
@@ -43,6 +44,16 @@ class Tokenizer:
         if unknown is None:
             return ()
         return tuple(sorted(token for token in backend.get_vocab() if token.isalpha()))
+
+    @cached_property
+    def pad_token(self) -> int:
+        """Id that fills a text up to a model's full length; FG-CLIP 2 reads it.
+
+        A config is no help: FG-CLIP 2's class says 1, CLIP's legacy, where its tokenizer pads with 0.
+        """
+        backend, _ = self._backend
+        pad = backend.token_to_id("<pad>")
+        return GEMMA_PAD if pad is None else int(pad)
 
     @cached_property
     def _backend(self) -> tuple[Any, int | None]:

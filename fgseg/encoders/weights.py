@@ -4,6 +4,7 @@ Only safetensors and JSON are read: no pickles, no code from the hub. Which mode
 tensors' names, since hub configs disagree about `model_type`.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -110,7 +111,9 @@ def find_checkpoint(name: str, *, revision: str | None = None, offline: bool | N
     """
     if name == "mini":
         return _from_folder("mini", Path(str(files("fgseg") / "assets" / "mini")), None)
-    folder = Path(name).expanduser()
+    folder = Path(name)
+    with contextlib.suppress(RuntimeError):  # ~nobody: no such user, so no such folder
+        folder = folder.expanduser()
     if folder.is_dir():
         return _from_folder(name, folder, None)
     known = MODELS.get(name)
@@ -127,10 +130,10 @@ def find_checkpoint(name: str, *, revision: str | None = None, offline: bool | N
 def _from_folder(name: str, folder: Path, revision: str | None) -> Checkpoint:
     if not (folder / CONFIG).is_file():
         raise ModelNotFoundError(f"{folder}: expected a model folder with {CONFIG} and {SINGLE}, found no {CONFIG}")
-    if (folder / INDEX).is_file():
+    if (folder / SINGLE).is_file():  # before an index, as transformers does
+        tensor_files: tuple[Path, ...] = (folder / SINGLE,)
+    elif (folder / INDEX).is_file():
         tensor_files = _sharded(folder)
-    elif (folder / SINGLE).is_file():
-        tensor_files = (folder / SINGLE,)
     else:
         pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt*")]
         why = f"; {pickles[0]} is a pickle, which can run code: convert it to safetensors" if pickles else ""
@@ -140,7 +143,8 @@ def _from_folder(name: str, folder: Path, revision: str | None) -> Checkpoint:
 
 def _sharded(folder: Path) -> tuple[Path, ...]:
     try:
-        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({str(name) for name in weight_map.values()})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise WeightsError(
             f"{folder / INDEX}: expected a JSON object with a weight_map, got {error!r}; download it again"
@@ -185,11 +189,12 @@ def _from_hub(repository: str, revision: str | None, *, offline: bool | None) ->
         ) from error
     except HFValidationError as error:
         raise ModelNotFoundError(f"model {repository!r}: not a hub id ({error})") from error
-    except (LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the hub's client changes its HTTP library, whose errors share no base with OSError
+        reason = "" if isinstance(error, LocalEntryNotFoundError) else f" ({type(error).__name__}: {error!s:.200})"
         why = (
             "it is not in the cache, and offline was asked for"
             if offline
-            else "the hub is out of reach and it is not in the cache"
+            else f"the hub is out of reach and it is not in the cache{reason}"
         )
         raise ModelNotFoundError(
             f"model {at}: {why}; download it once with a network, give a folder, or use the embedded model 'mini'"

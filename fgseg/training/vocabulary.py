@@ -70,9 +70,9 @@ NAMED_RGB: dict[str, tuple[float, float, float]] = {
 COLOR_NAMES = tuple(NAMED_RGB)
 
 SURELY = 8.0  # a survey name fits colours up to this far in L*a*b*
-NEVER = 26.0  # and none beyond this
+NEVER = 20.0  # and none beyond this
 BASIC_SLACK = 6.0  # a basic term fits when its nearest sample is at most this much farther than the nearest of all
-BASIC_NEVER = 18.0
+BASIC_NEVER = 10.0
 
 
 def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:

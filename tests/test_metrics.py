@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fgseg.errors import OptionError, ShapeError
+from fgseg.metrics import accuracy, confusion, iou, mean_accuracy, mean_iou
+
+SIZES = st.tuples(st.integers(1, 6), st.integers(1, 6))
+few = settings(deadline=None, max_examples=60)
+
+
+@st.composite
+def pairs(draw):
+    size = draw(SIZES)
+    truth = draw(arrays(np.int32, size, elements=st.sampled_from([0, 1, 2, 255])))
+    return draw(arrays(np.int32, size, elements=st.integers(0, 2))), truth
+
+
+def counted_one_by_one(prediction, truth, num_classes, ignore):
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    for guess, right in zip(prediction.ravel(), truth.ravel(), strict=True):
+        if right != ignore:
+            counts[right, guess] += 1
+    return counts
+
+
+@few
+@given(pairs())
+def test_confusion_equals_counting_pixel_by_pixel(pair):
+    prediction, truth = pair
+    np.testing.assert_array_equal(confusion(prediction, truth, 3), counted_one_by_one(prediction, truth, 3, 255))
+
+
+@few
+@given(pairs())
+def test_iou_equals_the_set_definition(pair):
+    prediction, truth = pair
+    per_class = iou(confusion(prediction, truth, 3))
+    seen = truth != 255
+    for index in range(3):
+        guess, right = (prediction == index) & seen, (truth == index) & seen
+        union = (guess | right).sum()
+        expected = (guess & right).sum() / union if union else np.nan
+        np.testing.assert_equal(per_class[index], expected)
+
+
+@few
+@given(pairs())
+def test_exchanging_truth_and_prediction_keeps_iou(pair):
+    prediction, truth = pair
+    truth = np.where(truth == 255, 0, truth)
+    np.testing.assert_array_equal(iou(confusion(prediction, truth, 3)), iou(confusion(truth, prediction, 3)))
+
+
+@few
+@given(pairs())
+def test_counts_of_two_halves_add_up_to_the_whole(pair):
+    prediction, truth = pair
+    halves = [confusion(prediction[part], truth[part], 3) for part in (slice(None, 1), slice(1, None))]
+    np.testing.assert_array_equal(sum(halves), confusion(prediction, truth, 3))
+
+
+def test_summing_images_is_not_averaging_their_iou():
+    # Image one: 1 of 1 pixel right. Image two: 1 of 3. Summed: 2 of 4; averaged it would be 2 of 3.
+    one = confusion(np.array([[0]]), np.array([[0]]), 2)
+    two = confusion(np.array([[0, 1, 1]]), np.array([[0, 0, 0]]), 2)
+    assert iou(one + two)[0] == 0.5
+
+
+def test_a_class_in_neither_is_nan_and_left_out_of_the_mean_and_one_only_predicted_counts_zero():
+    counts = confusion(np.array([[0, 1]]), np.array([[0, 0]]), 3)
+    np.testing.assert_array_equal(iou(counts), [0.5, 0.0, np.nan])
+    assert mean_iou(counts) == 0.25
+    assert mean_accuracy(counts) == 0.5
+
+
+def test_rows_are_truth():
+    assert confusion(np.array([[1]]), np.array([[0]]), 2).tolist() == [[0, 1], [0, 0]]
+
+
+def test_an_empty_count_gives_nan_without_a_warning():
+    counts = np.zeros((2, 2), np.int64)
+    assert np.isnan([mean_iou(counts), accuracy(counts), mean_accuracy(counts)]).all()
+
+
+def test_ignore_none_counts_every_pixel():
+    assert confusion(np.array([[0]], np.uint8), np.array([[255]], np.uint8), 256, ignore=None)[255, 0] == 1
+
+
+def test_large_counts_do_not_overflow():
+    counts = np.array([[2**40, 1], [1, 2**40]])
+    assert accuracy(counts) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "truth", "num_classes", "error", "message"),
+    [
+        (np.zeros((2, 2), int), np.zeros((2, 3), int), 2, ShapeError, "prediction: expected an array of shape"),
+        (np.zeros((2, 2)), np.zeros((2, 2), int), 2, ShapeError, "prediction: expected integers"),
+        (np.full((1, 1), 2), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got 2"),
+        (np.full((1, 1), -1), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got -1"),
+        (np.zeros((1, 1), int), np.full((1, 1), 7), 2, ShapeError, "truth: expected labels from 0 to 1, got 7"),
+        (np.zeros((1, 1), int), np.zeros((1, 1), int), 0, OptionError, "num_classes: expected a number from 1"),
+    ],
+)
+def test_confusion_refuses(prediction, truth, num_classes, error, message):
+    with pytest.raises(error, match=message):
+        confusion(prediction, truth, num_classes)
+
+
+def test_iou_refuses_counts_that_are_not_square():
+    with pytest.raises(ShapeError, match="counts: expected an array of shape"):
+        iou(np.zeros((2, 3), np.int64))

@@ -1,0 +1,43 @@
+"""The README's Python runs as it stands, and its commands are what they claim to be."""
+
+import os
+import re
+from pathlib import Path
+
+import fgseg
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_first_two_bash_blocks_are_one_command_line_each():
+    for block in blocks("bash")[:2]:
+        assert block.count("\n") == 1
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    assert (tmp_path / "out").is_dir()
+
+
+def test_every_file_the_readme_shows_is_there():
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_readme_names_every_command():
+    from fgseg.cli import app
+
+    for command in app.registered_commands:
+        assert f"fgseg {command.callback.__name__}" in README
+
+
+def test_the_version_is_stated_once(monkeypatch):
+    assert os.environ.get("FGSEG_MODEL") is None
+    assert fgseg.__version__ in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
