@@ -75,8 +75,7 @@ def imports_of(path):
             yield from ((name, id(node) in typing_only) for name in names)
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "assets" and path.name != "py.typed")
-MODULES = [path for path in FILES if path != PACKAGE / "__init__.py"]
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
 def test_every_module_has_a_layer():

@@ -78,15 +78,24 @@ class Tokenizer:
                     f"{self.folder / _TOKENIZER}: cannot be read ({error}); download it again"
                 ) from error
         if any((self.folder / name).is_file() for name in _SLOW):
-            from transformers import (
-                AutoTokenizer,
-            )  # converts CLIP's vocab.json and merges.txt; seconds to import
-
-            slow = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
-            return slow.backend_tokenizer
+            return self._converted()
         raise ModelNotFoundError(
             f"{self.folder}: words need {_TOKENIZER} beside the weights, and it is missing; images alone can be encoded"
         )
+
+    def _converted(self) -> Any:
+        """The older files, CLIP's vocab.json and merges.txt or Gemma's tokenizer.model, as transformers reads them."""
+        from transformers import AutoTokenizer  # seconds to import
+
+        try:
+            slow = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            return slow.backend_tokenizer
+        except Exception as error:  # whatever a broken file makes the converters raise
+            reason = " ".join(str(error).split())
+            raise ModelNotFoundError(
+                f"{self.folder}: its tokenizer cannot be read without running its code ({reason:.200}); "
+                f"put a {_TOKENIZER} there"
+            ) from error
 
     def _refuse_unknown(self, text: str, encoding: Any, unknown: int) -> None:
         for identifier, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):

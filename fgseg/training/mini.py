@@ -45,6 +45,8 @@ PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 OWNED = 0.6  # share of a patch one thing must own for the patch to be taught
 NEGATIVE_WEIGHT = 4.0
+WORKERS = 2  # processes that draw scenes
+CHECKPOINT_STEPS = 200
 
 TEXT_CONFIG = {
     "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 3, "num_hidden_layers": 4,
@@ -166,7 +168,8 @@ class _Stream(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        torch.set_num_threads(1)
+        if worker:
+            torch.set_num_threads(1)
         for index in range(self.first + start, self.last, step):
             yield make_batch(range(index * self.batch_size, (index + 1) * self.batch_size), self._size(index))
 
@@ -286,7 +289,7 @@ def train(out: Path, *, images: int, batch_size: int, rate: float, seed: int = 0
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = int(state["step"])
-    stream = DataLoader(_Stream(first, steps, batch_size), batch_size=None, num_workers=2, prefetch_factor=2)
+    stream = DataLoader(_Stream(first, steps, batch_size), batch_size=None, num_workers=WORKERS, prefetch_factor=2 if WORKERS else None)
     started = time.monotonic()
     for step, batch in enumerate(stream, start=first):
         for group in optimizer.param_groups:
@@ -309,7 +312,7 @@ def train(out: Path, *, images: int, batch_size: int, rate: float, seed: int = 0
             }
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(row) + "\n")
-        if (step + 1) % 200 == 0 or step + 1 == steps:
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == steps:
             part = checkpoint.with_suffix(".part")
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, part)
             part.replace(checkpoint)

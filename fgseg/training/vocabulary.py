@@ -121,7 +121,7 @@ def color_truth(rgb: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.i
         (N, P) int8: 1 fits, 0 does not, -1 people would disagree.
 
     Examples:
-        >>> color_truth(np.array([[0.9, 0.0, 0.0]]), ["red", "brick red", "blue"]).tolist()
+        >>> color_truth(np.array([[0.9, 0.0, 0.0]]), ["red", "cherry red", "blue"]).tolist()
         [[1, -1, 0]]
     """
     distance = np.linalg.norm(lab(rgb)[:, None] - _NAMED_LAB, axis=-1)

@@ -1,0 +1,372 @@
+import numpy as np
+import pytest
+import torch
+from skimage import data
+
+import fgseg
+from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
+from fgseg.io import read_image
+from fgseg.prompts import PromptClass
+from fgseg.training.scenes import scene
+from fgseg.types import UNLABELLED
+from fgseg.windows import Resolution
+
+RESOLUTIONS = ("squash", "keep", "slide")
+HAND_DRAWN = "tests/data/coffee_red.png"
+
+
+@pytest.fixture(scope="module")
+def seg():
+    return fgseg.load("mini", dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """A small scene: a few shapes on a background."""
+    return scene(12_345, (96, 128)).image
+
+
+def share(mask):
+    return float(np.mean(mask))
+
+
+# --- the embedded model
+
+
+def test_red_covers_the_saucer_and_cup_of_the_coffee_photograph(seg, request):
+    drawn = read_image(request.config.rootpath / HAND_DRAWN)[:, :, 0] > 0
+    found = seg.segment(data.coffee(), ["red"]).masks["red"]
+    assert (found & drawn).sum() / (found | drawn).sum() >= 0.6
+
+
+def test_the_embedded_model_finds_a_shape_by_its_colour(seg):
+    image = np.full((128, 128, 3), 240, np.uint8)
+    image[32:96, 32:96] = (220, 20, 20)
+    mask = seg.segment(image, ["red"]).masks["red"]
+    assert share(mask[40:88, 40:88]) > 0.95
+    assert share(mask[:24]) < 0.05
+
+
+def test_an_absent_colour_is_not_hot_and_wins_under_one_percent(seg):
+    image = np.full((128, 128, 3), 240, np.uint8)
+    image[32:96, 32:96] = (220, 20, 20)
+    assert seg.heatmaps(image, ["blue"])["blue"].mean() < 0.2
+    assert share(seg.segment(image, ["blue"]).labels != UNLABELLED) < 0.01
+
+
+def test_a_word_the_embedded_model_has_never_seen_is_refused_naming_real_models(seg, picture):
+    with pytest.raises(PromptError, match=r"never seen the word 'giraffe'.*fg-clip-base"):
+        seg.segment(picture, ["red", "blue giraffe"])
+
+
+def test_the_embedded_model_is_small_enough_for_the_package(seg):
+    assert sum(path.stat().st_size for path in seg.encoder.checkpoint.tensor_files) < 12_000_000
+
+
+# --- shapes and resolutions
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("image_hw", [(1, 1), (16, 16), (333, 77), (600, 9), (9, 600)])
+def test_labels_have_the_size_of_the_image_whatever_its_shape(seg, resolution, image_hw):
+    image = np.random.RandomState(3).randint(0, 255, (*image_hw, 3), np.uint8)
+    result = seg.segment(image, ["red", "blue"], resolution=resolution)
+    assert result.labels.shape == image_hw
+    assert result.scores["red"].shape == image_hw
+
+
+@pytest.mark.parametrize("image_hw", [(4000, 50), (50, 4000), (333, 777)])
+def test_panoramas_and_towers_work_at_the_default_resolution(seg, image_hw):
+    image = np.random.RandomState(4).randint(0, 255, (*image_hw, 3), np.uint8)
+    assert seg.segment(image, ["red"]).labels.shape == image_hw
+
+
+def test_flipping_the_image_flips_the_mask_at_squash_resolution(seg, picture):
+    # Positions are learnt, so a flip is not exact: the masks agree on nearly all pixels.
+    square = np.ascontiguousarray(picture[:96, :96])
+    straight = seg.segment(square, ["red", "green", "blue"], resolution="squash").labels
+    flipped = seg.segment(np.ascontiguousarray(square[:, ::-1]), ["red", "green", "blue"], resolution="squash").labels
+    assert share(straight == flipped[:, ::-1]) > 0.9
+
+
+def test_windows_cover_the_canvas_and_their_grid_is_the_canvas_in_patches(seg, picture):
+    view = seg.encode(picture, resolution="slide:192/128/64")
+    assert view.canvas_hw == (192, 256)
+    assert len(view.windows) == 2 * 3
+    assert view.grid_hw == (24, 32)
+
+
+def test_a_resolution_can_be_given_as_words_or_as_sizes(seg, picture):
+    words = seg.encode(picture, resolution="slide:192/128/64")
+    sizes = seg.encode(picture, resolution=Resolution("slide", 192, 128, 64))
+    for one, other in zip(words.windows, sizes.windows, strict=True):
+        torch.testing.assert_close(one.grid, other.grid)
+
+
+# --- exclusive masks
+
+
+def test_permuting_prompts_permutes_labels(seg, picture):
+    names = ["red", "green", "blue", "yellow"]
+    straight = seg.segment(picture, names)
+    turned = seg.segment(picture, names[::-1])
+    named = np.array([*names, "nothing"], object)[straight.labels]
+    turned_named = np.array([*names[::-1], "nothing"], object)[turned.labels]
+    np.testing.assert_array_equal(named, turned_named)
+
+
+def test_exclusive_masks_never_overlap_and_are_where_labels_say(seg, picture):
+    result = seg.segment(picture, ["red", "green", "circle", "square"])
+    total = sum(mask.astype(int) for mask in result.masks.values())
+    assert total.max() <= 1
+    for index, mask in enumerate(result.masks.values()):
+        np.testing.assert_array_equal(mask, result.labels == index)
+
+
+def test_every_labelled_pixel_is_at_least_as_present_as_the_threshold(seg, picture):
+    result = seg.segment(picture, ["red", "green", "blue"], threshold=0.8)
+    for name, mask in result.masks.items():
+        # label_map and OpenCV agree within 1e-5 of cosine, times a temperature of at most 100.
+        assert not mask.any() or result.scores[name][mask].min() >= 0.8 - 1e-3
+
+
+def test_presence_of_a_prompt_does_not_depend_on_the_other_prompts(seg, picture):
+    alone = seg.heatmaps(picture, ["red"])["red"]
+    among = seg.heatmaps(picture, ["green", "red", "circle"])["red"]
+    np.testing.assert_allclose(alone, among, atol=1e-6)  # the same products in another order
+
+
+def test_presence_is_the_softmax_of_a_prompt_and_its_best_rival(seg, picture):
+    view = seg.encode(picture, resolution="squash")
+    prompt, rival = seg.encoder.encode_texts(["red", "anything else"])
+    grid = view.windows[0].grid
+    margin = seg.encoder.logit_scale * (grid @ prompt - grid @ rival)
+    expected = torch.nn.functional.interpolate(
+        (seg.encoder.logit_scale * torch.stack([grid @ prompt, grid @ rival]))[None], (96, 128), mode="bilinear"
+    ).softmax(1)[0, 0]
+    assert margin.shape == (16, 16)
+    # float32 through two bilinear implementations: 3e-7 of cosine, times the temperature.
+    np.testing.assert_allclose(seg.heatmaps(view, ["red"])["red"], expected.numpy(), atol=1e-4)
+
+
+def test_negative_prompts_compete_and_never_win_a_pixel(seg):
+    image = np.full((96, 96, 3), 240, np.uint8)
+    image[16:80, 16:80] = (220, 20, 20)
+    without = seg.segment(image, ["square"])
+    against = seg.segment(image, ["square"], negatives=["red square"])
+    assert against.classes == ("square",)
+    assert share(against.labels == 0) <= share(without.labels == 0)
+    assert set(np.unique(against.labels)) <= {UNLABELLED, 0}
+
+
+def test_a_background_word_takes_the_pixels_it_wins(seg):
+    image = np.full((96, 96, 3), (220, 20, 20), np.uint8)
+    assert share(seg.segment(image, ["red"]).labels == 0) > 0.9
+    assert share(seg.segment(image, ["red"], background=["red background"]).labels == 0) < 0.9
+
+
+def test_without_background_every_pixel_goes_to_a_prompt(seg, picture):
+    result = seg.segment(picture, ["red", "blue"], background=())
+    assert (result.labels != UNLABELLED).all()
+    for name, mask in result.masks.items():
+        assert not mask.any() or result.scores[name][mask].min() >= 0.5 - 1e-3
+
+
+def test_synonyms_give_the_class_the_best_of_their_scores(seg, picture):
+    one, other = seg.heatmaps(picture, ["red", "blue"]).values()
+    both = seg.heatmaps(picture, ["red, blue"])["red"]
+    np.testing.assert_allclose(both, np.maximum(one, other), atol=1e-6)
+
+
+def test_more_than_255_classes_keep_their_order(seg, picture):
+    from fgseg.training.vocabulary import COLOR_NAMES
+
+    names = list(COLOR_NAMES[:300])
+    result = seg.segment(picture, names, resolution="squash")
+    assert result.classes == tuple(names)
+    assert result.labels.max() < 300
+
+
+def test_small_parts_are_dropped(seg, picture):
+    result = seg.segment(picture, ["red", "green", "blue"], min_area=200)
+    assert all(region.area >= 200 for region in result.regions)
+
+
+# --- independent masks
+
+
+def test_independent_masks_threshold_their_own_presence_and_may_overlap(seg):
+    image = np.full((96, 96, 3), 240, np.uint8)
+    image[16:80, 16:80] = (220, 20, 20)
+    result = seg.segment(image, ["red", "square", "red square"], mode="independent", threshold=0.4)
+    for name, mask in result.masks.items():
+        np.testing.assert_array_equal(mask, result.scores[name] >= 0.4)
+    assert (result.masks["red"] & result.masks["red square"]).any()
+    np.testing.assert_array_equal(result.labels == UNLABELLED, ~np.any(list(result.masks.values()), axis=0))
+
+
+def test_independent_labels_are_the_most_present_mask(seg, picture):
+    result = seg.segment(picture, ["red", "green", "blue"], mode="independent")
+    stack = np.stack([np.where(result.masks[name], result.scores[name], -1) for name in result.classes])
+    held = stack.max(0) >= 0
+    ties = (np.sort(stack, 0)[-1] - np.sort(stack, 0)[-2]) < 1e-6  # presence saturates where scores still differ
+    np.testing.assert_array_equal(result.labels[held & ~ties], stack.argmax(0)[held & ~ties])
+
+
+def test_holes_are_filled_up_to_their_size(seg):
+    image = np.full((96, 96, 3), (220, 20, 20), np.uint8)
+    image[40:56, 40:56] = (20, 20, 220)
+    plain = seg.segment(image, ["red"], mode="independent").masks["red"]
+    filled = seg.segment(image, ["red"], mode="independent", max_hole=1000).masks["red"]
+    assert not plain[48, 48]
+    assert filled[48, 48]
+
+
+def test_the_automatic_threshold_is_never_below_a_half(seg, picture):
+    fixed = seg.segment(picture, ["red", "green"])
+    automatic = seg.segment(picture, ["red", "green"], threshold="auto")
+    assert not ((automatic.labels != UNLABELLED) & (fixed.labels == UNLABELLED)).any()
+
+
+@pytest.mark.parametrize("mode", ["exclusive", "independent"])
+@pytest.mark.parametrize("refine", ["guided", "pamr"])
+def test_refinement_gives_a_result_of_the_same_kind(seg, picture, mode, refine):
+    result = seg.segment(picture, ["red", "green"], mode=mode, refine=refine)
+    assert result.labels.shape == picture.shape[:2]
+    assert result.settings["refine"] == refine
+
+
+# --- reuse
+
+
+def test_an_encoded_image_takes_the_place_of_the_image_everywhere(seg, picture):
+    view = seg.encode(picture)
+    np.testing.assert_array_equal(seg.segment(view, ["red"]).labels, seg.segment(picture, ["red"]).labels)
+    np.testing.assert_array_equal(seg.heatmaps(view, ["red"])["red"], seg.heatmaps(picture, ["red"])["red"])
+    boxes = [[10, 10, 60, 60]]
+    np.testing.assert_array_equal(
+        seg.score_boxes(view, boxes, ["red", "blue"]).cosine, seg.score_boxes(picture, boxes, ["red", "blue"]).cosine
+    )
+    np.testing.assert_array_equal(seg.rank(view, ["red", "blue"]).cosine, seg.rank([picture], ["red", "blue"]).cosine)
+
+
+def test_new_prompts_on_an_encoded_image_do_not_encode_it_again(seg, picture, monkeypatch):
+    view = seg.encode(picture)
+    monkeypatch.setattr(seg.encoder, "encode_images", lambda *_, **__: pytest.fail("encoded again"))
+    seg.segment(view, ["green"])
+    seg.heatmaps(view, ["blue"])["blue"]
+
+
+def test_a_text_is_encoded_once(seg, picture, monkeypatch):
+    seg.segment(picture, ["teal"])
+    monkeypatch.setattr(seg.encoder, "encode_texts", lambda *_, **__: pytest.fail("encoded again"))
+    seg.segment(picture, ["teal"])
+
+
+def test_an_encoded_image_of_another_resolution_or_model_is_refused(seg, picture):
+    view = seg.encode(picture, resolution="squash")
+    with pytest.raises(OptionError, match="resolution: the image was encoded with"):
+        seg.segment(view, ["red"], resolution="keep")
+    other = fgseg.EncodedImage(**{**vars(view), "model": "fg-clip-base"})
+    with pytest.raises(OptionError, match="encoded with 'fg-clip-base', and this is 'mini'"):
+        seg.segment(other, ["red"])
+
+
+def test_heatmaps_are_computed_when_asked_and_read_only(seg, picture):
+    maps = seg.heatmaps(picture, ["red", "green"])
+    assert list(maps) == ["red", "green"]
+    assert maps["red"].dtype == np.float32
+    assert 0 <= maps["red"].min() <= maps["red"].max() <= 1
+    with pytest.raises(ValueError, match="read-only"):
+        maps["red"][0, 0] = 1
+
+
+# --- boxes and captions
+
+
+def test_boxes_name_what_they_hold(seg):
+    image = np.full((128, 128, 3), 245, np.uint8)
+    image[16:56, 16:56] = (220, 20, 20)
+    image[72:112, 72:112] = (20, 40, 220)
+    scores = seg.score_boxes(image, [[16, 16, 56, 56], [72, 72, 112, 112]], ["red square", "blue square"])
+    assert scores.cosine.argmax(1).tolist() == [0, 1]
+    np.testing.assert_allclose(scores.probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_a_box_of_the_whole_image_is_the_mean_of_the_grid(seg, picture):
+    view = seg.encode(picture, resolution="squash")
+    grid = view.windows[0].grid
+    text = seg.encoder.encode_texts(["red"])
+    mean = torch.nn.functional.normalize(grid.mean((0, 1)), dim=0)
+    scores = seg.score_boxes(view, [[0, 0, 128, 96]], ["red"])
+    # RoIAlign samples cell centres once each: the plain mean.
+    np.testing.assert_allclose(scores.cosine[0, 0], float(mean @ text[0]), atol=1e-5)
+
+
+def test_no_boxes_give_an_empty_table(seg, picture):
+    assert seg.score_boxes(picture, np.zeros((0, 4)), ["red", "blue"]).cosine.shape == (0, 2)
+
+
+@pytest.mark.parametrize("route", ["short", "long"])
+def test_ranking_orders_captions_by_cosine(seg, picture, route):
+    ranking = seg.rank(picture, ["a red circle on a blue background", "a green star on a white background"], route=route)
+    assert ranking.cosine.shape == (1, 2)
+    assert ranking.cosine[0, ranking.order[0, 0]] >= ranking.cosine[0, ranking.order[0, 1]]
+    np.testing.assert_allclose(ranking.probabilities.sum(), 1, atol=1e-6)
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda s, i: s.segment(i, ["red"], mode="both"), OptionError, "mode: expected one of exclusive, independent"),
+        (lambda s, i: s.segment(i, ["red"], threshold=1.5), OptionError, "threshold: expected a number from 0 to 1"),
+        (lambda s, i: s.segment(i, ["red"], threshold=float("nan")), OptionError, "threshold: expected a number"),
+        (lambda s, i: s.segment(i, ["red"], refine="crf"), OptionError, "refine: expected one of none, guided, pamr"),
+        (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a number from 0"),
+        (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, "max_hole: .*mode='independent'"),
+        (lambda s, i: s.segment(i, ["red"], background=()), OptionError, "one prompt alone has nothing to compete"),
+        (lambda s, i: s.segment(i, ["red", "blue"], background=(), threshold=0.7), OptionError, "threshold: without"),
+        (lambda s, i: s.segment(i, []), PromptError, "prompts: expected at least one"),
+        (lambda s, i: s.segment(i, ["red", "Red"]), PromptError, "expected each class once, got .Red. twice"),
+        (lambda s, i: s.segment(i, ["red"], negatives=["red"]), PromptError, "negatives"),
+        (lambda s, i: s.segment(i, ["red " * 80]), PromptError, "expected at most 77 tokens"),
+        (lambda s, i: s.segment(i, ["red"], resolution="native"), OptionError, "resolution: expected a mode"),
+        (lambda s, i: s.segment("nowhere.png", ["red"]), ImageError, "nowhere.png: there is no such file"),
+        (lambda s, i: s.segment(np.zeros((4, 4, 2), np.uint8), ["red"]), ShapeError, "source: expected"),
+        (lambda s, i: s.rank(i, ["red"], route="region"), OptionError, "route: expected one of short, long"),
+        (lambda s, i: s.rank([], ["red"]), OptionError, "images: expected at least one"),
+        (lambda s, i: s.rank(i, [""]), PromptError, r"texts\[0\]: expected words"),
+        (lambda s, i: s.score_boxes(i, [[0, 0, 500, 9]], ["red"]), ShapeError, "boxes_xyxy: expected row 0 within"),
+        (lambda s, i: s.score_boxes(i, [[5, 5, 5, 9]], ["red"]), ShapeError, "left < right"),
+        (lambda s, i: s.score_boxes(i, [[1, 2, 3]], ["red"]), ShapeError, "boxes_xyxy: expected an array of shape"),
+        (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], ["red"], resolution="slide"), OptionError, "pooled from the whole"),
+    ],
+)
+def test_wrong_arguments_are_refused_saying_what_to_do(seg, picture, call, error, message):
+    with pytest.raises(error, match=message):
+        call(seg, picture)
+
+
+def test_a_class_keeps_its_own_colour_and_words(seg, picture):
+    result = seg.segment(picture, [PromptClass("warm", ("red", "orange"), (1, 2, 3)), "blue"])
+    assert result.classes == ("warm", "blue")
+    assert result.colors[0] == (1, 2, 3)
+
+
+def test_the_model_comes_from_the_environment_when_none_is_named(monkeypatch):
+    monkeypatch.setenv("FGSEG_MODEL", "no-such-model")
+    with pytest.raises(fgseg.ModelNotFoundError, match="model 'no-such-model': expected one of mini"):
+        fgseg.load()
+
+
+def test_results_say_what_they_were_made_with(seg, picture):
+    settings = seg.segment(picture, ["red"], negatives=["blue"]).settings
+    assert settings["model"] == "mini"
+    assert settings["negatives"] == ["blue"]
+    assert settings["background"] == ["anything else"]
+    assert settings["weights_sha256"] == seg.encoder.digest()
+    assert settings["seconds"] > 0
+    assert settings["versions"]["fgseg"] == fgseg.__version__
