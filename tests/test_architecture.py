@@ -46,8 +46,8 @@ OWNERS = {
     "tqdm": {"cli", "training"},
 }
 TORCH = {
-    "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded", "field",
-    "segmenter", "diagnosis", "training",
+    "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",
+    "field", "segmenter", "diagnosis", "training",
 }  # fmt: skip
 
 
@@ -109,7 +109,8 @@ def loaded_after(code):
 
 
 def test_importing_fgseg_loads_no_heavy_package():
-    assert not loaded_after("import fgseg; fgseg.__version__") & {"torch", "matplotlib", "numpy", "cv2", "PIL", "transformers"}
+    heavy = {"torch", "matplotlib", "numpy", "cv2", "PIL", "transformers"}
+    assert not loaded_after("import fgseg; fgseg.__version__") & heavy
 
 
 def test_importing_the_command_line_loads_no_heavy_package():

@@ -53,7 +53,8 @@ def test_every_phrase_and_caption_is_made_of_known_words():
     for seed in range(20):
         drawn = scene(seed, (32, 32))
         texts = [short_caption(drawn), long_caption(drawn).replace(" .", "")]
-        texts += [random_phrase(rng).text, narrowed(rng, drawn.things[0]).text, changed(rng, drawn.things[0].phrase).text]
+        first = drawn.things[0]
+        texts += [random_phrase(rng).text, narrowed(rng, first).text, changed(rng, first.phrase).text]
         assert not {word for text in texts for word in text.split()} - known
 
 
@@ -239,21 +240,23 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny, tmp_path):
     assert encoder.encode_texts(["red circle"]).shape == (1, 16)
 
 
+class Killed(Exception):
+    pass
+
+
 def test_an_interrupted_run_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 3)
     whole = mini.train(tmp_path / "whole", images=24, batch_size=4, rate=1e-3)
+    steps = iter(range(5))
 
-    class Killed(Exception):
-        pass
-
-    def killed_at_four(model, batch, texts, real=mini.losses, calls=[]):  # noqa: B006 - counts over calls on purpose
-        calls.append(1)
-        if len(calls) == 5:
+    def update_until_killed(*arguments, real=mini._update):
+        if next(steps) == 4:
             raise Killed
-        return real(model, batch, texts)
+        return real(*arguments)
 
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(mini, "losses", killed_at_four)
-        mini.train(tmp_path / "parts", images=24, batch_size=4, rate=1e-3)
+    with monkeypatch.context() as patched:
+        patched.setattr(mini, "_update", update_until_killed)
+        with pytest.raises(Killed):
+            mini.train(tmp_path / "parts", images=24, batch_size=4, rate=1e-3)
     parts = mini.train(tmp_path / "parts", images=24, batch_size=4, rate=1e-3)
     assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()

@@ -275,49 +275,80 @@ def save(model: FgClipModel, tokenizer: Tokenizer, config: dict[str, object], fo
 
 
 def train(out: Path, *, images: int, batch_size: int, rate: float, seed: int = 0) -> Path:
-    """Train the embedded model and write it to `out`; goes on from `out`/checkpoint.pt where there is one."""
+    """Train the embedded model and write it to `out`; goes on from `out`/checkpoint.pt where there is one.
+
+    Args:
+        out: folder for metrics.jsonl, checkpoint.pt and model/.
+        images: scenes to draw in all; with `batch_size` it fixes the number of steps and the schedule.
+        batch_size: scenes a step.
+        rate: peak learning rate of AdamW, after 200 steps of warm-up; a cosine takes it to 2 % of that.
+        seed: of the first weights; scenes have seeds of their own, 0 to `images` - 1.
+
+    Returns:
+        the model's folder.
+    """
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = build_tokenizer()
     config, texts, steps = full_config(tokenizer), _Texts(tokenizer), images // batch_size
     model = new_model(config).to(device)
-    optimizer, first = _optimizer(model, rate), 0
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = int(state["step"])
-    stream = DataLoader(_Stream(first, steps, batch_size), batch_size=None, num_workers=WORKERS, prefetch_factor=2 if WORKERS else None)
+    optimizer = _optimizer(model, rate)
+    first = _resume(out, model, optimizer)
+    prefetch = 2 if WORKERS else None
+    stream = _Stream(first, steps, batch_size)
+    loader = DataLoader(stream, batch_size=None, num_workers=WORKERS, prefetch_factor=prefetch)
     started = time.monotonic()
-    for step, batch in enumerate(stream, start=first):
+    for step, batch in enumerate(loader, start=first):
         for group in optimizer.param_groups:
             group["lr"] = rate * _rate(step, steps)
-        with torch.autocast(device, dtype=torch.bfloat16):
-            parts = losses(model, batch, texts)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(sum(parts.values(), torch.zeros((), device=device)))
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        with torch.no_grad():
-            for scale in (model.logit_scale, model.logit_scale_finegraind, model.logit_scale_hardneg):
-                scale.clamp_(0, math.log(100))
+        parts = _update(model, optimizer, batch, texts)
         if step % 20 == 0:
-            row = {name: round(value.item(), 4) for name, value in parts.items()}
-            row |= {
-                "step": step,
-                "seconds": round(time.monotonic() - started),
-                "scale": round(model.logit_scale_finegraind.exp().item(), 2),
-            }
-            with (out / "metrics.jsonl").open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(row) + "\n")
+            _log(out, model, parts, {"step": step, "seconds": round(time.monotonic() - started)})
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == steps:
-            part = checkpoint.with_suffix(".part")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, part)
-            part.replace(checkpoint)
+            _checkpoint(out, model, optimizer, step + 1)
             save(model, tokenizer, config, out / "model")
     return out / "model"
+
+
+def _update(model: FgClipModel, optimizer: torch.optim.Optimizer, batch: Batch, texts: _Texts) -> dict[str, Tensor]:
+    """One step of the optimizer; returns the losses before it."""
+    device = model.logit_scale.device
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        parts = losses(model, batch, texts)
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(sum(parts.values(), torch.zeros((), device=device)))
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        for scale in (model.logit_scale, model.logit_scale_finegraind, model.logit_scale_hardneg):
+            scale.clamp_(0, math.log(100))  # CLIP's bound
+    return parts
+
+
+def _resume(out: Path, model: FgClipModel, optimizer: torch.optim.Optimizer) -> int:
+    """Take up the checkpoint in `out`, if any; returns the next step."""
+    path = out / "checkpoint.pt"
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True, map_location=model.logit_scale.device)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    log.info("going on from step %d", state["step"])
+    return int(state["step"])
+
+
+def _checkpoint(out: Path, model: FgClipModel, optimizer: torch.optim.Optimizer, step: int) -> None:
+    part = out / "checkpoint.part"
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
+    part.replace(out / "checkpoint.pt")  # atomic: a killed run leaves the last whole checkpoint
+
+
+def _log(out: Path, model: FgClipModel, parts: dict[str, Tensor], row: dict[str, float]) -> None:
+    row = row | {name: round(value.item(), 4) for name, value in parts.items()}
+    row["scale"] = round(model.logit_scale_finegraind.exp().item(), 2)
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row) + "\n")
 
 
 def main() -> None:
