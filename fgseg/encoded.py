@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fgseg._checks import check_image
+from fgseg.errors import ShapeError
 from fgseg.similarity import patch_scores
 from fgseg.types import DenseFeatures
 from fgseg.upsample import label_map, running_label_map, upsample_map
@@ -27,6 +29,9 @@ class EncodedImage:
         resolution: how it was resized and cut.
         model: name of the model that encoded it.
         source: file name, None for an array.
+
+    Raises:
+        ShapeError: no image, no window, or not one box a window.
     """
 
     image: NDArray[np.uint8]
@@ -36,6 +41,15 @@ class EncodedImage:
     resolution: Resolution
     model: str
     source: str | None = None
+
+    def __post_init__(self) -> None:
+        check_image("image", self.image)
+        if not self.windows or len(self.windows) != len(self.boxes_xyxy):
+            raise ShapeError(
+                f"windows: expected one a box and at least one, got {len(self.windows)} "
+                f"for {len(self.boxes_xyxy)} boxes; "
+                "let Segmenter.encode make this"
+            )
 
     @property
     def image_hw(self) -> tuple[int, int]:

@@ -272,6 +272,12 @@ def test_an_encoded_image_of_another_resolution_or_model_is_refused(seg, picture
         seg.segment(other, ["red"])
 
 
+def test_an_encoded_image_has_a_box_for_each_window(seg, picture):
+    view = seg.encode(picture)
+    with pytest.raises(ShapeError, match="windows: expected one a box and at least one, got 0 for"):
+        fgseg.EncodedImage(**{**vars(view), "windows": ()})
+
+
 def test_heatmaps_are_computed_when_asked_and_read_only(seg, picture):
     maps = seg.heatmaps(picture, ["red", "green"])
     assert list(maps) == ["red", "green"]
