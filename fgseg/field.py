@@ -20,11 +20,11 @@ from fgseg.prompts import PromptSet
 from fgseg.refine import guided_filter, pamr
 from fgseg.types import UNLABELLED, LazyMaps
 
-__all__ = ["DEFAULT_THRESHOLD", "QueryTexts", "ScoreField", "Threshold"]
+__all__ = ["TIE", "QueryTexts", "ScoreField", "Threshold"]
 
 Threshold = float | Literal["auto"]
 MAPS_AT_ONCE = 8
-DEFAULT_THRESHOLD = 0.5  # presence: as likely as the best of the words it competes with
+TIE = 0.5  # presence: as likely as the best of the words it competes with
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class ScoreField:
         labels = np.asarray(self.texts.query_to_class, np.int32)[winner]
         if threshold == "auto":
             return self._auto_thresholded(labels)
-        if not self.asked.rivals and threshold != DEFAULT_THRESHOLD:
+        if not self.asked.rivals and threshold != TIE:
             raise OptionError(
                 "threshold: without background words or negatives presence has nothing to compare with; give some"
             )

@@ -42,6 +42,7 @@ class Encoder(Protocol):
         default_resolution: mode of `fgseg.windows.Resolution` that suits it.
         default_background: words every prompt competes with unless others are given.
         default_templates: templates for class names unless others are given.
+        default_threshold: least presence of a mask's pixels unless another is given, 0 to 1.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Encoder(Protocol):
     default_resolution: str
     default_background: tuple[str, ...]
     default_templates: tuple[str, ...]
+    default_threshold: float
 
     def encode_images(
         self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None

@@ -35,6 +35,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
     default_background: tuple[str, ...] = BACKGROUND_WORDS
     default_templates: tuple[str, ...] = IMAGENET_TEMPLATES
+    default_threshold = 0.5  # a tie with the best background word
     global_logit_bias: float | None = None
     side: int
 
@@ -105,7 +106,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         ids = self._token_ids(listed)
         for text, row in zip(listed, ids, strict=True):
             check_length(len(row), limit, text, route, long_limit=long_limit)
-        if (highest := max(map(max, ids))) >= self.model.config.vocabulary:
+        if (highest := max(max(row, default=0) for row in ids)) >= self.model.config.vocabulary:
             raise WeightsError(
                 f"{self.checkpoint.folder}: the tokenizer gives token {highest}, and the weights have "
                 f"{self.model.config.vocabulary} tokens; put the tokenizer beside the weights it was published with"
@@ -196,6 +197,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         own = checkpoint.config.get("fgseg") or {}
         self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
         self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
+        self.default_threshold = float(own.get("threshold", 0.5))
 
     def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
         side = side or self.side

@@ -80,18 +80,12 @@ def fit_to_patches(image_hw: tuple[int, int], *, patch: int, max_patches: int) -
             low = middle
         else:
             high = middle
-    return _within(_rounded(image_hw, low, patch), patch, max_patches)
+    return _rounded(image_hw, low, patch)
 
 
 def _rounded(image_hw: tuple[int, int], scale: float, patch: int) -> tuple[int, int]:
     height, width = (max(patch, math.ceil(side * scale / patch) * patch) for side in image_hw)
     return height, width
-
-
-def _within(image_hw: tuple[int, int], patch: int, max_patches: int) -> tuple[int, int]:
-    # Even the smallest scale leaves a strip of extreme aspect too long: cut its long side at the budget.
-    height, width = image_hw
-    return min(height, max_patches * patch), min(width, max_patches * patch)
 
 
 def patchify(image: NDArray[np.float32], *, patch: int) -> NDArray[np.float32]:

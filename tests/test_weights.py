@@ -1,0 +1,531 @@
+"""Finding a model's files and reading them strictly; no network, the hub is faked."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+from huggingface_hub import errors as hub_errors
+from safetensors.torch import save_file
+from tiny_models import (
+    CLIP,
+    FG_CLIP,
+    FG_CLIP_2,
+    FG_CLIP_14,
+    GOLDEN,
+    golden_encoder,
+    model_config,
+    model_tensors,
+    saved_model,
+)
+
+from fgseg.encoders import MODELS, ClipEncoder, FgClip2Encoder, family_of, load_encoder
+from fgseg.encoders.config import CLIP_END, CLIP_VOCABULARY, ClipConfig, FgClip2Config
+from fgseg.encoders.weights import find_checkpoint, tensor_shapes
+from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
+
+IMAGE = np.random.RandomState(40).randint(0, 256, (40, 56, 3), dtype=np.uint8)
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def loaded(folder, **options):
+    return load_encoder(str(folder), device="cpu", dtype="float32", **options)
+
+
+def refused(tmp_path, match, *, tensors=None, config=None, error=WeightsError):
+    """Loading plain CLIP with these changes is refused in words that match."""
+    folder = saved_model(tmp_path / "model", tensors or model_tensors(CLIP), config or model_config(CLIP))
+    with pytest.raises(error, match=match):
+        loaded(folder)
+
+
+def assert_loads_as_the_golden(folder, name=CLIP, **options):
+    """The folder's encoder gives the golden model's features; returns it."""
+    encoder = loaded(folder, **options)
+    expected = golden_encoder(name).encode_images([IMAGE])[0].grid
+    # not to the bit: how tensors lie in a file decides which kernels run
+    np.testing.assert_allclose(encoder.encode_images([IMAGE])[0].grid, expected, atol=1e-5)
+    ids = torch.full((1, encoder.model.limit("region")), 3)
+    ids[:, -1] = getattr(encoder.model.config, "end_token", 3)
+    with torch.inference_mode():
+        expected = golden_encoder(name).model.text_features(ids)
+        np.testing.assert_allclose(encoder.model.text_features(ids), expected, atol=1e-5)
+    return encoder
+
+
+# which family
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "kind"),
+    [
+        (CLIP, "CLIP", ClipEncoder),
+        (FG_CLIP, "FG-CLIP 1", ClipEncoder),
+        (FG_CLIP_14, "FG-CLIP 1", ClipEncoder),
+        (FG_CLIP_2, "FG-CLIP 2", FgClip2Encoder),
+        ("mini", "FG-CLIP 1", ClipEncoder),
+    ],
+)
+def test_the_tensors_say_which_family_a_model_is(name, family, kind):
+    source = name if name == "mini" else str(GOLDEN / name)
+    assert family_of(tensor_shapes(find_checkpoint(source))) == family
+    assert type(loaded(source)) is kind
+
+
+def test_the_family_does_not_come_from_the_configs_model_type(tmp_path):
+    config = model_config(CLIP) | {"model_type": "fgclip2", "architectures": ["Fgclip2Model"]}
+    assert_loads_as_the_golden(saved_model(tmp_path / "model", model_tensors(CLIP), config))
+
+
+def test_tensors_of_no_known_family_are_refused_with_their_names(tmp_path):
+    with pytest.raises(
+        WeightsError, match=r"expected the tensors of CLIP or FG-CLIP .* got 2: conv1\.weight, fc\.bias"
+    ):
+        family_of({"fc.bias": (3,), "conv1.weight": (3, 3)})
+    refused(tmp_path, "got 1: fc.bias", tensors={"fc.bias": torch.zeros(3)})
+
+
+# strict
+
+
+@pytest.mark.parametrize("name", [CLIP, FG_CLIP, FG_CLIP_2])
+@pytest.mark.parametrize("lost", ["text_model.final_layer_norm.bias", "logit_scale"])
+def test_a_missing_tensor_is_named_with_the_family(tmp_path, name, lost):
+    tensors = model_tensors(name)
+    del tensors[lost]
+    family = {CLIP: "Clip", FG_CLIP: "FgClip", FG_CLIP_2: "FgClip2"}[name]
+    with pytest.raises(WeightsError, match=f"taken for {family}, but tensor '{lost}' is missing"):
+        loaded(saved_model(tmp_path / "model", tensors, model_config(name)))
+
+
+@pytest.mark.parametrize("name", [CLIP, FG_CLIP, FG_CLIP_2])
+def test_an_extra_tensor_is_named_with_the_family(tmp_path, name):
+    tensors = model_tensors(name) | {"text_model.adapter.weight": torch.zeros(2, 2)}
+    with pytest.raises(WeightsError, match=r"which has no tensor 'text_model\.adapter\.weight' \(1 such in all\)"):
+        loaded(saved_model(tmp_path / "model", tensors, model_config(name)))
+
+
+@pytest.mark.parametrize("name", [CLIP, FG_CLIP, FG_CLIP_2])
+def test_a_misshaped_tensor_is_named_with_both_shapes(tmp_path, name):
+    tensors = model_tensors(name)
+    bias = "vision_model.post_layernorm.bias"
+    width = len(tensors[bias])
+    tensors[bias] = torch.zeros(width + 1)
+    match = rf"'vision_model\.post_layernorm\.bias': expected shape \({width},\) from config.json, got \({width + 1},\)"
+    with pytest.raises(WeightsError, match=match):
+        loaded(saved_model(tmp_path / "model", tensors, model_config(name)))
+
+
+def test_a_tensor_of_the_right_count_but_another_shape_is_refused(tmp_path):
+    tensors = model_tensors(CLIP)
+    tensors["text_projection.weight"] = tensors["text_projection.weight"].T.contiguous()
+    refused(tmp_path, r"'text_projection\.weight': expected shape \(24, 32\).*got \(32, 24\)", tensors=tensors)
+
+
+def test_a_config_of_another_size_is_refused_by_the_first_tensor_that_does_not_fit(tmp_path):
+    config = model_config(CLIP)
+    config["vision_config"]["image_size"] = 112
+    refused(tmp_path, r"position_embedding\.weight': expected shape \(50, 64\).*got \(37, 64\)", config=config)
+
+
+# what old and hub checkpoints do
+
+
+def test_position_ids_that_old_versions_saved_are_passed_over(tmp_path):
+    tensors = model_tensors(CLIP)
+    for tower, count in (("text", 77), ("vision", 37)):
+        tensors[f"{tower}_model.embeddings.position_ids"] = torch.arange(count)[None]
+    assert_loads_as_the_golden(saved_model(tmp_path / "model", tensors, model_config(CLIP)))
+
+
+@pytest.mark.parametrize("name", [CLIP, FG_CLIP, FG_CLIP_2])
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_temperature_may_be_stored_with_or_without_an_axis(tmp_path, name, shape):
+    tensors = {key: value.reshape(shape) if value.numel() == 1 else value for key, value in model_tensors(name).items()}
+    encoder = assert_loads_as_the_golden(saved_model(tmp_path / "model", tensors, model_config(name)), name)
+    assert encoder.global_logit_scale == golden_encoder(name).global_logit_scale
+
+
+def test_regions_take_their_own_temperature_where_the_model_has_one(tmp_path):
+    values = {"logit_scale": 1.0, "logit_scale_finegraind": 2.0, "logit_scale_hardneg": 3.0, "logit_bias": -4.0}
+    for name, region, bias in ((CLIP, 1.0, None), (FG_CLIP, 2.0, None), (FG_CLIP_2, 1.0, -4.0)):
+        tensors = model_tensors(name)
+        tensors |= {key: torch.full_like(tensors[key], value) for key, value in values.items() if key in tensors}
+        encoder = loaded(saved_model(tmp_path / name, tensors, model_config(name)))
+        assert encoder.logit_scale == pytest.approx(np.exp(region), abs=1e-5)
+        assert encoder.global_logit_scale == pytest.approx(np.exp(1), abs=1e-5)
+        assert encoder.global_logit_bias == bias
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_temperature_stays_float32_whatever_the_weights_are(dtype):
+    encoder = load_encoder(str(GOLDEN / FG_CLIP), device="cpu", dtype=dtype)
+    assert encoder.model.logit_scale.dtype == torch.float32
+    assert encoder.model.visual_projection.weight.dtype == encoder.dtype == getattr(torch, dtype)
+    assert encoder.logit_scale == golden_encoder(FG_CLIP).logit_scale
+
+
+def test_weights_stored_in_half_precision_are_computed_in_what_was_asked_for(tmp_path):
+    tensors = {key: value.bfloat16() for key, value in model_tensors(CLIP).items()}
+    encoder = loaded(saved_model(tmp_path / "model", tensors, model_config(CLIP)))
+    assert {weight.dtype for weight in encoder.model.parameters()} == {torch.float32}
+    close = torch.cosine_similarity(
+        encoder.encode_images([IMAGE])[0].grid, golden_encoder(CLIP).encode_images([IMAGE])[0].grid, dim=-1
+    )
+    assert close.min() > 0.999
+
+
+def test_the_loaded_model_is_frozen_and_in_eval_mode():
+    model = golden_encoder(FG_CLIP).model
+    assert not model.training
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_code_beside_the_weights_is_never_run(tmp_path):
+    ran = tmp_path / "ran"
+    config = model_config(CLIP) | {
+        "auto_map": {"AutoConfig": "modeling_x.X", "AutoModel": "modeling_x.X"},
+        "trust_remote_code": True,
+        "architectures": ["X"],
+    }
+    folder = saved_model(tmp_path / "model", model_tensors(CLIP), config)
+    for name in ("modeling_x.py", "configuration_x.py", "__init__.py"):
+        code = f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass X: pass\n"
+        (tmp_path / "model" / name).write_text(code)
+    assert_loads_as_the_golden(folder)
+    assert not ran.exists()
+    assert "modeling_x" not in sys.modules
+    subprocess.run([sys.executable, tmp_path / "model" / "modeling_x.py"], check=True)
+    assert ran.exists()  # the trap works
+
+
+def test_encoders_import_neither_transformers_nor_torchvision():
+    code = (
+        "import sys; from fgseg.encoders import load_encoder; "
+        "load_encoder('mini', device='cpu', dtype='float32').encode_texts(['red']); "
+        "heavy = {'transformers', 'torchvision', 'einops', 'huggingface_hub'}; "
+        "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+# configs
+
+
+def clip_config(text=None, vision=None, **top):
+    return ClipConfig.from_dict({"text_config": text or {}, "vision_config": vision or {}, **top})
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ({}, CLIP_END),
+        ({"eos_token_id": 2, "pad_token_id": 1, "bos_token_id": 0}, CLIP_END),
+        ({"eos_token_id": 2, "vocab_size": CLIP_VOCABULARY}, CLIP_END),
+        ({"eos_token_id": 2, "vocab_size": 600}, 2),
+        ({"eos_token_id": 443, "vocab_size": 444}, 443),
+    ],
+)
+def test_the_legacy_end_token_2_is_49407_only_in_clips_own_vocabulary(text, end):
+    assert clip_config(text).end_token == end
+
+
+def test_a_checkpoint_with_the_legacy_end_and_pad_tokens_gives_the_golden_texts(tmp_path):
+    config = model_config(FG_CLIP)
+    config["text_config"] |= {"eos_token_id": 2, "pad_token_id": 1}
+    assert_loads_as_the_golden(saved_model(tmp_path / "model", model_tensors(FG_CLIP), config), FG_CLIP)
+
+
+def test_a_second_copy_of_a_part_wins_as_in_transformers(tmp_path):
+    config = model_config(CLIP)
+    config["text_config_dict"] = config["text_config"]
+    config["text_config"] = {"hidden_size": 999, "num_attention_heads": 3, "model_type": "clip_text_model"}
+    config["vision_config_dict"] = None
+    assert_loads_as_the_golden(saved_model(tmp_path / "model", model_tensors(CLIP), config))
+
+
+def test_what_a_config_leaves_out_is_clip_vit_b_32():
+    config = ClipConfig.from_dict({})
+    assert (config.side, config.patch, config.width, config.vocabulary, config.positions) == (224, 32, 512, 49408, 77)
+    assert (config.text.width, config.text.heads, config.vision.width, config.vision.heads) == (512, 8, 768, 12)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"text_config": {"hidden_size": "wide"}}, r"text_config\.hidden_size: expected a number, got 'wide'"),
+        ({"vision_config": {"patch_size": None}}, r"vision_config\.patch_size: expected a number, got None"),
+        ({"vision_config": {"patch_size": [16, 16]}}, r"vision_config\.patch_size: expected a number"),
+        ({"vision_config": {"patch_size": 0}}, "patch_size from 1 to image_size, 224, got 0"),
+        ({"vision_config": {"patch_size": 256}}, "patch_size from 1 to image_size, 224, got 256"),
+        ({"text_config": "sizes.json"}, "text_config: expected an object, got 'sizes.json'"),
+        ({"projection_dim": None}, "projection_dim: expected a number, got None"),
+        ({"text_config": {"eos_token_id": 600, "vocab_size": 600}}, "eos_token_id 600 is not in a vocabulary of 600"),
+        ({"text_config": {"num_attention_heads": 7}}, "hidden_size must be a positive multiple of num_attention_heads"),
+        ({"vision_config": {"num_hidden_layers": 0}}, "hidden_size must be a positive multiple"),
+        ({"vision_config": {"hidden_act": "swish"}}, "hidden_act: expected one of quick_gelu, .* got 'swish'"),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_refused_by_field(config, message):
+    with pytest.raises(WeightsError, match=message):
+        ClipConfig.from_dict(config)
+
+
+def test_an_fgclip_2_config_that_makes_no_sense_is_refused_by_field():
+    with pytest.raises(WeightsError, match=r"text_config\.longtext_len: expected a number, got 'long'"):
+        FgClip2Config.from_dict({"text_config": {"longtext_len": "long"}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"text_config": ', "config.json: expected JSON, got"), ("[1, 2]", "expected a JSON object, got a list")],
+)
+def test_a_broken_config_file_is_named(tmp_path, text, message):
+    folder = saved_model(tmp_path / "model", model_tensors(CLIP), {})
+    (tmp_path / "model" / "config.json").write_text(text)
+    with pytest.raises(WeightsError, match=message):
+        loaded(folder)
+    (tmp_path / "model" / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(WeightsError, match=r"config\.json: expected JSON"):
+        loaded(folder)
+
+
+# files
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """Plain CLIP in two files with an index: (folder, path of the index)."""
+    folder = tmp_path / "sharded"
+    saved_model(folder, model_tensors(CLIP), model_config(CLIP))
+    (folder / "model.safetensors").unlink()
+    names = sorted(model_tensors(CLIP))
+    index = {"metadata": {}, "weight_map": {}}
+    for number, part in ((1, names[::2]), (2, names[1::2])):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: model_tensors(CLIP)[name] for name in part}, folder / file)
+        index["weight_map"] |= dict.fromkeys(part, file)
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps(index))
+    return folder, path
+
+
+def test_a_sharded_model_equals_the_single_file(sharded):
+    encoder = assert_loads_as_the_golden(sharded[0])
+    assert len(encoder.checkpoint.tensor_files) == 2
+    for name, weight in golden_encoder(CLIP).model.state_dict().items():
+        assert torch.equal(encoder.model.state_dict()[name], weight)
+
+
+def test_a_single_file_goes_before_an_index_left_beside_it(tmp_path):
+    folder = tmp_path / "model"
+    saved_model(folder, model_tensors(CLIP), model_config(CLIP))
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    assert_loads_as_the_golden(folder)
+
+
+def test_an_index_that_names_a_file_that_is_not_there_is_refused_with_its_name(sharded):
+    folder, _ = sharded
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    match = r"index\.json names model-00002-of-00002\.safetensors, which is not there"
+    with pytest.raises(ModelNotFoundError, match=match):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("outside", ["../secret.safetensors", "/etc/secret.safetensors", "sub/x.safetensors"])
+def test_an_index_that_points_out_of_its_folder_is_refused(sharded, outside):
+    folder, index = sharded
+    save_file(model_tensors(CLIP), folder.parent / "secret.safetensors")
+    index.write_text(json.dumps({"weight_map": {"logit_scale": outside}}))
+    with pytest.raises(WeightsError, match=f"weight_map names '{outside}', which is not a file of this folder"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": ["a"]}'])
+def test_a_broken_index_is_refused(sharded, text):
+    folder, index = sharded
+    index.write_text(text)
+    with pytest.raises(WeightsError, match=r"index\.json: expected a JSON object with a weight_map"):
+        loaded(folder)
+
+
+def test_a_shard_without_its_tensors_is_a_missing_tensor(sharded):
+    folder, index = sharded
+    content = json.loads(index.read_text())
+    content["weight_map"] = dict.fromkeys(content["weight_map"], "model-00001-of-00002.safetensors")
+    index.write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match=r"tensor '.*' is missing|expected the tensors of CLIP"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 300, -40])
+def test_a_truncated_tensor_file_is_named(tmp_path, kept):
+    folder = tmp_path / "model"
+    saved_model(folder, model_tensors(CLIP), model_config(CLIP))
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:kept])
+    with pytest.raises(WeightsError, match=r"model\.safetensors: expected a safetensors file, got .*download it again"):
+        loaded(folder)
+
+
+def test_a_folder_without_config_or_weights_says_which_file_it_lacks(tmp_path):
+    with pytest.raises(ModelNotFoundError, match=r"expected a model folder .* found no config\.json"):
+        loaded(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelNotFoundError, match=r"expected weights in model\.safetensors or .* found neither$"):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("pickle", ["pytorch_model.bin", "open_clip.pt", "last.pth"])
+def test_pickled_weights_alone_are_not_opened_and_the_message_says_convert(tmp_path, pickle):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / pickle).write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with pytest.raises(
+        ModelNotFoundError, match=f"{pickle} is a pickle, which can run code: convert it to safetensors"
+    ):
+        loaded(tmp_path)
+
+
+def test_the_digest_changes_with_the_weights_and_not_with_the_folder(tmp_path, sharded):
+    golden = golden_encoder(CLIP).digest()
+    assert len(golden) == 64
+    tensors = model_tensors(CLIP)
+    shutil.copytree(GOLDEN / CLIP, tmp_path / "copy")
+    assert loaded(tmp_path / "copy").digest() == golden
+    tensors["logit_scale"] = tensors["logit_scale"] + 1e-3
+    assert loaded(saved_model(tmp_path / "changed", tensors, model_config(CLIP))).digest() != golden
+    assert loaded(sharded[0]).digest() != golden
+
+
+# names and the hub
+
+
+@pytest.mark.parametrize("name", ["fg-clip-huge", "a/b/c", "./nowhere", "/nowhere/model", "~nobody-of-this-name/model"])
+def test_a_name_that_is_no_model_folder_or_hub_id_is_refused_with_the_known_names(name):
+    with pytest.raises(
+        ModelNotFoundError, match=r"expected one of mini, fg-clip-base, .* a folder that exists, or a hub"
+    ):
+        load_encoder(name)
+
+
+def test_the_embedded_model_and_folders_have_no_revision():
+    assert load_encoder("mini", device="cpu").revision is None
+    assert golden_encoder(CLIP).revision is None
+    assert golden_encoder(CLIP).name == str(GOLDEN / CLIP)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A local hub cache that holds fg-clip-base at its pinned commit and me/clip at a branch; no network."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    pinned = MODELS["fg-clip-base"].revision
+    for owner, repository, commit, name in (
+        ("qihoo360", "fg-clip-base", pinned, FG_CLIP),
+        ("me", "clip", COMMIT, CLIP),
+    ):
+        root = cache / f"models--{owner}--{repository}"
+        shutil.copytree(GOLDEN / name, root / "snapshots" / commit)
+        (root / "refs").mkdir()
+    (cache / "models--me--clip" / "refs" / "main").write_text(COMMIT)
+    return cache
+
+
+def test_a_cached_hub_model_loads_offline_and_says_its_commit(hub):
+    encoder = assert_loads_as_the_golden("me/clip", offline=True)
+    assert (encoder.name, encoder.revision) == ("me/clip", COMMIT)
+    assert_loads_as_the_golden("me/clip", offline=True, revision=COMMIT)
+
+
+def test_a_short_name_loads_its_pinned_commit_from_the_cache(hub):
+    encoder = assert_loads_as_the_golden("fg-clip-base", FG_CLIP, offline=True)
+    assert (encoder.name, encoder.revision) == ("fg-clip-base", MODELS["fg-clip-base"].revision)
+
+
+def test_what_is_not_in_the_cache_is_refused_offline_by_argument_or_environment(hub, monkeypatch):
+    offline = "not in the cache, and offline was asked for; download it once"
+    with pytest.raises(ModelNotFoundError, match=f"model qihoo360/fg-clip2-base: it is {offline}"):
+        load_encoder("fg-clip2-base", offline=True)
+    with pytest.raises(ModelNotFoundError, match=f"model me/clip at v2: it is {offline}"):
+        load_encoder("me/clip", offline=True, revision="v2")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelNotFoundError, match=offline):
+        load_encoder("fg-clip2-base")
+    assert_loads_as_the_golden("me/clip")
+
+
+def test_a_cached_folder_without_weights_is_refused(hub):
+    (hub / "models--me--clip" / "snapshots" / COMMIT / "model.safetensors").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"expected weights in model\.safetensors|not in the cache"):
+        load_encoder("me/clip", offline=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (hub_errors.GatedRepoError, "its owner asks for a login"),
+        (hub_errors.RevisionNotFoundError, "the hub has no revision 'v2'; leave revision out"),
+        (hub_errors.RepositoryNotFoundError, "the hub has none of this name; known here: mini, "),
+        (hub_errors.HFValidationError, "not a hub id"),
+        (hub_errors.LocalEntryNotFoundError, "the hub is out of reach and it is not in the cache; download it once"),
+        (OSError, r"the hub is out of reach and it is not in the cache \(OSError: told\)"),
+        (
+            type("ProxyError", (Exception,), {}),
+            r"out of reach .* \(ProxyError: told\); .* use the embedded model 'mini'",
+        ),
+    ],
+)
+def test_what_the_hub_answers_becomes_one_line_that_says_what_to_do(monkeypatch, kind, message):
+    error = kind.__new__(kind)
+    error.args = ("told",)
+
+    def unreachable(repository, **options):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ModelNotFoundError, match=message) as caught:
+        load_encoder("me/clip", revision="v2", offline=False)
+    assert "me/clip" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_tensors_sizes_and_tokenizers_are_fetched_never_code_or_pickles(monkeypatch):
+    asked = {}
+
+    def download(repository, **options):
+        asked.update(options, repository=repository)
+        return str(GOLDEN / CLIP)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert loaded("fg-clip-large", offline=False).revision == CLIP  # the folder's name, a commit in the hub's cache
+    assert asked["repository"] == "qihoo360/fg-clip-large"
+    assert asked["revision"] == MODELS["fg-clip-large"].revision
+    patterns = asked["allow_patterns"]
+    files = ["model.safetensors", "config.json", "tokenizer.json", "modeling_fgclip.py", "pytorch_model.bin", "x.pt"]
+    kept = list(huggingface_hub.utils.filter_repo_objects(files, allow_patterns=patterns))
+    assert kept == files[:3]
+
+
+def test_the_pinned_commits_are_whole():
+    for model in MODELS.values():
+        assert model is None or model.revision is None or len(model.revision) == 40
+    assert next(iter(MODELS)) == "mini"
+
+
+# options of load_encoder
+
+
+def test_an_unknown_recipe_is_refused_and_fgclip_2_takes_none_but_its_own():
+    with pytest.raises(
+        OptionError, match="recipe: expected one of value, vanilla, sclip, naclip, kk, clearclip, got 'x'"
+    ):
+        load_encoder(str(GOLDEN / CLIP), recipe="x")
+    with pytest.raises(OptionError, match="FG-CLIP 2 has a trained dense head and takes no recipe, got 'sclip'"):
+        loaded(GOLDEN / FG_CLIP_2, recipe="sclip")

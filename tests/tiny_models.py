@@ -1,0 +1,71 @@
+"""Model folders for tests: the golden checkpoints, and copies of them with a tokenizer or with changes."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from fgseg.encoders import load_encoder
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+CLIP, FG_CLIP, FG_CLIP_14, FG_CLIP_2 = "clip_a", "fgclip1_a", "fgclip1_b", "fgclip2_a"
+WORDS = ("red", "green", "blue", "cup", "saucer", "a", "photo", "of", "the")
+SPECIAL = {CLIP: (598, 599), FG_CLIP: (49406, 49407), FG_CLIP_2: (2, 1)}
+"""Ids of the start and the end token of each model."""
+
+
+@cache
+def golden_encoder(name, dtype="float32"):
+    """A golden checkpoint through the real loader."""
+    return load_encoder(str(GOLDEN / name), device="cpu", dtype=dtype)
+
+
+@cache
+def golden_tensors(name, file="golden"):
+    return load_file(GOLDEN / name / f"{file}.safetensors")
+
+
+def model_tensors(name):
+    """A golden checkpoint's own tensors, for a test to change."""
+    return load_file(GOLDEN / name / "model.safetensors")
+
+
+def model_config(name):
+    """A golden checkpoint's own config, for a test to change."""
+    return json.loads((GOLDEN / name / "config.json").read_text(encoding="utf-8"))
+
+
+def saved_model(folder, tensors, config):
+    """Write a model folder and return its path as text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return str(folder)
+
+
+def word_tokenizer(name):
+    """A closed vocabulary of WORDS with the special tokens where the model has them."""
+    start, end = SPECIAL[name]
+    vocabulary = {"<start>": start, "<end>": end, "<unknown>": 5}
+    vocabulary |= {word: 10 + index for index, word in enumerate(WORDS)}
+    if name == FG_CLIP_2:
+        vocabulary["<pad>"] = 0
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unknown>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    # FG-CLIP 2's texts have no start token
+    single = "$A <end>" if name == FG_CLIP_2 else "<start> $A <end>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[("<start>", start), ("<end>", end)]
+    )
+    return tokenizer
+
+
+def with_tokenizer(folder, name):
+    """A golden checkpoint with `word_tokenizer` beside it; returns its path as text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("config.json", "model.safetensors"):
+        (folder / file).symlink_to(GOLDEN / name / file)
+    word_tokenizer(name).save(str(folder / "tokenizer.json"))
+    return str(folder)
