@@ -21,7 +21,9 @@ from fgseg.training.scenes import phrase_truth, scene
 from fgseg.types import UNLABELLED
 
 FIRST_SEED = 10_000_000  # training takes seeds from 0 up, a few hundred thousand at most
+SWEEP_SEED = 20_000_000
 ABSENT = 2
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def absent_phrases(rng: np.random.Generator, drawn, count: int) -> list[str]:
@@ -88,6 +90,25 @@ def absent_alone(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str
     return {"scenes": count, "absent_alone_mean": float(np.mean(shares)), "absent_alone_worst": float(np.max(shares))}
 
 
+def sweep(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> list[dict[str, float]]:
+    """The mIoU and absent share of other scenes at each threshold: what the model's default is chosen on."""
+    rng = np.random.default_rng(3)
+    rows = {threshold: ([], []) for threshold in THRESHOLDS}
+    for seed in range(SWEEP_SEED, SWEEP_SEED + count):
+        drawn = scene(seed, (side, side))
+        texts, truth = named_areas(drawn)
+        view = seg.encode(drawn.image, resolution=resolution)
+        prompts = [*texts, *absent_phrases(rng, drawn, ABSENT)]
+        for threshold, (ious, shares) in rows.items():
+            labels = seg.segment(view, prompts, threshold=threshold).labels
+            ious += region_ious(labels, truth, len(texts))
+            shares.append((labels >= len(texts)).mean() / ABSENT)
+    return [
+        {"threshold": threshold, "miou": float(np.mean(ious)), "absent_share": float(np.mean(shares))}
+        for threshold, (ious, shares) in rows.items()
+    ]
+
+
 def retrieval(seg: fgseg.Segmenter, *, count: int, side: int) -> dict[str, float]:
     """Recall at 1 among the captions of `count` scenes, both ways."""
     drawn = [scene(seed, (side, side)) for seed in range(FIRST_SEED, FIRST_SEED + count)]
@@ -122,13 +143,15 @@ def main() -> None:
     how = {"count": options.scenes, "side": options.side, "resolution": options.resolution}
     report = {
         "settings": {
-            **how, "first_seed": FIRST_SEED, "absent_phrases": ABSENT, "threshold": 0.5, "model": options.model,
-            "weights_sha256": seg.encoder.digest(), "dtype": str(seg.encoder.dtype).removeprefix("torch."),
+            **how, "first_seed": FIRST_SEED, "absent_phrases": ABSENT, "threshold": seg.encoder.default_threshold,
+            "model": options.model, "weights_sha256": seg.encoder.digest(),
+            "sweep_seed": SWEEP_SEED, "dtype": str(seg.encoder.dtype).removeprefix("torch."),
             "background": list(seg.encoder.default_background),
         },
         "seen": measure(seg, held_out=False, **how),
         "held_out": measure(seg, held_out=True, **how),
         "alone": absent_alone(seg, **how),
+        "threshold_sweep": sweep(seg, **how),
         "retrieval": retrieval(seg, count=100, side=options.side),
         "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
@@ -136,7 +159,12 @@ def main() -> None:
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({key: report[key] for key in ("seen", "held_out", "alone", "retrieval", "seconds")}, indent=2))
+    print(
+        json.dumps(
+            {key: report[key] for key in ("seen", "held_out", "alone", "threshold_sweep", "retrieval", "seconds")},
+            indent=2,
+        )
+    )
 
 
 if __name__ == "__main__":
