@@ -4,6 +4,7 @@ Messages name the argument, what was expected, what came, and what to do.
 """
 
 __all__ = [
+    "DatasetError",
     "DeviceError",
     "FgsegError",
     "ImageError",
@@ -34,6 +35,10 @@ class PromptError(FgsegError, ValueError):
 
 class ImageError(FgsegError, OSError):
     """An image or label file that cannot be read as what it should be."""
+
+
+class DatasetError(FgsegError, ValueError):
+    """A labelled data set whose files or ids are not what they should be."""
 
 
 class OutputError(FgsegError, OSError):

@@ -1,0 +1,224 @@
+"""Labels from COCO's annotation files: panoptic (a PNG of segment ids an image) and instance (polygons, RLE).
+
+Formats: cocodataset.org/#format-data.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_rle
+
+from fgseg._files import one_line, reason
+from fgseg._headers import read_header
+from fgseg._labelled import Dataset, LabelledImage, ignore_label
+from fgseg._standard_sets import BACKGROUND
+from fgseg.errors import DatasetError
+from fgseg.io import read_image
+from fgseg.prompts import PromptClass
+
+__all__ = ["InstanceLabels", "PanopticLabels", "open_coco"]
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PanopticLabels:
+    """Classes of an RGB PNG whose pixels hold segment ids, R + 256 G + 65536 B.
+
+    Attributes:
+        path: the PNG.
+        index_of: segment id -> class index or ignored label; 0 is no segment.
+    """
+
+    path: Path
+    index_of: Mapping[int, int]
+
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) from the header."""
+        header = read_header(self.path)
+        if header is None or header.kind != "PNG" or header.color != "color":
+            raise DatasetError(
+                f"{one_line(self.path)}: expected an RGB PNG of segment ids, as panoptic files have it; "
+                "check the folder beside the annotation file"
+            )
+        return header.image_hw
+
+    def read(self) -> NDArray[np.int32]:
+        """Read and decode; an id that is no segment of this image is refused."""
+        self.image_hw()
+        segments = read_image(self.path).astype(np.int32) @ np.array([1, 256, 65_536], np.int32)
+        ids, inverse = np.unique(segments, return_inverse=True)
+        unknown = [int(value) for value in ids if int(value) not in self.index_of]
+        if unknown:
+            raise DatasetError(
+                f"{one_line(self.path)}: expected the segment ids that its annotation lists, got {unknown[0]} as well; "
+                "the PNG and the annotation file are not of one edition"
+            )
+        labels: NDArray[np.int32] = np.array([self.index_of[int(value)] for value in ids], np.int32)[inverse]
+        return labels.reshape(segments.shape)
+
+
+@dataclass(frozen=True)
+class InstanceLabels:
+    """Classes of polygons and run lengths; small shapes lie on large ones, all else is background, 0.
+
+    Attributes:
+        path: the annotation file.
+        size_hw: (height, width) of the image, as the annotation file has it.
+        shapes: per instance its class index and COCO's `segmentation`: polygons, or RLE in either form.
+    """
+
+    path: Path
+    size_hw: tuple[int, int]
+    shapes: Sequence[tuple[int, Any]]
+
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.size_hw
+
+    def read(self) -> NDArray[np.int32]:
+        """Draw the shapes; one that is no shape of this image is refused."""
+        height, width = self.size_hw
+        labels = np.zeros((width, height), np.int32)  # run lengths go down the columns
+        drawn = [(index, self._runs(shape)) for index, shape in self.shapes]
+        for index, runs in sorted(drawn, key=lambda pair: -sum(pair[1][1::2])):
+            inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+            labels[inside.reshape(width, height)] = index
+        return np.ascontiguousarray(labels.T)
+
+    def _runs(self, shape: Any) -> list[int]:
+        """Pixels outside, inside, outside and so on, of a shape in any of COCO's forms."""
+        height, width = self.size_hw
+        try:
+            runs = _polygon_runs(shape, height, width) if isinstance(shape, list) else _stored_runs(shape["counts"])
+            if not isinstance(shape, list) and tuple(shape["size"]) != self.size_hw:
+                raise ValueError("another size")
+            if min(runs) < 0 or sum(runs) != height * width:
+                raise ValueError(f"{sum(runs)} pixels")
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DatasetError(
+                f"{one_line(self.path)}: expected polygons or run lengths of {width} x {height} pixels, "
+                f"got {shape!r:.60} ({one_line(error)})"
+            ) from error
+        return runs
+
+
+def _polygon_runs(polygons: list[Any], height: int, width: int) -> list[int]:
+    if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
+        raise ValueError("a polygon has three corners or more, x and y of each")
+    return _stored_runs(coco_rle.merge(coco_rle.frPyObjects(polygons, height, width))["counts"])
+
+
+def _stored_runs(counts: Any) -> list[int]:
+    """Run lengths, which COCO compresses into a string: five bits a character, from the fourth on as differences.
+
+    Not pycocotools' decoder (2.0.11), of which numpy 2 warns. Format: rleFrString in cocoapi's maskApi.c.
+
+    >>> _stored_runs("01c0")
+    [0, 1, 19]
+    """
+    if isinstance(counts, list):
+        return [int(run) for run in counts]
+    runs: list[int] = []
+    value = bits = 0
+    for character in counts.encode("ascii") if isinstance(counts, str) else counts:
+        value |= ((character - 48) & 0x1F) << bits
+        bits += 5
+        if not (character - 48) & 0x20:  # the last of this run
+            if (character - 48) & 0x10:  # negative, which only a difference can be
+                value -= 1 << bits
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = bits = 0
+    return runs
+
+
+def open_coco(path: Path, images: Path | None) -> Dataset:
+    """The images of an annotation file, panoptic or instance.
+
+    Panoptic: pixels of no segment are ignored. Instance: they are class 0, background; crowds count as their
+    class. Classes are the file's categories by id, "_" in their names read as a space.
+
+    Args:
+        path: the annotation file.
+        images: folder of the images; None looks for `images` beside the file and for COCO's own
+            (`val2017` beside the folder of `instances_val2017.json`).
+
+    Raises:
+        DatasetError: a file of another form, or no folder of images.
+    """
+    document = _document(path)
+    try:
+        rows = defaultdict(list)
+        for annotation in document["annotations"]:
+            rows[annotation["image_id"]].append(annotation)
+        categories = sorted(document["categories"], key=lambda row: int(row["id"]))
+        folder = images or _image_folder(path)
+        build = _panoptic if any("segments_info" in row for row in document["annotations"]) else _instance
+        return build(path, folder, categories, [(row, rows[row["id"]]) for row in document["images"]])
+    except DatasetError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f"{one_line(path)}: not COCO's layout with images, annotations and categories "
+            f"({type(error).__name__}: {one_line(error)})"
+        ) from error
+
+
+def _panoptic(path: Path, folder: Path, categories: Sequence[Row], images: Sequence[tuple[Row, list[Row]]]) -> Dataset:
+    index_of = {int(row["id"]): index for index, row in enumerate(categories)}
+    ignore = ignore_label(len(categories))
+    maps = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent / "panoptic"
+    items = []
+    for image, rows in images:
+        file_name = rows[0]["file_name"] if rows else Path(image["file_name"]).with_suffix(".png").name
+        segments = {int(s["id"]): index_of[s["category_id"]] for row in rows for s in row["segments_info"]}
+        items.append(_item(folder, image, PanopticLabels(maps / file_name, {0: ignore, **segments})))
+    return Dataset(path.stem, folder.parent, _classes(categories), tuple(items), ignore)
+
+
+def _instance(path: Path, folder: Path, categories: Sequence[Row], images: Sequence[tuple[Row, list[Row]]]) -> Dataset:
+    index_of = {int(row["id"]): index for index, row in enumerate(categories, start=1)}
+    items = []
+    for image, rows in images:
+        shapes = [(index_of[row["category_id"]], row["segmentation"]) for row in rows]
+        size_hw = int(image["height"]), int(image["width"])
+        items.append(_item(folder, image, InstanceLabels(path, size_hw, shapes)))
+    classes = (BACKGROUND, *_classes(categories))
+    return Dataset(path.stem, folder.parent, classes, tuple(items), ignore=None, has_background=True)
+
+
+def _item(folder: Path, image: Row, source: PanopticLabels | InstanceLabels) -> LabelledImage:
+    file_name = str(image["file_name"])
+    return LabelledImage(Path(file_name).with_suffix("").as_posix(), folder / file_name, source)
+
+
+def _classes(categories: Sequence[Row]) -> tuple[PromptClass, ...]:
+    return tuple(PromptClass(row["name"], (" ".join(row["name"].replace("_", " ").split()),)) for row in categories)
+
+
+def _image_folder(path: Path) -> Path:
+    split = path.stem.partition("_")[2]
+    candidates = [path.parent / "images"]
+    if split:
+        candidates += [path.parent.parent / split, path.parent.parent / "images" / split]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    tried = ", ".join(one_line(folder) for folder in candidates)
+    raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root")
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{one_line(path)}: cannot be read as JSON ({reason(error)})") from error
+    if not isinstance(document, dict):
+        raise DatasetError(f"{one_line(path)}: expected a JSON object, got {type(document).__name__}")
+    return document

@@ -1,0 +1,154 @@
+"""One's own labelled images: a folder of images beside a folder of labels or masks, and a list of classes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fgseg._files import IMAGE_SUFFIXES, one_line, reason
+from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels, ignore_label
+from fgseg._standard_sets import BACKGROUND
+from fgseg.errors import DatasetError
+from fgseg.prompts import PromptClass, read_class_file
+
+__all__ = ["open_class_file_folder", "open_mask_folder", "open_shared_format"]
+
+_CLASS_FILES = ("classes.txt", "classes.json", "classes.yaml", "classes.yml")
+
+
+def open_class_file_folder(folder: Path) -> Dataset:
+    """`images/`, `labels/` with class indices, a class file; 255 is ignored (65535 above 254 classes).
+
+    Raises:
+        DatasetError: no class file or several, or two files of one stem.
+        PromptError: a class file that cannot be read.
+    """
+    classes = _read_classes(folder)
+    count, ignore = len(classes), ignore_label(len(classes))
+    ids = {index: index for index in range(count)}
+    ids |= {value: ignore for value in (255, 65_535) if value >= count}
+    return Dataset(
+        _name(folder), folder, classes, _pairs(folder, "labels", IdTable(ids)), ignore, is_background(classes[0])
+    )
+
+
+def open_mask_folder(folder: Path) -> Dataset:
+    """`images/`, `masks/` with 0 and 255 (or 0 and 1), a class file with one class, or background and one.
+
+    Raises:
+        DatasetError: as `open_class_file_folder`, and other numbers of classes.
+        PromptError: a class file that cannot be read.
+    """
+    classes = _read_classes(folder)
+    if len(classes) == 1:
+        classes = (BACKGROUND, *classes)
+    if len(classes) != 2 or not is_background(classes[0]):
+        raise DatasetError(
+            f"{one_line(folder)}: expected one class for its masks, or background and one, got {len(classes)} "
+            f"({', '.join(entry.name for entry in classes[:3])}); several classes need labels/ with class indices"
+        )
+    items = _pairs(folder, "masks", IdTable({0: 0, 1: 1, 255: 1}))
+    return Dataset(_name(folder), folder, classes, items, ignore=None, has_background=True)
+
+
+def open_shared_format(folder: Path) -> Dataset:
+    """`images/ID.*`, `labels/ID.png`, and `dataset.json` with classes (id, name, prompt), ignore_index, items (id).
+
+    Ids may be sparse; they become 0 to C-1 in the order of the ids, without the one to ignore.
+
+    Raises:
+        DatasetError: a dataset.json of another form.
+    """
+    path = folder / "dataset.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{one_line(path)}: cannot be read as JSON ({reason(error)})") from error
+    try:
+        return _shared_format(folder, document)
+    except DatasetError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f"{one_line(path)}: expected classes with id, name and prompt, and items with id, got something else "
+            f"({type(error).__name__}: {one_line(error)})"
+        ) from error
+
+
+def is_background(entry: PromptClass) -> bool:
+    """Whether a class is called background or looks for that word.
+
+    >>> is_background(PromptClass("null", ("Background",)))
+    True
+    """
+    return "background" in {word.casefold() for word in (entry.name, *entry.prompts)}
+
+
+def _shared_format(folder: Path, document: Mapping[str, Any]) -> Dataset:
+    ignored = document.get("ignore_index")
+    rows = sorted((row for row in document["classes"] if row["id"] != ignored), key=lambda row: int(row["id"]))
+    classes = tuple(PromptClass(row["name"], (row.get("prompt", row["name"]),)) for row in rows)
+    ignore = None if ignored is None else ignore_label(len(classes))
+    index_of = {int(row["id"]): index for index, row in enumerate(rows)}
+    if len(index_of) < len(rows) or not all(0 <= value <= 65_535 for value in index_of):
+        raise ValueError("class ids are not different whole numbers from 0 to 65535")
+    if ignored is not None:
+        index_of[int(ignored)] = ignore_label(len(classes))
+    ids, images = IdTable(index_of), _by_stem(folder / "images")
+    items = tuple(
+        LabelledImage(name, _image_path(folder, images, name), PngLabels(folder / "labels" / f"{name}.png", ids))
+        for name in (str(row["id"]) for row in document["items"])
+    )
+    name = str(document.get("name") or _name(folder))
+    return Dataset(name, folder, classes, items, ignore, bool(classes) and is_background(classes[0]))
+
+
+def _read_classes(folder: Path) -> tuple[PromptClass, ...]:
+    found = [folder / name for name in _CLASS_FILES if (folder / name).is_file()]
+    if len(found) != 1:
+        raise DatasetError(
+            f"{one_line(folder)}: expected one class file ({', '.join(_CLASS_FILES)}) or a dataset.json, got "
+            f"{', '.join(path.name for path in found) or 'none'}; write classes.txt, a class a line in label order"
+        )
+    return read_class_file(found[0], shared_prompts="allow")
+
+
+def _pairs(folder: Path, kind: str, ids: IdTable) -> tuple[LabelledImage, ...]:
+    """Images and labels of the same stem; one without the other is kept for the preflight to name."""
+    images, labels = _by_stem(folder / "images"), _by_stem(folder / kind)
+    return tuple(
+        LabelledImage(
+            stem,
+            _image_path(folder, images, stem),
+            PngLabels(labels.get(stem, folder / kind / f"{stem}.png"), ids),
+        )
+        for stem in sorted(images.keys() | labels.keys())
+    )
+
+
+def _image_path(folder: Path, images: Mapping[str, Path], stem: str) -> Path:
+    return images.get(stem, folder / "images" / f"{stem}.*")
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    except OSError as error:
+        raise DatasetError(
+            f"{one_line(folder)}: expected this folder, got {reason(error)}; check the layout"
+        ) from error
+    found: dict[str, Path] = {}
+    for path in files:
+        if path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise DatasetError(
+                f"{one_line(folder)}: expected one file a name, got {found[path.stem].name} and {path.name}; "
+                "an image and its label are found by the name without its ending"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _name(folder: Path) -> str:
+    return folder.absolute().name

@@ -1,0 +1,129 @@
+"""Published settings of the standard benchmarks, by method.
+
+From the public configurations of SCLIP (wangf3014/SCLIP), NACLIP (sinahmr/NACLIP), ClearCLIP (mc-lan/ClearCLIP)
+and ProxyCLIP (mc-lan/ProxyCLIP). Their scales are tuned to plain CLIP, whose cosines differ from FG-CLIP's.
+"""
+
+from dataclasses import dataclass, replace
+
+from fgseg._checks import check_choice
+from fgseg._labelled import Dataset
+from fgseg._standard_sets import STANDARD_SETS
+from fgseg.prompts import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, PromptClass
+
+__all__ = ["PRESETS", "Preset", "preset"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One method's settings on one benchmark.
+
+    Attributes:
+        name: the method.
+        dataset: the benchmark.
+        short_side: pixels of the image's short side, unless the long side would pass `max_side`.
+        crop, stride: window and step in pixels; None for the whole image at once.
+        logit_scale: factor on the scores before the softmax over query words.
+        prob_threshold: pixels below it become the background; 0 where there is none.
+        background: query words of class 0; empty where there is no background.
+        min_foreground_share: classes that cover less of the predicted foreground become background; 0 for none.
+        max_side: most pixels of the long side.
+        deviations: what the published code does that these settings do not reproduce.
+    """
+
+    name: str
+    dataset: str
+    short_side: int
+    crop: int | None
+    stride: int | None
+    logit_scale: float
+    prob_threshold: float = 0.0
+    background: tuple[str, ...] = ()
+    min_foreground_share: float = 0.0
+    max_side: int = 2048
+    deviations: tuple[str, ...] = ()
+
+    def classes(self, dataset: Dataset) -> tuple[PromptClass, ...]:
+        """The data set's classes, the background with this method's words.
+
+        A word may then be of two classes, as "bed" in SCLIP's coco-object: `expand` takes them,
+        `parse_classes` with `shared_prompts="allow"`.
+
+        >>> from pathlib import Path
+        >>> classes = (PromptClass("background", ("background",)), PromptClass("cat", ("cat",)))
+        >>> pets = Dataset("pets", Path("pets"), classes, (), has_background=True)
+        >>> [entry.prompts[:2] for entry in preset("sclip", "voc21").classes(pets)]
+        [('sky', 'wall'), ('cat',)]
+        """
+        if not (dataset.has_background and self.background):
+            return dataset.classes
+        first, *others = dataset.classes
+        return (replace(first, prompts=self.background), *others)
+
+
+# Per method: settings of every set, then what differs, by set.
+_WORD = ("background",)
+_POSITIONS = "the position table is resized to the size asked for, not by the factor (g + 0.1) / G"
+_WHOLE = "a whole image keeps its trailing part of a patch, which the published code drops"
+
+_COMMON = {
+    "sclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, deviations=(_POSITIONS,)),
+    "naclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, deviations=(_POSITIONS,)),
+    "clearclip": Preset("", "", 448, 448, 224, 50.0, background=_WORD),
+    "proxyclip": Preset(
+        *("", "", 336, 336, 112, 40.0),
+        background=BACKGROUND_WORDS,
+        deviations=("settings only: attention from DINO is not reproduced", "windows are not padded to 56 pixels"),
+    ),
+}
+_OWN: dict[tuple[str, str], dict[str, object]] = {
+    ("sclip", "voc21"): {"logit_scale": 65.0, "min_foreground_share": 0.1},
+    ("sclip", "context60"): {"logit_scale": 50.0, "background": _WORD},
+    ("sclip", "coco-object"): {"logit_scale": 50.0},
+    ("sclip", "coco-stuff"): {"short_side": 448},
+    ("sclip", "cityscapes"): {"short_side": 560},
+    ("naclip", "voc21"): {"crop": None, "stride": None, "deviations": (_POSITIONS, _WHOLE)},
+    ("naclip", "voc20"): {"crop": None, "stride": None, "deviations": (_POSITIONS, _WHOLE)},
+    ("naclip", "context60"): {"background": _WORD},
+    ("naclip", "cityscapes"): {"short_side": 560},
+    ("clearclip", "voc21"): {"prob_threshold": 0.5},
+    ("clearclip", "context60"): {"prob_threshold": 0.15},
+    ("clearclip", "coco-object"): {"prob_threshold": 0.4},
+    ("clearclip", "cityscapes"): {"crop": 224},
+    ("proxyclip", "voc21"): {"prob_threshold": 0.2},
+    ("proxyclip", "context60"): {"prob_threshold": 0.15},
+    ("proxyclip", "coco-object"): {"prob_threshold": 0.25, "background": COCO_OBJECT_BACKGROUND_WORDS},
+    ("proxyclip", "cityscapes"): {"short_side": 448, "crop": 224},
+    ("proxyclip", "ade20k"): {"short_side": 448},
+}
+_WITH_BACKGROUND = ("voc21", "context60", "coco-object")
+
+PRESETS: tuple[str, ...] = tuple(_COMMON)
+"""Methods whose published settings are known."""
+
+
+def preset(name: str, dataset: str) -> Preset:
+    """A method's published settings on a benchmark.
+
+    Args:
+        name: one of `PRESETS`.
+        dataset: one of `STANDARD_SETS`.
+
+    Returns:
+        The settings.
+
+    Raises:
+        OptionError: another method or benchmark.
+
+    >>> found = preset("sclip", "voc21")
+    >>> found.short_side, found.crop, found.stride, found.logit_scale, len(found.background)
+    (336, 224, 112, 65.0, 26)
+    >>> preset("clearclip", "voc20").prob_threshold
+    0.0
+    """
+    check_choice("name", name, PRESETS)
+    check_choice("dataset", dataset, STANDARD_SETS)
+    own = dict(_OWN.get((name, dataset), {}))
+    if dataset not in _WITH_BACKGROUND:
+        own |= {"prob_threshold": 0.0, "background": ()}
+    return replace(_COMMON[name], name=name, dataset=dataset, **own)  # type: ignore[arg-type]  # values by name

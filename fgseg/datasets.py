@@ -1,0 +1,132 @@
+"""Labelled images to measure on: the eight standard benchmarks, and one's own in several layouts.
+
+    dataset = open_dataset("voc21", root="data")      # data/VOCdevkit/VOC2012/...
+    dataset = open_dataset("my_photos")               # my_photos/{images,labels}, my_photos/classes.txt
+    faults = preflight(dataset)                       # before a model is loaded
+    for item in dataset.items:
+        item.image(), item.labels()                   # (H, W, 3) uint8, (H, W) int32
+
+Layouts of one's own data:
+
+* `images/`, `labels/` (PNG with class indices, 255 ignored) and `classes.txt`, `.json` or `.yaml`;
+* `images/`, `masks/` (PNG with 0 and 255) and such a file with one class;
+* `images/`, `labels/` and `dataset.json`, whose ids may be sparse;
+* COCO's panoptic or instance annotations: the file itself, or a folder that holds `images/` and the file.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from fgseg._coco_labels import open_coco
+from fgseg._files import one_line
+from fgseg._labelled import Dataset, LabelledImage
+from fgseg._own_folders import open_class_file_folder, open_mask_folder, open_shared_format
+from fgseg._preflight import preflight
+from fgseg._presets import PRESETS, Preset, preset
+from fgseg._standard_sets import STANDARD_SETS, open_standard_set
+from fgseg.errors import DatasetError, OptionError
+from fgseg.prompts import PromptClass, read_class_file
+
+__all__ = [
+    "PRESETS",
+    "STANDARD_SETS",
+    "Dataset",
+    "LabelledImage",
+    "Preset",
+    "open_dataset",
+    "preflight",
+    "preset",
+]
+
+
+def open_dataset(
+    name_or_folder: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    *,
+    words: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    r"""A data set by name or folder. Lists its files and reads none of them but its lists.
+
+    Args:
+        name_or_folder: one of `STANDARD_SETS` (`./voc21` is a folder of that name), a folder in one of the
+            module's layouts, or a COCO annotation file.
+        root: for a standard set the folder with `VOCdevkit`, `coco_stuff164k`, `cityscapes` or
+            `ADEChallengeData2016`; for a COCO file the folder of the images. Else it is not taken.
+        words: query words of the classes. "names": the first of each; "synonyms": all that the class list
+            has; a class file, in label order with the background first where there is one: its words, such as
+            a method's published list. None is "names" for a standard set, as published runs mostly have one
+            word a class, and "synonyms" for one's own.
+
+    Returns:
+        The data set; `preflight` finds what is wrong with its files.
+
+    Raises:
+        DatasetError: no such folder, an unknown layout, a list that cannot be read, or a class file of
+            another number of classes.
+        OptionError: a `root` that is missing or has no meaning here.
+        PromptError: a class file that cannot be read.
+
+    >>> import tempfile
+    >>> from fgseg.io import write_image, write_label_png
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_image(f"{folder}/images/a.png", np.zeros((1, 2, 3), np.uint8))
+    ...     write_label_png(f"{folder}/labels/a.png", np.array([[1, -1]]), colors=[(0, 0, 0)] * 2)
+    ...     _ = Path(folder, "classes.txt").write_text("cat\ndog, puppy\n")
+    ...     pets = open_dataset(folder)
+    ...     pets.classes[1].prompts, pets.items[0].labels(), preflight(pets)
+    (('dog', 'puppy'), array([[  1, 255]], dtype=int32), ())
+    """
+    if name_or_folder in STANDARD_SETS:
+        name = str(name_or_folder)
+        if root is None:
+            raise OptionError(f"root: expected the folder that holds {name}'s data, got None; ./{name} is a folder")
+        return _with_words(open_standard_set(name, Path(root)), words or "names")
+    path = Path(name_or_folder)
+    if path.is_file() and path.suffix.lower() == ".json":
+        return _with_words(open_coco(path, None if root is None else Path(root)), words or "synonyms")
+    if root is not None:
+        raise OptionError(f"root: expected None for a folder of one's own, got {os.fspath(root)!r:.80}; leave it out")
+    if not path.is_dir():
+        raise DatasetError(
+            f"{one_line(path)}: expected a folder, a COCO annotation file or one of {', '.join(STANDARD_SETS)}, "
+            "got none of them; check the path"
+        )
+    return _with_words(_open_folder(path), words or "synonyms")
+
+
+def _open_folder(folder: Path) -> Dataset:
+    if (folder / "dataset.json").is_file():
+        return open_shared_format(folder)
+    has_labels, has_masks = ((folder / kind).is_dir() for kind in ("labels", "masks"))
+    if has_labels and has_masks:
+        raise DatasetError(f"{one_line(folder)}: expected labels or masks, got both folders; keep one of them")
+    if has_labels:
+        return open_class_file_folder(folder)
+    if has_masks:
+        return open_mask_folder(folder)
+    return open_coco(_annotation_file(folder), None)
+
+
+def _annotation_file(folder: Path) -> Path:
+    found = sorted(path for path in folder.glob("*.json") if not path.name.startswith("classes"))
+    if len(found) == 1:
+        return found[0]
+    files = ", ".join(path.name for path in found[:5]) or "no annotation file"
+    raise DatasetError(
+        f"{one_line(folder)}: expected images/ with labels/ or masks/, or with one COCO annotation file, got {files}; "
+        "name the annotation file itself, or make one of the layouts of fgseg.datasets"
+    )
+
+
+def _with_words(dataset: Dataset, words: str | os.PathLike[str]) -> Dataset:
+    if words == "synonyms":
+        return dataset
+    if words == "names":
+        return dataset.with_prompts(tuple(_first_word(entry) for entry in dataset.classes))
+    return dataset.with_prompts(read_class_file(words, shared_prompts="allow"))
+
+
+def _first_word(entry: PromptClass) -> PromptClass:
+    return replace(entry, prompts=entry.prompts[:1])
