@@ -6,21 +6,25 @@ Data goes to stdout, progress and errors to stderr. Exit 0 done, 1 failed, 2 usa
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from fgseg._version import __version__
-from fgseg.errors import FgsegError, ImageError, OptionError, OutputError
+from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
 
 if TYPE_CHECKING:
     from fgseg.prompts import PromptClass
@@ -30,10 +34,36 @@ __all__ = ["app", "main"]
 
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
+
+def _click_error() -> type[Exception]:
+    """The base of what typer refuses: click's own class, or that of the copy of click which newer typers carry."""
+    return cast("type[Exception]", next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException"))
+
+
+class _Interrupted(Exception):
+    """Ctrl-C."""
+
+
+class _ReaderGone(Exception):
+    """Whoever read stdout has left, as in `| head`."""
+
+
+class _Commands(TyperGroup):
+    """Hands on what typer would turn into exit codes of its own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
+
 app = typer.Typer(
     name="fgseg",
+    cls=_Commands,
     help="Words to masks: open-vocabulary segmentation with FG-CLIP.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -63,7 +93,7 @@ class Route(StrEnum):
 
 
 Images = Annotated[
-    list[str], typer.Argument(metavar="IMAGE...", help="Files, folders and patterns such as 'photos/*.jpg'.")
+    list[str], typer.Argument(metavar="IMAGE", help="Files, folders and patterns such as 'photos/*.jpg'.")
 ]
 Prompts = Annotated[
     list[str] | None,
@@ -111,10 +141,16 @@ Verbose = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if version:
         typer.echo(f"fgseg {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(USAGE)
 
 
 @app.command()
@@ -157,7 +193,8 @@ def segment(
     wanted = _flat(formats) or ["labels", "overlay", "regions"]
     check_formats(wanted)
     prompts, limit = _prompts(prompt, classes), _threshold(threshold)
-    paths = _inputs(images)
+    _check_resolution(resolution)
+    inputs = _inputs(images)
     _writable(out)
     seg = _load(model, device, dtype, recipe, revision, offline, verbose)
     options: dict[str, Any] = {
@@ -166,7 +203,7 @@ def segment(
         "min_area": min_area, "max_hole": max_hole,
     }  # fmt: skip
     seg.prepare(prompts, background=options["background"], negatives=options["negatives"], templates=templates)
-    folders = _folders(paths, out)
+    folders = _folders(inputs.paths, out)
 
     def one(path: Path) -> list[dict[str, Any]]:
         result = seg.segment(path, prompts, **options)
@@ -180,7 +217,7 @@ def segment(
             peak = max((region["peak_score"] for region in mine), default=0.0)
             yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(mine), f"{peak:.3f}"
 
-    _run(paths, one, rows, ("image", "class", "% of pixels", "regions", "peak"), as_json=as_json, quiet=quiet)
+    _run(inputs, one, rows, ("image", "class", "% of pixels", "regions", "peak"), as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -205,7 +242,8 @@ def heatmap(
 ) -> None:
     """Where each prompt is: a picture of every prompt's presence, and its numbers as npz."""
     prompts = _prompts(prompt, classes)
-    paths = _inputs(images)
+    _check_resolution(resolution)
+    inputs = _inputs(images)
     _writable(out)
     seg = _load(model, device, dtype, recipe, revision, offline, verbose)
     words: dict[str, Any] = {
@@ -214,10 +252,10 @@ def heatmap(
         "templates": templates,
     }
     seg.prepare(prompts, **words)
-    folders = _folders(paths, out)
+    folders = _folders(inputs.paths, out)
 
     def one(path: Path) -> list[dict[str, Any]]:
-        result = seg.segment(path, prompts, mode="independent", resolution=resolution, **words)
+        result = seg.segment(path, prompts, resolution=resolution, **words)
         written = result.save(folders[path], formats=["heatmaps"])
         maps = [
             {
@@ -240,7 +278,7 @@ def heatmap(
                 f"{100 * entry['share']:.2f}",
             )
 
-    _run(paths, one, rows, ("image", "class", "mean", "peak", "% present"), as_json=as_json, quiet=quiet)
+    _run(inputs, one, rows, ("image", "class", "mean", "peak", "% present"), as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -268,7 +306,8 @@ def boxes(
     if not given or not phrases:
         missing = "--prompt" if given else "--box"
         raise OptionError(f"{missing}: expected at least one, got none; say --box 10,20,200,150 --prompt cup")
-    paths = _inputs(images)
+    _check_resolution(resolution)
+    inputs = _inputs(images)
     seg = _load(model, device, dtype, recipe, revision, offline, verbose)
 
     def one(path: Path) -> list[dict[str, Any]]:
@@ -296,7 +335,7 @@ def boxes(
                 f"{score['probability']:.4f}",
             )
 
-    _run(paths, one, rows, ("image", "box", "text", "cosine", "probability"), as_json=as_json, quiet=quiet)
+    _run(inputs, one, rows, ("image", "box", "text", "cosine", "probability"), as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -320,7 +359,7 @@ def rank(
         raise OptionError(
             "--prompt: expected at least one caption, got none; say --prompt 'a red circle on a white background'"
         )
-    paths = _inputs(images)
+    inputs = _inputs(images)
     seg = _load(model, device, dtype, recipe, revision, offline, verbose)
 
     def one(path: Path) -> list[dict[str, Any]]:
@@ -346,7 +385,7 @@ def rank(
                 f"{score['probability']:.4f}",
             )
 
-    _run(paths, one, rows, ("image", "rank", "caption", "cosine", "probability"), as_json=as_json, quiet=quiet)
+    _run(inputs, one, rows, ("image", "rank", "caption", "cosine", "probability"), as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -358,11 +397,12 @@ def models(
     from fgseg.diagnosis import model_card, model_list
 
     if name is not None:
-        typer.echo(_json(model_card(name)) if as_json else _pairs(model_card(name)))
+        card = model_card(name)
+        typer.echo(_json(card, indent=2) if as_json else _pairs(card))
         return
     listed = model_list()
     if as_json:
-        typer.echo(_json(listed))
+        typer.echo(_json(listed, indent=2))
     else:
         typer.echo(_table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in listed]))
 
@@ -373,7 +413,7 @@ def doctor(device: Device = "auto", dtype: Dtype = "auto", model: Model = None, 
     from fgseg.diagnosis import diagnose
 
     report = diagnose(model, device=device, dtype=dtype)
-    typer.echo(_json(report) if as_json else _pairs(report))
+    typer.echo(_json(report, indent=2) if as_json else _pairs(report))
     if report["problems"]:
         raise typer.Exit(FAILED)
 
@@ -387,18 +427,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _exit_status(words: list[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words))
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file name or prompt that the terminal cannot show
         code = app(args=words, prog_name="fgseg", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as leave:
-        return int(leave.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except _click_error() as error:
+        _complain(_usage(error))
         return USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except (_Interrupted, KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of stdout went away (`| head`). Python would complain again when it flushes at exit.
+    except (_ReaderGone, BrokenPipeError):
+        # Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
     except FgsegError as error:
@@ -410,6 +450,13 @@ def _exit_status(words: list[str]) -> int:
         _complain(f"failed: {type(error).__name__}: {error}" + ("" if verbose else " (again with -v to see where)"))
         return FAILED
     return code if isinstance(code, int) else DONE
+
+
+def _usage(error: Any) -> str:
+    """One line for an argument that typer refused."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "fgseg"
+    message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's, which typer asks
+    return f"error: {message}; see {command} --help"
 
 
 # --- arguments
@@ -428,9 +475,19 @@ def _threshold(text: str) -> Any:
     if text == "auto":
         return "auto"
     try:
-        return float(text)
-    except ValueError as error:
-        raise OptionError(f"--threshold: expected a number from 0 to 1 or auto, got {text!r}") from error
+        limit = float(text)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit <= 1:
+        raise OptionError(f"--threshold: expected a number from 0 to 1 or auto, got {text!r}")
+    return limit
+
+
+def _check_resolution(text: str) -> None:
+    from fgseg.windows import parse_resolution
+
+    if text != "auto":
+        parse_resolution(text)
 
 
 def _box(text: str) -> list[float]:
@@ -438,8 +495,11 @@ def _box(text: str) -> list[float]:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) != 4:
-        raise OptionError(f"--box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {text!r}")
+    if len(values) != 4 or not all(map(isfinite, values)):
+        raise OptionError(f"--box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {text!r}; say --box 10,20,200,150")
+    left, top, right, bottom = values
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise OptionError(f"--box: expected 0 <= LEFT < RIGHT and 0 <= TOP < BOTTOM, got {text!r}")
     return values
 
 
@@ -452,18 +512,47 @@ def _flat_or_none(values: list[str] | None) -> list[str] | None:
     return None if values is None else [value for value in values if value.strip()]
 
 
-def _inputs(images: list[str]) -> list[Path]:
+@dataclass(frozen=True)
+class _Inputs:
+    """paths: images to do, each once; refused: (what was asked for, why) of what stands for no image."""
+
+    paths: tuple[Path, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+def _inputs(images: Sequence[str]) -> _Inputs:
+    """What the user names, one source at a time: an empty folder does not keep the others from being done.
+
+    Leaves with a line for each where none of them stands for an image.
+    """
     from fgseg.io import find_images
 
-    return find_images(images)
+    paths: dict[Path, Path] = {}
+    refused: list[tuple[str, str]] = []
+    for source in images:
+        try:
+            found = find_images([source] if source else [])  # '' would be the folder one is in
+        except (ImageError, OptionError) as error:
+            refused.append((source, str(error) if source else "'': expected a file, folder or pattern, got no name"))
+        else:
+            for path in found:
+                paths.setdefault(path.absolute(), path)
+    if not paths:
+        for _, why in refused:
+            _complain(f"error: {why}")
+        raise typer.Exit(USAGE)
+    return _Inputs(tuple(paths.values()), tuple(refused))
 
 
 def _writable(out: Path) -> None:
     """Refuse an output folder before the model is loaded, not after the first image."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--out: cannot make the folder {out} ({error.strerror}); choose another") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"--out: a file stands where the folder {out} should be; choose another") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"--out: cannot make the folder {out} ({reason}); choose another") from error
     if not os.access(out, os.W_OK | os.X_OK):
         raise OutputError(f"--out: no permission to write into {out}; choose another folder")
 
@@ -477,28 +566,31 @@ def _load(
     offline: bool,
     verbose: bool,
 ) -> Segmenter:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
-    )
     from fgseg.segmenter import load
 
+    log = logging.getLogger("fgseg")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
     seg = load(model, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline or None)  # type: ignore[arg-type]
-    logging.getLogger("fgseg").info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
+    log.info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
     return seg
 
 
 def _folders(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
     """A folder of its own for each image: its stem, its name where stems clash, numbered where names do too."""
-    stems = [path.stem for path in paths]
+    stems = Counter(path.stem.casefold() for path in paths)  # not every file system tells A from a
     folders: dict[Path, Path] = {}
     taken: set[str] = set()
     for path in paths:
-        base = path.stem if stems.count(path.stem) == 1 else path.name
+        is_alone = stems[path.stem.casefold()] == 1 and path.stem.strip(".")  # "...png" has the stem ".."
+        base = path.stem if is_alone else path.name
         name, number = base, 1
-        while name in taken:
+        while name.casefold() in taken:
             number += 1
             name = f"{base}-{number}"
-        taken.add(name)
+        taken.add(name.casefold())
         folders[path] = out / name
     return folders
 
@@ -506,8 +598,36 @@ def _folders(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
 # --- the loop over images, and what is printed
 
 
+class _Report:
+    """What comes of each input: records on stdout as lines of JSON or one table at the end, failures on stderr."""
+
+    def __init__(self, rows: Callable[[dict[str, Any]], Iterable[Sequence[Any]]], *, as_json: bool) -> None:
+        self.rows, self.as_json, self.failed = rows, as_json, 0
+        self.table: list[Sequence[Any]] = []
+
+    def add(self, records: Sequence[dict[str, Any]]) -> None:
+        for record in records:
+            if self.as_json:
+                typer.echo(_json(record))
+            else:
+                self.table.extend(self.rows(record))
+
+    def fail(self, name: str, why: str) -> None:
+        self.failed += 1
+        _complain(f"error: {why}")
+        if self.as_json:
+            typer.echo(_json({"image": name, "error": why}))
+
+    def close(self, header: Sequence[str], count: int) -> None:
+        if self.table:
+            typer.echo(_table(header, self.table))
+        if self.failed:
+            _complain(f"{self.failed} of {count} inputs failed")
+            raise typer.Exit(SOME_FAILED)
+
+
 def _run(
-    paths: Sequence[Path],
+    inputs: _Inputs,
     one: Callable[[Path], list[dict[str, Any]]],
     rows: Callable[[dict[str, Any]], Iterable[Sequence[Any]]],
     header: Sequence[str],
@@ -515,31 +635,24 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Do every image; an unreadable one is named on stderr and the others go on."""
+    """Do every image; one that cannot be done is named on stderr and the others go on."""
     from tqdm import tqdm
 
-    table: list[Sequence[Any]] = []
-    failed = 0
-    bar = tqdm(paths, unit="image", file=sys.stderr, disable=True if quiet or len(paths) == 1 else None)
-    for path in bar:
-        try:
-            records = one(path)
-        except ImageError as error:
-            failed += 1
-            bar.clear()
-            _complain(f"error: {error}")
-            if as_json:
-                typer.echo(json.dumps({"image": str(path), "error": str(error)}, ensure_ascii=False))
-            continue
-        for record in records:
-            if as_json:
-                typer.echo(json.dumps(record, ensure_ascii=False))
-            table.extend(rows(record))
-    if table and not as_json:
-        typer.echo(_table(header, table))
-    if failed:
-        _complain(f"{failed} of {len(paths)} images failed")
-        raise typer.Exit(SOME_FAILED)
+    report = _Report(rows, as_json=as_json)
+    for name, why in inputs.refused:
+        report.fail(name, why)
+    is_silent = True if quiet or len(inputs.paths) == 1 else None  # None: silent where stderr is no terminal
+    with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
+        for path in bar:
+            try:
+                records = one(path)
+            except (ImageError, OutputError, ShapeError) as error:  # of this image: its file, its folder, a box outside
+                bar.clear()
+                report.fail(str(path), f"{path}: {error}" if isinstance(error, ShapeError) else str(error))
+            else:
+                bar.clear()
+                report.add(records)
+    report.close(header, len(inputs.paths) + len(inputs.refused))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -551,20 +664,29 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _pairs(report: dict[str, Any]) -> str:
-    shown = [
-        (key, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value)
-        for key, value in report.items()
-    ]
-    width = max(len(key) for key, _ in shown)
-    return "\n".join(f"{key.ljust(width)}  {value if value not in (None, '') else '-'}" for key, value in shown)
+    width = max(map(len, report))
+    next_line = "\n" + " " * (width + 2)
+
+    def shown(key: str, value: Any) -> str:
+        if isinstance(value, (list, tuple)):
+            value = (next_line if key == "problems" else ", ").join(map(str, value))
+        return "-" if value in (None, "") else str(value)
+
+    return "\n".join(f"{key.ljust(width)}  {shown(key, value)}" for key, value in report.items())
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+def _json(value: Any, *, indent: int | None = None) -> str:
+    """JSON in the letters that stdout can show, or in escapes where it cannot."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def _complain(line: str) -> None:
-    typer.echo(f"fgseg: {line}", err=True)
+    typer.echo(f"fgseg: {' '.join(line.split())}", err=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import os
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from fgseg.encoders import MODELS, family_of
 from fgseg.encoders.base import has_fast_bfloat16, pick_device, pick_dtype
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import find_checkpoint, tensor_shapes
-from fgseg.errors import FgsegError, ModelNotFoundError
+from fgseg.errors import FgsegError, ModelNotFoundError, WeightsError
 
 __all__ = ["diagnose", "model_card", "model_list"]
 
@@ -28,6 +28,7 @@ _PACKAGES = (
     "safetensors",
 )
 _OPTIONAL = ("supervision",)
+_YES = {"1", "ON", "YES", "TRUE"}  # what the hub's client takes for yes
 
 
 def model_list() -> list[dict[str, str]]:
@@ -38,21 +39,29 @@ def model_list() -> list[dict[str, str]]:
 def model_card(name: str) -> dict[str, Any]:
     """Family, size and words of a model on this machine.
 
+    Of a named model whose weights are not here, what is known without them.
+
     Raises:
-        ModelNotFoundError: its weights are not here.
+        ModelNotFoundError: another model whose weights are not here.
         WeightsError: its tensors are not those of a known model.
     """
-    checkpoint = find_checkpoint(name, offline=True)
+    try:
+        checkpoint = find_checkpoint(name, offline=True)
+    except ModelNotFoundError:
+        known = MODELS.get(name)
+        if known is None:
+            raise
+        pinned = {"repository": known.repository, "revision": known.revision or "the newest"}
+        return {"name": name, "about": known.about, **pinned, "weights": "not here; fetched when it is first used"}
     shapes = tensor_shapes(checkpoint)
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
-    words = Tokenizer(checkpoint.folder).words()
     return {
         "name": name,
         "family": family_of(shapes),
         "parameters": f"{parameters / 1e6:.1f} million",
         "revision": checkpoint.revision,
         "sha256": checkpoint.digest(),
-        "words": list(words) if words else "any",
+        "words": _words(checkpoint.folder),
     }
 
 
@@ -79,13 +88,28 @@ def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
     except FgsegError as error:
         problems.append(str(error))
     report["model"], report["weights"] = name, _weights(name)
-    if report["weights"].startswith("no"):
-        problems.append(
-            f"model {name}: its weights are not on this machine; they are fetched when it is first used with a network"
-        )
-    report["offline"] = "yes" if os.environ.get("HF_HUB_OFFLINE") else "no"
-    report["interactive"] = "yes" if sys.stdout.isatty() else "no"
-    return {**report, "problems": problems or []}
+    problems += _model_problems(name)
+    report["offline"] = "yes" if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES else "no"
+    return {**report, "problems": problems}
+
+
+def _model_problems(name: str) -> list[str]:
+    try:
+        family_of(tensor_shapes(find_checkpoint(name, offline=True)))
+    except ModelNotFoundError as error:
+        if MODELS.get(name):
+            return [f"model {name}: its weights are not on this machine; with a network they are fetched at first use"]
+        return [str(error)]
+    except FgsegError as error:
+        return [str(error)]
+    return []
+
+
+def _words(folder: Path) -> list[str] | str:
+    try:
+        return list(Tokenizer(folder).words()) or "any"
+    except ModelNotFoundError:
+        return "none: there is no tokenizer beside the weights"
 
 
 def _weights(name: str) -> str:
@@ -93,6 +117,8 @@ def _weights(name: str) -> str:
         checkpoint = find_checkpoint(name, offline=True)
     except ModelNotFoundError:
         return "not here"
+    except WeightsError:
+        return "damaged"
     return "in the package" if name == "mini" else f"here ({checkpoint.revision or checkpoint.folder})"
 
 

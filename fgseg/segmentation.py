@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +21,11 @@ from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
 from fgseg.io import encode_png, write_bytes, write_image, write_label_png, write_npz, write_text
 from fgseg.legend import with_legend
-from fgseg.overlay import overlay_labels, overlay_masks, shrink
+from fgseg.lettering import font_size_for
+from fgseg.overlay import overlay_heatmap, overlay_labels, overlay_masks, shrink
 from fgseg.prompts import PromptClass
 from fgseg.regions import region_table
-from fgseg.render import grid, heatmap_beside
+from fgseg.render import color_bar, grid, heatmap_beside
 from fgseg.types import UNLABELLED, Region
 from fgseg.upsample import shrink_map
 
@@ -34,6 +38,9 @@ Mode = Literal["exclusive", "independent"]
 Masks = Mapping[str, NDArray[np.bool_]]
 ScoreMaps = Mapping[str, NDArray[np.float32]]
 NOTEBOOK_SIDE = 1024  # pixels; a result that draws itself in a notebook is shrunk to this
+SHEET_SIDE = 4096  # pixels; about the longest side of a sheet of heatmaps
+SMALLEST_PANEL = 96  # pixels; below this a heatmap shows nothing
+HEAT_OPACITY = 0.8  # of heatmaps where presence is 1, as in `heatmap_beside`
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +63,9 @@ class Segmentation:
         min_area: pixels a region needs to be listed.
 
     Raises:
-        ShapeError: image and labels of different sizes, or labels outside the classes.
+        ShapeError: image and labels of different sizes, labels outside the classes, or masks or scores that are not
+            one a class, in their order.
+        OptionError: an unknown mode.
     """
 
     image: NDArray[np.uint8]
@@ -79,6 +88,9 @@ class Segmentation:
                 f"labels: expected int32 from {UNLABELLED} to {len(self.prompts) - 1}, "
                 f"got {self.labels.dtype} from {low} to {high}"
             )
+        for kind, maps in (("masks", self.masks), ("scores", self.scores)):
+            if tuple(maps) != self.classes:
+                raise ShapeError(f"{kind}: expected the classes {self.classes!r:.200}, got {tuple(maps)!r:.200}")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -117,12 +129,19 @@ class Segmentation:
         return with_legend(drawn, [self.classes[index] for index in present], [self.colors[index] for index in present])
 
     def heatmaps(self) -> NDArray[np.uint8]:
-        """Every class's presence over the image: one with a colour bar, several in a grid. (H', W', 3) uint8 RGB."""
-        small = shrink(self.image, max_side=NOTEBOOK_SIDE)
-        panels = [(name, small, shrink_map(self.scores[name], small.shape[:2])) for name in self.classes]
-        if len(panels) == 1:
-            return heatmap_beside(small, panels[0][2], panels[0][0])
-        return grid([(name, heatmap_beside(picture, score_map, "")) for name, picture, score_map in panels])
+        """Every class's presence over the image, with a colour bar.
+
+        Returns:
+            (H', W', 3) uint8 RGB: for one class the image beside its heatmap, for several a grid, the image first.
+            Pictures are at most 1024 pixels long, and shorter where many would make a sheet over 4096.
+        """
+        across = math.ceil(math.sqrt(len(self.prompts) + 1))
+        small = shrink(self.image, max_side=max(SMALLEST_PANEL, min(NOTEBOOK_SIDE, SHEET_SIDE // across)))
+        maps = ((name, shrink_map(self.scores[name], small.shape[:2])) for name in self.classes)
+        if len(self.prompts) == 1:
+            return next(heatmap_beside(small, score_map, name) for name, score_map in maps)
+        hot = [(name, overlay_heatmap(small, score_map, opacity=HEAT_OPACITY)) for name, score_map in maps]
+        return _with_color_bar(grid([("image", small), *hot]), picture_height=small.shape[0])
 
     def save(self, folder: str | Path, *, formats: Sequence[str] = ("labels", "overlay", "regions")) -> list[Path]:
         """Write the result's files.
@@ -146,11 +165,14 @@ class Segmentation:
         return [*written, run]
 
     def to_dict(self) -> dict[str, Any]:
-        """A summary that JSON can hold: size, mode, classes with their share of the pixels, regions, settings."""
+        """A summary that JSON can hold: size, mode, classes with the pixels of their masks, regions, settings.
+
+        In independent mode masks overlap, so shares may add up to more than 1.
+        """
         height, width = self.labels.shape
-        counts = np.bincount(self.labels.ravel() + 1, minlength=len(self.prompts) + 1)[1:]
+        counts = self._pixel_counts()
         classes = [
-            {"index": index, "name": name, "pixels": int(count), "share": round(count / self.labels.size, 6)}
+            {"index": index, "name": name, "pixels": count, "share": round(count / self.labels.size, 6)}
             for index, (name, count) in enumerate(zip(self.classes, counts, strict=True))
         ]
         regions = json.loads(export.regions_json(self.regions))
@@ -171,6 +193,13 @@ class Segmentation:
         """
         return export.detections(self.masks, self.regions, image_hw=self._image_hw())
 
+    def _pixel_counts(self) -> list[int]:
+        """Pixels of each class's mask."""
+        if self.mode == "independent":
+            return [int(mask.sum()) for mask in self.masks.values()]
+        counts: list[int] = np.bincount(self.labels.ravel() + 1, minlength=len(self.prompts) + 1)[1:].tolist()
+        return counts
+
     def _image_hw(self) -> tuple[int, int]:
         return self.labels.shape[0], self.labels.shape[1]
 
@@ -188,6 +217,18 @@ class Segmentation:
         height, width = self.labels.shape
         found = ", ".join(self.classes[index] for index in self._present())
         return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found or 'none'})"
+
+
+def _with_color_bar(sheet: NDArray[np.uint8], *, picture_height: int) -> NDArray[np.uint8]:
+    """A sheet of heatmaps with the colour bar right of it, on white."""
+    font_size = font_size_for((max(sheet.shape[:2]), 1))
+    bar = color_bar(height=min(sheet.shape[0], 2 * picture_height) - font_size, font_size=font_size)
+    height = max(sheet.shape[0], bar.shape[0] + font_size)
+    canvas = np.full((height, sheet.shape[1] + bar.shape[1] + font_size, 3), 255, np.uint8)
+    canvas[: sheet.shape[0], : sheet.shape[1]] = sheet
+    top, left = font_size // 2, sheet.shape[1]
+    canvas[top : top + bar.shape[0], left : left + bar.shape[1]] = bar
+    return canvas
 
 
 def _json(value: Any) -> str:
@@ -251,7 +292,10 @@ def _save_yolo(result: Segmentation, folder: Path) -> list[Path]:
 
 
 def _save_labelme(result: Segmentation, folder: Path) -> list[Path]:
-    document = export.labelme(result.masks, result.regions, image_name=_name(result), image_hw=result._image_hw())
+    name = _name(result)
+    with suppress(ValueError):  # another drive of Windows: no way leads there from the folder
+        name = os.path.relpath(name, folder)  # LabelMe looks for it from its file's folder
+    document = export.labelme(result.masks, result.regions, image_name=name, image_hw=result._image_hw())
     write_text(folder / "labelme.json", _json(document))
     return [folder / "labelme.json"]
 

@@ -1,0 +1,146 @@
+"""What `models` and `doctor` say about this machine."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fgseg import diagnosis
+from fgseg._version import __version__
+from fgseg.diagnosis import diagnose, model_card, model_list
+from fgseg.encoders import MODELS
+from fgseg.encoders.weights import find_checkpoint
+from fgseg.errors import ModelNotFoundError, WeightsError
+
+
+@pytest.fixture(autouse=True)
+def no_model_in_the_environment(monkeypatch):
+    monkeypatch.delenv("FGSEG_MODEL", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
+def test_every_named_model_is_listed_with_where_its_weights_are(empty_cache):
+    listed = model_list()
+    assert [entry["name"] for entry in listed] == list(MODELS)
+    assert [entry["weights"] for entry in listed] == ["in the package", *["not here"] * (len(MODELS) - 1)]
+    assert all(entry["about"] for entry in listed)
+
+
+def test_the_card_of_a_folder_says_what_its_tensors_are(tiny_model):
+    card = model_card(tiny_model)
+    assert list(card) == ["name", "family", "parameters", "revision", "sha256", "words"]
+    assert (card["name"], card["family"], card["parameters"]) == (tiny_model, "FG-CLIP 1", "0.0 million")
+    assert card["revision"] is None
+    assert card["sha256"] == find_checkpoint(tiny_model).digest()
+    assert {"red", "blue", "circle"} <= set(card["words"])
+
+
+def test_the_card_of_the_embedded_model_counts_its_parameters():
+    count, unit = model_card("mini")["parameters"].split()
+    assert unit == "million"
+    assert 1 < float(count) < 10  # a few million, under 12 MB in bfloat16
+
+
+def test_the_card_of_a_hub_model_that_is_not_here_says_what_is_known(empty_cache):
+    card = model_card("fg-clip-base")
+    assert card["repository"] == "qihoo360/fg-clip-base"
+    assert card["revision"] == MODELS["fg-clip-base"].revision
+    assert card["weights"].startswith("not here")
+    assert model_card("fg-clip2-base")["revision"] == "the newest"
+
+
+def test_the_card_of_a_model_without_a_tokenizer_says_so(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "mute")
+    (tmp_path / "mute" / "tokenizer.json").unlink()
+    assert model_card(str(tmp_path / "mute"))["words"] == "none: there is no tokenizer beside the weights"
+
+
+def test_a_card_of_something_else_is_refused(tiny_model, tmp_path, empty_cache):
+    with pytest.raises(ModelNotFoundError, match="model 'nosuch': expected one of mini"):
+        model_card("nosuch")
+    with pytest.raises(ModelNotFoundError, match=r"found no config\.json"):
+        model_card(str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match=r"model owner/name: .*not in the cache"):
+        model_card("owner/name")
+    shutil.copytree(tiny_model, tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:50])
+    with pytest.raises(WeightsError, match="expected a safetensors file"):
+        model_card(str(tmp_path / "cut"))
+
+
+def test_a_healthy_machine_has_no_problems_and_the_report_is_json(tiny_model):
+    report = diagnose(tiny_model, device="cpu", dtype="auto")
+    assert report["problems"] == []
+    assert json.loads(json.dumps(report)) == report
+    assert report["fgseg"] == __version__
+    assert {"python", "system", "torch", "transformers", "pillow", "opencv-python", "supervision"} <= set(report)
+    assert report["device"].startswith("cpu (")
+    assert report["dtype"] in ("float32", "bfloat16")
+    assert report["dtype"] == {"yes": "bfloat16", "no": "float32"}[report["fast bfloat16 on this CPU"]]
+    assert (report["model"], report["offline"]) == (tiny_model, "no")
+    assert report["weights"] == f"here ({Path(tiny_model)})"
+
+
+def test_the_model_is_the_environments_unless_one_is_given(tiny_model, monkeypatch):
+    assert diagnose(None, device="cpu", dtype="auto")["model"] == "mini"
+    monkeypatch.setenv("FGSEG_MODEL", tiny_model)
+    assert diagnose(None, device="cpu", dtype="auto")["model"] == tiny_model
+    assert diagnose("mini", device="cpu", dtype="auto")["weights"] == "in the package"
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "message"),
+    [
+        ("cuda:97", "auto", "device: 'cuda:97' is not on this machine"),
+        ("nonsense", "auto", "device: expected auto, cpu, cuda"),
+        ("cpu", "int8", "dtype: expected one of auto, float32"),
+    ],
+)
+def test_a_device_or_dtype_that_is_not_here_is_a_problem(tiny_model, device, dtype, message):
+    (problem,) = diagnose(tiny_model, device=device, dtype=dtype)["problems"]
+    assert message in problem
+
+
+def test_a_hub_model_that_is_not_here_is_a_problem_that_a_network_solves(empty_cache):
+    report = diagnose("fg-clip-base", device="cpu", dtype="auto")
+    assert report["weights"] == "not here"
+    assert report["problems"] == [
+        "model fg-clip-base: its weights are not on this machine; with a network they are fetched at first use"
+    ]
+
+
+def test_a_folder_without_weights_and_one_with_damaged_weights_are_problems(tiny_model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (problem,) = diagnose(str(tmp_path / "empty"), device="cpu", dtype="auto")["problems"]
+    assert "found no config.json" in problem
+    shutil.copytree(tiny_model, tmp_path / "cut")
+    (tmp_path / "cut" / "model.safetensors").write_bytes(b"nothing")
+    (problem,) = diagnose(str(tmp_path / "cut"), device="cpu", dtype="auto")["problems"]
+    assert "expected a safetensors file" in problem
+    (tmp_path / "cut" / "model.safetensors").unlink()
+    (tmp_path / "cut" / "model.safetensors.index.json").write_text("[]")
+    report = diagnose(str(tmp_path / "cut"), device="cpu", dtype="auto")
+    assert report["weights"] == "damaged"
+    assert len(report["problems"]) == 1
+
+
+def test_a_missing_package_is_a_problem_and_a_missing_optional_one_is_not(tiny_model, monkeypatch):
+    real = diagnosis.version
+
+    def version(name):
+        if name in ("scikit-image", "supervision"):
+            raise diagnosis.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(diagnosis, "version", version)
+    report = diagnose(tiny_model, device="cpu", dtype="auto")
+    assert report["scikit-image"] == report["supervision"] == "not installed"
+    assert report["problems"] == ["scikit-image is not installed: pip install scikit-image"]
+
+
+@pytest.mark.parametrize(("value", "said"), [("1", "yes"), ("true", "yes"), ("0", "no"), ("", "no")])
+def test_offline_is_what_the_hubs_client_takes_for_it(tiny_model, monkeypatch, value, said):
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert diagnose(tiny_model, device="cpu", dtype="auto")["offline"] == said
