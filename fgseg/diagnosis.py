@@ -2,15 +2,15 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fgseg._version import __version__
+from fgseg._version import __version__, version_of
 from fgseg.encoders import MODELS, family_of
 from fgseg.encoders.base import has_fast_bfloat16, pick_device, pick_dtype
+from fgseg.encoders.textcache import cache_report
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import find_checkpoint, tensor_shapes
 from fgseg.errors import FgsegError, ModelNotFoundError, WeightsError
@@ -90,7 +90,13 @@ def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
     report["model"], report["weights"] = name, _weights(name)
     problems += _model_problems(name)
     report["offline"] = "yes" if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES else "no"
+    report["text cache"] = _cache()
     return {**report, "problems": problems}
+
+
+def _cache() -> str:
+    report = cache_report()
+    return "off" if report.path is None else f"{report.path} ({report.size_bytes / 1e6:.1f} MB)"
 
 
 def _model_problems(name: str) -> list[str]:
@@ -128,7 +134,4 @@ def _about(name: str) -> str:
 
 
 def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    return version_of(package) or "not installed"

@@ -106,7 +106,8 @@ def mean_accuracy(counts: NDArray[np.int64]) -> float:
 
 
 def _divided(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return shares
 
 
 def _check_counts(counts: NDArray[np.int64]) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
@@ -20,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg._checks import check_array, check_choice, check_number
-from fgseg._version import __version__
+from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import Encoder, Recipe, Route, load_encoder
+from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import OptionError, ShapeError
-from fgseg.field import DEFAULT_THRESHOLD, QueryTexts, ScoreField, Threshold
+from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.io import read_image
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
@@ -112,6 +112,7 @@ class Segmenter:
         """Wire up an encoder; `load` makes one by name."""
         self.encoder = encoder
         self._texts: dict[tuple[str, str], Tensor] = {}
+        self._stored = StoredTexts(encoder)
 
     def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
         """Encode an image once, to use it many times.
@@ -153,7 +154,7 @@ class Segmenter:
         prompts: Sequence[str | PromptClass],
         *,
         mode: Literal["exclusive", "independent"] = "exclusive",
-        threshold: Threshold = DEFAULT_THRESHOLD,
+        threshold: Threshold | None = None,
         background: Sequence[str] | None = None,
         negatives: Sequence[str] = (),
         templates: str | Sequence[str] | None = None,
@@ -174,7 +175,8 @@ class Segmenter:
             mode: "exclusive": each pixel goes to its best prompt, if present enough; "independent": a mask a prompt,
                 which may overlap.
             threshold: least presence of a mask's pixels, 0 to 1; "auto" chooses one a prompt by Otsu's method, never
-                below 0.5 (see `fgseg.masks.automatic_threshold` for its limits).
+                below 0.5 (see `fgseg.masks.automatic_threshold` for its limits). None takes the model's own: 0.5, a
+                tie with the best background word, unless its card says otherwise.
             background: words for anything else; None takes the model's own, () none.
             negatives: "not this": words that compete and never win a pixel.
             templates: "none", "imagenet" (80 sentences, averaged), a file, or one's own; None takes the model's own.
@@ -190,11 +192,14 @@ class Segmenter:
         """
         check_choice("mode", mode, ("exclusive", "independent"))
         check_choice("refine", refine, REFINEMENTS)
-        _check_threshold(threshold)
+        if threshold is not None:
+            _check_threshold(threshold)
         check_number("min_area", min_area, low=0, high=2**62)
         check_number("max_hole", max_hole, low=0, high=2**62)
         started = time.perf_counter()
         asked = self._prompt_set(prompts, background, negatives)
+        if threshold is None:
+            threshold = self.encoder.default_threshold if asked.rivals else TIE
         if max_hole and mode == "exclusive":
             raise OptionError(
                 "max_hole: filling a hole would take pixels from other classes; use mode='independent', or 0"
@@ -386,10 +391,10 @@ class Segmenter:
         return ensemble(rows[flat], groups)
 
     def _encoded(self, texts: Sequence[str], route: Route) -> Tensor:
-        """Unit text features; each text is encoded once in a Segmenter's life."""
+        """Unit text features; each text is encoded once, or read from the cache on disk."""
         new = [text for text in dict.fromkeys(texts) if (route, text) not in self._texts]
         if new:
-            for text, row in zip(new, self.encoder.encode_texts(new, route=route), strict=True):
+            for text, row in zip(new, self._stored.encode(new, route=route), strict=True):
                 self._texts[route, text] = row
         return torch.stack([self._texts[route, text] for text in texts])
 
@@ -414,13 +419,13 @@ class Segmenter:
             "templates": list(texts.templates),
             "versions": {
                 "fgseg": __version__,
-                **{name: version(name) for name in ("torch", "numpy", "opencv-python", "pillow")},
+                **{name: version_of(name) for name in ("torch", "numpy", "opencv-python", "pillow")},
             },
         }
 
     @cached_property
     def _digest(self) -> str:
-        return self.encoder.digest()
+        return self._stored.digest()
 
 
 def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:

@@ -127,14 +127,9 @@ def test_a_folder_without_weights_and_one_with_damaged_weights_are_problems(tiny
 
 
 def test_a_missing_package_is_a_problem_and_a_missing_optional_one_is_not(tiny_model, monkeypatch):
-    real = diagnosis.version
-
-    def version(name):
-        if name in ("scikit-image", "supervision"):
-            raise diagnosis.PackageNotFoundError(name)
-        return real(name)
-
-    monkeypatch.setattr(diagnosis, "version", version)
+    real = diagnosis.version_of
+    gone = {"scikit-image", "supervision"}
+    monkeypatch.setattr(diagnosis, "version_of", lambda name: None if name in gone else real(name))
     report = diagnose(tiny_model, device="cpu", dtype="auto")
     assert report["scikit-image"] == report["supervision"] == "not installed"
     assert report["problems"] == ["scikit-image is not installed: pip install scikit-image"]
@@ -144,3 +139,23 @@ def test_a_missing_package_is_a_problem_and_a_missing_optional_one_is_not(tiny_m
 def test_offline_is_what_the_hubs_client_takes_for_it(tiny_model, monkeypatch, value, said):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert diagnose(tiny_model, device="cpu", dtype="auto")["offline"] == said
+
+
+def test_a_headless_opencv_counts_as_opencv(monkeypatch):
+    from fgseg import _version
+
+    def installed(name):
+        if name == "opencv-python-headless":
+            return "4.12.0"
+        raise _version.PackageNotFoundError(name)
+
+    monkeypatch.setattr(_version, "version", installed)
+    assert _version.version_of("opencv-python") == "4.12.0"
+    assert _version.version_of("numpy") is None
+
+
+def test_the_doctor_says_where_texts_are_kept_and_how_large_that_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("FGSEG_CACHE", str(tmp_path))
+    assert str(tmp_path) in diagnose("mini", device="cpu", dtype="auto")["text cache"]
+    monkeypatch.setenv("FGSEG_CACHE", "off")
+    assert diagnose("mini", device="cpu", dtype="auto")["text cache"] == "off"

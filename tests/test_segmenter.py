@@ -6,6 +6,7 @@ from skimage import data
 import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
 from fgseg.io import read_image
+from fgseg.masks import automatic_threshold, remove_small_labels
 from fgseg.prompts import PromptClass
 from fgseg.training.scenes import scene
 from fgseg.types import UNLABELLED
@@ -187,9 +188,28 @@ def test_more_than_255_classes_keep_their_order(seg, picture):
     assert result.labels.max() < 300
 
 
-def test_small_parts_are_dropped(seg, picture):
-    result = seg.segment(picture, ["red", "green", "blue"], min_area=200)
-    assert all(region.area >= 200 for region in result.regions)
+def test_synonyms_label_pixels_with_their_class(seg):
+    image = np.full((96, 96, 3), 240, np.uint8)
+    image[16:80, 16:80] = (20, 40, 220)
+    result = seg.segment(image, ["red, blue", "green, yellow"])
+    assert share(result.labels[24:72, 24:72] == 0) > 0.9
+
+
+def test_two_prompts_without_background_are_each_others_rival(seg, picture):
+    one, other = seg.heatmaps(picture, ["red", "blue"], background=()).values()
+    np.testing.assert_allclose(one + other, 1, atol=1e-5)  # a softmax of two, through float32
+    assert abs(one - 0.5).max() > 0.1
+
+
+@pytest.mark.parametrize("min_area", [5, 200])
+def test_small_parts_are_dropped(seg, picture, min_area):
+    names = ["red", "green", "blue", "pink", "brown", "yellow"]
+    whole = seg.segment(picture, names)
+    cleaned = seg.segment(picture, names, min_area=min_area)
+    np.testing.assert_array_equal(cleaned.labels, remove_small_labels(whole.labels, min_area=min_area))
+    assert all(region.area >= min_area for region in cleaned.regions)
+    if min_area == 200:
+        assert (cleaned.labels != whole.labels).any()
 
 
 # --- independent masks
@@ -198,10 +218,10 @@ def test_small_parts_are_dropped(seg, picture):
 def test_independent_masks_threshold_their_own_presence_and_may_overlap(seg):
     image = np.full((96, 96, 3), 240, np.uint8)
     image[16:80, 16:80] = (220, 20, 20)
-    result = seg.segment(image, ["red", "square", "red square"], mode="independent", threshold=0.4)
+    result = seg.segment(image, ["red", "scarlet", "blue"], mode="independent", threshold=0.4)
     for name, mask in result.masks.items():
         np.testing.assert_array_equal(mask, result.scores[name] >= 0.4)
-    assert (result.masks["red"] & result.masks["red square"]).any()
+    assert (result.masks["red"] & result.masks["scarlet"]).any()
     np.testing.assert_array_equal(result.labels == UNLABELLED, ~np.any(list(result.masks.values()), axis=0))
 
 
@@ -222,10 +242,17 @@ def test_holes_are_filled_up_to_their_size(seg):
     assert filled[48, 48]
 
 
-def test_the_automatic_threshold_is_never_below_a_half(seg, picture):
-    fixed = seg.segment(picture, ["red", "green"])
-    automatic = seg.segment(picture, ["red", "green"], threshold="auto")
-    assert not ((automatic.labels != UNLABELLED) & (fixed.labels == UNLABELLED)).any()
+def test_the_automatic_threshold_is_each_classs_own(seg, picture):
+    names = ["red", "green", "blue", "brown"]
+    everything = seg.segment(picture, names, threshold=0.0)
+    automatic = seg.segment(picture, names, threshold="auto")
+    expected = everything.labels.copy()
+    for index, name in enumerate(names):
+        score_map = everything.scores[name]
+        assert automatic_threshold(score_map) >= 0.5
+        expected[(everything.labels == index) & (score_map < automatic_threshold(score_map))] = UNLABELLED
+    np.testing.assert_array_equal(automatic.labels, expected)
+    assert (automatic.labels != UNLABELLED).any()
 
 
 @pytest.mark.parametrize("mode", ["exclusive", "independent"])

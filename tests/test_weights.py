@@ -529,3 +529,10 @@ def test_an_unknown_recipe_is_refused_and_fgclip_2_takes_none_but_its_own():
         load_encoder(str(GOLDEN / CLIP), recipe="x")
     with pytest.raises(OptionError, match="FG-CLIP 2 has a trained dense head and takes no recipe, got 'sclip'"):
         loaded(GOLDEN / FG_CLIP_2, recipe="sclip")
+
+
+@pytest.mark.parametrize("name", ["mini", "folder"])
+def test_a_revision_of_what_is_not_from_the_hub_is_refused(name, tmp_path):
+    where = str(tmp_path) if name == "folder" else name
+    with pytest.raises(OptionError, match=r"revision: .* is not from the hub and has no revision 'v2'"):
+        find_checkpoint(where, revision="v2")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fgseg.encoders.config import read_config
-from fgseg.errors import ModelNotFoundError, WeightsError
+from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 
 __all__ = ["MODELS", "Checkpoint", "HubModel", "find_checkpoint", "load_tensors", "tensor_shapes"]
 
@@ -108,13 +108,16 @@ def find_checkpoint(name: str, *, revision: str | None = None, offline: bool | N
 
     Raises:
         ModelNotFoundError: unknown name, a folder without weights, or a hub out of reach.
+        OptionError: a revision of something that is not from the hub.
     """
     if name == "mini":
+        _refuse_revision(name, revision)
         return _from_folder("mini", Path(str(files("fgseg") / "assets" / "mini")), None)
     folder = Path(name)
     with contextlib.suppress(RuntimeError):  # ~nobody: no such user, so no such folder
         folder = folder.expanduser()
     if folder.is_dir():
+        _refuse_revision(name, revision)
         return _from_folder(name, folder, None)
     known = MODELS.get(name)
     if known is None and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
@@ -125,6 +128,11 @@ def find_checkpoint(name: str, *, revision: str | None = None, offline: bool | N
     wanted = revision or (known.revision if known else None)
     folder = _from_hub(repository, wanted, offline=offline)
     return _from_folder(name, folder, folder.name)  # the hub's cache names a snapshot's folder by its commit
+
+
+def _refuse_revision(name: str, revision: str | None) -> None:
+    if revision is not None:
+        raise OptionError(f"revision: {name!r} is not from the hub and has no revision {revision!r}; leave it out")
 
 
 def _from_folder(name: str, folder: Path, revision: str | None) -> Checkpoint:
