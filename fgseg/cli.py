@@ -7,32 +7,37 @@ Data goes to stdout, progress and errors to stderr. Exit 0 done, 1 failed, 2 usa
 from __future__ import annotations
 
 import io
-import json
-import logging
 import os
 import sys
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from fgseg._version import __version__
-from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
-
-if TYPE_CHECKING:
-    from fgseg.prompts import PromptClass
-    from fgseg.segmenter import Segmenter
+from fgseg.arguments import (
+    USAGE,
+    check_resolution,
+    check_writable,
+    find_inputs,
+    given_words,
+    load_segmenter,
+    read_box,
+    read_prompts,
+    read_threshold,
+    result_folders,
+    split_words,
+)
+from fgseg.console import Report, complain, pairs, run, table, to_json
+from fgseg.errors import FgsegError, OptionError
 
 __all__ = ["app", "main"]
 
-DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def _click_error() -> type[Exception]:
@@ -161,7 +166,9 @@ def segment(
     background: Background = None,
     negative: Negative = None,
     mode: Annotated[Mode, typer.Option(help="One class a pixel, or a mask a class.")] = Mode.exclusive,
-    threshold: Annotated[str, typer.Option(help="Least presence, 0 to 1, or auto.")] = "0.5",
+    threshold: Annotated[
+        str | None, typer.Option(help="Least presence, 0 to 1, or auto. [default: the model's, 0.5 for most]")
+    ] = None,
     templates: Templates = None,
     resolution: Resolution = "auto",
     refine: Annotated[Refine, typer.Option(help="Follow the image's edges.")] = Refine.none,
@@ -190,20 +197,20 @@ def segment(
     """Masks from words: label map, overlay, region table and more for every image."""
     from fgseg.segmentation import check_formats
 
-    wanted = _flat(formats) or ["labels", "overlay", "regions"]
+    wanted = split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(wanted)
-    prompts, limit = _prompts(prompt, classes), _threshold(threshold)
-    _check_resolution(resolution)
-    inputs = _inputs(images)
-    _writable(out)
-    seg = _load(model, device, dtype, recipe, revision, offline, verbose)
+    prompts, limit = read_prompts(prompt, classes), read_threshold(threshold)
+    check_resolution(resolution)
+    inputs = find_inputs(images)
+    check_writable(out)
+    seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
     options: dict[str, Any] = {
-        "mode": mode.value, "threshold": limit, "background": _flat_or_none(background), "negatives": negative or (),
+        "mode": mode.value, "threshold": limit, "background": given_words(background), "negatives": negative or (),
         "templates": templates, "resolution": resolution, "refine": refine.value,
         "min_area": min_area, "max_hole": max_hole,
     }  # fmt: skip
     seg.prepare(prompts, background=options["background"], negatives=options["negatives"], templates=templates)
-    folders = _folders(inputs.paths, out)
+    folders = result_folders(inputs.paths, out)
 
     def one(path: Path) -> list[dict[str, Any]]:
         result = seg.segment(path, prompts, **options)
@@ -217,7 +224,14 @@ def segment(
             peak = max((region["peak_score"] for region in mine), default=0.0)
             yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(mine), f"{peak:.3f}"
 
-    _run(inputs, one, rows, ("image", "class", "% of pixels", "regions", "peak"), as_json=as_json, quiet=quiet)
+    run(
+        inputs.paths,
+        inputs.refused,
+        one,
+        Report(rows, as_json=as_json),
+        ("image", "class", "% of pixels", "regions", "peak"),
+        quiet=quiet,
+    )
 
 
 @app.command()
@@ -241,18 +255,18 @@ def heatmap(
     verbose: Verbose = False,
 ) -> None:
     """Where each prompt is: a picture of every prompt's presence, and its numbers as npz."""
-    prompts = _prompts(prompt, classes)
-    _check_resolution(resolution)
-    inputs = _inputs(images)
-    _writable(out)
-    seg = _load(model, device, dtype, recipe, revision, offline, verbose)
+    prompts = read_prompts(prompt, classes)
+    check_resolution(resolution)
+    inputs = find_inputs(images)
+    check_writable(out)
+    seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
     words: dict[str, Any] = {
-        "background": _flat_or_none(background),
+        "background": given_words(background),
         "negatives": negative or (),
         "templates": templates,
     }
     seg.prepare(prompts, **words)
-    folders = _folders(inputs.paths, out)
+    folders = result_folders(inputs.paths, out)
 
     def one(path: Path) -> list[dict[str, Any]]:
         result = seg.segment(path, prompts, resolution=resolution, **words)
@@ -278,7 +292,14 @@ def heatmap(
                 f"{100 * entry['share']:.2f}",
             )
 
-    _run(inputs, one, rows, ("image", "class", "mean", "peak", "% present"), as_json=as_json, quiet=quiet)
+    run(
+        inputs.paths,
+        inputs.refused,
+        one,
+        Report(rows, as_json=as_json),
+        ("image", "class", "mean", "peak", "% present"),
+        quiet=quiet,
+    )
 
 
 @app.command()
@@ -301,14 +322,14 @@ def boxes(
     verbose: Verbose = False,
 ) -> None:
     """Which phrase fits which box."""
-    given = [_box(text) for text in box or ()]
+    given = [read_box(text) for text in box or ()]
     phrases = prompt or []
     if not given or not phrases:
         missing = "--prompt" if given else "--box"
         raise OptionError(f"{missing}: expected at least one, got none; say --box 10,20,200,150 --prompt cup")
-    _check_resolution(resolution)
-    inputs = _inputs(images)
-    seg = _load(model, device, dtype, recipe, revision, offline, verbose)
+    check_resolution(resolution)
+    inputs = find_inputs(images)
+    seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
 
     def one(path: Path) -> list[dict[str, Any]]:
         scores = seg.score_boxes(path, given, phrases, templates=templates, resolution=resolution)
@@ -335,7 +356,14 @@ def boxes(
                 f"{score['probability']:.4f}",
             )
 
-    _run(inputs, one, rows, ("image", "box", "text", "cosine", "probability"), as_json=as_json, quiet=quiet)
+    run(
+        inputs.paths,
+        inputs.refused,
+        one,
+        Report(rows, as_json=as_json),
+        ("image", "box", "text", "cosine", "probability"),
+        quiet=quiet,
+    )
 
 
 @app.command()
@@ -359,8 +387,8 @@ def rank(
         raise OptionError(
             "--prompt: expected at least one caption, got none; say --prompt 'a red circle on a white background'"
         )
-    inputs = _inputs(images)
-    seg = _load(model, device, dtype, recipe, revision, offline, verbose)
+    inputs = find_inputs(images)
+    seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
 
     def one(path: Path) -> list[dict[str, Any]]:
         ranking = seg.rank(path, captions, route=route.value)
@@ -385,7 +413,14 @@ def rank(
                 f"{score['probability']:.4f}",
             )
 
-    _run(inputs, one, rows, ("image", "rank", "caption", "cosine", "probability"), as_json=as_json, quiet=quiet)
+    run(
+        inputs.paths,
+        inputs.refused,
+        one,
+        Report(rows, as_json=as_json),
+        ("image", "rank", "caption", "cosine", "probability"),
+        quiet=quiet,
+    )
 
 
 @app.command()
@@ -398,13 +433,13 @@ def models(
 
     if name is not None:
         card = model_card(name)
-        typer.echo(_json(card, indent=2) if as_json else _pairs(card))
+        typer.echo(to_json(card, indent=2) if as_json else pairs(card))
         return
     listed = model_list()
     if as_json:
-        typer.echo(_json(listed, indent=2))
+        typer.echo(to_json(listed, indent=2))
     else:
-        typer.echo(_table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in listed]))
+        typer.echo(table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in listed]))
 
 
 @app.command()
@@ -413,7 +448,7 @@ def doctor(device: Device = "auto", dtype: Dtype = "auto", model: Model = None, 
     from fgseg.diagnosis import diagnose
 
     report = diagnose(model, device=device, dtype=dtype)
-    typer.echo(_json(report, indent=2) if as_json else _pairs(report))
+    typer.echo(to_json(report, indent=2) if as_json else pairs(report))
     if report["problems"]:
         raise typer.Exit(FAILED)
 
@@ -432,22 +467,22 @@ def _exit_status(words: list[str]) -> int:
         code = app(args=words, prog_name="fgseg", standalone_mode=False)
         sys.stdout.flush()
     except _click_error() as error:
-        _complain(_usage(error))
+        complain(_usage(error))
         return USAGE
     except (_Interrupted, KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
+        complain("interrupted")
         return INTERRUPTED
     except (_ReaderGone, BrokenPipeError):
         # Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
     except FgsegError as error:
-        _complain(f"error: {error}")
+        complain(f"error: {error}")
         return USAGE
     except Exception as error:  # the last door: one line, and the trace for those who ask
         if verbose:
             traceback.print_exc()
-        _complain(f"failed: {type(error).__name__}: {error}" + ("" if verbose else " (again with -v to see where)"))
+        complain(f"failed: {type(error).__name__}: {error}" + ("" if verbose else " (again with -v to see where)"))
         return FAILED
     return code if isinstance(code, int) else DONE
 
@@ -457,236 +492,6 @@ def _usage(error: Any) -> str:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "fgseg"
     message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's, which typer asks
     return f"error: {message}; see {command} --help"
-
-
-# --- arguments
-
-
-def _prompts(prompt: list[str] | None, classes: Path | None) -> list[str | PromptClass]:
-    from fgseg.prompts import parse_classes, read_class_file
-
-    listed: list[str | PromptClass] = [*(read_class_file(classes) if classes else ()), *(prompt or ())]
-    if not listed:
-        raise OptionError("--prompt: expected at least one, got none; say --prompt red, or --classes FILE")
-    return list(parse_classes(listed))
-
-
-def _threshold(text: str) -> Any:
-    if text == "auto":
-        return "auto"
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit <= 1:
-        raise OptionError(f"--threshold: expected a number from 0 to 1 or auto, got {text!r}")
-    return limit
-
-
-def _check_resolution(text: str) -> None:
-    from fgseg.windows import parse_resolution
-
-    if text != "auto":
-        parse_resolution(text)
-
-
-def _box(text: str) -> list[float]:
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 4 or not all(map(isfinite, values)):
-        raise OptionError(f"--box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {text!r}; say --box 10,20,200,150")
-    left, top, right, bottom = values
-    if not (0 <= left < right and 0 <= top < bottom):
-        raise OptionError(f"--box: expected 0 <= LEFT < RIGHT and 0 <= TOP < BOTTOM, got {text!r}")
-    return values
-
-
-def _flat(values: list[str] | None) -> list[str]:
-    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
-
-
-def _flat_or_none(values: list[str] | None) -> list[str] | None:
-    """None where the option was not given; '' alone asks for none at all."""
-    return None if values is None else [value for value in values if value.strip()]
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """paths: images to do, each once; refused: (what was asked for, why) of what stands for no image."""
-
-    paths: tuple[Path, ...]
-    refused: tuple[tuple[str, str], ...]
-
-
-def _inputs(images: Sequence[str]) -> _Inputs:
-    """What the user names, one source at a time: an empty folder does not keep the others from being done.
-
-    Leaves with a line for each where none of them stands for an image.
-    """
-    from fgseg.io import find_images
-
-    paths: dict[Path, Path] = {}
-    refused: list[tuple[str, str]] = []
-    for source in images:
-        try:
-            found = find_images([source] if source else [])  # '' would be the folder one is in
-        except (ImageError, OptionError) as error:
-            refused.append((source, str(error) if source else "'': expected a file, folder or pattern, got no name"))
-        else:
-            for path in found:
-                paths.setdefault(path.absolute(), path)
-    if not paths:
-        for _, why in refused:
-            _complain(f"error: {why}")
-        raise typer.Exit(USAGE)
-    return _Inputs(tuple(paths.values()), tuple(refused))
-
-
-def _writable(out: Path) -> None:
-    """Refuse an output folder before the model is loaded, not after the first image."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise OutputError(f"--out: a file stands where the folder {out} should be; choose another") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"--out: cannot make the folder {out} ({reason}); choose another") from error
-    if not os.access(out, os.W_OK | os.X_OK):
-        raise OutputError(f"--out: no permission to write into {out}; choose another folder")
-
-
-def _load(
-    model: str | None,
-    device: str,
-    dtype: str,
-    recipe: str,
-    revision: str | None,
-    offline: bool,
-    verbose: bool,
-) -> Segmenter:
-    from fgseg.segmenter import load
-
-    log = logging.getLogger("fgseg")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(logging.INFO if verbose else logging.WARNING)
-    seg = load(model, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline or None)  # type: ignore[arg-type]
-    log.info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
-    return seg
-
-
-def _folders(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """A folder of its own for each image: its stem, its name where stems clash, numbered where names do too."""
-    stems = Counter(path.stem.casefold() for path in paths)  # not every file system tells A from a
-    folders: dict[Path, Path] = {}
-    taken: set[str] = set()
-    for path in paths:
-        is_alone = stems[path.stem.casefold()] == 1 and path.stem.strip(".")  # "...png" has the stem ".."
-        base = path.stem if is_alone else path.name
-        name, number = base, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{base}-{number}"
-        taken.add(name.casefold())
-        folders[path] = out / name
-    return folders
-
-
-# --- the loop over images, and what is printed
-
-
-class _Report:
-    """What comes of each input: records on stdout as lines of JSON or one table at the end, failures on stderr."""
-
-    def __init__(self, rows: Callable[[dict[str, Any]], Iterable[Sequence[Any]]], *, as_json: bool) -> None:
-        self.rows, self.as_json, self.failed = rows, as_json, 0
-        self.table: list[Sequence[Any]] = []
-
-    def add(self, records: Sequence[dict[str, Any]]) -> None:
-        for record in records:
-            if self.as_json:
-                typer.echo(_json(record))
-            else:
-                self.table.extend(self.rows(record))
-
-    def fail(self, name: str, why: str) -> None:
-        self.failed += 1
-        _complain(f"error: {why}")
-        if self.as_json:
-            typer.echo(_json({"image": name, "error": why}))
-
-    def close(self, header: Sequence[str], count: int) -> None:
-        if self.table:
-            typer.echo(_table(header, self.table))
-        if self.failed:
-            _complain(f"{self.failed} of {count} inputs failed")
-            raise typer.Exit(SOME_FAILED)
-
-
-def _run(
-    inputs: _Inputs,
-    one: Callable[[Path], list[dict[str, Any]]],
-    rows: Callable[[dict[str, Any]], Iterable[Sequence[Any]]],
-    header: Sequence[str],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Do every image; one that cannot be done is named on stderr and the others go on."""
-    from tqdm import tqdm
-
-    report = _Report(rows, as_json=as_json)
-    for name, why in inputs.refused:
-        report.fail(name, why)
-    is_silent = True if quiet or len(inputs.paths) == 1 else None  # None: silent where stderr is no terminal
-    with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
-        for path in bar:
-            try:
-                records = one(path)
-            except (ImageError, OutputError, ShapeError) as error:  # of this image: its file, its folder, a box outside
-                bar.clear()
-                report.fail(str(path), f"{path}: {error}" if isinstance(error, ShapeError) else str(error))
-            else:
-                bar.clear()
-                report.add(records)
-    report.close(header, len(inputs.paths) + len(inputs.refused))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
-
-
-def _pairs(report: dict[str, Any]) -> str:
-    width = max(map(len, report))
-    next_line = "\n" + " " * (width + 2)
-
-    def shown(key: str, value: Any) -> str:
-        if isinstance(value, (list, tuple)):
-            value = (next_line if key == "problems" else ", ").join(map(str, value))
-        return "-" if value in (None, "") else str(value)
-
-    return "\n".join(f"{key.ljust(width)}  {shown(key, value)}" for key, value in report.items())
-
-
-def _json(value: Any, *, indent: int | None = None) -> str:
-    """JSON in the letters that stdout can show, or in escapes where it cannot."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value, indent=indent)
-    return text
-
-
-def _complain(line: str) -> None:
-    typer.echo(f"fgseg: {' '.join(line.split())}", err=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ LAYERS = (
     ("field",),
     ("segmenter", "diagnosis"),
     ("training",),
+    ("console",),
+    ("arguments",),
     ("cli",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -45,8 +47,8 @@ OWNERS = {
     "pycocotools": {"export", "_coco_labels"},
     "supervision": {"export", "segmentation"},
     "yaml": {"_wordfiles"},
-    "typer": {"cli"},
-    "tqdm": {"cli", "training"},
+    "typer": {"console", "arguments", "cli"},
+    "tqdm": {"console", "training"},
 }
 TORCH = {
     "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",

@@ -1,0 +1,128 @@
+"""What the command line prints: results on stdout as a table or lines of JSON, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fgseg.errors import ImageError, OutputError, ShapeError
+
+__all__ = ["SOME_FAILED", "Report", "complain", "pairs", "run", "table", "to_json"]
+
+SOME_FAILED = 3  # exit status: finished, but some images failed
+Records = list[dict[str, Any]]
+Rows = Callable[[dict[str, Any]], Iterable[Sequence[Any]]]
+
+
+class Report:
+    """What comes of each input: records on stdout as lines of JSON or one table at the end, failures on stderr."""
+
+    def __init__(self, rows: Rows, *, as_json: bool) -> None:
+        """Take `rows`, which makes the table's rows of a record."""
+        self.rows, self.as_json, self.failed = rows, as_json, 0
+        self.collected: list[Sequence[Any]] = []
+
+    def add(self, records: Records) -> None:
+        """Print or keep the records of one image."""
+        for record in records:
+            if self.as_json:
+                typer.echo(to_json(record))
+            else:
+                self.collected.extend(self.rows(record))
+
+    def fail(self, name: str, why: str) -> None:
+        """Count and name an input that could not be done."""
+        self.failed += 1
+        complain(f"error: {why}")
+        if self.as_json:
+            typer.echo(to_json({"image": name, "error": why}))
+
+    def close(self, header: Sequence[str], count: int) -> None:
+        """Print the table; leaves with SOME_FAILED where an input failed."""
+        if self.collected:
+            typer.echo(table(header, self.collected))
+        if self.failed:
+            complain(f"{self.failed} of {count} inputs failed")
+            raise typer.Exit(SOME_FAILED)
+
+
+def run(
+    paths: Sequence[Path],
+    refused: Sequence[tuple[str, str]],
+    one: Callable[[Path], Records],
+    report: Report,
+    header: Sequence[str],
+    *,
+    quiet: bool,
+) -> None:
+    """Do every image; one that cannot be done is named on stderr and the others go on."""
+    from tqdm import tqdm
+
+    for name, why in refused:
+        report.fail(name, why)
+    is_silent = True if quiet or len(paths) == 1 else None  # None: silent where stderr is no terminal
+    with tqdm(paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
+        for path in bar:
+            try:
+                records = one(path)
+            except (ImageError, OutputError, ShapeError) as error:  # of this image: its file, its folder, a box outside
+                bar.clear()
+                report.fail(str(path), f"{path}: {error}" if isinstance(error, ShapeError) else str(error))
+            else:
+                bar.clear()
+                report.add(records)
+    report.close(header, len(paths) + len(refused))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns aligned with spaces.
+
+    Examples:
+        >>> print(table(("image", "n"), [("a.png", 3)]))
+        image  n
+        a.png  3
+    """
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def pairs(report: dict[str, Any]) -> str:
+    """A line a key.
+
+    Examples:
+        >>> print(pairs({"device": "cpu", "words": ["red", "blue"]}))
+        device  cpu
+        words   red, blue
+    """
+    width = max(map(len, report))
+    next_line = "\n" + " " * (width + 2)
+
+    def shown(key: str, value: Any) -> str:
+        if isinstance(value, (list, tuple)):
+            value = (next_line if key == "problems" else ", ").join(map(str, value))
+        return "-" if value in (None, "") else str(value)
+
+    return "\n".join(f"{key.ljust(width)}  {shown(key, value)}" for key, value in report.items())
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON in the letters that stdout can show, or in escapes where it cannot."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
+
+
+def complain(line: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    typer.echo(f"fgseg: {' '.join(line.split())}", err=True)
