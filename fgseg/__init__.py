@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     )
     from fgseg.prompts import PromptClass, read_class_file
     from fgseg.segmentation import Segmentation
-    from fgseg.segmenter import BoxScores, Ranking, Segmenter, load
-    from fgseg.types import UNLABELLED, DenseFeatures, Region
+    from fgseg.segmenter import Segmenter, load
+    from fgseg.types import UNLABELLED, BoxScores, DenseFeatures, Ranking, Region
     from fgseg.windows import Resolution
 
 __all__ = [
@@ -62,11 +62,11 @@ _HOMES = {
     "PromptClass": "prompts",
     "read_class_file": "prompts",
     "Segmentation": "segmentation",
-    "BoxScores": "segmenter",
-    "Ranking": "segmenter",
     "Segmenter": "segmenter",
     "load": "segmenter",
     "UNLABELLED": "types",
+    "BoxScores": "types",
+    "Ranking": "types",
     "DenseFeatures": "types",
     "Region": "types",
     "Resolution": "windows",

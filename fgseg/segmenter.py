@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Literal
 
@@ -31,48 +31,13 @@ from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_
 from fgseg.regions import box_features
 from fgseg.segmentation import Segmentation
 from fgseg.similarity import ensemble, unit
-from fgseg.types import LazyMaps
+from fgseg.types import BoxScores, LazyMaps, Ranking
 from fgseg.windows import Resolution, crops, parse_resolution, resize_image, short_side_hw, window_boxes
 
-__all__ = ["BoxScores", "Ranking", "Segmenter", "load"]
+__all__ = ["Segmenter", "load"]
 
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 REFINEMENTS = ("none", "guided", "pamr")
-
-
-@dataclass(frozen=True, eq=False)
-class BoxScores:
-    """Boxes against phrases.
-
-    Attributes:
-        cosine: (N, T) float32 in [-1, 1], boxes by phrases.
-        probabilities: (N, T) float32, softmax over the phrases at the model's region temperature.
-        texts: the phrases.
-    """
-
-    cosine: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """Images against captions.
-
-    Attributes:
-        cosine: (N, T) float32 in [-1, 1], images by captions.
-        probabilities: (N, T) float32; softmax over the captions, or for FG-CLIP 2 a sigmoid of each pair alone.
-        captions: the captions.
-    """
-
-    cosine: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    captions: tuple[str, ...]
-
-    @property
-    def order(self) -> NDArray[np.int64]:
-        """(N, T) caption indices of each image, best first."""
-        return np.argsort(-self.cosine, axis=1, kind="stable")
 
 
 def load(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-__all__ = ["UNLABELLED", "DenseFeatures", "LazyMaps", "Region"]
+__all__ = ["UNLABELLED", "BoxScores", "DenseFeatures", "LazyMaps", "Ranking", "Region"]
 
 UNLABELLED = -1
 """Value of `labels` where no class wins: the one sentinel of the package (255 in an 8-bit PNG, 65535 in 16-bit)."""
@@ -74,6 +74,58 @@ class Region:
         left, top, right, bottom = self.box_xyxy
         if not (left < right and top < bottom and 0 < self.area <= (right - left) * (bottom - top)):
             raise OptionError(f"box_xyxy: expected a box that holds {self.area} pixels, got {self.box_xyxy}")
+
+
+@dataclass(frozen=True, eq=False)
+class BoxScores:
+    """Boxes against phrases.
+
+    Attributes:
+        cosine: (N, T) float32 in [-1, 1], boxes by phrases.
+        probabilities: (N, T) float32, softmax over the phrases at the model's region temperature.
+        texts: the phrases.
+
+    Raises:
+        ShapeError: scores of other sizes.
+    """
+
+    cosine: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    texts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_scores(self.cosine, self.probabilities, len(self.texts))
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Images against captions.
+
+    Attributes:
+        cosine: (N, T) float32 in [-1, 1], images by captions.
+        probabilities: (N, T) float32; softmax over the captions, or for FG-CLIP 2 a sigmoid of each pair alone.
+        captions: the captions.
+
+    Raises:
+        ShapeError: scores of other sizes.
+    """
+
+    cosine: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    captions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_scores(self.cosine, self.probabilities, len(self.captions))
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(N, T) caption indices of each image, best first."""
+        return np.argsort(-self.cosine, axis=1, kind="stable")
+
+
+def _check_scores(cosine: NDArray[np.float32], probabilities: NDArray[np.float32], count: int) -> None:
+    check_array("cosine", cosine, ("N", count), hint="one column a text")
+    check_array("probabilities", probabilities, cosine.shape, hint="one a cosine")
 
 
 class LazyMaps(Mapping[str, NDArray[ScalarT]]):

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from fgseg.errors import OptionError, ShapeError
+from fgseg.types import BoxScores, DenseFeatures, LazyMaps, Ranking, Region
+
+
+def test_features_of_unit_length_are_accepted():
+    assert DenseFeatures(torch.tensor([[[0.6, 0.8]]]), (8, 8)).image_hw == (8, 8)
+
+
+@pytest.mark.parametrize("grid", [torch.ones(1, 1, 2), torch.full((1, 1, 2), torch.nan), torch.ones(0, 2, 3)])
+def test_features_that_are_not_unit_length_or_not_there_are_refused(grid):
+    with pytest.raises(ShapeError, match="grid: expected unit length along D at every patch and no NaN"):
+        DenseFeatures(grid, (8, 8))
+
+
+def test_features_without_a_grid_are_refused():
+    with pytest.raises(ShapeError, match=r"grid: expected an array of shape \(Gh, Gw, D\)"):
+        DenseFeatures(torch.ones(3, 2), (8, 8))
+
+
+@pytest.mark.parametrize("box", [(3, 0, 3, 2), (0, 2, 4, 1), (0, 0, 2, 2)])
+def test_a_region_lies_in_its_box(box):
+    with pytest.raises(OptionError, match="box_xyxy: expected a box that holds 5 pixels"):
+        Region("red", 0, box, 5, (0.0, 0.0), 0.5, 0.5, 0)
+
+
+def test_lazy_maps_compute_when_asked_and_not_when_looked_up():
+    asked = []
+
+    def compute(index):
+        asked.append(index)
+        return np.full((1, 1), index)
+
+    maps = LazyMaps(["red", "blue"], compute)
+    assert "red" in maps
+    assert "green" not in maps
+    assert list(maps) == ["red", "blue"]
+    assert len(maps) == 2
+    assert asked == []
+    assert maps["blue"][0, 0] == 1
+    assert asked == [1]
+    with pytest.raises(ValueError, match="read-only"):
+        maps["blue"][0, 0] = 5
+    with pytest.raises(KeyError, match="green"):
+        maps["green"]
+
+
+def test_lazy_maps_refuse_a_name_twice():
+    with pytest.raises(OptionError, match="names: expected unique names"):
+        LazyMaps(["red", "red"], lambda index: np.zeros((1, 1)))
+
+
+def test_ranking_orders_best_first_and_ties_by_place():
+    cosine = np.array([[0.1, 0.3, 0.3]], np.float32)
+    assert Ranking(cosine, cosine, ("a", "b", "c")).order.tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize("kind", [BoxScores, Ranking])
+def test_scores_have_a_column_for_each_text(kind):
+    scores = np.zeros((2, 3), np.float32)
+    with pytest.raises(ShapeError, match=r"cosine: expected an array of shape \(N, 2\)"):
+        kind(scores, scores, ("a", "b"))
+    with pytest.raises(ShapeError, match=r"probabilities: expected an array of shape \(2, 3\)"):
+        kind(scores, scores[:1], ("a", "b", "c"))
