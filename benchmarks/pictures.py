@@ -6,7 +6,6 @@ from skimage import data
 
 import fgseg
 from fgseg.io import write_image
-from fgseg.overlay import shrink
 from fgseg.render import heatmap_beside
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -18,8 +17,6 @@ def main() -> None:
     coffee = seg.encode(data.coffee())
     write_image(DOCS / "coffee_overlay.png", seg.segment(coffee, ["red", "white", "brown"]).overlay())
     write_image(DOCS / "coffee_red.png", heatmap_beside(coffee.image, seg.heatmaps(coffee, ["red"])["red"], "red"))
-    astronaut = seg.segment(shrink(data.astronaut(), max_side=512), ["orange", "black", "brown", "blue"])
-    write_image(DOCS / "astronaut_overlay.png", astronaut.overlay())
 
 
 if __name__ == "__main__":

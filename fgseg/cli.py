@@ -205,7 +205,8 @@ def segment(
     check_writable(out)
     seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
     options: dict[str, Any] = {
-        "mode": mode.value, "threshold": limit, "background": given_words(background), "negatives": negative or (),
+        "mode": mode.value, "threshold": limit, "background": given_words(background),
+        "negatives": given_words(negative) or (),
         "templates": templates, "resolution": resolution, "refine": refine.value,
         "min_area": min_area, "max_hole": max_hole,
     }  # fmt: skip
@@ -262,7 +263,7 @@ def heatmap(
     seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
     words: dict[str, Any] = {
         "background": given_words(background),
-        "negatives": negative or (),
+        "negatives": given_words(negative) or (),
         "templates": templates,
     }
     seg.prepare(prompts, **words)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg.encoded import EncodedImage
-from fgseg.errors import OptionError
 from fgseg.masks import automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.prompts import PromptSet
 from fgseg.refine import guided_filter, pamr
@@ -43,10 +42,6 @@ class QueryTexts:
         """The rows of the first `count` classes."""
         return self.text[: sum(owner < count for owner in self.query_to_class)]
 
-    def without(self, index: int) -> Tensor:
-        """The rows of every class but one."""
-        return self.text[[query for query, owner in enumerate(self.query_to_class) if owner != index]]
-
 
 class ScoreField:
     """Scores of one image with one set of prompts; maps are made one at a time."""
@@ -65,11 +60,8 @@ class ScoreField:
         labels = np.asarray(self.texts.query_to_class, np.int32)[winner]
         if threshold == "auto":
             return self._auto_thresholded(labels)
-        if not self.asked.rivals and threshold != TIE:
-            raise OptionError(
-                "threshold: without background words or negatives presence has nothing to compare with; give some"
-            )
-        rival = self._shared_rival if self.asked.rivals else None
+        # Where prompts alone compete, every winner is at least a tie, and nothing is dropped up to that.
+        rival = self._rival_of_winner if self.asked.rivals or float(threshold) > TIE else None
         return exclusive_labels(labels, best, rival, threshold=float(threshold), logit_scale=self.logit_scale)
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
@@ -88,13 +80,35 @@ class ScoreField:
 
     def presence(self, index: int) -> NDArray[np.float32]:
         """(H, W) float32 in [0, 1] of one class."""
-        rival = self._shared_rival if self.asked.rivals else self._class_map(self.texts.without(index))
+        rival = self._shared_rival if self.asked.rivals else self._best_other(index)
         return presence(self._class_map(self.texts.of(index)), rival, logit_scale=self.logit_scale)
 
     @cached_property
     def _shared_rival(self) -> NDArray[np.float32]:
         """(H, W) best score of the background words and negatives."""
         return self._best(self.texts.of(len(self.names)))[1]
+
+    @property
+    def _rival_of_winner(self) -> NDArray[np.float32]:
+        return self._shared_rival if self.asked.rivals else self._podium[2]
+
+    def _best_other(self, index: int) -> NDArray[np.float32]:
+        """(H, W) best score of the other classes."""
+        winner, best, second = self._podium
+        return np.where(winner == index, second, best)
+
+    @cached_property
+    def _podium(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        """(H, W) each: the winning class, its score, and the runner-up's; every class is drawn once."""
+        winner = np.zeros(self.view.image_hw, np.int32)
+        best = np.full(self.view.image_hw, -np.inf, np.float32)
+        second = best.copy()
+        for index in range(len(self.names)):
+            score_map = self._class_map(self.texts.of(index))
+            better = score_map > best
+            second = np.where(better, best, np.maximum(second, score_map))
+            winner[better], best[better] = index, score_map[better]
+        return winner, best, second
 
     def _auto_thresholded(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         kept = labels.copy()

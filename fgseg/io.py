@@ -315,7 +315,7 @@ def _checked(image: Image.Image, name: str, max_pixels: int) -> Iterator[Image.I
         if width * height > max_pixels:
             raise ImageError(
                 f"{name}: {width} x {height} are {width * height / 1e6:.4g} megapixels, over the limit of "
-                f"{max_pixels / 1e6:.4g}; shrink it or cut it into parts"
+                f"{max_pixels // 1_000_000 or max_pixels / 1e6:g}; shrink it or cut it into parts"
             )
         yield image
 

@@ -1,7 +1,7 @@
 """Segmentation metrics as the field reports them: integer counts over a whole data set, divided once.
 
-Not a mean over images: a class's intersection and union are summed first (PROTOCOL.md). Well-known libraries differ
-in averaging, in absent classes and in ignored labels; these functions equal torchmetrics' `MulticlassJaccardIndex`.
+Not a mean over images: a class's intersection and union are summed first. Well-known libraries differ in averaging, in
+absent classes and in ignored labels; these functions equal torchmetrics' `MulticlassJaccardIndex`.
 """
 
 import numpy as np
@@ -39,8 +39,8 @@ def confusion(
     check_array("truth", truth, ("H", "W"))
     check_array("prediction", prediction, truth.shape, hint="resize the prediction to the label, never the label")
     for name, labels in (("prediction", prediction), ("truth", truth)):
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ShapeError(f"{name}: expected integers, got {describe(labels)}")
+        if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
+            raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
     counted = np.ones(truth.shape, bool) if ignore is None else truth != ignore
     rows, columns = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
     for name, labels in (("truth", rows), ("prediction", columns)):

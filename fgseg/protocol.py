@@ -22,7 +22,7 @@ def protocol_label_map(
     logit_scale: float,
     prob_threshold: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Class labels from the scores of query words: steps 4 and 5 of PROTOCOL.md (SCLIP, NACLIP, ClearCLIP).
+    """Class labels from the scores of query words: as SCLIP, NACLIP and ClearCLIP evaluate.
 
     Each word's scores are upsampled to the image, times `logit_scale`, softmax over all words, maximum over
     each class's words, argmax over classes; pixels whose probability is below `prob_threshold` become class

@@ -1,7 +1,7 @@
 """Edge-aware refinement of score maps by the image. Off by default.
 
 A refinement helps one method and harms another: PAMR gives NACLIP +3.1 mIoU and SCLIP +1.9, MaskCLIP
-(FG-CLIP's own recipe) -1.5 and ProxyCLIP nothing (PROTOCOL.md). So nothing here runs unless it is asked for,
+(FG-CLIP's own recipe) -1.5 and ProxyCLIP nothing (their papers' tables). So nothing here runs unless it is asked for,
 and a preset may ask for it only where a benchmark of that model shows a gain.
 """
 

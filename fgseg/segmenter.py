@@ -23,7 +23,7 @@ from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import Encoder, Recipe, Route, load_encoder
 from fgseg.encoders.texts import StoredTexts
-from fgseg.errors import OptionError, ShapeError
+from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.io import read_image
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
@@ -38,6 +38,8 @@ __all__ = ["Segmenter", "load"]
 
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 REFINEMENTS = ("none", "guided", "pamr")
+# Packages whose version can change a result: they go into run.json.
+_RECORDED = ("torch", "tokenizers", "transformers", "numpy", "opencv-python", "pillow")
 
 
 def load(
@@ -305,8 +307,12 @@ class Segmenter:
             return resolution
         return parse_resolution(self.encoder.default_resolution if resolution == "auto" else resolution)
 
+    def _sizes(self, chosen: Resolution) -> Resolution:
+        """The resolution with the encoder's own sizes filled in, where windows need them."""
+        return chosen.resolved(self.encoder.side) if chosen.mode == "slide" else chosen
+
     def _slid(self, pixels: NDArray[np.uint8], chosen: Resolution, source: str | None) -> EncodedImage:
-        sizes = chosen.resolved(self.encoder.side)
+        sizes = self._sizes(chosen)
         # `resolved` fills every size in.
         assert sizes.short_side is not None
         assert sizes.crop is not None
@@ -344,7 +350,13 @@ class Segmenter:
         everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
         chosen = templates_named(self.encoder.default_templates if templates is None else templates)
         plan = expand(everyone, chosen)
-        return QueryTexts(self._ensembled(plan), plan.query_to_class, chosen)
+        try:
+            text = self._ensembled(plan)
+        except PromptError as error:
+            if chosen == ("{}",):
+                raise
+            raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
+        return QueryTexts(text, plan.query_to_class, chosen)
 
     def _embedded(self, classes: Sequence[PromptClass], templates: str | Sequence[str]) -> Tensor:
         return self._ensembled(expand(classes, templates_named(templates)))
@@ -375,7 +387,7 @@ class Segmenter:
             "device": str(encoder.device),
             "dtype": str(encoder.dtype).removeprefix("torch."),
             "logit_scale": encoder.logit_scale,
-            "resolution": asdict(view.resolution),
+            "resolution": asdict(self._sizes(view.resolution)),
             "windows": len(view.windows),
             "grid_hw": list(view.grid_hw),
             "classes": [{"name": entry.name, "prompts": list(entry.prompts)} for entry in asked.classes],
@@ -384,7 +396,7 @@ class Segmenter:
             "templates": list(texts.templates),
             "versions": {
                 "fgseg": __version__,
-                **{name: version_of(name) for name in ("torch", "numpy", "opencv-python", "pillow")},
+                **{name: version_of(name) for name in _RECORDED},
             },
         }
 

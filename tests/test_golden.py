@@ -196,7 +196,7 @@ def looped_attention(x, weights, heads):
 
 
 def plain_dense(x, state, recipe, heads):
-    """The last block of one image as PROTOCOL.md's table has it, in float64; x (1 + N, width) enters it."""
+    """The last block of one image as the recipes' papers have it, in float64; x (1 + N, width) enters it."""
     last = "vision_model.encoder.layers.2."
     block = {name.removeprefix(last): array for name, array in state.items() if name.startswith(last)}
     normed = layer_norm(x, block, "layer_norm1")

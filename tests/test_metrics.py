@@ -98,7 +98,7 @@ def test_large_counts_do_not_overflow():
     ("prediction", "truth", "num_classes", "error", "message"),
     [
         (np.zeros((2, 2), int), np.zeros((2, 3), int), 2, ShapeError, "prediction: expected an array of shape"),
-        (np.zeros((2, 2)), np.zeros((2, 2), int), 2, ShapeError, "prediction: expected integers"),
+        (np.zeros((2, 2)), np.zeros((2, 2), int), 2, ShapeError, "prediction: expected a numpy array of integers"),
         (np.full((1, 1), 2), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got 2"),
         (np.full((1, 1), -1), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got -1"),
         (np.zeros((1, 1), int), np.full((1, 1), 7), 2, ShapeError, "truth: expected labels from 0 to 1, got 7"),

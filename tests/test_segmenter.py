@@ -201,6 +201,15 @@ def test_two_prompts_without_background_are_each_others_rival(seg, picture):
     assert abs(one - 0.5).max() > 0.1
 
 
+@pytest.mark.parametrize("mode", ["exclusive", "independent"])
+def test_without_background_a_threshold_measures_against_the_other_prompts(seg, picture, mode):
+    result = seg.segment(picture, ["red", "blue", "green"], background=(), threshold=0.9, mode=mode)
+    for name, mask in result.masks.items():
+        assert not mask.any() or result.scores[name][mask].min() >= 0.9 - 1e-3
+    assert (result.labels == UNLABELLED).any()
+    assert (result.labels != UNLABELLED).any()
+
+
 @pytest.mark.parametrize("min_area", [5, 200])
 def test_small_parts_are_dropped(seg, picture, min_area):
     names = ["red", "green", "blue", "pink", "brown", "yellow"]
@@ -362,7 +371,6 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a number from 0"),
         (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, "max_hole: .*mode='independent'"),
         (lambda s, i: s.segment(i, ["red"], background=()), OptionError, "one prompt alone has nothing to compete"),
-        (lambda s, i: s.segment(i, ["red", "blue"], background=(), threshold=0.7), OptionError, "threshold: without"),
         (lambda s, i: s.segment(i, []), PromptError, "prompts: expected at least one"),
         (lambda s, i: s.segment(i, ["red", "Red"]), PromptError, "expected each class once, got .Red. twice"),
         (lambda s, i: s.segment(i, ["red"], negatives=["red"]), PromptError, "negatives"),
@@ -404,3 +412,22 @@ def test_results_say_what_they_were_made_with(seg, picture):
     assert settings["weights_sha256"] == seg.encoder.digest()
     assert settings["seconds"] > 0
     assert settings["versions"]["fgseg"] == fgseg.__version__
+
+
+def test_templates_in_words_the_model_has_never_seen_are_named_as_the_cause(seg, picture):
+    with pytest.raises(PromptError, match=r"templates: .*never seen the word .*templates='none'"):
+        seg.segment(picture, ["red"], templates="imagenet")
+
+
+def test_the_bare_network_takes_float32_pixels_whatever_it_computes_in():
+    model = fgseg.load("mini", dtype="bfloat16", device="cpu").encoder.model
+    pixels = torch.zeros(1, 3, 32, 32)
+    assert model.dense_features(pixels).dtype == torch.bfloat16
+    assert model.image_features(pixels).shape == (1, 192)
+
+
+def test_run_settings_hold_the_sizes_that_windows_had(seg, picture):
+    settings = seg.segment(picture, ["red"]).settings
+    assert settings["resolution"]["short_side"] == 192
+    assert settings["resolution"]["crop"] == 128
+    assert settings["resolution"]["stride"] == 64

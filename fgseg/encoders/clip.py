@@ -1,7 +1,7 @@
 """CLIP in transformers' tensor layout, with the dense recipes of the field.
 
 A recipe replaces the attention of the last vision block, which in plain CLIP gathers the whole image into every
-patch, by one that keeps patches about what lies under them (PROTOCOL.md's table; MaskCLIP, arXiv:2112.01071; SCLIP,
+patch, by one that keeps patches about what lies under them (MaskCLIP, arXiv:2112.01071; SCLIP,
 arXiv:2312.01597; NACLIP, arXiv:2404.08181; ClearCLIP, arXiv:2407.12442).
 """
 
@@ -40,7 +40,7 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, 3, H, W) -> hidden states (B, 1 + Gh*Gw, width) and (Gh, Gw); a trailing part of a patch is not seen."""
-        patches = self.patch_embedding(pixel_values)
+        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         grid_hw = (patches.shape[-2], patches.shape[-1])
         tokens = patches.flatten(2).transpose(1, 2)
         class_token = self.class_embedding.expand(len(tokens), 1, -1)

@@ -112,7 +112,7 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """(B, N, 3*P*P) and B grids (Gh, Gw) -> (B, N, width)."""
-        x: Tensor = self.patch_embedding(pixel_values)
+        x: Tensor = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         rows = [F.pad(self.positions(grid_hw), (0, 0, 0, x.shape[1] - grid_hw[0] * grid_hw[1])) for grid_hw in shapes]
         return x + torch.stack(rows)
 
