@@ -1,7 +1,7 @@
 """Segmentation metrics as the field reports them: integer counts over a whole data set, divided once.
 
 Not a mean over images: a class's intersection and union are summed first. Well-known libraries differ in averaging, in
-absent classes and in ignored labels; these functions equal torchmetrics' `MulticlassJaccardIndex`.
+absent classes and in ignored labels, so figures of theirs do not compare.
 """
 
 import numpy as np
