@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from skimage.color import rgb2lab
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from fgseg.colors import COLORMAPS, check_colors, colorize, palette, to_uint8
 from fgseg.errors import OptionError, ShapeError
@@ -24,7 +24,7 @@ def test_the_palette_skips_colors_it_already_has(monkeypatch):
 
     walk = colors._oklab_walk(0, 10)
     monkeypatch.setattr(colors, "_oklab_walk", lambda start, count: [*walk[:3], *walk[:7]][start : start + count])
-    assert colors.palette.__wrapped__(27)[20:] == tuple(walk[:7])
+    assert colors.palette.__wrapped__(71)[64:] == tuple(walk[:7])
 
 
 def test_no_color_is_close_to_black_or_white_and_the_first_20_are_far_apart():
@@ -35,6 +35,12 @@ def test_no_color_is_close_to_black_or_white_and_the_first_20_are_far_apart():
     first = lab[:20]
     apart = np.linalg.norm(first[:, None] - first[None], axis=2) + 1000 * np.eye(20)
     assert apart.min() > 15
+
+
+def test_the_first_64_colors_are_told_apart():
+    lab = rgb2lab(np.array(palette(64), np.float64)[None] / 255)[0]
+    apart = deltaE_ciede2000(lab[:, None], lab[None]) + 1000 * np.eye(64)
+    assert apart.min() > 12
 
 
 def test_bytes_are_rounded_not_truncated():
