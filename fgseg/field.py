@@ -61,7 +61,7 @@ class ScoreField:
         if threshold == "auto":
             return self._auto_thresholded(labels)
         # Where prompts alone compete, every winner is at least a tie, and nothing is dropped up to that.
-        rival = self._rival_of_winner if self.asked.rivals or float(threshold) > TIE else None
+        rival = self._shared_rival if self.asked.rivals else self._podium[2] if float(threshold) > TIE else None
         return exclusive_labels(labels, best, rival, threshold=float(threshold), logit_scale=self.logit_scale)
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
@@ -88,10 +88,6 @@ class ScoreField:
         """(H, W) best score of the background words and negatives."""
         return self._best(self.texts.of(len(self.names)))[1]
 
-    @property
-    def _rival_of_winner(self) -> NDArray[np.float32]:
-        return self._shared_rival if self.asked.rivals else self._podium[2]
-
     def _best_other(self, index: int) -> NDArray[np.float32]:
         """(H, W) best score of the other classes."""
         winner, best, second = self._podium
@@ -100,15 +96,7 @@ class ScoreField:
     @cached_property
     def _podium(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) each: the winning class, its score, and the runner-up's; every class is drawn once."""
-        winner = np.zeros(self.view.image_hw, np.int32)
-        best = np.full(self.view.image_hw, -np.inf, np.float32)
-        second = best.copy()
-        for index in range(len(self.names)):
-            score_map = self._class_map(self.texts.of(index))
-            better = score_map > best
-            second = np.where(better, best, np.maximum(second, score_map))
-            winner[better], best[better] = index, score_map[better]
-        return winner, best, second
+        return _podium(self._class_map(self.texts.of(index)) for index in range(len(self.names)))
 
     def _auto_thresholded(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         kept = labels.copy()
@@ -121,12 +109,8 @@ class ScoreField:
         """The winning row of each pixel and its score, after refinement where it is asked for."""
         if self.refine == "none":
             return self.view.labels(text)
-        labels = np.zeros(self.view.image_hw, np.int32)
-        best = np.full(self.view.image_hw, -np.inf, np.float32)
-        for index, score_map in enumerate(self._maps(text)):
-            better = score_map > best
-            labels[better], best[better] = index, score_map[better]
-        return labels, best
+        winner, best, _ = _podium(self._maps(text))
+        return winner, best
 
     def _class_map(self, text: Tensor) -> NDArray[np.float32]:
         """(H, W) the largest score map of some rows, drawn by OpenCV."""
@@ -147,3 +131,17 @@ class ScoreField:
         # A few maps a call share the image's affinities, which take longer to make than to use.
         while few := list(islice(maps, MAPS_AT_ONCE)):
             yield from pamr(self.view.image, np.stack(few))
+
+
+def _podium(
+    maps: Iterator[NDArray[np.float32]],
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """(H, W) each: index of the largest map, ties to the lowest, its value, and that of the runner-up."""
+    best = next(maps)
+    winner, second = np.zeros(best.shape, np.int32), np.full_like(best, -np.inf)
+    for index, score_map in enumerate(maps, start=1):
+        better = score_map > best
+        second = np.where(better, best, np.maximum(second, score_map))
+        winner[better] = index
+        best = np.where(better, score_map, best)
+    return winner, best, second
