@@ -42,7 +42,7 @@ OWNERS = {
     "safetensors": {"encoders", "training"},
     "PIL": {"io"},
     "matplotlib": {"plotting", "colors", "lettering", "training"},  # training: the xkcd colour names
-    "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine"},
+    "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
     "skimage": {"masks", "regions", "refine"},
     "pycocotools": {"export", "_coco_labels"},
     "supervision": {"export", "segmentation"},

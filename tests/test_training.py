@@ -10,8 +10,21 @@ from fgseg.encoders import load_encoder
 from fgseg.training import mini
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.losses import info_nce, patch_choice, patch_presence
-from fgseg.training.scenes import Thing, is_held_out, phrase_truth, scene, truth_table
-from fgseg.training.vocabulary import BASIC_COLORS, COLOR_NAMES, NAMED_RGB, PATTERNS, SHAPES, Phrase, color_truth, words
+from fgseg.training.materials import PAINTERS, facing, ground
+from fgseg.training.scenes import KINDS, Thing, is_held_out, phrase_truth, scene, truth_table
+from fgseg.training.vocabulary import (
+    BASIC_COLORS,
+    CLUTTER,
+    COLOR_NAMES,
+    MATERIALS,
+    MAYBE,
+    NAMED_RGB,
+    PATTERNS,
+    SHAPES,
+    Phrase,
+    color_truth,
+    words,
+)
 
 RED, BLUE, WHITE = (0.9, 0.0, 0.0), (0.0, 0.0, 0.9), (1.0, 1.0, 1.0)
 few = settings(deadline=None, max_examples=30)
@@ -80,7 +93,9 @@ def test_held_out_combinations_are_never_drawn_for_training_and_always_when_aske
             if color_truth(np.array([item.rgb]), [name])[0, 0] == 1
         )
 
-    assert not any(held(item) for seed in range(150) for item in scene(seed, (16, 16)).things)
+    drawn = [item for seed in range(150) for item in scene(seed, (16, 16), kind="shapes").things]
+    assert len(drawn) > 400
+    assert not any(held(item) for item in drawn)
     assert all(held(scene(seed, (16, 16), held_out=True).things[-1]) for seed in range(30))
 
 
@@ -94,11 +109,51 @@ def test_every_shape_is_drawn_somewhere(shape):
     areas = [
         (drawn.owners == index).mean()
         for seed in range(120)
-        for drawn in [scene(seed, (32, 32))]
+        for drawn in [scene(seed, (32, 32), kind="shapes")]
         for index, item in enumerate(drawn.things)
         if item.shape == shape
     ]
     assert max(areas) > 0.01
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_every_material_is_painted_finite_and_unlike_a_flat_colour(material):
+    for seed, surface in enumerate(
+        (facing(np.random.default_rng(1), (40, 60)), ground(np.random.default_rng(2), (40, 60), 0.3))
+    ):
+        color = PAINTERS[material](np.random.default_rng(seed), surface)
+        assert color.shape == (40, 60, 3)
+        assert np.isfinite(color).all()
+        assert color.std((0, 1)).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10_000))
+def test_no_phrase_of_a_scene_might_be_meant_for_another_of_its_things(kind, seed):
+    things = [item for item in scene(seed, (24, 32), kind=kind).things if item.shape != CLUTTER]
+    truth = phrase_truth(things, [item.phrase for item in things])
+    assert (truth[~np.eye(len(things), dtype=bool)] == 0).all()
+
+
+def test_a_shape_leaves_those_behind_it_to_be_seen():
+    for seed in range(60):
+        drawn = scene(seed, (96, 96), kind="shapes")
+        shown = np.bincount(drawn.owners.ravel(), minlength=len(drawn.things))
+        shaped = [index for index, item in enumerate(drawn.things) if item.shape in SHAPES]
+        assert (shown[shaped[:-1]] > 20).all()
+
+
+def test_landscapes_hold_materials_and_put_the_sky_above_the_ground():
+    rows = {"sky": [], "grass": []}
+    for seed in range(80):
+        drawn = scene(seed, (32, 32), kind="outdoors")
+        for index, item in enumerate(drawn.things):
+            if item.shape in rows and (drawn.owners == index).any():
+                rows[item.shape].append(np.nonzero(drawn.owners == index)[0].mean())
+    assert len(rows["sky"]) > 10
+    assert len(rows["grass"]) > 5
+    assert np.mean(rows["sky"]) + 8 < np.mean(rows["grass"])
 
 
 # --- what is true
@@ -126,8 +181,40 @@ def test_the_second_colour_of_a_pattern_is_left_open():
     assert phrase_truth([striped], [Phrase(color="white"), Phrase(color="white", noun="star")]).tolist() == [[-1, 0]]
 
 
+def stuff(material):
+    return Thing(RED, RED, "plain", material, Phrase(noun=material))
+
+
+@pytest.mark.parametrize(
+    ("material", "noun", "expected"),
+    [
+        ("grass", "grass", 1), ("grass", "lawn", 1), ("grass", "hill", -1), ("grass", "sky", 0),
+        ("tree", "bush", -1), ("tree", "circle", 0), ("tree", "background", -1),
+        ("clutter", "grass", 0), ("clutter", "circle", -1), ("clutter", "thing", -1),
+    ],
+)  # fmt: skip
+def test_a_material_is_called_by_its_names_and_left_open_for_those_it_might_go_by(material, noun, expected):
+    assert phrase_truth([stuff(material)], [Phrase(noun=noun)]).tolist() == [[expected]]
+
+
+def test_a_pattern_is_neither_said_of_a_material_nor_denied():
+    assert phrase_truth([stuff("sand")], [Phrase(pattern="dotted"), Phrase(None, "dotted", "sky")]).tolist() == [
+        [-1, 0]
+    ]
+
+
+def test_no_colour_is_called_as_a_material_is():
+    assert not set(COLOR_NAMES) & {word for names in MATERIALS.values() for word in names}
+
+
+def test_names_left_open_are_known_words_and_none_of_the_materials_own():
+    for material, names in MAYBE.items():
+        assert set(names) <= {word for own in MATERIALS.values() for word in own}
+        assert not set(names) & set(MATERIALS[material])
+
+
 def test_truth_table_follows_the_owners():
-    drawn = scene(5, (32, 32))
+    drawn = scene(5, (32, 32), kind="shapes")
     phrases = [item.phrase for item in drawn.things]
     table = truth_table(drawn, phrases)
     assert table.shape == (len(phrases), 32, 32)
@@ -139,7 +226,7 @@ def test_truth_table_follows_the_owners():
 @given(seed=st.integers(0, 5_000))
 def test_narrowed_phrases_stay_true_and_changed_ones_are_not(seed):
     rng = np.random.default_rng(seed)
-    item = scene(seed, (16, 16)).things[-1]
+    item = next(item for item in reversed(scene(seed, (16, 16)).things) if item.shape != CLUTTER)
     assert phrase_truth([item], [narrowed(rng, item)])[0, 0] == 1
     other = changed(rng, item.phrase)
     assert other != item.phrase
@@ -187,35 +274,88 @@ def test_patch_presence_equals_a_loop_over_pairs():
     assert float(loss) == pytest.approx(expected, rel=1e-6)
 
 
-def test_patch_choice_equals_a_loop_over_patches():
+def test_patch_choice_equals_a_loop_over_places():
     random = np.random.RandomState(3)
-    cosine = torch.from_numpy(random.randn(2, 5, 4))
+    cosine, rival = torch.from_numpy(random.randn(2, 5, 4)), torch.from_numpy(random.randn(2, 5))
     truth = torch.from_numpy(random.randint(-1, 2, (2, 5, 4)))
-    parts = []
+    truth[0, 0], truth[0, 1] = 0, torch.tensor([0, -1, 0, 0])  # only the rival is right; nobody knows
+    weight = torch.from_numpy(random.rand(2, 5))
+    total = counted = 0.0
     for b, n in np.ndindex(2, 5):
-        weights = np.exp(2.0 * cosine[b, n].numpy())
-        right = weights[(truth[b, n] == 1).numpy()].sum()
-        if right:
-            parts.append(-np.log(right / weights[(truth[b, n] >= 0).numpy()].sum()))
-    assert float(patch_choice(cosine, truth, torch.tensor(2.0))) == pytest.approx(np.mean(parts), rel=1e-6)
+        worth = {"rival": np.exp(2.0 * float(rival[b, n]))}
+        worth |= {p: np.exp(2.0 * float(cosine[b, n, p])) for p in range(4) if truth[b, n, p] >= 0}
+        right = [p for p in range(4) if truth[b, n, p] == 1]
+        if not right and len(worth) < 5:
+            continue
+        total -= float(weight[b, n]) * np.log(sum(worth[p] for p in right or ["rival"]) / sum(worth.values()))
+        counted += float(weight[b, n])
+    loss = patch_choice(cosine, rival, truth, torch.tensor(2.0), weight=weight)
+    assert float(loss) == pytest.approx(total / counted, rel=1e-6)
+
+
+def test_the_scale_gets_a_gradient_beside_phrases_that_are_not_counted():
+    scale = torch.tensor(2.0, requires_grad=True)
+    patch_choice(
+        torch.ones(1, 1, 2), torch.zeros(1, 1), torch.tensor([[[1, -1]]]), scale, weight=torch.ones(1, 1)
+    ).backward()
+    assert torch.isfinite(scale.grad)
 
 
 # --- the recipe
 
 
-def test_a_batch_says_of_each_patch_what_owns_it():
+def test_a_batch_says_of_each_place_whose_it_is():
     batch = mini.make_batch(range(3), (32, 48))
     assert batch.pixels.shape == (3, 32, 48, 3)
-    assert batch.owner.shape == (3, 4 * 6)
+    assert batch.owner.shape == (3, 8 * 12)
     assert batch.own.shape == (3, mini.PHRASES)
     assert batch.phrases[0] == "anything else"
-    assert (batch.truth[torch.arange(len(batch.full)), batch.full] == 1).all()
     assert (batch.truth[:, 0] == -1).all()
+    for row, places in zip(batch.things, batch.owner, strict=True):
+        assert set(places.tolist()) <= set(row.tolist()) - {-1}
 
 
-def test_short_and_long_captions_take_turns():
-    routes = [mini.make_batch(range(2 * k, 2 * k + 2), (16, 16)).route for k in range(4)]
-    assert routes == ["short", "long", "short", "long"]
+def test_a_shape_is_pooled_over_its_box_and_a_background_over_its_own_patches():
+    drawn = next(
+        one
+        for seed in range(100)
+        for one in [scene(seed, (64, 64), kind="shapes")]
+        if [item.shape in SHAPES for item in one.things] == [False, True] and (one.owners == 1).any(1).sum() > 32
+    )
+    background, shape = mini._pooling(drawn, 3)[:2].reshape(2, 8, 8)
+    rows, columns = np.nonzero(drawn.owners == 1)
+    assert shape.sum() == pytest.approx(1, abs=1e-5)
+    assert background.sum() == pytest.approx(1, abs=1e-5)
+    (top, bottom), (left, right) = (np.nonzero(shape.any(axis))[0][[0, -1]] for axis in (1, 0))
+    assert (top, bottom) == (rows.min() // 8, rows.max() // 8)
+    assert (left, right) == (columns.min() // 8, columns.max() // 8)
+    inner = shape[top + 1 : bottom, left + 1 : right]
+    assert inner.size
+    assert np.ptp(inner) < 1e-6  # the same weight all over the box, whatever the shape
+
+
+def test_a_mirrored_batch_shows_the_same_scenes_the_other_way_round():
+    plain, mirrored = mini.make_batch(range(2), (16, 24)), mini.make_batch(range(2), (16, 24), mirrored=True)
+    np.testing.assert_array_equal(plain.pixels.flip(2), mirrored.pixels)
+
+
+def test_each_scene_is_shown_twice_and_mirrored_once():
+    shown = [mini.Schedule(8, 8, 4, 1e-3).scenes(step) for step in range(16)]
+    assert [mirrored for *_, mirrored in shown[:4]] == [False, False, True, True]
+    for first, second in ((0, 2), (1, 3), (12, 14), (13, 15)):
+        assert shown[first][:2] == shown[second][:2]
+    seeds = [seed for lot, _, mirrored in shown if not mirrored for seed in lot]
+    assert len(set(seeds)) == len(seeds) == 4 * 4 + 4 * 2
+
+
+def test_what_training_sees_is_what_the_model_computes(tiny):
+    torch.manual_seed(0)
+    model = mini.new_model(mini.full_config(mini.build_tokenizer()))
+    pixels = torch.randn(2, 3, 32, 32)
+    dense, image = mini.seen(model, pixels)
+    unit = torch.nn.functional.normalize
+    torch.testing.assert_close(dense, unit(model.dense_features(pixels), dim=-1).flatten(1, 2), atol=2e-6, rtol=0)
+    torch.testing.assert_close(image, unit(model.image_features(pixels), dim=-1), atol=2e-6, rtol=0)
 
 
 @pytest.fixture
@@ -232,9 +372,9 @@ def tiny(monkeypatch):
 
 
 def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny, tmp_path):
-    folder = mini.train(tmp_path, images=160, batch_size=4, rate=3e-3)
+    folder = mini.train(tmp_path, mini.Schedule(80, 1, 8, 3e-3), compiled=False)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["choice"] < lines[0]["choice"]
+    assert lines[-1]["presence"] < 0.8 * lines[0]["presence"]
     encoder = load_encoder(str(folder), dtype="float32", device="cpu")
     assert encoder.default_background == ("anything else",)
     assert encoder.encode_texts(["red circle"]).shape == (1, 16)
@@ -245,18 +385,19 @@ class Killed(Exception):
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 3)
-    whole = mini.train(tmp_path / "whole", images=24, batch_size=4, rate=1e-3)
-    steps = iter(range(5))
+    monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 4)
+    schedule = mini.Schedule(4, 4, 4, 1e-3)
+    whole = mini.train(tmp_path / "whole", schedule, compiled=False)
+    steps = iter(range(7))
 
     def update_until_killed(*arguments, real=mini._update):
-        if next(steps) == 4:
+        if next(steps) == 6:
             raise Killed
         return real(*arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(mini, "_update", update_until_killed)
         with pytest.raises(Killed):
-            mini.train(tmp_path / "parts", images=24, batch_size=4, rate=1e-3)
-    parts = mini.train(tmp_path / "parts", images=24, batch_size=4, rate=1e-3)
+            mini.train(tmp_path / "parts", schedule, compiled=False)
+    parts = mini.train(tmp_path / "parts", schedule, compiled=False)
     assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()

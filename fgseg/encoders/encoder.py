@@ -184,8 +184,6 @@ def _chunks(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterat
 class ClipEncoder(_ImageTextEncoder[ClipModel]):
     """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
 
-    default_resolution = "slide"
-
     def __init__(
         self, checkpoint: Checkpoint, model: ClipModel, *, recipe: Recipe, dtype: torch.dtype, device: torch.device
     ) -> None:
@@ -198,6 +196,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
         self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
         self.default_threshold = float(own.get("threshold", 0.5))
+        self.default_resolution = own.get("resolution", "slide")
 
     def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
         side = side or self.side

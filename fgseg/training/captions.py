@@ -8,6 +8,8 @@ from fgseg.training.vocabulary import (
     BACKGROUND,
     BASIC_COLORS,
     COLOR_NAMES,
+    MATERIAL_WORDS,
+    MATERIALS,
     PATTERNS,
     SHAPES,
     Phrase,
@@ -15,22 +17,28 @@ from fgseg.training.vocabulary import (
 
 __all__ = ["changed", "long_caption", "narrowed", "random_phrase", "short_caption"]
 
-_COUNTS = ("no", "one", "two", "three", "four", "five", "six")
+_COUNTS = ("", "one", "two", "three", "four", "five", "six")
 
 
 def short_caption(drawn: Scene) -> str:
-    """Front things and the first background in a line."""
-    front = [thing.phrase.text for thing in drawn.things if thing.shape != BACKGROUND]
-    return f"a {' and a '.join(front)} on a {drawn.things[0].phrase.text}"
+    """The named things in a line: front ones on the first background, or the materials of a landscape."""
+    front = [thing.phrase.text for thing in drawn.things if thing.shape in SHAPES]
+    ground = [thing.phrase.text for thing in drawn.things if thing.shape in (BACKGROUND, *MATERIALS)]
+    if not front:
+        return f"a picture of {' and '.join(dict.fromkeys(ground))}"
+    return f"a {' and a '.join(front)} on a {ground[0]}"
 
 
 def long_caption(drawn: Scene) -> str:
     """A sentence for each thing, with its place and size."""
-    front = [index for index, thing in enumerate(drawn.things) if thing.shape != BACKGROUND]
-    sentences = [f"this image shows {_COUNTS[len(front)]} things"]
+    front = [index for index, thing in enumerate(drawn.things) if thing.shape in SHAPES]
+    ground = [index for index, thing in enumerate(drawn.things) if thing.shape in (BACKGROUND, *MATERIALS)]
+    sentences = [f"this image shows {_COUNTS[len(front)]} things"] if front else []
     for index in front:
         sentences.append(f"a {_size(drawn, index)}{drawn.things[index].phrase.text} is {_place(drawn, index)}")
-    sentences += [f"there is a {thing.phrase.text}" for thing in drawn.things if thing.shape == BACKGROUND]
+    for index in ground:
+        where = f" {_place(drawn, index)}" if len(ground) > 1 else ""
+        sentences.append(f"there is a {drawn.things[index].phrase.text}{where}")
     return " . ".join(sentences) + " ."
 
 
@@ -56,6 +64,9 @@ def _third(where: float, low: str, high: str) -> str:
 def narrowed(rng: np.random.Generator, thing: Thing) -> Phrase:
     """A shorter phrase that is still true of the thing: one or two of colour, pattern and noun."""
     full = thing.phrase
+    if thing.shape in MATERIALS:
+        names = MATERIALS[thing.shape]
+        return Phrase(noun=names[rng.integers(len(names))])
     noun = ANY_SHAPE[rng.integers(len(ANY_SHAPE))] if thing.shape != BACKGROUND else BACKGROUND
     choices = [
         Phrase(color=full.color),
@@ -73,7 +84,9 @@ def narrowed(rng: np.random.Generator, thing: Thing) -> Phrase:
 
 def changed(rng: np.random.Generator, phrase: Phrase) -> Phrase:
     """The phrase with one attribute changed: a hard negative."""
-    part = rng.choice(["color", "pattern", "noun"], p=[0.5, 0.2, 0.3])
+    if phrase.noun in MATERIAL_WORDS:
+        return Phrase(phrase.color, phrase.pattern, _other(rng, MATERIAL_WORDS, phrase.noun))
+    part = rng.choice(["color", "pattern", "noun"], p=[0.4, 0.25, 0.35])
     if part == "noun" and phrase.noun in SHAPES:
         return Phrase(phrase.color, phrase.pattern, _other(rng, SHAPES, phrase.noun))
     if part == "pattern":
@@ -83,6 +96,8 @@ def changed(rng: np.random.Generator, phrase: Phrase) -> Phrase:
 
 def random_phrase(rng: np.random.Generator) -> Phrase:
     """Any phrase at all, most often absent from a scene."""
+    if rng.random() < 0.2:
+        return Phrase(noun=MATERIAL_WORDS[rng.integers(len(MATERIAL_WORDS))])
     palette = BASIC_COLORS if rng.random() < 0.6 else COLOR_NAMES
     color = palette[rng.integers(len(palette))] if rng.random() < 0.8 else None
     pattern = PATTERNS[rng.integers(1, len(PATTERNS))] if rng.random() < 0.25 else None

@@ -58,20 +58,29 @@ def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, 
     return missed.mean() + negative_weight * raised.mean()
 
 
-def patch_choice(cosine: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
-    """Cross-entropy of every patch over the phrases of its own image; several may be right.
+def patch_choice(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, weight: Tensor) -> Tensor:
+    """Cross-entropy of every place over the rival and the phrases of its own image; several may be right.
+
+    The rival is right where no phrase is true, and a place where none is true but one is left open is not counted.
 
     Args:
-        cosine: (B, N, P) of N patches with P phrases.
-        truth: (B, N, P) 1 true, 0 false, -1 not counted; patches without a true phrase are left out.
+        cosine: (B, N, P) of N places with P phrases.
+        rival: (B, N) cosine with the rival word.
+        truth: (B, N, P) 1 true, 0 false, -1 not counted.
         scale: scalar that multiplies the cosines.
+        weight: (B, N) of each place, at least 0.
 
     Examples:
-        >>> even = torch.zeros(1, 1, 2)
-        >>> round(patch_choice(even, torch.tensor([[[1, 0]]]), torch.tensor(1.0)).item(), 4)  # log(2)
+        >>> zero = torch.zeros(1, 1, 1)
+        >>> truth, weight = torch.tensor([[[1]]]), torch.ones(1, 1)
+        >>> round(patch_choice(zero, zero[..., 0], truth, torch.tensor(1.0), weight=weight).item(), 4)  # log(2)
         0.6931
     """
-    logits = (scale * cosine).masked_fill(truth < 0, -torch.inf)
-    counted = (truth == 1).any(-1)
-    right = logits.masked_fill(truth != 1, -torch.inf)[counted].logsumexp(-1)
-    return (logits[counted].logsumexp(-1) - right).mean()
+    known = (truth == 1).any(-1)
+    counted = known | (truth == 0).all(-1)
+    unclear = torch.cat([torch.zeros_like(known)[..., None], truth < 0], -1)
+    logits = (scale * torch.cat([rival[..., None], cosine], -1)).masked_fill(unclear, -torch.inf)
+    right = torch.cat([~known[..., None], truth == 1], -1)
+    missed = logits.logsumexp(-1) - logits.masked_fill(~right, -torch.inf).logsumexp(-1)
+    weight = weight * counted
+    return (missed * weight).sum() / weight.sum().clamp(min=1e-6)

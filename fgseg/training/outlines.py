@@ -63,7 +63,7 @@ def _cross(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
 
 
 def _ring(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
-    thick = rng.uniform(0.14, 0.24)
+    thick = rng.uniform(0.18, 0.28)
     return thick - np.abs(np.hypot(u, v) - (1 - thick))
 
 

@@ -4,21 +4,28 @@ Unlimited and seeded: `scene(seed)` is the same picture on every machine with th
 one thing, backgrounds included, so a scene is also a labelled image for benchmarks and tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg.training.landscapes import Layer, collage, outdoors, room, side
+from fgseg.training.materials import PAINTERS, facing
 from fgseg.training.outlines import OUTLINES
+from fgseg.training.textures import CLOUDY, FINE, axes, crop
 from fgseg.training.vocabulary import (
     ANY_SHAPE,
     BACKGROUND,
     BASIC_COLORS,
     BASIC_SAMPLES,
+    CLUTTER,
     COLOR_NAMES,
+    MATERIAL_WORDS,
+    MATERIALS,
+    MAYBE,
     NAMED_RGB,
     PATTERNS,
     SHAPES,
@@ -26,10 +33,13 @@ from fgseg.training.vocabulary import (
     color_truth,
 )
 
-__all__ = ["Scene", "Thing", "is_held_out", "phrase_truth", "scene", "truth_table"]
+__all__ = ["KINDS", "Kind", "Scene", "Thing", "is_held_out", "phrase_truth", "scene", "truth_table"]
 
 Floats = NDArray[np.floating[Any]]
-_NOISE_SIDE = 512
+Kind = Literal["shapes", "outdoors", "room", "collage"]
+KINDS: dict[Kind, float] = {"shapes": 0.6, "outdoors": 0.26, "room": 0.06, "collage": 0.08}
+ON_MATERIAL = 0.25  # share of backgrounds that are of a material
+LEAST_SEEN, LEAST_SEEN_AREA = 0.6, 0.2  # share of a thing, of a background, that each later thing leaves to be seen
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Thing:
         rgb: (r, g, b) its own colour in [0, 1], before light.
         second_rgb: the other colour of its pattern; equals `rgb` when plain.
         pattern: one of PATTERNS.
-        shape: one of SHAPES, or "background".
+        shape: one of SHAPES, "background", a material, or "clutter".
         phrase: what a person would call it in full.
     """
 
@@ -81,26 +91,110 @@ def is_held_out(color: str, pattern: str, shape: str) -> bool:
     return code % 12 == 1
 
 
-def scene(seed: int, image_hw: tuple[int, int] = (128, 128), *, held_out: bool = False) -> Scene:
+def scene(
+    seed: int, image_hw: tuple[int, int] = (128, 128), *, kind: Kind | None = None, held_out: bool = False
+) -> Scene:
     """Draw one scene.
 
     Args:
         seed: any integer >= 0; the same seed and size give the same scene.
         image_hw: (height, width) in pixels.
-        held_out: let the combinations that training never shows appear, one at least as the front thing.
+        kind: "shapes" on backgrounds, "outdoors", "room", or materials side by side ("collage"); None draws one of
+            them by its share in KINDS.
+        held_out: let the combinations that training never shows appear, one at least as the front thing; scenes of
+            shapes only.
     """
     rng = np.random.default_rng([seed, image_hw[0], image_hw[1], int(held_out)])
-    areas = [_background(rng) for _ in range(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))]
+    drawn = rng.choice(list(KINDS), p=list(KINDS.values()))
+    kind = "shapes" if held_out else kind or drawn
+    canvas = _Canvas(image_hw)
+    if kind == "shapes":
+        _shapes(rng, canvas, held_out=held_out)
+    else:
+        for layer in {"outdoors": outdoors, "room": room, "collage": collage}[kind](rng, image_hw):
+            canvas.lay(_of_material(layer), layer.color, layer.coverage)
+    return Scene(_photographed(rng, canvas.picture), canvas.owners, tuple(canvas.things))
+
+
+class _Canvas:
+    """A picture that things are laid on, and whose pixel is whose."""
+
+    def __init__(self, image_hw: tuple[int, int]) -> None:
+        self.picture = np.zeros((*image_hw, 3), np.float32)
+        self.owners = np.zeros(image_hw, np.int32)
+        self.things: list[Thing] = []
+
+    def lay(self, thing: Thing, color: Floats, coverage: Floats) -> None:
+        """Cover the picture by a thing; one of a material that is there already grows it."""
+        known = [other.phrase for other in self.things]
+        same = known.index(thing.phrase) if thing.phrase in known else len(known)
+        if same == len(known):
+            self.things.append(thing)
+        self.picture += coverage[..., None] * (color - self.picture)
+        self.owners[coverage > 0.5] = same
+
+
+def _of_material(layer: Layer) -> Thing:
+    """What a layer is called: its material, for short."""
+    inside = layer.color[layer.coverage > 0.5]
+    mean = inside.mean(0) if len(inside) else np.zeros(3)
+    other = np.clip(mean + (inside - mean).std(0), 0, 1) if len(inside) else mean
+    noun = "thing" if layer.material == CLUTTER else layer.material
+    return Thing(_rgb(mean), _rgb(other), "plain", layer.material, Phrase(noun=noun))
+
+
+def _rgb(color: Floats) -> tuple[float, float, float]:
+    r, g, b = np.clip(color, 0, 1).tolist()
+    return r, g, b
+
+
+def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> None:
+    """Shapes on one to three backgrounds."""
+    image_hw = canvas.owners.shape[0], canvas.owners.shape[1]
+    areas = _told_apart(rng, [], int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])), _background)
+    for index, thing in enumerate(areas):
+        canvas.lay(
+            thing, _surface(rng, image_hw, thing), side(rng, image_hw) if index else np.ones(image_hw, np.float32)
+        )
     count = int(rng.integers(1, 7 - len(areas)))
-    front = [_shaped(rng, held_out=held_out and index == count - 1) for index in range(count)]
-    things = (*areas, *front)
-    picture = np.zeros((*image_hw, 3), np.float32)
-    owners = np.zeros(image_hw, np.int32)
-    for index, thing in enumerate(things):
-        coverage = _area(rng, image_hw, index) if index < len(areas) else _coverage(rng, image_hw, thing.shape, count)
-        _paint(rng, picture, coverage, thing, in_front=index >= len(areas))
-        owners[coverage > 0.5] = index
-    return Scene(_photographed(rng, picture), owners, things)
+    for index in range(count):
+        is_last = index == count - 1
+        make = partial(_shaped, held_out=held_out and is_last)
+        thing = _told_apart(rng, canvas.things, 1, make)[-1]
+        coverage = _placed(rng, canvas.owners, len(areas), thing.shape, count, must=is_last)
+        if coverage is not None:
+            if rng.random() < 0.35:
+                _cast_shadow(rng, canvas.picture, coverage)
+            lit = _shading(rng, coverage)[..., None] * _surface(rng, image_hw, thing)
+            canvas.lay(thing, lit + _highlight(rng, coverage)[..., None], coverage)
+
+
+def _told_apart(
+    rng: np.random.Generator, things: Sequence[Thing], count: int, make: Callable[[np.random.Generator], Thing]
+) -> list[Thing]:
+    """`things` and `count` more, each drawn anew until no phrase fits, or might fit, another thing than its own."""
+    together = list(things)
+    while len(together) < len(things) + count:
+        thing = make(rng)
+        truth = phrase_truth([*together, thing], [*(other.phrase for other in together), thing.phrase])
+        if not (truth[-1, :-1].any() or truth[:-1, -1].any()):
+            together.append(thing)
+    return together
+
+
+def _placed(
+    rng: np.random.Generator, owners: NDArray[np.int32], areas: int, shape: str, count: int, *, must: bool
+) -> Floats | None:
+    """Coverage of a thing where it leaves every earlier one half to be seen; None if four throws find no place."""
+    image_hw = owners.shape[0], owners.shape[1]
+    before = np.bincount(owners.ravel(), minlength=areas)
+    share = np.where(np.arange(len(before)) < areas, LEAST_SEEN_AREA, LEAST_SEEN)
+    for _ in range(50 if must else 4):
+        coverage = _coverage(rng, image_hw, shape, count)
+        after = np.bincount(owners[coverage <= 0.5], minlength=len(before))
+        if (after >= np.maximum(before * share, 1)).all() and (coverage > 0.5).any():
+            return coverage
+    return coverage if must else None
 
 
 def _color(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
@@ -135,6 +229,10 @@ def _second(rng: np.random.Generator, rgb: Sequence[float], pattern: str) -> tup
 
 
 def _background(rng: np.random.Generator) -> Thing:
+    if rng.random() < ON_MATERIAL:
+        material = list(MATERIALS)[rng.integers(len(MATERIALS))]
+        grey = (0.5, 0.5, 0.5)
+        return Thing(grey, grey, "plain", material, Phrase(noun=material))
     rgb, name = _color(rng)
     pattern = "plain" if rng.random() < 0.75 else PATTERNS[rng.integers(len(PATTERNS))]
     said = None if pattern == "plain" else pattern
@@ -160,26 +258,6 @@ def _basic_names(rgb: Sequence[float]) -> list[str]:
 # --- where a thing is -------------------------------------------------------------------------------------------
 
 
-def _axes(image_hw: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Pixel centres (H, 1) and (1, W), in units of the shorter side, zero in the middle."""
-    height, width = image_hw
-    short = min(image_hw)
-    y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / short
-    x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / short
-    return y[:, None], x[None, :]
-
-
-def _area(rng: np.random.Generator, image_hw: tuple[int, int], index: int) -> Floats:
-    """Coverage of a background area: everything for the first, one side of a bent line for the others."""
-    if index == 0:
-        return np.ones(image_hw, np.float32)
-    y, x = _axes(image_hw)
-    turn, shift = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.2)
-    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
-    bend = rng.uniform(0, 0.08) * np.sin(along * rng.uniform(2, 12))
-    return _edge(across + bend - shift, image_hw)
-
-
 def _edge(inside: Floats, image_hw: tuple[int, int]) -> Floats:
     """Signed distance (positive inside, shorter side = 1) to coverage in [0, 1], one pixel wide."""
     return np.clip(inside * min(image_hw) + 0.5, 0, 1).astype(np.float32)
@@ -187,8 +265,8 @@ def _edge(inside: Floats, image_hw: tuple[int, int]) -> Floats:
 
 def _coverage(rng: np.random.Generator, image_hw: tuple[int, int], shape: str, count: int) -> Floats:
     height, width = image_hw
-    y, x = _axes(image_hw)
-    radius = rng.uniform(0.09, 0.42 if count < 3 else 0.28)
+    y, x = axes(image_hw)
+    radius = rng.uniform(0.11, 0.42 if count < 3 else 0.28)
     reach_y, reach_x = height / 2 / min(image_hw), width / 2 / min(image_hw)
     y = y - rng.uniform(-0.9, 0.9) * max(reach_y - radius * 0.6, 0.05)
     x = x - rng.uniform(-0.9, 0.9) * max(reach_x - radius * 0.6, 0.05)
@@ -200,42 +278,15 @@ def _coverage(rng: np.random.Generator, image_hw: tuple[int, int], shape: str, c
 # --- what it looks like -----------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def _noise_bank() -> tuple[Floats, ...]:
-    """Periodic 1/f noise, zero mean and unit variance: cloudy, streaky (wood, brushed), and fine."""
-    rng = np.random.default_rng(20250505)
-    fy, fx = np.fft.fftfreq(_NOISE_SIDE)[:, None], np.fft.fftfreq(_NOISE_SIDE)[None, :]
-    bank = []
-    for squeeze, power in ((1.0, 1.6), (8.0, 1.3), (1.0, 0.7)):
-        falloff = np.maximum(np.hypot(fy * squeeze, fx), 1 / _NOISE_SIDE) ** -power
-        waves = np.fft.ifft2(np.fft.fft2(rng.normal(size=(_NOISE_SIDE, _NOISE_SIDE))) * falloff).real
-        bank.append(((waves - waves.mean()) / waves.std()).astype(np.float32))
-    return tuple(bank)
-
-
-def _noise(rng: np.random.Generator, image_hw: tuple[int, int], kind: int) -> Floats:
-    """(H, W) crop of the bank, turned a quarter at random."""
-    bank = _noise_bank()[kind]
-    bank = bank.T if rng.random() < 0.5 else bank
-    rows = (rng.integers(_NOISE_SIDE) + np.arange(image_hw[0])) % _NOISE_SIDE
-    columns = (rng.integers(_NOISE_SIDE) + np.arange(image_hw[1])) % _NOISE_SIDE
-    return bank[rows[:, None], columns]
-
-
-def _paint(rng: np.random.Generator, picture: Floats, coverage: Floats, thing: Thing, *, in_front: bool) -> None:
-    """Draw a thing into the picture, in place."""
-    image_hw = coverage.shape[0], coverage.shape[1]
-    if in_front and rng.random() < 0.35:
-        _cast_shadow(rng, picture, coverage)
+def _surface(rng: np.random.Generator, image_hw: tuple[int, int], thing: Thing) -> Floats:
+    """(H, W, 3) what a thing is made of, all over."""
+    if thing.shape in MATERIALS:
+        return PAINTERS[thing.shape](rng, facing(rng, image_hw))
     first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
-    mix = _pattern(rng, image_hw, thing.pattern)[..., None]
-    surface: Floats = first + mix * (second - first)
+    surface: Floats = first + _pattern(rng, image_hw, thing.pattern)[..., None] * (second - first)
     if rng.random() < 0.6:
-        grain = _noise(rng, image_hw, int(rng.integers(3)))[..., None]
-        surface = surface * (1 + rng.uniform(0.02, 0.16) * grain)
-    if in_front:
-        surface = surface * _shading(rng, coverage)[..., None] + _highlight(rng, coverage)[..., None]
-    picture += coverage[..., None] * (surface - picture)
+        surface = surface * (1 + rng.uniform(0.02, 0.16) * crop(rng, image_hw, int(rng.integers(3)))[..., None])
+    return surface
 
 
 def _pattern(rng: np.random.Generator, image_hw: tuple[int, int], pattern: str) -> Floats:
@@ -243,8 +294,8 @@ def _pattern(rng: np.random.Generator, image_hw: tuple[int, int], pattern: str) 
     if pattern == "plain":
         return np.zeros(image_hw, np.float32)
     if pattern == "speckled":
-        return (_noise(rng, image_hw, 2) > rng.uniform(0.5, 0.9)).astype(np.float32)
-    y, x = _axes(image_hw)
+        return (crop(rng, image_hw, FINE) > rng.uniform(0.5, 0.9)).astype(np.float32)
+    y, x = axes(image_hw)
     turn, period = rng.uniform(0, np.pi), rng.uniform(0.07, 0.16)
     u, v = (x * np.cos(turn) + y * np.sin(turn)) / period, (y * np.cos(turn) - x * np.sin(turn)) / period
     if pattern == "wavy":
@@ -259,7 +310,7 @@ def _pattern(rng: np.random.Generator, image_hw: tuple[int, int], pattern: str) 
 
 def _shading(rng: np.random.Generator, coverage: Floats) -> Floats:
     """Light falling off across a thing, from one side."""
-    y, x = _axes((coverage.shape[0], coverage.shape[1]))
+    y, x = axes((coverage.shape[0], coverage.shape[1]))
     turn, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.2)
     return np.clip(1 + strength * (x * np.cos(turn) + y * np.sin(turn)), 0.35, 1.3).astype(np.float32)
 
@@ -303,11 +354,11 @@ def _blurred(values: Floats, radius: int) -> Floats:
 def _photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]:
     """Light, colour cast, shadow, blur and sensor noise over the whole picture."""
     image_hw = picture.shape[0], picture.shape[1]
-    y, x = _axes(image_hw)
+    y, x = axes(image_hw)
     turn = rng.uniform(0, 2 * np.pi)
     light = 1 + rng.uniform(0, 0.5) * (x * np.cos(turn) + y * np.sin(turn))
     if rng.random() < 0.3:
-        light = light * (1 - rng.uniform(0.2, 0.6) * np.clip(_noise(rng, image_hw, 0) - 0.3, 0, 1))
+        light = light * (1 - rng.uniform(0.2, 0.6) * np.clip(crop(rng, image_hw, CLOUDY) - 0.3, 0, 1))
     picture = picture * (light * rng.uniform(0.75, 1.15))[..., None] * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
     if rng.random() < 0.4:
         picture = _blurred(picture, 1)
@@ -332,19 +383,39 @@ def phrase_truth(things: Sequence[Thing], phrases: Sequence[Phrase]) -> NDArray[
     column = {name: index for index, name in enumerate(names)}
     colors = _thing_color_truth(things, names) if names else np.ones((len(things), 0), np.int8)
     truth = np.ones((len(things), len(phrases)), np.int8)
-    patterns = np.array([thing.pattern for thing in things])
-    shapes = np.array([thing.shape for thing in things])
     for index, phrase in enumerate(phrases):
-        fits = colors[:, column[phrase.color]] if phrase.color else truth[:, index]
-        denied = np.zeros(len(things), bool)
-        if phrase.pattern:
-            denied |= patterns != phrase.pattern
-        if phrase.noun in ANY_SHAPE:
-            denied |= shapes == BACKGROUND
-        elif phrase.noun:
-            denied |= shapes != phrase.noun
-        truth[:, index] = np.where(denied, 0, fits)
+        parts = [_pattern_truth(things, phrase.pattern), _noun_truth(things, phrase.noun)]
+        if phrase.color:
+            parts.append(colors[:, column[phrase.color]])
+        together = np.stack(parts)
+        truth[:, index] = np.where((together == 0).any(0), 0, together.min(0))
     return truth
+
+
+def _pattern_truth(things: Sequence[Thing], pattern: str | None) -> NDArray[np.int8]:
+    """(N,) int8. A material has no pattern of the list, and may look like any: left open."""
+    if pattern is None:
+        return np.ones(len(things), np.int8)
+    return np.array([-1 if _is_material(thing) else thing.pattern == pattern for thing in things], np.int8)
+
+
+def _noun_truth(things: Sequence[Thing], noun: str | None) -> NDArray[np.int8]:
+    if noun is None:
+        return np.array([-1 if thing.shape == CLUTTER else 1 for thing in things], np.int8)
+    return np.array([_is_called(thing.shape, noun) for thing in things], np.int8)
+
+
+def _is_called(shape: str, noun: str) -> int:
+    """1 if `noun` names a thing of this shape or material, 0 if not, -1 left open."""
+    if noun in MATERIAL_WORDS:
+        return 1 if noun in MATERIALS.get(shape, ()) else -1 if noun in MAYBE.get(shape, ()) else 0
+    if shape == CLUTTER or (noun == BACKGROUND and shape in MATERIALS):
+        return -1
+    return int(shape in SHAPES if noun in ANY_SHAPE else shape == noun)
+
+
+def _is_material(thing: Thing) -> bool:
+    return thing.shape in MATERIALS or thing.shape == CLUTTER
 
 
 def _thing_color_truth(things: Sequence[Thing], names: Sequence[str]) -> NDArray[np.int8]:

@@ -1,4 +1,4 @@
-"""The words of the embedded model: colours, patterns, shapes, and the phrases made of them.
+"""The words of the embedded model: colours, patterns, shapes, materials, and the phrases made of them.
 
 Colour names are those of the xkcd color name survey (R. Munroe, 2010; the table that matplotlib carries, CC0)
 beside the eleven basic terms of English (Berlin and Kay, 1969). Whether a name fits a colour is decided by distance
@@ -17,6 +17,7 @@ __all__ = [
     "BASIC_COLORS",
     "BASIC_SAMPLES",
     "COLOR_NAMES",
+    "MATERIALS",
     "NAMED_RGB",
     "PATTERNS",
     "RIVAL",
@@ -47,6 +48,53 @@ SHAPES = (
 )  # fmt: skip
 BACKGROUND = "background"
 ANY_SHAPE = ("shape", "thing")  # nouns that fit every shape, not the background
+CLUTTER = "clutter"  # a thing that no word of this model names
+# What each material is called; the first name is its own. Names it may also go by stand in MAYBE.
+MATERIALS: dict[str, tuple[str, ...]] = {
+    "sky": ("sky",),
+    "grass": ("grass", "lawn"),
+    "tree": ("tree", "trees", "foliage", "leaves"),
+    "bush": ("bush", "hedge", "foliage", "leaves"),
+    "sea": ("sea", "water"),
+    "river": ("river", "water"),
+    "sand": ("sand", "beach"),
+    "snow": ("snow",),
+    "dirt": ("dirt", "dirt ground", "soil", "earth"),
+    "gravel": ("gravel",),
+    "road": ("road", "street", "asphalt"),
+    "pavement": ("pavement", "sidewalk"),
+    "concrete": ("concrete",),
+    "rock": ("rock", "stone"),
+    "mountain": ("mountain", "hill"),
+    "stone wall": ("stone wall", "stone"),
+    "brick wall": ("brick wall", "brick"),
+    "wood": ("wood", "wooden floor", "wooden wall", "planks"),
+    "tiles": ("tiles", "tiled wall", "tiled floor"),
+    "wall": ("wall", "painted wall"),
+    "building": ("building", "house"),
+}
+MAYBE: dict[str, tuple[str, ...]] = {
+    "grass": ("hill",),
+    "tree": ("bush", "hedge", "hill", "mountain"),
+    "bush": ("tree", "trees", "grass"),
+    "sea": ("river",),
+    "river": ("sea",),
+    "sand": ("dirt", "dirt ground", "soil", "earth", "gravel"),
+    "dirt": ("sand", "gravel", "road", "hill"),
+    "gravel": ("stone", "rock", "dirt", "dirt ground", "road"),
+    "road": ("concrete",),
+    "pavement": ("concrete", "stone", "tiles", "tiled floor"),
+    "concrete": ("wall", "pavement", "sidewalk", "stone", "road", "street"),
+    "rock": ("mountain", "stone wall", "hill"),
+    "mountain": ("rock", "stone", "tree", "trees", "grass"),
+    "stone wall": ("wall", "rock", "brick", "brick wall"),
+    "brick wall": ("wall", "stone wall", "stone", "building", "house"),
+    "wood": ("wall",),
+    "tiles": ("wall", "stone"),
+    "wall": ("concrete", "building", "house"),
+    "building": ("wall", "painted wall", "brick", "brick wall", "concrete", "stone wall"),
+}
+MATERIAL_WORDS = tuple(dict.fromkeys(word for names in MATERIALS.values() for word in names))
 RIVAL = "anything else"  # what every prompt competes with; never said of anything in training
 
 _COARSE = re.compile(r"shit|poo|puke|vomit|barf|snot|booger|piss|diarrhea|bile", re.IGNORECASE)
@@ -65,7 +113,7 @@ _FILED = {
 NAMED_RGB: dict[str, tuple[float, float, float]] = {
     key.removeprefix("xkcd:").replace("/", " ").replace("'", ""): to_rgb(value)
     for key, value in XKCD_COLORS.items()
-    if not _COARSE.search(key)
+    if not _COARSE.search(key) and key.removeprefix("xkcd:") not in MATERIAL_WORDS  # "grass" is grass, not a green
 }
 COLOR_NAMES = tuple(NAMED_RGB)
 
@@ -145,7 +193,7 @@ class Phrase:
     Attributes:
         color: a basic or survey colour name.
         pattern: one of PATTERNS.
-        noun: a shape, "background", or one of ANY_SHAPE.
+        noun: a shape, a material, "background", or one of ANY_SHAPE.
     """
 
     color: str | None = None
@@ -163,6 +211,6 @@ def words() -> tuple[str, ...]:
     said = (
         "a an the is are there and in of on at picture image photo with large small one two three four five six things"
     )
-    said += " top bottom left right center this shows it gray anything else"
-    sources = [*COLOR_NAMES, *BASIC_COLORS, *PATTERNS, *SHAPES, *ANY_SHAPE, BACKGROUND, said]
+    said += " top bottom left right center this shows it gray anything else behind front under above between"
+    sources = [*COLOR_NAMES, *BASIC_COLORS, *PATTERNS, *SHAPES, *ANY_SHAPE, *MATERIAL_WORDS, BACKGROUND, said]
     return tuple(sorted({word for source in sources for word in source.split()}))
