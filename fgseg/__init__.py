@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ShapeError,
         WeightsError,
     )
+    from fgseg.explorer import explore
     from fgseg.prompts import PromptClass, read_class_file
     from fgseg.segmentation import Segmentation
     from fgseg.segmenter import Segmenter, load
@@ -53,12 +54,14 @@ __all__ = [
     "ShapeError",
     "WeightsError",
     "__version__",
+    "explore",
     "load",
     "read_class_file",
 ]
 
 _HOMES = {
     "EncodedImage": "encoded",
+    "explore": "explorer",
     "PromptClass": "prompts",
     "read_class_file": "prompts",
     "Segmentation": "segmentation",

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg.encoded import EncodedImage
+from fgseg.heatmaps import Heatmaps
 from fgseg.masks import automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.prompts import PromptSet
 from fgseg.refine import guided_filter, pamr
-from fgseg.types import UNLABELLED, LazyMaps
+from fgseg.types import UNLABELLED
 
 __all__ = ["TIE", "QueryTexts", "ScoreField", "Threshold"]
 
@@ -52,7 +53,7 @@ class ScoreField:
         self.view, self.texts, self.asked = view, texts, asked
         self.logit_scale, self.refine = logit_scale, refine
         self.names = tuple(entry.name for entry in asked.classes)
-        self.scores: Mapping[str, NDArray[np.float32]] = LazyMaps(self.names, self.presence)
+        self.scores = Heatmaps(view.image, self.names, self.presence)
 
     def exclusive(self, threshold: Threshold) -> NDArray[np.int32]:
         """(H, W) int32: each pixel's best class, where it is present enough."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,13 +18,12 @@ from fgseg import export
 from fgseg._checks import check_array, check_choice, check_image
 from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
+from fgseg.heatmaps import heatmap_sheet
 from fgseg.io import encode_png, write_bytes, write_image, write_label_png, write_npz, write_text
 from fgseg.legend import with_legend
-from fgseg.lettering import font_size_for
-from fgseg.overlay import overlay_heatmap, overlay_labels, overlay_masks, shrink
+from fgseg.overlay import overlay_labels, overlay_masks, shrink
 from fgseg.prompts import PromptClass
 from fgseg.regions import region_table
-from fgseg.render import color_bar, grid, heatmap_beside
 from fgseg.types import UNLABELLED, Region
 from fgseg.upsample import shrink_map
 
@@ -38,9 +36,6 @@ Mode = Literal["exclusive", "independent"]
 Masks = Mapping[str, NDArray[np.bool_]]
 ScoreMaps = Mapping[str, NDArray[np.float32]]
 NOTEBOOK_SIDE = 1024  # pixels; a result that draws itself in a notebook is shrunk to this
-SHEET_SIDE = 4096  # pixels; about the longest side of a sheet of heatmaps
-SMALLEST_PANEL = 96  # pixels; below this a heatmap shows nothing
-HEAT_OPACITY = 0.8  # of heatmaps where presence is 1, as in `heatmap_beside`
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,13 +130,7 @@ class Segmentation:
             (H', W', 3) uint8 RGB: for one class the image beside its heatmap, for several a grid, the image first.
             Pictures are at most 1024 pixels long, and shorter where many would make a sheet over 4096.
         """
-        across = math.ceil(math.sqrt(len(self.prompts) + 1))
-        small = shrink(self.image, max_side=max(SMALLEST_PANEL, min(NOTEBOOK_SIDE, SHEET_SIDE // across)))
-        maps = ((name, shrink_map(self.scores[name], small.shape[:2])) for name in self.classes)
-        if len(self.prompts) == 1:
-            return next(heatmap_beside(small, score_map, name) for name, score_map in maps)
-        hot = [(name, overlay_heatmap(small, score_map, opacity=HEAT_OPACITY)) for name, score_map in maps]
-        return _with_color_bar(grid([("image", small), *hot]), picture_height=small.shape[0])
+        return heatmap_sheet(self.image, self.scores)
 
     def save(self, folder: str | Path, *, formats: Sequence[str] = ("labels", "overlay", "regions")) -> list[Path]:
         """Write the result's files.
@@ -217,18 +206,6 @@ class Segmentation:
         height, width = self.labels.shape
         found = ", ".join(self.classes[index] for index in self._present())
         return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found or 'none'})"
-
-
-def _with_color_bar(sheet: NDArray[np.uint8], *, picture_height: int) -> NDArray[np.uint8]:
-    """A sheet of heatmaps with the colour bar right of it, on white."""
-    font_size = font_size_for((max(sheet.shape[:2]), 1))
-    bar = color_bar(height=min(sheet.shape[0], 2 * picture_height) - font_size, font_size=font_size)
-    height = max(sheet.shape[0], bar.shape[0] + font_size)
-    canvas = np.full((height, sheet.shape[1] + bar.shape[1] + font_size, 3), 255, np.uint8)
-    canvas[: sheet.shape[0], : sheet.shape[1]] = sheet
-    top, left = font_size // 2, sheet.shape[1]
-    canvas[top : top + bar.shape[0], left : left + bar.shape[1]] = bar
-    return canvas
 
 
 def _json(value: Any) -> str:

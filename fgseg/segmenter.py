@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from fgseg.encoders import Encoder, Recipe, Route, load_encoder
 from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
+from fgseg.heatmaps import Heatmaps
 from fgseg.io import read_image
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
@@ -206,11 +207,11 @@ class Segmenter:
         negatives: Sequence[str] = (),
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
-    ) -> Mapping[str, NDArray[np.float32]]:
+    ) -> Heatmaps:
         """Where each prompt is: class name -> (H, W) float32 presence, computed each time it is asked for.
 
-        The range is fixed: 0 absent, 0.5 as likely as the best background word, 1 certain. An absent thing does not
-        look hot. Arguments as in `segment`.
+        A read-only mapping that draws itself in a notebook. The range is fixed: 0 absent, 0.5 as likely as the best
+        background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`.
         """
         asked = self._prompt_set(prompts, background, negatives)
         texts = self._query_texts(asked, templates)

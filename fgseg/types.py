@@ -156,4 +156,4 @@ class LazyMaps(Mapping[str, NDArray[ScalarT]]):
         return len(self._index)
 
     def __repr__(self) -> str:
-        return f"LazyMaps({list(self._index)!r:.200})"
+        return f"{type(self).__name__}({list(self._index)!r:.200})"

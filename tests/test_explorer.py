@@ -1,0 +1,154 @@
+import sys
+
+import numpy as np
+import pytest
+
+import fgseg
+from fgseg.encoders import Encoder
+from fgseg.errors import ImageError, OptionError, PromptError
+from fgseg.explorer import WITHOUT_WIDGETS, Explorer, explore
+from fgseg.heatmaps import NOTEBOOK_SIDE, heatmap_sheet
+from fgseg.io import encode_png, read_image
+from fgseg.plotting import NotebookFigure
+from fgseg.segmenter import Segmenter
+from fgseg.training.scenes import scene
+
+IMAGE = scene(12_345, (96, 128)).image
+
+
+class Counting:
+    """An encoder that counts what it encodes."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.images, self.texts = encoder, 0, 0
+
+    def __getattr__(self, name):
+        return getattr(self.encoder, name)
+
+    def encode_images(self, images, **options):
+        self.images += 1
+        return self.encoder.encode_images(images, **options)
+
+    def encode_texts(self, texts, **options):
+        self.texts += len(texts)
+        return self.encoder.encode_texts(texts, **options)
+
+
+@pytest.fixture
+def seg(tiny_model):
+    return Segmenter(Counting(fgseg.load(tiny_model, dtype="float32", device="cpu").encoder))
+
+
+@pytest.fixture
+def explorer(seg):
+    return explore(IMAGE, ["red", "blue"], segmenter=seg, threshold=0.5)
+
+
+@pytest.fixture
+def without_widgets(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # importing it now raises ImportError
+
+
+def png(picture):
+    return encode_png(picture)
+
+
+def test_every_widget_redraws_and_the_image_is_encoded_once(explorer, seg):
+    assert seg.encoder.images == 1
+    view = seg.encode(IMAGE)
+    seg.encoder.images = seg.encoder.texts = 0
+    assert explorer.picture.value == png(seg.segment(view, ["red", "blue"], threshold=0.5).overlay())
+    explorer.threshold.value = 0.52
+    assert explorer.picture.value == png(seg.segment(view, ["red", "blue"], threshold=0.52).overlay())
+    explorer.opacity.value = 0.9
+    drawn = seg.segment(view, ["red", "blue"], threshold=0.52)
+    assert explorer.picture.value == png(drawn.overlay(opacity=0.9))
+    explorer.mode.value = "independent"
+    drawn = seg.segment(view, ["red", "blue"], threshold=0.52, mode="independent")
+    assert explorer.picture.value == png(drawn.overlay(opacity=0.9))
+    explorer.mode.value = "heatmaps"
+    maps = seg.heatmaps(view, ["red", "blue"])
+    assert explorer.picture.value == png(heatmap_sheet(IMAGE, maps, opacity=0.9, max_side=NOTEBOOK_SIDE))
+    assert (seg.encoder.images, seg.encoder.texts) == (0, 0)
+
+
+def test_new_words_are_the_only_ones_encoded(explorer, seg):
+    seg.encoder.images = seg.encoder.texts = 0
+    explorer.prompts.value = "  red\n\ngreen, lime\n"
+    assert (seg.encoder.images, seg.encoder.texts) == (0, 2)
+    assert explorer.picture.value == png(seg.segment(IMAGE, ["red", "green, lime"], threshold=0.5).overlay())
+
+
+def test_the_message_tells_drawing_from_encoding(explorer, seg):
+    assert "the image was encoded once, in" in explorer.message.value
+    again = explore(seg.encode(IMAGE), ["red"], segmenter=seg)
+    assert again.message.value.endswith("the image was encoded before")
+
+
+def test_wrong_words_leave_the_picture_and_say_what_is_wrong(explorer):
+    before = explorer.picture.value
+    explorer.prompts.value = "red\ngiraffe"
+    assert "never seen the word 'giraffe'" in explorer.message.value
+    explorer.prompts.value = " \n"
+    assert explorer.message.value.startswith("prompts: expected at least one")
+    assert explorer.picture.value == before
+    explorer.prompts.value = "red\nblue"
+    assert explorer.message.value.startswith("drawn in")
+    assert explorer.picture.value == before
+
+
+def test_the_threshold_rests_while_heatmaps_are_shown(explorer):
+    assert not explorer.threshold.disabled
+    explorer.mode.value = "heatmaps"
+    assert explorer.threshold.disabled
+    explorer.mode.value = "exclusive"
+    assert not explorer.threshold.disabled
+
+
+def test_it_starts_as_asked_and_with_the_models_own_threshold(seg):
+    started = explore(IMAGE, "red", segmenter=seg, mode="independent", opacity=0.25)
+    assert (started.prompts.value, started.mode.value, started.opacity.value) == ("red", "independent", 0.25)
+    assert started.threshold.value == seg.encoder.default_threshold
+
+
+def test_it_shows_itself_as_widgets(explorer):
+    assert "application/vnd.jupyter.widget-view+json" in explorer._repr_mimebundle_()
+
+
+def test_large_pictures_are_shown_reduced(seg, tmp_path):
+    wide = np.zeros((8, 3000, 3), np.uint8)
+    explorer = explore(wide, ["red", "blue"], segmenter=seg, resolution="squash")
+    (tmp_path / "cell.png").write_bytes(explorer.picture.value)
+    assert max(read_image(tmp_path / "cell.png").shape) == NOTEBOOK_SIDE
+
+
+def test_it_loads_the_default_model_and_is_a_name_of_the_package(tiny_model, monkeypatch):
+    monkeypatch.setenv("FGSEG_MODEL", tiny_model)
+    assert fgseg.explore is explore
+    assert isinstance(fgseg.explore(IMAGE), Explorer)
+
+
+@pytest.mark.parametrize("mode", ["exclusive", "independent", "heatmaps"])
+def test_without_ipywidgets_a_figure_and_one_line_that_says_what_to_install(mode, seg, capsys, without_widgets):
+    figure = explore(IMAGE, ["red", "blue"], segmenter=seg, mode=mode)
+    assert capsys.readouterr().out == WITHOUT_WIDGETS + "\n"
+    assert "pip install ipywidgets" in WITHOUT_WIDGETS
+    assert isinstance(figure, NotebookFigure)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == (["image", "red", "blue", ""] if mode == "heatmaps" else [""])
+
+
+@pytest.mark.parametrize(
+    ("image", "prompts", "options", "error", "message"),
+    [
+        (IMAGE, ["red"], {"mode": "masks"}, OptionError, "mode: expected one of exclusive, independent, heatmaps"),
+        (IMAGE, ["red"], {"threshold": 2}, OptionError, "threshold: expected a number from 0 to 1, got 2; a presence"),
+        (IMAGE, ["red"], {"opacity": -1}, OptionError, "opacity: expected a number from 0 to 1, got -1"),
+        (IMAGE, [], {}, PromptError, "prompts: expected at least one"),
+        (IMAGE, ["giraffe"], {}, PromptError, "never seen the word 'giraffe'"),
+        ("nowhere.png", ["red"], {}, ImageError, "nowhere.png"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_a_widget_is_made(seg, image, prompts, options, error, message):
+    with pytest.raises(error, match=message):
+        explore(image, prompts, segmenter=seg, **options)
