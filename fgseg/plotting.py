@@ -37,6 +37,12 @@ SMALLEST_SHOWN = 400
 DPI = 100
 LETTERS = 28
 """Names are wrapped at this many letters."""
+LETTER, LINE = 0.09, 0.19
+"""Room for a letter and for a line of a name, inches."""
+SMALLEST_CELL = 0.5
+"""Width of a matrix's cell, inches: a number fits."""
+LEVEL_WIDTH = 5.0
+"""Inches; names above columns that would need more are turned."""
 
 
 class NotebookFigure(Figure):
@@ -239,22 +245,30 @@ def _draw_matrix(
 
 def _matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float]:
     """(width, height) in inches that leave room for the names and for a number in every cell."""
-    letter, line = 0.09, 0.19
-    rows, columns = ([_wrapped(name).split("\n") for name in names] for names in (row_names, column_names))
-    row_label = letter * max(len(text) for lines in rows for text in lines)
-    column_label = letter * max(len(text) for lines in columns for text in lines)
-    column_lines = line * max(len(lines) for lines in columns)
+    rows = [_wrapped(name).split("\n") for name in row_names]
+    column_label, column_lines = _label_size(column_names)
     if _turned(column_names):
-        cell, heading = max(0.5, column_lines + 0.1), column_label
+        cell, heading = max(SMALLEST_CELL, column_lines + 0.1), column_label
     else:
-        cell, heading = max(0.5, column_label + 0.15), column_lines
-    cells = len(rows) * max(0.35, line * max(len(lines) for lines in rows) + 0.1)
-    return row_label + cell * len(column_names) + 0.5, cells + heading + 0.4
+        cell, heading = _level_cell(column_names), column_lines
+    cells = len(rows) * max(0.35, LINE * max(len(lines) for lines in rows) + 0.1)
+    return _label_size(row_names)[0] + cell * len(column_names) + 0.5, cells + heading + 0.4
+
+
+def _label_size(names: Sequence[str]) -> tuple[float, float]:
+    """(width, height) in inches of the longest and the tallest of wrapped names."""
+    wrapped = [_wrapped(name).split("\n") for name in names]
+    return LETTER * max(len(text) for lines in wrapped for text in lines), LINE * max(map(len, wrapped))
+
+
+def _level_cell(names: Sequence[str]) -> float:
+    """Width in inches of a column whose name is written level."""
+    return max(SMALLEST_CELL, _label_size(names)[0] + 0.15)
 
 
 def _turned(names: Sequence[str]) -> bool:
-    """Whether names above the columns are written upwards: when there are many and they are not short."""
-    return len(names) > 6 and max(map(len, names)) > 4
+    """Whether names above the columns are written upwards: when level ones would make the matrix too wide."""
+    return len(names) * _level_cell(names) > LEVEL_WIDTH
 
 
 def _check_matrix(name: str, values: NDArray[np.floating], rows: int, columns: int) -> None:

@@ -45,11 +45,11 @@ def saved_model(folder, tensors, config):
     return str(folder)
 
 
-def word_tokenizer(name):
-    """A closed vocabulary of WORDS with the special tokens where the model has them."""
+def word_tokenizer(name, words=WORDS):
+    """A closed vocabulary with the special tokens where the model has them."""
     start, end = SPECIAL[name]
     vocabulary = {"<start>": start, "<end>": end, "<unknown>": 5}
-    vocabulary |= {word: 10 + index for index, word in enumerate(WORDS)}
+    vocabulary |= {word: 10 + index for index, word in enumerate(words)}
     if name == FG_CLIP_2:
         vocabulary["<pad>"] = 0
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unknown>"))
@@ -62,10 +62,10 @@ def word_tokenizer(name):
     return tokenizer
 
 
-def with_tokenizer(folder, name):
+def with_tokenizer(folder, name, words=WORDS):
     """A golden checkpoint with `word_tokenizer` beside it; returns its path as text."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "model.safetensors"):
         (folder / file).symlink_to(GOLDEN / name / file)
-    word_tokenizer(name).save(str(folder / "tokenizer.json"))
+    word_tokenizer(name, words).save(str(folder / "tokenizer.json"))
     return str(folder)
