@@ -108,6 +108,24 @@ def test_a_matrix_shows_every_number_on_a_fixed_range_and_cuts_no_name(names):
     assert_inside(figure, labels)
 
 
+@pytest.mark.parametrize(
+    ("names", "rotation"),
+    [
+        (["red"] * 9, 0),
+        (["red"] * 11, 90),
+        ([LONG], 0),
+        ([LONG] * 2, 0),
+        ([LONG] * 3, 90),
+        (["red circle", "blue circle", "green square"], 0),
+        (["red striped circle", "blue striped circle", "blue dotted square", "green square"], 90),
+    ],
+)
+def test_names_of_columns_are_turned_where_level_ones_would_make_a_matrix_too_wide(names, rotation):
+    figure = show_matrix(["dog"], names, np.zeros((1, len(names))))
+    assert {label.get_rotation() for label in figure.axes[0].get_xticklabels()} == {rotation}
+    assert figure.get_size_inches()[0] < 8
+
+
 def test_names_of_columns_do_not_overlap():
     figure = show_matrix(["dog"], [f"{LONG} {index}" for index in range(9)], np.zeros((1, 9)))
     FigureCanvasAgg(figure).draw()
