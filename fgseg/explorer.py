@@ -8,6 +8,7 @@ The sliders are ipywidgets', which is not among the package's dependencies; with
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from types import ModuleType
 from typing import Any, Literal, get_args
 
@@ -122,8 +123,8 @@ class Explorer:
         slider = {"min": 0.0, "max": 1.0, "step": 0.01}
         self.threshold = widgets.FloatSlider(first.threshold, description="threshold", **slider)
         self.opacity = widgets.FloatSlider(first.opacity, description="opacity", **slider)
-        self.picture = widgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
-        self.message = widgets.Label()
+        self.picture = widgets.Image(format="png", layout={"max_width": "100%", "align_self": "flex-start"})
+        self.message = widgets.HTML()  # a Label would cut a long line off
         controls = widgets.HBox(
             [self.prompts, widgets.VBox([self.mode, self.threshold, self.opacity])], layout={"flex_flow": "row wrap"}
         )
@@ -144,7 +145,7 @@ class Explorer:
         try:
             picture = _drawn(self._segmenter, self._view, choice)
         except FgsegError as error:
-            self.message.value = f"{error} (the picture is the last one that could be drawn)"
+            self.message.value = escape(f"{error} (the picture is that of the words before)", quote=False)
             return
         self.picture.value = encode_png(picture)
         self.message.value = f"drawn in {_milliseconds_since(started)}; the image was encoded {self._encoded}"

@@ -97,6 +97,12 @@ def test_wrong_words_leave_the_picture_and_say_what_is_wrong(explorer):
     assert explorer.picture.value == before
 
 
+def test_words_are_shown_as_words_never_as_html(explorer):
+    explorer.prompts.value = "<b>giraffe</b> & red"
+    assert "&lt;b&gt;" in explorer.message.value
+    assert "<b>" not in explorer.message.value
+
+
 def test_the_threshold_rests_while_heatmaps_are_shown(explorer):
     assert not explorer.threshold.disabled
     explorer.mode.value = "heatmaps"
