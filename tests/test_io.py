@@ -906,7 +906,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
     write_bytes(tmp_path / "out.bin", b"old")
 
     def write_half():
-        with fgseg._files._replacing(tmp_path / "out.bin") as file:
+        with fgseg._files.replacing(tmp_path / "out.bin") as file:
             file.write(b"half")
             raise KeyboardInterrupt
 
