@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ShapeError,
         WeightsError,
     )
+    from fgseg.large import LargeSegmentation
     from fgseg.prompts import PromptClass, read_class_file
     from fgseg.segmentation import Segmentation
     from fgseg.segmenter import Segmenter, load
@@ -40,6 +41,7 @@ __all__ = [
     "EncodedImage",
     "FgsegError",
     "ImageError",
+    "LargeSegmentation",
     "ModelNotFoundError",
     "OptionError",
     "OutputError",
@@ -59,6 +61,7 @@ __all__ = [
 
 _HOMES = {
     "EncodedImage": "encoded",
+    "LargeSegmentation": "large",
     "PromptClass": "prompts",
     "read_class_file": "prompts",
     "Segmentation": "segmentation",

@@ -19,6 +19,7 @@ from fgseg._checks import describe
 from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
 
 __all__ = [
+    "HOW_TO_TILE",
     "IMAGE_SUFFIXES",
     "find_images",
     "one_line",
@@ -34,6 +35,9 @@ IMAGE_SUFFIXES: tuple[str, ...] = tuple(
     ".jp2 .j2k .ppm .pgm .pbm .pnm .pfm .psd .qoi .tga".split()
 )
 """File name endings that count as pictures in a folder, in any case of letters."""
+
+HOW_TO_TILE = "save it as a tiled TIFF (vips tiffsave IN OUT.tif --tile --bigtiff)"
+"""What to do with a picture that does not go into memory, for messages."""
 
 _GLOB_SIGNS = frozenset("*?[")
 

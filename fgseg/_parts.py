@@ -193,7 +193,7 @@ def _euler_quarters(rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     is_diagonal = (alike == 2) & np.stack([same[index, (index + 2) % 4] for index in range(4)])
     share = np.where(alike == 1, 1.0, np.where(alike == 3, -1 / 3, np.where(is_diagonal, -1.0, 0.0)))
     counted = corners >= 0
-    return np.bincount(corners[counted], weights=share[counted], minlength=count)
+    return np.bincount(corners[counted], weights=share[counted], minlength=count).astype(np.float64, copy=False)
 
 
 def _region(sums: _Sums, index: np.intp, names: Sequence[str]) -> Region:

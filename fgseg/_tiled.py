@@ -19,13 +19,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array
-from fgseg._files import one_line, reason, replacing
+from fgseg._files import HOW_TO_TILE, one_line, reason, replacing
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
 from fgseg.io import read_image
 from fgseg.types import UNLABELLED
 
 __all__ = [
-    "HOW_TO_TILE",
+    "TIFF_SUFFIXES",
     "TiledImage",
     "open_tiled",
     "read_label_tiff",
@@ -34,7 +34,6 @@ __all__ = [
     "write_label_tiff",
 ]
 
-HOW_TO_TILE = "save it as a tiled TIFF, for instance with `vips tiffsave IN OUT.tif --tile --bigtiff`"
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs", ".qptiff", ".scn", ".ndpi", ".bif")
 LABEL_TILE = 256  # pixels; a multiple of 16, as TIFF 6.0 section 15 demands
 _MAX_8_BIT_CLASSES = 254  # as in label PNGs: 255 is unlabelled
@@ -84,22 +83,18 @@ class TiledImage:
 
     def _rgb(self, tile: NDArray[Any]) -> NDArray[np.uint8]:
         """(h, w, S) samples as RGB."""
-        kind = _kind(self.page)
-        if kind == "PALETTE":
+        if _kind(self.page) == "PALETTE":
             colors = np.asarray(self.page.tags[_COLOR_MAP].value, np.uint16).reshape(3, -1).T
             return read_image(colors[tile[:, :, 0]])
-        if kind == "MINISWHITE":
-            tile = np.concatenate([np.iinfo(tile.dtype).max - tile[:, :, :1], tile[:, :, 1:]], axis=2)
-        colors, alpha = (tile[:, :, :1], tile[:, :, 1:]) if tile.shape[2] < 3 else (tile[:, :, :3], tile[:, :, 3:])
-        extra = _extra_samples(self.page)
-        if not alpha.size or not extra or extra[0] not in (_ASSOCIATED, _UNASSOCIATED):
-            return read_image(np.ascontiguousarray(colors))
-        if colors.shape[2] == 1:
-            colors = np.repeat(colors, 3, axis=2)
-        if extra[0] == _UNASSOCIATED:
-            return read_image(np.concatenate([colors, alpha], axis=2))
-        levels, clear = read_image(np.ascontiguousarray(colors)), 255 - read_image(np.ascontiguousarray(alpha))
-        return np.minimum(levels.astype(np.uint16) + clear, 255).astype(np.uint8)
+        count = 1 if _kind(self.page).startswith("MIN") else 3
+        samples, alpha = np.ascontiguousarray(tile[:, :, :count]), np.ascontiguousarray(tile[:, :, count:])
+        if _kind(self.page) == "MINISWHITE":
+            samples = np.iinfo(tile.dtype).max - samples
+        meaning = _extra_samples(self.page)[:1]
+        if meaning == (_UNASSOCIATED,):
+            return read_image(np.concatenate([np.broadcast_to(samples, (*tile.shape[:2], 3)), alpha], axis=2))
+        levels = read_image(samples)
+        return _add_white(levels, read_image(alpha)) if meaning == (_ASSOCIATED,) else levels
 
 
 def tiled_hw(path: str | os.PathLike[str]) -> tuple[int, int] | None:
@@ -238,6 +233,12 @@ def read_label_tiff(
 
 
 # --- reading
+
+
+def _add_white(levels: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours that alpha is multiplied into, laid on white."""
+    summed: NDArray[np.uint16] = levels.astype(np.uint16) + (255 - alpha)
+    return np.minimum(summed, 255).astype(np.uint8)
 
 
 def _read_tile(image: TiledImage, top: int, left: int) -> NDArray[Any]:

@@ -29,7 +29,7 @@ from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.io import read_image
-from fgseg.large import LARGE_FORMATS, LargeSegmentation, check_large_formats, segment_tiled
+from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
 from fgseg.regions import box_features
@@ -205,7 +205,7 @@ class Segmenter:
         self,
         image: str | os.PathLike[str],
         prompts: Sequence[str | PromptClass],
-        folder: str | os.PathLike[str],
+        labels: str | os.PathLike[str],
         *,
         threshold: float | None = None,
         background: Sequence[str] | None = None,
@@ -213,35 +213,32 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         reduction: int = 1,
-        formats: Sequence[str] = LARGE_FORMATS,
         progress: Callable[[int, int], None] | None = None,
     ) -> LargeSegmentation:
         """Segment a tiled TIFF of any size, read by region; memory grows with its width, not with its height.
 
-        Windows of the native side move over the image at its own scale: a pixel is a pixel, however large the image.
+        Windows of the native side move over the image at its own scale: a pixel stays a pixel, however large the image.
         The labels are those of `segment` in exclusive mode with "slide" at the same sizes.
 
         Args:
-            image: a tiled TIFF or BigTIFF, grey, RGB, RGBA or palette, of 8 or 16 bits.
+            image: a tiled TIFF or BigTIFF: grey, RGB, either with alpha, or palette, of 8 or 16 bits.
             prompts: as in `segment`.
-            folder: where the files go: labels.tif (tiled, of the image's size), classes.json, overlay.png (shrunk),
-                regions.json, regions.csv, run.json. labels.tif appears when all of it is done.
+            labels: the label map to write, a tiled TIFF of the image's size; it appears when all of it is done.
+                `save` of the result writes the other files.
             threshold: least presence of a labelled pixel, 0 to 1; None takes the model's own.
             background: as in `segment`.
             negatives: as in `segment`.
             templates: as in `segment`.
             resolution: "auto", "slide" or "slide:auto/CROP/STRIDE"; half overlap unless a stride is given.
             reduction: shrink the image by this whole number before windows see it; labels keep the image's size.
-            formats: of `fgseg.large.LARGE_FORMATS`; the label map and run.json are always written.
             progress: called with the rows of the image that are done and that there are.
 
         Raises:
             ImageError: not a tiled TIFF, or one that cannot be read.
             PromptError: as `segment`.
-            OptionError: as `segment`; a mode of resolution other than "slide", or a format that needs whole masks.
-            OutputError: the folder cannot be written.
+            OptionError: as `segment`; or a resolution other than windows at the image's own scale.
+            OutputError: the label map cannot be written.
         """
-        check_large_formats(formats)
         started = time.perf_counter()
         asked = self._prompt_set(prompts, background, negatives)
         if threshold is None:
@@ -253,11 +250,9 @@ class Segmenter:
             plan = plan_windows(source.image_hw, chosen, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
             settings |= self._settings(asked, texts) | {"mode": "exclusive", "threshold": threshold}
-            task, labels = Task(asked.classes, texts, threshold), Path(folder) / "labels.tif"
-            result = segment_tiled(source, labels, self.encoder, task, plan, settings, progress)
-        finished = replace(result, settings=settings | {"seconds": round(time.perf_counter() - started, 4)})
-        finished.save(folder, formats=formats)
-        return finished
+            task = Task(asked.classes, texts, threshold)
+            result = segment_tiled(source, Path(labels), self.encoder, task, plan, settings, progress)
+        return replace(result, settings=settings | {"seconds": round(time.perf_counter() - started, 4)})
 
     def heatmaps(
         self,
