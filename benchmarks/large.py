@@ -2,9 +2,9 @@
 
 Tiled TIFFs of growing size are written into a temporary folder, made of procedural scenes, and each is segmented by
 region in a fresh process with the embedded model: three prompts, windows of the native side at the image's own scale
-(`--reduction` shrinks it), overlapping by a quarter, so that 16,384 x 16,384 pixels end within minutes on two idle cores.
-Peak memory is that of the process less what it held when the model was loaded. Whether time is linear is judged by
-processor time, which other work on the machine disturbs less; both are written.
+(`--reduction` shrinks it), overlapping by a quarter, so that 16,384 x 16,384 pixels end within minutes on two idle
+cores. Peak memory is that of the process less what it held when the model was loaded. Whether time is linear is judged
+by processor time, which other work on the machine disturbs less; both are written.
 """
 
 import argparse
