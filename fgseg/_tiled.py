@@ -258,7 +258,10 @@ def _decoded(image: TiledImage, index: int) -> NDArray[Any]:
         if count:
             page.parent.filehandle.seek(page.dataoffsets[index])
             data = page.parent.filehandle.read(count)
-        tile, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
+        try:
+            tile, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
+        except ImportError as error:  # zstd, which newer Pythons have
+            raise _without_package(image.name, page.compression) from error
     samples = 1 if page.planarconfig == 2 else page.samplesperpixel
     full = np.full((tall, wide, samples), page.nodata, page.dtype)
     if tile is not None:  # a tile at the border may come without what lies outside
@@ -267,7 +270,7 @@ def _decoded(image: TiledImage, index: int) -> NDArray[Any]:
 
 
 def _kind(page: Any) -> str:
-    return str(getattr(page.photometric, "name", page.photometric))
+    return _label(page.photometric)
 
 
 def _extra_samples(page: Any) -> tuple[int, ...]:
@@ -312,13 +315,20 @@ def _check_compression(name: str, page: Any) -> None:
         try:
             table[method]
         except KeyError as error:
-            label = getattr(method, "name", method)
             if "imagecodecs" in str(error):
-                raise ImageError(
-                    f"{name}: its tiles are compressed as {label}, which needs the package imagecodecs; "
-                    "pip install imagecodecs, or save it with deflate compression"
-                ) from error
-            raise ImageError(f"{name}: tiles compressed as {label} cannot be read; use deflate") from error
+                raise _without_package(name, method) from error
+            raise ImageError(f"{name}: tiles compressed as {_label(method)} cannot be read; use deflate") from error
+
+
+def _without_package(name: str, method: Any) -> ImageError:
+    return ImageError(
+        f"{name}: its tiles are compressed as {_label(method)}, which needs the package imagecodecs; "
+        "pip install imagecodecs, or save it with deflate compression"
+    )
+
+
+def _label(method: Any) -> str:
+    return str(getattr(method, "name", method))
 
 
 @contextmanager

@@ -398,6 +398,16 @@ def test_a_compression_without_its_package_names_the_package(tmp_path, monkeypat
         pass
 
 
+def test_a_decoder_whose_module_is_missing_names_the_package_too(tmp_path, monkeypatch):
+    def decode(data, **_):
+        raise ImportError("No module named 'compression'")
+
+    monkeypatch.setattr(tifffile.TIFF.__class__, "DECOMPRESSORS", {50000: decode})
+    path = retagged(tiff(tmp_path / "a.tif", RGB, photometric="rgb"), Compression=50000)
+    with open_tiled(path) as source, pytest.raises(ImageError, match="compressed as ZSTD, which needs the package"):
+        list(source.bands())
+
+
 def test_a_damaged_tile_is_told_when_it_is_read(tmp_path):
     path = tiff(tmp_path / "a.tif", RGB, photometric="rgb", compression="zlib")
     with tifffile.TiffFile(path) as file:
