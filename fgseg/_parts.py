@@ -67,7 +67,7 @@ class RunningParts:
         self.count = 0  # parts finished
         self._top = 0  # rows seen
         self._open, self._finished = _no_parts(0), _no_parts(0)
-        self._above = np.full(width, -1, np.int64)  # row of _open that each pixel of the last row belongs to
+        self._above = np.full(width, -1, np.int32)  # row of _open that each pixel of the last row belongs to
 
     def add(self, labels: NDArray[np.int32], presence: NDArray[np.float32]) -> None:
         """Take the next rows.
@@ -87,9 +87,10 @@ class RunningParts:
         sums = self._open.then(_measured(numbers, presence, labels, found, self._top))
         # One numbering for both: -1 nothing, then the open parts, then the strip's.
         before = len(self._open)
-        rows = np.concatenate([self._above[None], np.where(numbers > 0, numbers - 1 + before, -1)])
+        below = np.where(numbers > 0, numbers - 1 + before, -1).astype(np.int32, copy=False)
+        rows = np.concatenate([self._above[None], below])
         group, count = _groups(rows[:2], sums.owner, len(sums))
-        rows = np.append(group, -1)[rows]
+        rows = np.append(group, np.int32(-1))[rows]
         sums = sums.joined(group, count)
         sums.added[:, 4] += _euler_quarters(rows, count)
         self._close(sums, rows[-1])
@@ -101,7 +102,7 @@ class RunningParts:
         Args:
             names: of the classes, in label order.
         """
-        below = np.stack([self._above, np.full(self.width, -1, np.int64)])
+        below = np.stack([self._above, np.full(self.width, -1, np.int32)])
         last = self._open[np.arange(len(self._open))]
         last.added[:, 4] += _euler_quarters(below, len(last))
         everything = self._finished.then(last)
@@ -114,13 +115,14 @@ class RunningParts:
         """Parts so far, finished or not."""
         return self.count + len(self._open)
 
-    def _close(self, sums: _Sums, last_row: NDArray[np.int64]) -> None:
+    def _close(self, sums: _Sums, last_row: NDArray[np.int32]) -> None:
         """Keep open what reaches the last row; of the others, the largest."""
         reaches = np.zeros(len(sums) + 1, bool)  # the last is that of -1, nothing
         reaches[last_row] = True
         reaches = reaches[:-1]
         self._open = sums[reaches]
-        self._above = np.append(np.where(reaches, np.cumsum(reaches) - 1, -1), -1)[last_row]
+        renamed = np.where(reaches, np.cumsum(reaches) - 1, -1)
+        self._above = np.append(renamed, -1).astype(np.int32)[last_row]
         done = self._finished.then(sums[~reaches])
         self.count += int((~reaches).sum())
         if len(done) > 2 * self.keep:
@@ -165,7 +167,7 @@ def _measured(
     return runs[inside].joined(part[inside], count)
 
 
-def _groups(two_rows: NDArray[np.int64], owner: NDArray[np.int64], count: int) -> tuple[NDArray[np.int32], int]:
+def _groups(two_rows: NDArray[np.int32], owner: NDArray[np.int64], count: int) -> tuple[NDArray[np.int32], int]:
     """Which parts are one, since they touch between two rows and are of one class: (count,) group, their number."""
     above, below = two_rows
     pairs = np.concatenate(
@@ -178,7 +180,7 @@ def _groups(two_rows: NDArray[np.int64], owner: NDArray[np.int64], count: int) -
     return group, int(groups)
 
 
-def _euler_quarters(rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def _euler_quarters(rows: NDArray[np.int32], count: int) -> NDArray[np.float64]:
     """Four times what the 2x2 windows between these rows add to the Euler number of each part: (count,).
 
     As in `fgseg.regions`, but windows may hold several parts here: each counts for itself, its pixels sharing the

@@ -34,7 +34,7 @@ from fgseg.windows import BoxXyxy, Resolution, crops, resize_image, stitch_chunk
 __all__ = ["Plan", "Shrinker", "Task", "label_strips", "plan_windows"]
 
 _WINDOWS_AT_ONCE = 64  # whose features are held: one to a few batches of an encoder
-_BLOCK = 2048  # columns of the canvas that are stitched at a time
+_BLOCK = 2048  # columns of the image that are stitched at a time
 _CHUNK_VALUES = 2**24  # scores of the canvas held at a time, 64 MB
 
 
@@ -224,8 +224,9 @@ def _labelled(
     top, bottom = strip[0] * plan.reduction, min(strip[1] * plan.reduction, plan.image_hw[0])
     labels = np.empty((bottom - top, plan.image_hw[1]), np.int32)
     present = np.empty(labels.shape, np.float32)
-    for left in range(0, plan.canvas_hw[1], _BLOCK):
-        box = left, strip[0], min(left + _BLOCK, plan.canvas_hw[1]), strip[1]
+    wide = max(1, _BLOCK // plan.reduction)
+    for left in range(0, plan.canvas_hw[1], wide):
+        box = left, strip[0], min(left + wide, plan.canvas_hw[1]), strip[1]
         winner, best, rival = _podium(_score_maps(rows, box, plan), task.texts.query_to_class, len(task.prompts))
         across = slice(left * plan.reduction, left * plan.reduction + winner.shape[1])
         present[:, across] = presence(_array(best), _array(rival), logit_scale=logit_scale)

@@ -38,6 +38,7 @@ MAX_REGIONS = 10_000
 """Connected parts that are listed at most, the largest; all are counted."""
 
 OVERVIEW_SIDE = 2048  # pixels, at most, of the longer side of the picture that is kept
+_PIXELS_AT_ONCE = 2**20  # whose parts are looked for: the numbers of parts take more memory than labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +247,9 @@ class _Summary:
         """Take the next rows of labels with their presence, (h, W) each."""
         counts = np.bincount(labels.ravel() + 1, minlength=len(self.pixels) + 1)
         self.pixels += counts[1:]
-        self.parts.add(labels, present)
+        step = max(1, _PIXELS_AT_ONCE // labels.shape[1])
+        for top in range(0, len(labels), step):
+            self.parts.add(labels[top : top + step], present[top : top + step])
         first, last = np.searchsorted(self._rows, (self.rows, self.rows + len(labels)))
         self.overview_labels[first:last] = labels[self._rows[first:last] - self.rows][:, self._columns]
         self.rows += len(labels)
