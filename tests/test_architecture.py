@@ -34,6 +34,7 @@ LAYERS = (
     ("training",),
     ("console",),
     ("arguments",),
+    ("train_command",),
     ("cli",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -53,8 +54,8 @@ OWNERS = {
     "supervision": {"export", "segmentation"},
     "ipywidgets": {"explorer"},
     "yaml": {"_wordfiles"},
-    "typer": {"console", "arguments", "cli"},
-    "tqdm": {"console", "training"},
+    "typer": {"console", "arguments", "train_command", "cli"},
+    "tqdm": {"console", "training", "train_command"},
 }
 TORCH = {
     "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",
