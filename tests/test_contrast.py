@@ -115,7 +115,9 @@ def test_a_batch_without_boxes_loses_nothing_and_still_has_gradients():
 
 
 def test_the_weights_are_the_published_ones():
-    losses = {name: torch.tensor(value) for name, value in (("short", 1.0), ("long", 2.0), ("region", 4.0), ("hard", 8.0))}
+    losses = {
+        name: torch.tensor(value) for name, value in (("short", 1.0), ("long", 2.0), ("region", 4.0), ("hard", 8.0))
+    }
     assert (REGION_WEIGHT, HARD_WEIGHT) == (0.1, 0.5)
     assert float(weighted_sum(losses)) == pytest.approx(1 + 2 + 0.4 + 4)
     assert float(weighted_sum({name: losses[name] for name in ("short", "long")})) == pytest.approx(3)

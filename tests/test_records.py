@@ -152,9 +152,11 @@ def test_a_folder_stands_for_its_files_and_other_data_has_another_identity(tmp_p
 
 
 def test_what_is_not_there_is_said(tmp_path, images):
-    with pytest.raises(DatasetError, match="data: expected a .json or .jsonl file or a folder of them, found none at"):
+    with pytest.raises(
+        DatasetError, match=r"data: expected a \.json or \.jsonl file or a folder of them, found none at"
+    ):
         FileRecords([tmp_path / "gone.json"], images)
-    with pytest.raises(DatasetError, match="images: expected a folder, .*gone is none"):
+    with pytest.raises(DatasetError, match=r"images: expected a folder, .*gone is none"):
         FileRecords([written(tmp_path, [ENTRY])], tmp_path / "gone")
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DatasetError, match=r"data: no record in .*empty\.jsonl"):

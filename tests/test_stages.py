@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from test_contrast import looped_hard_loss, looped_pair_loss
 
 from fgseg.encoders import load_encoder
 from fgseg.encoders.encoder import ClipEncoder
@@ -16,7 +17,6 @@ from fgseg.training.samples import FALSE_CAPTIONS, Batches, Preparation, make_ba
 from fgseg.training.scene_records import SceneRecords
 from fgseg.training.stages import batch_features, checkpoint_blocks, pooled_boxes, step_gradients
 from fgseg.training.start import start_model
-from tests.test_contrast import looped_hard_loss, looped_pair_loss
 
 
 class Listed:
@@ -70,12 +70,13 @@ def trained_scenes(folder, *, count=8, size=4, stage=2, checkpointed=False, dtyp
 # --- what is said
 
 
-
 def test_a_photo_of_stands_before_short_captions_alone(tiny_model):
     how = preparation(tiny_model, Listed([record([region(negatives=("blue circle",))])]))
     batch = make_batch(how, [0], 0)
     backend, _ = how.tokenizer._backend
-    said = {ids: backend.decode(getattr(batch, ids)[0].tolist()) for ids in ("short_ids", "long_ids", "box_ids", "hard_ids")}
+    said = {
+        ids: backend.decode(getattr(batch, ids)[0].tolist()) for ids in ("short_ids", "long_ids", "box_ids", "hard_ids")
+    }
     assert "a photo of a blue star" in said["short_ids"]
     assert not any("photo" in said[ids] for ids in ("long_ids", "box_ids", "hard_ids"))
 
@@ -142,7 +143,9 @@ def test_every_epoch_takes_every_record_once_but_for_an_incomplete_batch():
         taken = [step_records(11, step=3 * epoch + k, global_batch=3, seed=5) for k in range(3)]
         assert [when for when, _ in taken] == [epoch] * 3
         assert len({index for _, indices in taken for index in indices}) == 9
-    orders = [step_records(11, step=step, global_batch=11, seed=seed)[1].tolist() for step, seed in ((0, 5), (1, 5), (0, 6))]
+    orders = [
+        step_records(11, step=step, global_batch=11, seed=seed)[1].tolist() for step, seed in ((0, 5), (1, 5), (0, 6))
+    ]
     assert len(set(map(tuple, orders))) == 3
 
 
@@ -170,7 +173,9 @@ def test_pooled_boxes_are_box_features_grid_by_grid_in_value_and_gradient():
     owner = torch.tensor([0, 0, 2, 2, 2, 2, 3])
     grids = torch.from_numpy(random.randn(5, 4, 6, 3).astype(np.float32)).requires_grad_()
     pooled = pooled_boxes(grids, boxes, owner)
-    alone = torch.cat([box_features(grids[g], boxes[n : n + 1] * torch.tensor([6, 4, 6, 4])) for n, g in enumerate(owner)])
+    alone = torch.cat(
+        [box_features(grids[g], boxes[n : n + 1] * torch.tensor([6, 4, 6, 4])) for n, g in enumerate(owner)]
+    )
     torch.testing.assert_close(pooled, alone, atol=1e-6, rtol=0)
     seed = torch.from_numpy(random.randn(7, 3).astype(np.float32))
     expected, got = (torch.autograd.grad((rows * seed).sum(), grids)[0] for rows in (alone, pooled))
@@ -245,7 +250,7 @@ def test_computing_blocks_again_changes_nothing_at_all(tiny_model):
 
 
 def test_the_gradient_is_that_of_finite_differences(tiny_model):
-    losses, gradients = trained_scenes(tiny_model, count=4)
+    _, gradients = trained_scenes(tiny_model, count=4)
     name, place = "visual_projection.weight", (3, 2)
     model, how = started(tiny_model).double(), preparation(tiny_model, SceneRecords(4, side=32))
     batch = make_batch(how, range(4), 0)

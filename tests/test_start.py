@@ -1,12 +1,12 @@
 import pytest
 import torch
+from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, FG_CLIP_14, GOLDEN, model_config, model_tensors, saved_model
 
 from fgseg.encoders import load_encoder
 from fgseg.encoders.fgclip import KEPT_POSITIONS
 from fgseg.encoders.weights import find_checkpoint
 from fgseg.errors import OptionError, WeightsError
 from fgseg.training.start import decay_groups, parameters_of_stage, start_model
-from tests.tiny_models import CLIP, FG_CLIP, FG_CLIP_2, FG_CLIP_14, GOLDEN, model_config, model_tensors, saved_model
 
 ADDED = ("text_filip_projection.weight", "logit_scale_finegraind", "logit_scale_hardneg")
 ORI, RES = (f"text_model.embeddings.position_embedding_{table}.weight" for table in ("ori", "res"))

@@ -15,15 +15,28 @@ from fgseg.training import trainer
 from fgseg.training.options import TrainingOptions
 from fgseg.training.scene_records import SceneRecords
 
-__all__ = ["OPTIONS", "SparseScenes"]
+__all__ = ["OPTIONS", "DrawnOnce", "SparseScenes"]
 
 OPTIONS = TrainingOptions(
     batch_size=4, learning_rate=1e-3, warmup=5, dtype="float32", device="cpu", workers=0, gradient_checkpointing=False
 )
 
 
-class SparseScenes(SceneRecords):
-    """Scenes of which one in four has boxes, so that processes have different numbers of them, and none at times."""
+class DrawnOnce(SceneRecords):
+    """Small scenes that are kept: most of a tiny model's step is drawing them."""
+
+    def __init__(self, count):
+        super().__init__(count, side=32)
+        self.drawn = {}
+
+    def sample(self, index):
+        if index not in self.drawn:
+            self.drawn[index] = super().sample(index)
+        return self.drawn[index]
+
+
+class SparseScenes(DrawnOnce):
+    """One in four has boxes, so that processes have different numbers of them, and none at times."""
 
     def sample(self, index):
         record, image = super().sample(index)
@@ -43,7 +56,7 @@ def main(model, out, wanted):
 
     trainer._record = record
     options = replace(OPTIONS, **told)
-    trainer.train(model, SparseScenes(32, side=32), out, options=options, resume=resume, show_progress=False)
+    trainer.train(model, SparseScenes(32), out, options=options, resume=resume, show_progress=False)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,11 @@ _FREE = {
 }  # fmt: skip
 
 
+def _check_whole(name: str, value: int | None, *, low: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
+        raise OptionError(f"{name}: expected a whole number from {low}, got {value!r}")
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """The options of a run; the defaults are the published recipe's (scripts/train.sh of 360CVGroup/FG-CLIP).
@@ -67,13 +72,14 @@ class TrainingOptions:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        check_number("stage", self.stage, low=1, high=2)
-        for name in ("batch_size", "accumulate", "epochs", "checkpoint_every"):
-            check_number(name, getattr(self, name), low=1, high=2**31)
-        if self.steps is not None:
-            check_number("steps", self.steps, low=1, high=2**31)
-        for name in ("learning_rate", "weight_decay", "max_norm", "warmup", "workers", "seed"):
-            check_number(name, getattr(self, name), low=0, high=2**31)
+        if self.stage not in (1, 2):
+            raise OptionError(f"stage: expected 1 or 2, got {self.stage!r}")
+        for name in ("batch_size", "accumulate", "epochs", "checkpoint_every", "steps"):
+            _check_whole(name, getattr(self, name), low=1)
+        for name in ("warmup", "workers", "seed"):
+            _check_whole(name, getattr(self, name), low=0)
+        for name in ("learning_rate", "weight_decay", "max_norm"):
+            check_number(name, getattr(self, name), low=0, high=float("inf"))
         check_number("max_bad_share", self.max_bad_share, low=0, high=1)
         check_choice("temperatures", self.temperatures, TEMPERATURES)
         if self.dtype == "float16":
