@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,9 +98,13 @@ def train(
         max_bad_share=max_bad_share, workers=workers,
     )  # fmt: skip
     check_writable(out)
-    _log_to_stderr(logging.WARNING if quiet else logging.INFO)
-    source = _source(data, images, quiet=quiet)
+    leads = os.environ.get("RANK", "0") == "0"  # torchrun's; one process speaks for all
+    is_silent = quiet or not leads
+    _log_to_stderr(logging.WARNING if is_silent else logging.INFO)
+    source = _source(data, images, quiet=is_silent)
     outcome = run(model, source, out, options=options, resume=resume, show_progress=not quiet)
+    if not leads:
+        return
     report: dict[str, Any] = {
         "model": str(outcome.folder), "steps": outcome.steps, "bad_records": outcome.bad, **outcome.losses,
     }  # fmt: skip
