@@ -63,7 +63,7 @@ def train(
     temperatures: Annotated[
         str,
         typer.Option(
-            help="Of boxes and hard negatives: copy starts them from the images', as published; keep does not."
+            help="Of an FG-CLIP's boxes: copy starts them anew from that of whole images, as published; keep goes on."
         ),
     ] = "copy",
     from_scratch: Annotated[

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fgseg import cli
 from fgseg.train_command import train as command
 from fgseg.training.options import TrainingOptions
+from fgseg.training.records import parse_record
 from fgseg.training.scene_records import write_scene_records
 
 QUICK = ("--batch-size", "4", "--warmup", "1", "--workers", "0", "--device", "cpu", "--dtype", "float32")
@@ -87,3 +89,14 @@ def test_what_cannot_be_done_is_one_line_and_exit_2(train, words, message):
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("fgseg: error: ")
+
+
+def test_the_record_of_the_documentation_is_one_and_its_options_exist(train):
+    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert parse_record(json.loads(example)).regions[0].negatives == ("a blue cup", "a red glass", "a red plate")
+    options = {word for line in re.findall(r"fgseg(?:\.cli)? train (.*?)\n(?!    )", text, re.DOTALL) for word in
+               re.findall(r"--[a-z-]+", line)}  # fmt: skip
+    _, out, _ = train("--help", model=None)
+    assert len(options) > 8
+    assert not [option for option in options if option not in out]

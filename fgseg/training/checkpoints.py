@@ -71,7 +71,10 @@ def save_run(out: Path, saved: Saved, model: nn.Module, optimizer: torch.optim.O
 def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
     part = path.with_name(f".{path.name}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, metadata=header)
+        part.chmod(mode)  # safetensors' files are private to their owner
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

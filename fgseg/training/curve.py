@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from fgseg.errors import OptionError
@@ -49,7 +50,9 @@ def loss_curve(rows: Sequence[Mapping[str, Any]]) -> bytes:
     above.legend(loc="upper right")
     below.plot(steps, [row["learning_rate"] for row in rows], color="grey")
     below.set_ylabel("learning rate")
+    below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     below.set_xlabel("step")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     below.grid(alpha=0.3)
     picture = BytesIO()
     figure.savefig(picture, format="png")
