@@ -232,6 +232,11 @@ def test_every_text_of_a_scene_is_made_of_words_the_embedded_model_knows():
     assert not [text for text in texts if unknown in tokenizer.encode(text).ids]
 
 
+def test_no_scenes_are_no_source():
+    with pytest.raises(OptionError, match="count: expected a number from 1"):
+        SceneRecords(0)
+
+
 def test_writing_gives_the_path_of_the_records(tmp_path):
     path = write_scene_records(tmp_path, count=1, side=16)
     assert path == tmp_path / "records.jsonl"

@@ -272,6 +272,14 @@ def test_bfloat16_keeps_losses_near_and_features_in_float32(tiny_model):
     assert all(gradient.dtype == torch.float32 for gradient in rounded[1].values())
 
 
+def test_micro_batches_in_bfloat16_reach_every_weight(tiny_model):
+    """Autocast keeps converted weights; those of a pass without gradients must not serve the one with them."""
+    whole, parts = (trained_scenes(tiny_model, size=size, dtype=torch.bfloat16) for size in (8, 2))
+    assert parts[0]["loss"] == pytest.approx(whole[0]["loss"], rel=0.02)
+    reached = [{name for name, gradient in gradients.items() if gradient.any()} for _, gradients in (whole, parts)]
+    assert reached[0] == reached[1]
+
+
 def test_batches_without_boxes_or_without_images_are_taken(tiny_model):
     model, how = started(tiny_model), preparation(tiny_model, Listed([record(), record(caption="a zeppelin")]))
     losses = step_gradients(model, [make_batch(how, [0], 0), make_batch(how, [1], 0)], stage=2)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_models import FG_CLIP, GOLDEN
+from tiny_models import FG_CLIP, GOLDEN, saved_model
 from training_process import OPTIONS, DrawnOnce, SparseScenes
 
 import fgseg
@@ -148,6 +148,18 @@ def test_the_first_stage_trains_captions_and_no_temperature_of_boxes(tiny_model,
     assert not torch.equal(start["logit_scale"], end["logit_scale"])
 
 
+def test_a_clip_comes_out_as_an_fg_clip_with_a_long_route(tiny_model, tmp_path):
+    tensors = load_file(Path(tiny_model) / "model.safetensors")
+    added = ("position_embedding_", "filip", "logit_scale_")
+    config = json.loads((Path(tiny_model) / "config.json").read_text()) | {"model_type": "clip"}
+    clip = saved_model(tmp_path / "clip", {k: t for k, t in tensors.items() if not any(a in k for a in added)}, config)
+    (tmp_path / "clip" / "tokenizer.json").symlink_to(Path(tiny_model) / "tokenizer.json")
+    run(clip, tmp_path / "out", steps=1)
+    encoder = fgseg.load(str(tmp_path / "out"), device="cpu").encoder
+    assert encoder.encode_texts(["red " * 200], route="long").shape == (1, 8)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "fgclip"
+
+
 def test_files_beside_the_weights_go_with_them_and_code_does_not(tiny_model, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
@@ -232,7 +244,8 @@ def test_a_run_is_resumed_as_it_began(tiny_model, tmp_path_factory, change, mess
 def test_what_does_not_change_the_result_may_change_and_a_finished_run_stays_finished(tiny_model, tmp_path):
     run(tiny_model, tmp_path, steps=2)
     before = (tmp_path / "model.safetensors").read_bytes()
-    (tmp_path / "model.safetensors").unlink()
+    for name in ("model.safetensors", "metrics.jsonl"):
+        (tmp_path / name).unlink()
     outcome = run(tiny_model, tmp_path, steps=2, resume=True, batch_size=2, accumulate=2, checkpoint_every=7)
     assert (outcome.steps, (tmp_path / "model.safetensors").read_bytes()) == (2, before)
 

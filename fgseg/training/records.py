@@ -11,6 +11,7 @@ Files stay on disk: memory is some twenty bytes a record, so that FineHARD's twe
 import hashlib
 import json
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -200,16 +201,17 @@ class FileRecords:
         self.files = _files(places)
         if not self.images.is_dir():
             raise DatasetError(f"images: expected a folder, {one_line(images)} is none; name what f_path starts from")
-        digest, bad, spans = hashlib.sha256(), [], []
+        digest, bad = hashlib.sha256(), []
+        spans = array("q")
         for number, path in enumerate(self.files):
             entries = _spans(path, digest)
             for where, offset, length, entry in watch(entries) if watch else entries:
                 if problem := self._problem(entry):
                     bad.append(BadRecord(where, problem))
                 else:
-                    spans.append((number, offset, length))
-        self.bad, self.found = tuple(bad), len(bad) + len(spans)
+                    spans.extend((number, offset, length))
         self._spans = np.array(spans, np.int64).reshape(-1, 3)
+        self.bad, self.found = tuple(bad), len(bad) + len(self._spans)
         self.identity = digest.hexdigest()
         if not self.found:
             raise DatasetError(f"data: no record in {', '.join(map(str, self.files))}")

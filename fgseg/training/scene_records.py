@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg._checks import check_number
 from fgseg.io import write_image, write_text
 from fgseg.training.captions import changed, long_caption, short_caption
 from fgseg.training.records import BadRecord, Record, RegionText
@@ -31,6 +32,7 @@ class SceneRecords:
 
     def __init__(self, count: int, *, first_seed: int = 0, side: int = SIDE) -> None:
         """Take `count` scenes of consecutive seeds, `side` pixels square."""
+        check_number("count", count, low=1, high=2**31)
         self.found, self.first_seed, self.side = count, first_seed, side
         self.bad: tuple[BadRecord, ...] = ()
         self.identity = f"scenes:{count}:{first_seed}:{side}"

@@ -120,19 +120,18 @@ def train(
         if ranks.leads:
             _write_beginning(run, rows)
         first = saved.step if saved else 0
-        for row in tqdm(
-            _steps(run, first),
-            total=run.steps,
-            initial=first,
-            unit="step",
-            disable=None if show_progress and ranks.leads else True,
-        ):
-            rows.append(row)
-            if ranks.leads:
-                _record(run, rows)
+        is_silent = None if show_progress and ranks.leads else True  # None: silent where stderr is no terminal
+        with tqdm(total=run.steps, initial=first, unit="step", disable=is_silent) as bar:
+            for row in _steps(run, first):
+                rows.append(row)
+                if ranks.leads:
+                    _record(run, rows)
+                bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+                bar.update()
         if ranks.leads and first == run.steps:
             _write_model(run, rows)
-        losses = {name: float(rows[-1][name]) for name in LOSSES if name in rows[-1]}
+        last = rows[-1] if rows else {}  # a finished run whose metrics were removed
+        losses = {name: float(last[name]) for name in LOSSES if name in last}
         return Outcome(out, run.steps, losses, len(run.all_bad))
 
 
@@ -301,4 +300,5 @@ def _record(run: _Run, rows: list[dict[str, Any]]) -> None:
 
 def _write_model(run: _Run, rows: list[dict[str, Any]]) -> None:
     save_model(run.out, run.model, run.start)
-    write_bytes(run.out / CURVE, loss_curve(rows))
+    if rows:
+        write_bytes(run.out / CURVE, loss_curve(rows))
