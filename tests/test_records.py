@@ -12,6 +12,7 @@ from fgseg.training.records import BadRecord, FileRecords, bad_lines, check_bad_
 from fgseg.training.samples import record_texts
 from fgseg.training.scene_records import SceneRecords, as_entry, main, scene_record, write_scene_records
 from fgseg.training.scenes import scene
+from fgseg.training.vocabulary import SHAPES
 
 BOX = {
     "bbox": [0.25, 0.125, 0.75, 0.5, 0.9],
@@ -207,7 +208,7 @@ def test_the_boxes_of_a_scene_hold_their_things_to_the_pixel():
         drawn = scene(seed, (32, 48))
         regions = scene_record(drawn, seed).regions
         assert all(parse_record(as_entry(scene_record(drawn, seed))).regions[k] == one for k, one in enumerate(regions))
-        shown = [k for k, thing in enumerate(drawn.things) if thing.shape != "background"]
+        shown = [k for k, thing in enumerate(drawn.things) if thing.shape in SHAPES]
         boxes = {region.box_xyxy: region.short for region in regions}
         for k in shown:
             rows, columns = np.nonzero(drawn.owners == k)

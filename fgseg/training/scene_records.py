@@ -24,6 +24,7 @@ __all__ = ["SceneRecords", "as_entry", "scene_record", "write_scene_records"]
 
 SIDE = 128
 SMALLEST = 0.004  # share of the image that a thing must show to be given a box
+_WITHOUT_BOX = ("background", "clutter")
 _TRIES = 200
 
 
@@ -70,9 +71,9 @@ def scene_record(drawn: Scene, seed: int) -> Record:
 
 
 def _region(rng: np.random.Generator, drawn: Scene, index: int) -> RegionText | None:
-    """The box of a thing; None for a background, and for what is all but hidden."""
+    """The box of a thing; None for a background, for what has no name, and for what is all but hidden."""
     thing, shown = drawn.things[index], drawn.owners == index
-    if thing.shape == "background" or shown.mean() < SMALLEST:
+    if thing.shape in _WITHOUT_BOX or shown.mean() < SMALLEST:
         return None
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     height, width = shown.shape
