@@ -9,7 +9,7 @@ from fgseg.errors import DatasetError, ImageError, OptionError
 from fgseg.io import write_image
 from fgseg.training.mini import build_tokenizer
 from fgseg.training.records import BadRecord, FileRecords, bad_lines, check_bad_share, parse_record
-from fgseg.training.samples import record_texts
+from fgseg.training.samples import PREFIX
 from fgseg.training.scene_records import SceneRecords, as_entry, main, scene_record, write_scene_records
 from fgseg.training.scenes import scene
 from fgseg.training.vocabulary import SHAPES
@@ -224,6 +224,11 @@ def test_the_false_captions_of_a_scene_are_ten_and_differ_from_the_true_one():
     assert len(flagged) > 0.9 * len(regions)
     for region in flagged:
         assert len({region.short, *region.negatives}) == 11
+
+
+def record_texts(record):
+    regions = [text for region in record.regions for text in (region.short, region.long, *region.negatives)]
+    return [PREFIX + record.short_caption, record.caption, *regions]
 
 
 def test_every_text_of_a_scene_is_made_of_words_the_embedded_model_knows():

@@ -19,9 +19,9 @@ from fgseg.encoders.fgclip import LONG_POSITIONS
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.errors import ImageError, PromptError
 from fgseg.io import resize_bicubic
-from fgseg.training.records import BadRecord, Record, Source
+from fgseg.training.records import BadRecord, Source
 
-__all__ = ["FALSE_CAPTIONS", "MAX_BOXES", "PREFIX", "Batch", "Batches", "Preparation", "step_records"]
+__all__ = ["FALSE_CAPTIONS", "MAX_BOXES", "PREFIX", "Batch", "Batches", "Preparation", "make_batch", "step_records"]
 
 MAX_BOXES = 4  # the first of an image; this and the two below are the published training's
 FALSE_CAPTIONS = 10
@@ -237,9 +237,3 @@ def _padded(rows: list[list[int]], end: int) -> Tensor:
     longest = max(map(len, rows), default=1)
     padded = [row + [end] * (longest - len(row)) for row in rows]
     return torch.tensor(padded, dtype=torch.long).reshape(-1, longest)
-
-
-def record_texts(record: Record) -> list[str]:
-    """Every text of a record, as training says it."""
-    regions = [text for region in record.regions for text in (region.short, region.long, *region.negatives)]
-    return [PREFIX + record.short_caption, record.caption, *regions]

@@ -94,7 +94,8 @@ def train(
     """Train FG-CLIP on records.
 
     Under `torchrun`, every process calls this with the same arguments; together they do what one would with the same
-    global batch. On a CPU, the same arguments give the same weights, bit for bit, interrupted and resumed or not.
+    global batch. On a CPU, the same arguments and number of threads give the same weights bit for bit, interrupted
+    and resumed or not.
 
     Args:
         model: name, folder or hub id of an FG-CLIP 1 or CLIP with its tokenizer.
