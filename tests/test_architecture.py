@@ -31,7 +31,8 @@ LAYERS = (
     ("explorer",),
     ("training",),
     ("console",),
-    ("arguments",),
+    ("arguments", "web"),
+    ("serving",),
     ("cli",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -44,12 +45,16 @@ OWNERS = {
     "PIL": {"io"},
     "matplotlib": {"plotting", "colors", "lettering", "training"},  # training: the xkcd colour names
     "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
-    "skimage": {"masks", "regions", "refine"},
+    "skimage": {"masks", "regions", "refine", "web"},  # web: the photographs that come with it
     "pycocotools": {"export", "_coco_labels"},
     "supervision": {"export", "segmentation"},
     "ipywidgets": {"explorer"},
     "yaml": {"_wordfiles"},
-    "typer": {"console", "arguments", "cli"},
+    "typer": {"console", "arguments", "serving", "cli"},
+    "gradio": {"web"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
     "tqdm": {"console", "training"},
 }
 TORCH = {
