@@ -71,8 +71,9 @@ def read_image(
 
     Args:
         source: a path; what an image file holds, as bytes; a PIL image (its current frame, turned by an EXIF
-            rotation it still holds); or an array: (H, W, 3) uint8 is returned itself, and (H, W) or (H, W, 1) grey, (H, W, 3) RGB and
-            (H, W, 4) RGBA may be uint8, uint16 (high byte) or float in [0, 1] (times 255, rounded).
+            rotation it still holds); or an array: (H, W, 3) uint8 is returned itself, and (H, W) or (H, W, 1)
+            grey, (H, W, 3) RGB and (H, W, 4) RGBA may be uint8, uint16 (high byte) or float in [0, 1] (times
+            255, rounded).
         max_pixels: a file, bytes or PIL image with more is refused before it is decoded. Arrays are not limited.
 
     Returns:

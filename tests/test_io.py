@@ -22,6 +22,7 @@ from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, Shape
 from fgseg.io import (
     _FORMATS,
     IMAGE_SUFFIXES,
+    encode_jpeg,
     encode_png,
     find_images,
     read_image,
@@ -689,6 +690,24 @@ def test_a_picture_too_long_for_jpeg_is_refused_and_fits_a_png(tmp_path):
         write_image(tmp_path / "long.jpg", long)
     write_image(tmp_path / "long.png", long)
     assert read_image(tmp_path / "long.png").shape == long.shape
+
+
+def test_what_a_file_holds_reads_as_the_file_does_whatever_its_kind(tmp_path):
+    for name in ("x.png", "x.jpg"):
+        write_image(tmp_path / name, PICTURE)
+        data = (tmp_path / name).read_bytes()
+        assert (read_image(data) == read_image(tmp_path / name)).all()
+    assert encode_jpeg(PICTURE) == data
+    assert (read_image(encode_png(PICTURE)) == PICTURE).all()
+
+
+def test_bytes_that_hold_no_picture_are_refused_without_a_name():
+    with pytest.raises(ImageError, match=r"^image data: the file is empty \(0 bytes\)"):
+        read_image(b"")
+    with pytest.raises(ImageError, match="^image data: not an image that can be read"):
+        read_image(b"hello")
+    with pytest.raises(ImageError, match="^image data: .* over the limit of"):
+        read_image(encode_png(PICTURE), max_pixels=1)
 
 
 # --- label maps

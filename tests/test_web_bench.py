@@ -1,6 +1,7 @@
 """The work behind the page: limits, turns, desks, the bench and the page's actions, without a server."""
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +33,9 @@ def seg(tiny_model):
 
 @pytest.fixture
 def bench(seg, tmp_path):
-    return Bench(seg, Limits(), tmp_path, examples())
+    made = Bench(seg, Limits(), tmp_path, examples())
+    yield made
+    made.turns.close()
 
 
 @pytest.fixture
@@ -98,27 +101,29 @@ def test_prompt_lines_drop_space_and_empty_lines_and_refuse_what_is_no_text():
 
 
 def test_one_works_one_waits_and_the_third_is_told_to_come_back():
-    turns = Turns(2)
-    waiting, done = threading.Event(), []
-
-    def wait():
-        waiting.set()
-        with turns.turn():
-            done.append(1)
-
-    with turns.turn():
-        second = threading.Thread(target=wait)
-        second.start()
-        waiting.wait()
-        while turns._room._value:  # until it stands in the room
-            pass
-        with pytest.raises(BusyError, match="the server is busy with 2 requests; try again in a moment"):
-            turns.turn().__enter__()
-        assert not done
+    turns, gate, done = Turns(2), threading.Event(), []
+    first = threading.Thread(target=lambda: turns.take(gate.wait))
+    second = threading.Thread(target=lambda: turns.take(lambda: done.append(threading.current_thread().name)))
+    first.start()
+    second.start()
+    while turns._room._value:  # until both are in the room
+        time.sleep(0.001)
+    with pytest.raises(BusyError, match="the server is busy with 2 requests; try again in a moment"):
+        turns.take(lambda: None)
+    assert not done
+    gate.set()
+    first.join()
     second.join()
-    assert done
-    with turns.turn():
-        pass
+    assert turns.take(lambda: threading.current_thread().name) == done[0]
+    turns.close()
+
+
+def test_work_that_fails_gives_its_turn_back():
+    turns = Turns(1)
+    for _ in range(3):
+        with pytest.raises(KeyError, match="lost"):
+            turns.take(lambda: {}["lost"])
+    turns.close()
 
 
 # --- desks
@@ -270,7 +275,7 @@ def test_downloads_are_those_of_the_whole_result(bench, seg, tmp_path):
     assert (read_image(bench.file(secret, "overlay.png")) == expected.overlay()).all()
     assert bench.file(secret, "regions.csv").startswith(b"class")
     assert [path.name for path in tmp_path.iterdir()] == ["made.png"]  # nothing is left behind
-    with pytest.raises(GoneError, match="file: expected one of labels.png"):
+    with pytest.raises(GoneError, match=r"file: expected one of labels\.png"):
         bench.file(secret, "../secrets")
 
 
@@ -283,9 +288,9 @@ def test_a_picture_without_a_result_has_no_files_and_no_scores(bench):
 
 def test_pictures_over_the_limits_and_files_that_are_none_are_refused(seg, tmp_path):
     bench = Bench(seg, Limits(upload_bytes=50_000, pixels=2_000), tmp_path, {})
-    with pytest.raises(ImageError, match="image data: 60 x 40 are 0.0024 megapixels, over the limit of 0.002"):
+    with pytest.raises(ImageError, match=r"60 x 40 are 0\.0024 megapixels, over the limit of 0\.002"):
         bench.open(encode_png(picture()), "a.png")
-    with pytest.raises(LimitError, match="image: expected a file of at most 0.05 MB"):
+    with pytest.raises(LimitError, match=r"image: expected a file of at most 0\.05 MB"):
         bench.open(bytes(50_001), "a.png")
     with pytest.raises(ImageError, match="image data: not an image that can be read"):
         bench.open(b"hello", "a.png")

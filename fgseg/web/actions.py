@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
 from fgseg.errors import OptionError
@@ -94,6 +95,7 @@ class Update:
 def _told(action: Callable[Concatenate["Actions", P], Update]) -> Callable[Concatenate["Actions", P], Update]:
     """An action that says on the page what went wrong, and changes nothing else."""
 
+    @wraps(action)
     def told(self: "Actions", *args: P.args, **kwargs: P.kwargs) -> Update:
         try:
             return action(self, *args, **kwargs)

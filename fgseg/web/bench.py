@@ -82,8 +82,8 @@ class Bench:
             ImageError: not a picture, or too many pixels.
             BusyError: too many requests.
         """
-        with self.turns.turn():
-            return self.desks.add(Desk(_file_name(name), self._read(data)))
+        pixels = self.turns.take(lambda: self._read(data))
+        return self.desks.add(Desk(_file_name(name), pixels))
 
     def open_example(self, name: str) -> str:
         """Put an example on a new desk; returns its secret.
@@ -94,8 +94,7 @@ class Bench:
         """
         if name not in self.examples:
             raise OptionError(f"example: expected one of {', '.join(self.examples)}, got {name!r:.60}")
-        with self.turns.turn():
-            return self.desks.add(Desk(name, self.examples[name].load()))
+        return self.desks.add(Desk(name, self.turns.take(self.examples[name].load)))
 
     def segment(self, secret: str | None, asked: Asked) -> Shown:
         """Segment the picture on a desk; its features are made once a resolution.
@@ -105,24 +104,9 @@ class Bench:
             GoneError: the picture is not kept any longer.
             BusyError: too many requests.
         """
-        desk = self.desks.get(secret)
+        self.desks.get(secret)
         self._check(asked)
-        with self.turns.turn():
-            desk = self.desks.get(secret)  # as it is now, perhaps with features
-            view, encoding = self._view(desk, asked.resolution)
-            started = time.perf_counter()
-            result = self._result(view, asked)
-            shown = Shown(
-                asked,
-                screen_copy(result),
-                result.to_dict(),
-                {"encode": encoding, "score": _milliseconds(started)},
-                reused=asked.resolution in desk.views,
-            )
-            views = {name: kept for name, kept in desk.views.items() if name != asked.resolution}
-            latest = [*views.items(), (asked.resolution, view)][-VIEWS_KEPT:]
-            self.desks.replace(secret or "", replace(desk, views=dict(latest), shown=shown))
-        return shown
+        return self.turns.take(lambda: self._segment(secret or "", asked))
 
     def picture(self, secret: str | None) -> NDArray[np.uint8]:
         """(h, w, 3) uint8 RGB: the picture on a desk at the size it is shown in.
@@ -174,10 +158,7 @@ class Bench:
         if name not in FILES:
             raise GoneError(f"file: expected one of {', '.join(FILES)}, got {name!r:.60}")
         asked = self._shown(secret).asked
-        with self.turns.turn(), tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            view, _ = self._view(self.desks.get(secret), asked.resolution)
-            self._result(view, asked).save(folder, formats=[FILES[name][0]])
-            return Path(folder, name).read_bytes()
+        return self.turns.take(lambda: self._file(self.desks.get(secret), asked, name))
 
     def once(self, data: bytes, name: str, asked: Asked, boxes_xyxy: Sequence[Sequence[float]]) -> dict[str, Any]:
         """Everything about one picture in a value that JSON can hold; nothing is kept.
@@ -192,22 +173,45 @@ class Bench:
             LimitError, ImageError, PromptError, OptionError, BusyError: as `open` and `segment`.
         """
         self._check(asked)
-        with self.turns.turn():
-            desk = Desk(_file_name(name), self._read(data))
-            height, width = desk.pixels.shape[:2]
-            shares = [_shares(box, (height, width)) for box in boxes_xyxy]
-            view, encoding = self._view(desk, asked.resolution)
-            started = time.perf_counter()
-            result = self._result(view, asked)
-            answer = result.to_dict() | {
-                "image": desk.name,
-                "coco": coco_annotations(
-                    result.masks, result.regions, image_hw=(height, width), file_name=desk.name
-                ),
-                "scores": _scores(result, shares, boxes_xyxy),
-                "milliseconds": {"encode": encoding, "score": _milliseconds(started)},
-            }  # fmt: skip
+        answer = self.turns.take(lambda: self._once(Desk(_file_name(name), self._read(data)), asked, boxes_xyxy))
         return answer | {"settings": answer["settings"] | {"model": Path(self._seg.encoder.name).name}}
+
+    def _segment(self, secret: str, asked: Asked) -> Shown:
+        desk = self.desks.get(secret)
+        view, encoding = self._view(desk, asked.resolution)
+        started = time.perf_counter()
+        result = self._result(view, asked)
+        shown = Shown(
+            asked,
+            screen_copy(result),
+            result.to_dict(),
+            {"encode": encoding, "score": _milliseconds(started)},
+            reused=asked.resolution in desk.views,
+        )
+        others = [(name, kept) for name, kept in desk.views.items() if name != asked.resolution]
+        latest = [*others, (asked.resolution, view)][-VIEWS_KEPT:]
+        self.desks.replace(secret, replace(desk, views=dict(latest), shown=shown))
+        return shown
+
+    def _file(self, desk: Desk, asked: Asked, name: str) -> bytes:
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            view, _ = self._view(desk, asked.resolution)
+            self._result(view, asked).save(folder, formats=[FILES[name][0]])
+            return Path(folder, name).read_bytes()
+
+    def _once(self, desk: Desk, asked: Asked, boxes_xyxy: Sequence[Sequence[float]]) -> dict[str, Any]:
+        height, width = desk.pixels.shape[:2]
+        shares = [_shares(box, (height, width)) for box in boxes_xyxy]
+        view, encoding = self._view(desk, asked.resolution)
+        started = time.perf_counter()
+        result = self._result(view, asked)
+        masks = coco_annotations(result.masks, result.regions, image_hw=(height, width), file_name=desk.name)
+        return result.to_dict() | {
+            "image": desk.name,
+            "coco": masks,
+            "scores": _scores(result, shares, boxes_xyxy),
+            "milliseconds": {"encode": encoding, "score": _milliseconds(started)},
+        }
 
     def _read(self, data: bytes) -> NDArray[np.uint8]:
         self.limits.check_upload(len(data))

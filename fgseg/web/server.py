@@ -1,5 +1,6 @@
 """The application on 127.0.0.1: page and endpoint behind one door, a folder of its own that goes with it."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -34,7 +35,12 @@ def application(bench: Bench) -> ASGIApp:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.router.routes.extend(routes(bench))
-    return Door(mounted(app, bench), limits=bench.limits)
+
+    async def made() -> FastAPI:
+        return mounted(app, bench)
+
+    # Outside a running loop Gradio opens one for every lock and closes none.
+    return Door(asyncio.run(made()), limits=bench.limits)
 
 
 def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], None]) -> None:
@@ -61,7 +67,10 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
         )
         listener.listen()
         ready(f"http://{HOST}:{listener.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[listener])
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            bench.turns.close()
 
 
 @contextmanager

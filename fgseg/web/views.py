@@ -110,7 +110,7 @@ def _region_row(region: Mapping[str, Any], color: str) -> str:
     left, top, right, bottom = region["box_xyxy"]
     return (
         f'<tr><td><i style="background:{color}"></i>{escape(region["class_name"])}</td><td>{region["area"]:,} px</td>'
-        f"<td>{left}, {top} – {right}, {bottom}</td><td>{region['mean_score']:.2f}</td>"
+        f"<td>{left}, {top} to {right}, {bottom}</td><td>{region['mean_score']:.2f}</td>"
         f"<td>{region['peak_score']:.2f}</td></tr>"
     )
 
@@ -121,7 +121,8 @@ def _list(shown: Shown, key: str) -> list[dict[str, Any]]:
 
 
 def _css(color: Sequence[int]) -> str:
-    """
+    """The color as CSS has it.
+
     >>> _css((255, 0, 16))
     '#ff0010'
     """
@@ -129,7 +130,8 @@ def _css(color: Sequence[int]) -> str:
 
 
 def _percent(share: float) -> str:
-    """
+    """Share of the picture in few letters.
+
     >>> _percent(0), _percent(0.0004), _percent(0.2345)
     ('0 %', '<0.1 %', '23.4 %')
     """
