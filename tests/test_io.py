@@ -704,9 +704,9 @@ def test_what_a_file_holds_reads_as_the_file_does_whatever_its_kind(tmp_path):
 def test_bytes_that_hold_no_picture_are_refused_without_a_name():
     with pytest.raises(ImageError, match=r"^image data: the file is empty \(0 bytes\)"):
         read_image(b"")
-    with pytest.raises(ImageError, match="^image data: not an image that can be read"):
+    with pytest.raises(ImageError, match=r"^image data: not an image that can be read"):
         read_image(b"hello")
-    with pytest.raises(ImageError, match="^image data: .* over the limit of"):
+    with pytest.raises(ImageError, match=r"^image data: .* over the limit of"):
         read_image(encode_png(PICTURE), max_pixels=1)
 
 

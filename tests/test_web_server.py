@@ -49,6 +49,8 @@ def ask(client, data=None, **fields):
 # --- the endpoint
 
 
+# pycocotools meets numpy 2
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 def test_the_endpoint_answers_with_what_the_segmenter_makes(client, tiny_model):
     told = ask(client, mode="independent", threshold="0.45", negative="green", box=["0,0,30,40", "5,5,5,5"]).json()
     seg = fgseg.load(tiny_model)

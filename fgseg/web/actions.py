@@ -96,7 +96,7 @@ def _told(action: Callable[Concatenate["Actions", P], Update]) -> Callable[Conca
     """An action that says on the page what went wrong, and changes nothing else."""
 
     @wraps(action)
-    def told(self: "Actions", *args: P.args, **kwargs: P.kwargs) -> Update:
+    def told(self: "Actions", /, *args: P.args, **kwargs: P.kwargs) -> Update:
         try:
             return action(self, *args, **kwargs)
         except Exception as error:  # the last door before the user

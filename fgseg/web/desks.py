@@ -56,12 +56,13 @@ class Desk:
     def nbytes(self) -> int:
         """Bytes it holds, all but a little."""
         grids = [window.grid for view in self.views.values() for window in view.windows]
-        held = self.pixels.nbytes + sum(grid.numel() * grid.element_size() for grid in grids)
+        held: int = self.pixels.nbytes + sum(grid.numel() * grid.element_size() for grid in grids)
         if self.shown is None:
             return held
         height, width = self.shown.screen.labels.shape
         # picture and labels, then a mask and half a float for every class
-        return held + height * width * (7 + 3 * len(self.shown.screen.classes))
+        screen: int = height * width * (7 + 3 * len(self.shown.screen.classes))
+        return held + screen
 
 
 @dataclass

@@ -64,7 +64,8 @@ def suited(seg: Segmenter, example: Example) -> tuple[str, ...]:
 
 
 def _photo(file: str, title: str, prompts: tuple[tuple[str, ...], ...]) -> Example:
-    return Example(file, title, lambda: read_image(Path(skimage.data_dir) / file), prompts)
+    path = Path(skimage.__file__).parent / "data" / file
+    return Example(file, title, lambda: read_image(path), prompts)
 
 
 def _drawn(seed: int) -> Example:

@@ -34,7 +34,7 @@ RESOLUTIONS = {
 
 def mounted(app: FastAPI, bench: Bench) -> FastAPI:
     """The application with the page at its root."""
-    return gr.mount_gradio_app(
+    with_page: FastAPI = gr.mount_gradio_app(
         app,
         build(bench),
         path="/",
@@ -49,6 +49,7 @@ def mounted(app: FastAPI, bench: Bench) -> FastAPI:
         theme=_theme(),
         css=_asset("page.css"),
     )
+    return with_page
 
 
 def build(bench: Bench) -> gr.Blocks:
