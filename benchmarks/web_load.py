@@ -96,23 +96,29 @@ class User:
         config = self.http.get("/config").json()
         self.events = {entry["api_name"]: entry["id"] for entry in config["dependencies"]}
 
-    def round(self) -> None:
-        """What a person does, then what a program does."""
+    def round(self) -> Iterator[None]:
+        """What a person does, then what a program does; may be left between two requests."""
         with self.report.timed("upload"):
             answer = self.http.post("/desk", content=self.file, headers={"X-File-Name": f"{self.name}.png"})
         secret = answer.raise_for_status().json()["secret"]
-        shown = self.event("uploaded", ["", *self.form("")[1:]], {"secret": secret})
+        yield
+        shown = self.event("uploaded", self.form(""), {"secret": secret})
         self.own_stage(shown[1])
+        yield
         shown = self.event("run", [None, *self.form(self.words[0])], None)
         self.own_stage(shown[1])
+        yield
         shown = self.event("run", [None, *self.form("\n".join(self.words))], None)
         self.own_stage(shown[1])
         rows = [row["name"] for row in shown[2]["rows"]]
         self.report.check(rows == self.words, f"{self.name}: legend {rows}")
         self.report.check("kept from before" in shown[3], f"{self.name}: encoded again")
+        yield
         marked = self.event("mark", [None], {"box": [0.5, 0.5, 0.5, 0.5]})
         self.report.check([row["name"] for row in marked[2]["rows"]] == self.words, f"{self.name}: scores")
+        yield
         self.own_labels(secret)
+        yield
         self.own_answer()
 
     def form(self, prompts: str) -> list[object]:
@@ -181,15 +187,16 @@ class User:
 
 def busy(user: User, deadline: float) -> None:
     """Round after round until the time is over."""
-    while time.monotonic() < deadline:
-        try:
-            user.round()
-        except Exception as error:
+    try:
+        while True:
+            for _ in user.round():
+                if time.monotonic() > deadline:
+                    return
             with user.report.lock:
-                user.report.errors.append(f"{user.name}: {type(error).__name__}: {error}"[:300])
-            return
+                user.report.rounds += 1
+    except Exception as error:
         with user.report.lock:
-            user.report.rounds += 1
+            user.report.errors.append(f"{user.name}: {type(error).__name__}: {error}"[:300])
 
 
 @contextmanager
@@ -221,7 +228,7 @@ def measure(users: int, seconds: float) -> dict[str, object]:
     report, seg = Report(), fgseg.load("mini")
     with server() as (address, pid):
         crowd = [User(number, address, seg, report) for number in range(users)]
-        crowd[0].round()  # the server's first request loads what it needs
+        list(crowd[0].round())  # the server's first requests load what they need
         memory = [resident_mb(pid)]
         deadline = time.monotonic() + seconds
         threads = [threading.Thread(target=busy, args=(user, deadline)) for user in crowd]
