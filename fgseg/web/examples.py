@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from fgseg.errors import PromptError
 from fgseg.io import read_image
 from fgseg.segmenter import Segmenter
-from fgseg.training.scenes import scene
+from fgseg.training.scenes import Kind, scene
 
 __all__ = ["Example", "examples", "suited"]
 
 SCENE_HW = (320, 480)
-SCENE_SEEDS = (35, 29)
+SCENES: tuple[tuple[Kind, int], ...] = (("shapes", 35), ("outdoors", 29))
 PHRASES_A_SCENE = 4
+COLORS = ("blue", "green", "white", "grey")  # what any model knows
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def examples() -> dict[str, Example]:
         _photo("astronaut.png", "an astronaut", (("face", "space suit", "flag"), ("orange", "white", "blue"))),
         _photo("chelsea.png", "a cat's face", (("eye", "nose", "ear"), ("orange, brown", "pink", "green"))),
         _photo("rocket.jpg", "a rocket before its launch", (("rocket", "tower", "sky"), ("blue", "white", "yellow"))),
-        *map(_drawn, SCENE_SEEDS),
+        *(_drawn(kind, seed) for kind, seed in SCENES),
     )
     return {example.name: example for example in listed}
 
@@ -68,9 +69,10 @@ def _photo(file: str, title: str, prompts: tuple[tuple[str, ...], ...]) -> Examp
     return Example(file, title, lambda: read_image(path), prompts)
 
 
-def _drawn(seed: int) -> Example:
+def _drawn(kind: Kind, seed: int) -> Example:
     # Things in front come last, and are the ones to ask for.
-    things = reversed(scene(seed, SCENE_HW).things)
-    phrases = tuple(dict.fromkeys(thing.phrase.text for thing in things))[:PHRASES_A_SCENE]
-    title = f"a drawn scene: {', '.join(phrases)}"
-    return Example(f"scene-{seed}.png", title, lambda: scene(seed, SCENE_HW).image, (phrases,))
+    things = reversed(scene(seed, SCENE_HW, kind=kind).things)
+    phrases = [phrase for phrase in dict.fromkeys(thing.phrase.text for thing in things) if phrase != "thing"]
+    prompts = tuple(phrases[:PHRASES_A_SCENE])
+    title = f"a drawn scene: {', '.join(prompts)}"
+    return Example(f"{kind}.png", title, lambda: scene(seed, SCENE_HW, kind=kind).image, (prompts, COLORS))
