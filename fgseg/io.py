@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fgseg._checks import check_array, check_image, check_number, describe
-from fgseg._files import IMAGE_SUFFIXES, find_images, one_line, reason, write_bytes, write_npz, write_text
+from fgseg._files import HOW_TO_TILE, IMAGE_SUFFIXES, find_images, one_line, reason, write_bytes, write_npz, write_text
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
 from fgseg.types import UNLABELLED
 
@@ -345,7 +345,8 @@ def _checked(image: Image.Image, name: str, max_pixels: int) -> Iterator[Image.I
         if width * height > max_pixels:
             raise ImageError(
                 f"{name}: {width} x {height} are {width * height / 1e6:.4g} megapixels, over the limit of "
-                f"{max_pixels // 1_000_000 or max_pixels / 1e6:g}; shrink it or cut it into parts"
+                f"{max_pixels // 1_000_000 or max_pixels / 1e6:g}; shrink it, or {HOW_TO_TILE}, which `fgseg segment` "
+                "and Segmenter.segment_large read by region"
             )
         yield image
 

@@ -18,15 +18,17 @@ LAYERS = (
     ("prompts",),
     ("colors", "lettering", "_winners"),
     ("similarity", "upsample", "windows", "refine", "masks", "metrics", "legend", "overlay"),
-    ("regions", "render", "protocol"),
+    ("regions", "render", "protocol", "_parts"),
     ("io",),
-    ("_labelled",),
+    ("_labelled", "_tiled"),
     ("_standard_sets",),
     ("_presets", "_own_folders", "_coco_labels", "_preflight"),
     ("export", "plotting", "datasets", "heatmaps"),
     ("encoders",),
     ("encoded", "segmentation"),
     ("field",),
+    ("_strips",),
+    ("large",),
     ("segmenter", "diagnosis"),
     ("explorer",),
     ("training",),
@@ -45,7 +47,9 @@ OWNERS = {
     "PIL": {"io"},
     "matplotlib": {"plotting", "colors", "lettering", "training"},  # training: the xkcd colour names
     "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
-    "skimage": {"masks", "regions", "refine", "web"},  # web: the photographs that come with it
+    "skimage": {"masks", "regions", "refine", "_parts", "web"},  # web: the photographs that come with it
+    "scipy": {"_parts", "training"},
+    "tifffile": {"_tiled"},
     "pycocotools": {"export", "_coco_labels"},
     "supervision": {"export", "segmentation"},
     "ipywidgets": {"explorer"},
@@ -59,7 +63,7 @@ OWNERS = {
 }
 TORCH = {
     "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",
-    "field", "segmenter", "diagnosis", "training",
+    "field", "_strips", "segmenter", "diagnosis", "training",
 }  # fmt: skip
 
 

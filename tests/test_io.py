@@ -336,7 +336,7 @@ def test_a_limit_below_one_pixel_is_refused(max_pixels):
         (odd_images.zero_size_gif, "not an image that can be read, or one without pixels"),
         (
             odd_images.huge_png_header,
-            "20000 x 20000 are 400 megapixels, over the limit of 178; shrink it or cut it",
+            "20000 x 20000 are 400 megapixels, over the limit of 178; shrink it, or save it as a tiled TIFF",
         ),
     ],
 )
@@ -924,7 +924,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
     write_bytes(tmp_path / "out.bin", b"old")
 
     def write_half():
-        with fgseg._files._replacing(tmp_path / "out.bin") as file:
+        with fgseg._files.replacing(tmp_path / "out.bin") as file:
             file.write(b"half")
             raise KeyboardInterrupt
 
