@@ -33,8 +33,8 @@ LAYERS = (
     ("explorer",),
     ("training",),
     ("console",),
-    ("arguments",),
-    ("train_command",),
+    ("arguments", "web"),
+    ("train_command", "serving"),
     ("cli",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -47,14 +47,18 @@ OWNERS = {
     "PIL": {"io"},
     "matplotlib": {"plotting", "colors", "lettering", "training"},  # training: the xkcd colour names
     "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
-    "skimage": {"masks", "regions", "refine", "_parts"},
+    "skimage": {"masks", "regions", "refine", "_parts", "web"},  # web: the photographs that come with it
     "scipy": {"_parts", "training"},
     "tifffile": {"_tiled"},
     "pycocotools": {"export", "_coco_labels"},
     "supervision": {"export", "segmentation"},
     "ipywidgets": {"explorer"},
     "yaml": {"_wordfiles"},
-    "typer": {"console", "arguments", "train_command", "cli"},
+    "typer": {"console", "arguments", "serving", "train_command", "cli"},
+    "gradio": {"web"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
     "tqdm": {"console", "training", "train_command"},
 }
 TORCH = {
@@ -126,7 +130,7 @@ def test_importing_fgseg_loads_no_heavy_package():
 
 
 def test_importing_the_command_line_loads_no_heavy_package():
-    heavy = {"torch", "matplotlib", "numpy", "cv2", "PIL", "transformers", "huggingface_hub"}
+    heavy = {"torch", "matplotlib", "numpy", "cv2", "PIL", "transformers", "huggingface_hub", "gradio", "fastapi"}
     assert not loaded_after("import fgseg.cli") & heavy
 
 

@@ -22,6 +22,7 @@ from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, Shape
 from fgseg.io import (
     _FORMATS,
     IMAGE_SUFFIXES,
+    encode_jpeg,
     encode_png,
     find_images,
     read_image,
@@ -306,8 +307,7 @@ def test_reading_never_changes_the_array_it_was_given(source):
         (np.full((4, 4), 1.01), r"floats in \[0, 1\], got .* from 1.01 to 1.01; divide"),
         (np.full((4, 4), -0.01), r"floats in \[0, 1\]"),
         (np.full((4, 4), np.nan), r"floats in \[0, 1\].* from nan to nan"),
-        ([[1, 2], [3, 4]], r"source: expected a path, a numpy array or a PIL image, got list"),
-        (b"photo.jpg", r"source: expected a path"),
+        ([[1, 2], [3, 4]], r"source: expected a path, bytes, a numpy array or a PIL image, got list"),
         (None, r"source: expected a path"),
     ],
 )
@@ -685,10 +685,28 @@ def test_a_suffix_that_is_not_written_is_refused(tmp_path):
 
 def test_a_picture_too_long_for_jpeg_is_refused_and_fits_a_png(tmp_path):
     long = np.zeros((1, 65_501, 3), np.uint8)
-    with pytest.raises(OptionError, match=r"JPEG holds 65500 pixels a side, got 65501 x 1; use \.png"):
+    with pytest.raises(OptionError, match=r"JPEG holds 65500 pixels a side, got 65501 x 1; use PNG"):
         write_image(tmp_path / "long.jpg", long)
     write_image(tmp_path / "long.png", long)
     assert read_image(tmp_path / "long.png").shape == long.shape
+
+
+def test_what_a_file_holds_reads_as_the_file_does_whatever_its_kind(tmp_path):
+    for name in ("x.png", "x.jpg"):
+        write_image(tmp_path / name, PICTURE)
+        data = (tmp_path / name).read_bytes()
+        assert (read_image(data) == read_image(tmp_path / name)).all()
+    assert encode_jpeg(PICTURE) == data
+    assert (read_image(encode_png(PICTURE)) == PICTURE).all()
+
+
+def test_bytes_that_hold_no_picture_are_refused_without_a_name():
+    with pytest.raises(ImageError, match=r"^image data: the file is empty \(0 bytes\)"):
+        read_image(b"")
+    with pytest.raises(ImageError, match=r"^image data: not an image that can be read"):
+        read_image(b"hello")
+    with pytest.raises(ImageError, match=r"^image data: .* over the limit of"):
+        read_image(encode_png(PICTURE), max_pixels=1)
 
 
 # --- label maps
