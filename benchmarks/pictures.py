@@ -6,16 +6,26 @@ from skimage import data
 
 import fgseg
 from fgseg.io import write_image
+from fgseg.overlay import shrink
 from fgseg.render import heatmap_beside
 
 DOCS = Path(__file__).parents[1] / "docs"
+GALLERY_SIDE = 480  # pixels
+GALLERY = {
+    "astronaut": ("orange", "blue", "white", "black"),
+    "coffee": ("red", "white", "brown"),
+    "chelsea": ("orange, brown", "green", "white"),
+    "rocket": ("blue", "white", "orange"),
+}
 
 
 def main() -> None:
     """Draw and write every picture."""
     seg = fgseg.load("mini")
+    for name, prompts in GALLERY.items():
+        overlay = seg.segment(shrink(getattr(data, name)(), max_side=GALLERY_SIDE), prompts).overlay()
+        write_image(DOCS / f"{name}_overlay.png", overlay)
     coffee = seg.encode(data.coffee())
-    write_image(DOCS / "coffee_overlay.png", seg.segment(coffee, ["red", "white", "brown"]).overlay())
     write_image(DOCS / "coffee_red.png", heatmap_beside(coffee.image, seg.heatmaps(coffee, ["red"])["red"], "red"))
 
 
