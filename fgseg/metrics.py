@@ -232,7 +232,7 @@ def _checked_pair(
 
 
 def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, places: int, axis: int) -> NDArray[np.bool_]:
-    """Whether a flag is set among those from `before` ahead to `after` behind each place of an axis, by running sums."""
+    """Whether any flag from `before` ahead to `after` behind each place of an axis is set, by running sums."""
     shape = [size + (index == axis) for index, size in enumerate(flags.shape)]
     total = np.zeros(shape, np.int32)
     behind_the_first = tuple(slice(index == axis, None) for index in range(flags.ndim))

@@ -88,12 +88,11 @@ def protocol_label_maps(
     if set(classes) <= set(losers):
         raise OptionError(f"losers: expected a class that may win, got all of {sorted(set(classes))}")
     running: list[_Running] = []
-    words = iter(classes)
     count = 0
-    for count, score_map in enumerate(_upsampled(scores, image_hw), start=1):
-        index = next(words, None)
-        if index is None:
-            raise OptionError(f"query_to_class: expected one a query word, got only {len(classes)}")
+    for score_map in _upsampled(scores, image_hw):
+        if count == len(classes):
+            raise OptionError(f"query_to_class: expected one a query word, got only {count}")
+        index, count = classes[count], count + 1
         running = running or [_Running(score_map) for _ in logit_scales]
         for state, logit_scale in zip(running, logit_scales, strict=True):
             state.add(score_map * logit_scale, index, may_win=index not in losers)

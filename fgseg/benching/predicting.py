@@ -51,8 +51,14 @@ def predict(
         return contest(view, words, rivals, settings).labels(settings.threshold, settings.logit_scale)
     if not (settings.threshold or settings.min_foreground_share):
         winner, _ = running_label_map(score_chunks(view, words, settings), view.image_hw)
-        return np.asarray(words.query_to_class, np.int32)[winner.cpu().numpy()]
+        return owners(words, winner)
     return _protocol_labels(view, words, settings)
+
+
+def owners(words: ClassWords, winner: torch.Tensor) -> NDArray[np.int32]:
+    """(H, W) int32 class of the winning query word of each pixel."""
+    classes: NDArray[np.int32] = np.asarray(words.query_to_class, np.int32)[winner.cpu().numpy()]
+    return classes
 
 
 class Contest:
@@ -73,8 +79,7 @@ def contest(view: EncodedImage, words: ClassWords, rivals: ClassWords, settings:
     """Compare classes with each other and with the rivals, once for every threshold and scale."""
     winner, best = running_label_map(score_chunks(view, words, settings), view.image_hw)
     _, rival = running_label_map(score_chunks(view, rivals, settings), view.image_hw)
-    labels = np.asarray(words.query_to_class, np.int32)[winner.cpu().numpy()]
-    return Contest(labels, best.cpu().numpy(), rival.cpu().numpy())
+    return Contest(owners(words, winner), best.cpu().numpy(), rival.cpu().numpy())
 
 
 def score_chunks(view: EncodedImage, words: ClassWords, settings: SegmentationSettings) -> Iterator[torch.Tensor]:
@@ -94,7 +99,7 @@ def score_chunks(view: EncodedImage, words: ClassWords, settings: SegmentationSe
 
 def _protocol_labels(view: EncodedImage, words: ClassWords, settings: SegmentationSettings) -> NDArray[np.int32]:
     def labels(losers: frozenset[int], threshold: float) -> NDArray[np.int32]:
-        made, _ = protocol_label_map(
+        found, _ = protocol_label_map(
             score_chunks(view, words, settings),
             words.query_to_class,
             view.image_hw,
@@ -102,7 +107,8 @@ def _protocol_labels(view: EncodedImage, words: ClassWords, settings: Segmentati
             prob_threshold=threshold,
             losers=losers,
         )
-        return made.cpu().numpy()
+        array: NDArray[np.int32] = found.cpu().numpy()
+        return array
 
     losers: frozenset[int] = frozenset()
     if settings.min_foreground_share:
