@@ -1,4 +1,4 @@
-"""The command line: `fgseg segment | heatmap | boxes | rank | models | doctor`.
+"""The command line: `fgseg segment | heatmap | boxes | rank | bench | models | doctor`.
 
 Data goes to stdout, progress and errors to stderr. Exit 0 done, 1 failed, 2 usage, 3 finished but some images failed,
 130 interrupted. Heavy modules load inside the commands, so that `--help` is quick.
@@ -32,6 +32,7 @@ from fgseg.arguments import (
     result_folders,
     split_words,
 )
+from fgseg.bench_cli import bench
 from fgseg.console import Report, complain, pairs, run, table, to_json
 from fgseg.errors import FgsegError, OptionError
 
@@ -422,6 +423,9 @@ def rank(
         ("image", "rank", "caption", "cosine", "probability"),
         quiet=quiet,
     )
+
+
+app.command()(bench)
 
 
 @app.command()

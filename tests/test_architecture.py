@@ -24,14 +24,17 @@ LAYERS = (
     ("_standard_sets",),
     ("_presets", "_own_folders", "_coco_labels", "_preflight"),
     ("export", "plotting", "datasets", "heatmaps"),
+    ("charts",),
     ("encoders",),
     ("encoded", "segmentation"),
     ("field",),
     ("segmenter", "diagnosis"),
     ("explorer",),
     ("training",),
+    ("benching",),
     ("console",),
     ("arguments",),
+    ("bench_cli",),
     ("cli",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -42,19 +45,19 @@ OWNERS = {
     "huggingface_hub": {"encoders"},
     "safetensors": {"encoders", "training"},
     "PIL": {"io"},
-    "matplotlib": {"plotting", "colors", "lettering", "training"},  # training: the xkcd colour names
+    "matplotlib": {"plotting", "charts", "colors", "lettering", "training"},  # training: the xkcd colour names
     "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
     "skimage": {"masks", "regions", "refine"},
     "pycocotools": {"export", "_coco_labels"},
     "supervision": {"export", "segmentation"},
     "ipywidgets": {"explorer"},
     "yaml": {"_wordfiles"},
-    "typer": {"console", "arguments", "cli"},
-    "tqdm": {"console", "training"},
+    "typer": {"console", "arguments", "bench_cli", "cli"},
+    "tqdm": {"console", "bench_cli", "training"},
 }
 TORCH = {
     "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",
-    "field", "segmenter", "diagnosis", "training",
+    "field", "segmenter", "diagnosis", "training", "benching",
 }  # fmt: skip
 
 

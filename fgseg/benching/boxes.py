@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._headers import read_header
 from fgseg.benching.box_data import DIFFICULTIES, BoxImage, BoxSet, Phrased
-from fgseg.benching.identity import class_list_hash, file_list_hash, hash_of, model_identity
+from fgseg.benching.identity import class_list_hash, file_faults, file_list_hash, hash_of, model_identity
 from fgseg.benching.shares import place_of, share
 from fgseg.benching.words import ClassWords, class_words
 from fgseg.encoders.texts import StoredTexts
-from fgseg.errors import FgsegError
 from fgseg.io import read_image
 from fgseg.regions import box_features
 from fgseg.segmenter import Segmenter
@@ -118,17 +116,7 @@ def box_faults(boxes: BoxSet) -> tuple[str, ...]:
     """What is wrong with the image files, found by their headers; a line a fault."""
     if not boxes.images:
         return (f"{boxes.name}: expected images with boxes, got none; check the file",)
-    faults = []
-    for image in boxes.images:
-        if not image.path.is_file():
-            faults.append(f"{image.path}: no such image; --root names the folder of the images")
-            continue
-        try:
-            if read_header(image.path) is None:
-                read_image(image.path)
-        except FgsegError as error:
-            faults.append(str(error))
-    return tuple(faults)
+    return file_faults([image.path for image in boxes.images])
 
 
 def _pooled(

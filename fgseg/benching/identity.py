@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
+from fgseg._files import one_line
+from fgseg._labelled import image_hw_of
 from fgseg._version import __version__, version_of
 from fgseg.datasets import Dataset
 from fgseg.encoders import Encoder
 from fgseg.encoders.texts import StoredTexts
+from fgseg.errors import FgsegError
 from fgseg.prompts import PromptClass
 
-__all__ = ["data_identity", "device_name", "file_list_hash", "hash_of", "model_identity"]
+__all__ = ["data_identity", "device_name", "file_faults", "file_list_hash", "hash_of", "model_identity"]
 
 # Packages whose version can change a number.
 _PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "scikit-image", "tokenizers", "transformers")
@@ -60,6 +63,20 @@ def file_list_hash(files: Sequence[Path], root: Path) -> str:
     'e3b0c442'
     """
     return hash_of("\n".join(f"{_relative(path, root)} {_size(path)}" for path in files))
+
+
+def file_faults(paths: Sequence[Path]) -> tuple[str, ...]:
+    """What is wrong with image files, found by their headers; a line a fault."""
+    faults = []
+    for path in paths:
+        if not path.is_file():
+            faults.append(f"{one_line(path)}: no such image; --root names the folder of the images")
+            continue
+        try:
+            image_hw_of(path)
+        except FgsegError as error:
+            faults.append(one_line(error))
+    return tuple(faults)
 
 
 def hash_of(text: str) -> str:

@@ -73,6 +73,8 @@ def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
     >>> table_rows({"kind": "boxes", "model": {"name": "mini"}, "table": {"model": {"top1": cell}}})
     (('', 'top1'), [('mini', '50.0 [40.0, 60.0]')])
     """
+    if "sweep" in document:
+        return _sweep_rows(document["sweep"])
     table = document.get("table", {})
     columns = list(next(iter(table.values()), {}))
     name = document["model"]["name"]
@@ -81,6 +83,19 @@ def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
         for who, figures in table.items()
     ]
     return ("", *(_SHOWN.get(column, column) for column in columns)), rows
+
+
+def _sweep_rows(sweep: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    settings = ("recipe", "resolution", "refine", "logit_scale", "threshold")
+    rows = [
+        (
+            *(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in settings),
+            _cell({"value": row["miou"], "interval": row["interval"]}),
+            _cell({"value": row["aacc"]}),
+        )
+        for row in sweep
+    ]
+    return (*settings, "mIoU", "aAcc"), rows
 
 
 def _cell(figure: Mapping[str, Any]) -> str:

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg.benching.box_data import read_document
-from fgseg.benching.identity import file_list_hash, hash_of, model_identity
+from fgseg.benching.identity import file_faults, file_list_hash, hash_of, model_identity
 from fgseg.benching.shares import place_of, share
 from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import DatasetError
 from fgseg.io import read_image
 from fgseg.segmenter import Segmenter
 
-__all__ = ["CaptionSet", "CaptionedImage", "RetrievalTask", "open_captions"]
+__all__ = ["CaptionSet", "CaptionedImage", "RetrievalTask", "caption_faults", "open_captions"]
 
 Row = dict[str, Any]
 RECALLS = (1, 5, 10)
@@ -72,6 +72,13 @@ def open_captions(path: Path, root: Path | None) -> CaptionSet:
             f"({type(error).__name__}: {one_line(error)})"
         ) from error
     return CaptionSet(path.stem, folder, tuple(images))
+
+
+def caption_faults(captions: CaptionSet) -> tuple[str, ...]:
+    """What is wrong with the image files, found by their headers; a line a fault."""
+    if not captions.images:
+        return (f"{captions.name}: expected images with captions, got none; check the file",)
+    return file_faults([image.path for image in captions.images])
 
 
 @dataclass(frozen=True, eq=False)
