@@ -37,6 +37,7 @@ from fgseg.types import UNLABELLED
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "encode_jpeg",
     "encode_png",
     "find_images",
     "read_image",
@@ -160,6 +161,31 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     """
     check_image("image", image)
     return _encoded(Image.fromarray(image), "PNG")
+
+
+def encode_jpeg(image: NDArray[np.uint8], *, quality: int = 85) -> bytes:
+    r"""Encode a picture as JPEG, for a page that holds many.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, at most 65,500 pixels a side.
+        quality: 1 to 95.
+
+    Returns:
+        The bytes of a JPEG file.
+
+    Raises:
+        ShapeError: `image` is not an RGB image.
+        OptionError: a side or quality out of range.
+
+    Example:
+        >>> encode_jpeg(np.zeros((1, 1, 3), np.uint8))[:2]
+        b'\xff\xd8'
+    """
+    check_image("image", image)
+    check_number("quality", quality, low=1, high=95)
+    if max(image.shape) > _JPEG_MAX_SIDE:
+        raise OptionError(f"image: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {image.shape[1]} x {image.shape[0]}")
+    return _encoded(Image.fromarray(image), "JPEG", quality=quality, subsampling=0)
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
