@@ -74,7 +74,7 @@ def _most_confused(counts: NDArray[np.integer], num_classes: int) -> list[int]:
 
 
 def _draw_bars(axes: Axes, names: Sequence[str], scores: NDArray[np.floating], label: str, left_out: int) -> None:
-    places = np.arange(len(names))
+    places = range(len(names))
     axes.barh(places, scores, color="#4477aa", height=0.75)
     axes.set_yticks(places, [plain_name(name) for name in names], parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)

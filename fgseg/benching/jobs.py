@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from fgseg._checks import check_number
 from fgseg._files import one_line
@@ -126,7 +126,9 @@ def _limited(data: Data, limit: int | None) -> Data:
         return data
     if isinstance(data, Dataset):
         return replace(data, items=data.items[:limit])
-    return cast(Data, replace(data, images=data.images[:limit]))
+    if isinstance(data, BoxSet):
+        return replace(data, images=data.images[:limit])
+    return replace(data, images=data.images[:limit])
 
 
 def _box_task(seg: Segmenter, data: BoxSet, given: dict[str, Any]) -> BoxTask:

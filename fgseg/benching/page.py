@@ -37,7 +37,7 @@ th { font-weight: 600; border-bottom: 1px solid #bbb }
 .row figure { margin: 0 } .row img, .chart { width: 100%; height: auto; display: block }
 figcaption, .note { color: #555; font-size: .85rem }
 .chip { display: inline-block; margin-right: .9rem; white-space: nowrap }
-.chip i { display: inline-block; width: .8em; height: .8em; margin-right: .3em; border-radius: 2px; border: 1px solid #0003 }
+.chip i { display: inline-block; width: .8em; height: .8em; margin-right: .3em; border: 1px solid #0003 }
 .legend { margin-bottom: 1.4rem; font-size: .85rem }
 """
 
