@@ -135,6 +135,16 @@ def test_with_present_prompts_no_absent_class_is_predicted(seg, tmp_path):
         assert set(np.unique(labels)) <= set(np.unique(truth)) - {255}
 
 
+def test_an_image_of_background_alone_is_background_where_only_present_classes_are_prompted(seg, tmp_path):
+    folder = color_folder(tmp_path / "x", count=1, classes=("background", "green", "blue"))
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(folder / "labels" / "0.png")
+    dataset = open_dataset(folder)
+    task = task_of(seg, dataset, decision="presence", prompts="present")
+    assert not task.prediction("0")[2].any()
+    swept = run_task(SweepTask(seg, dataset, task.settings, Grid(thresholds=(0.2, 0.9))), tmp_path / "sweep")
+    assert [row["aacc"] for row in swept.summary["sweep"]] == [1, 1]
+
+
 def test_small_classes_leave_their_pixels_to_the_best_of_the_others():
     features = fgseg.DenseFeatures(torch.eye(3)[[0, 0, 0, 0, 0, 0, 0, 1, 1, 2]].reshape(1, 10, 3), (1, 10))
     view = EncodedImage(np.zeros((1, 10, 3), np.uint8), (features,), ((0, 0, 10, 1),), (1, 10), Resolution("keep"), "x")

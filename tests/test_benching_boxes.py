@@ -139,6 +139,14 @@ def test_a_line_that_is_no_row_is_named(tmp_path):
         open_boxes(tmp_path / "1_attributes.jsonl", None)
 
 
+def test_an_id_twice_is_refused(tmp_path):
+    path = instances(tmp_path)
+    document = json.loads(path.read_text())
+    document["images"] += document["images"][:1]
+    with pytest.raises(DatasetError, match="instances: expected each image once, got '1' 2 times"):
+        open_boxes(Path(write_json(path, document)), None)
+
+
 def test_missing_and_broken_images_are_faults(tmp_path):
     path = instances(tmp_path)
     (tmp_path / "images" / "1.png").unlink()

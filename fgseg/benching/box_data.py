@@ -6,7 +6,7 @@ attributes are wrong. Its four files, as FG-CLIP's repository has them, hold a J
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from fgseg._files import IMAGE_SUFFIXES, one_line, reason
 from fgseg.errors import DatasetError
 from fgseg.prompts import PromptClass
 
-__all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "open_boxes", "read_document"]
+__all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "check_distinct", "open_boxes", "read_document"]
 
 Row = Mapping[str, Any]
 DIFFICULTIES = ("hard", "medium", "easy", "trivial")
@@ -56,6 +56,20 @@ class BoxSet:
     root: Path
     classes: tuple[PromptClass, ...]
     images: tuple[BoxImage, ...]
+
+    def __post_init__(self) -> None:
+        check_distinct(self.name, [image.name for image in self.images])
+
+
+def check_distinct(where: str, names: Sequence[str]) -> None:
+    """Refuse two images of one name, which would become one row.
+
+    Raises:
+        DatasetError: a name twice.
+    """
+    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise DatasetError(f"{where}: expected each image once, got {name!r} {count} times; give them ids of their own")
 
 
 def open_boxes(path: Path, root: Path | None) -> BoxSet:

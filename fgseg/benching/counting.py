@@ -142,7 +142,11 @@ def _constant(rows: Sequence[Row], model: Counts, chosen: NDArray[np.intp]) -> C
 
 
 def total_confusion(rows: Sequence[Row], num_classes: int) -> Counts:
-    """(C, C + 1) int64 over all images, rows true; the last column is pixels that nothing won."""
+    """(C, C + 1) int64 over all images, rows true; the last column is pixels that nothing won.
+
+    >>> total_confusion([{"model": {"confusion": [[0, 1, 5]]}}], 2).tolist()
+    [[0, 5, 0], [0, 0, 0]]
+    """
     total = np.zeros((num_classes, num_classes + 1), np.int64)
     for row in rows:
         for true, given, pixels in row["model"]["confusion"]:

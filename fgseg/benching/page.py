@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import write_bytes, write_text
+from fgseg.benching.counting import total_confusion
 from fgseg.benching.report import run_document, table_rows
 from fgseg.benching.runner import Outcome, Task
 from fgseg.benching.segmentation import SegmentationTask
@@ -51,7 +52,7 @@ def write_pictures(task: Task, outcome: Outcome, folder: Path) -> list[Path]:
         OutputError: a file that cannot be written.
     """
     written: list[Path] = []
-    chart = _chart(outcome.summary)
+    chart = _chart(outcome)
     if chart:
         written.append(folder / FIGURE_FILE)
         write_bytes(written[-1], chart)
@@ -93,13 +94,13 @@ def _mean_iou(confusion: Sequence[Sequence[int]]) -> float:
     return sum(scores) / len(scores)
 
 
-def _chart(summary: Mapping[str, Any]) -> bytes:
-    classes = summary.get("classes") or []
+def _chart(outcome: Outcome) -> bytes:
+    classes = outcome.summary.get("classes") or []
     score = "iou" if classes and "iou" in classes[0] else "top1"
     values = np.array([row[score] for row in classes], np.float64)
     if not np.isfinite(values).any():
         return b""
-    counts = np.asarray(summary.get("confusion", np.zeros((0, 0))), np.int64)
+    counts = total_confusion(outcome.rows, len(classes)) if score == "iou" else np.zeros((0, 0), np.int64)
     figure = show_benchmark(
         [row["name"] for row in classes], values, counts, score_name="IoU" if score == "iou" else "top-1"
     )

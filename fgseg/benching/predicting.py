@@ -46,6 +46,8 @@ def predict(
         settings: the run's.
         rivals: the background words of the "presence" decision.
     """
+    if not words.query_to_class:  # the background alone is there, and nothing else was prompted
+        return np.full(view.image_hw, UNLABELLED, np.int32)
     if settings.decision == "presence":
         assert rivals is not None
         return contest(view, words, rivals, settings).labels(settings.threshold, settings.logit_scale)

@@ -26,7 +26,7 @@ METRIC = {
     "counts": "exact integers over the whole data set",
     "iou": "I / (P + L - I); a class in neither prediction nor truth is null and left out of means",
     "boundary": f"within {BOUNDARY_SHARE:g} of the image's diagonal of an edge",
-    "interval": f"95 %, bootstrap over images, {RESAMPLES} resamples",
+    "interval": f"95 %, bootstrap over images, {RESAMPLES} resamples, each a mean over the classes it has",
     "seed": SEED,
 }
 
@@ -59,11 +59,22 @@ def write_run(outcome: Outcome, folder: Path) -> list[Path]:
         OutputError: a file that cannot be written.
     """
     written = [folder / RUN_FILE]
-    write_text(written[0], json.dumps(run_document(outcome), indent=1, allow_nan=False) + "\n")
+    write_text(written[0], _laid_out(run_document(outcome)))
     if classes := outcome.summary.get("classes"):
         written.append(folder / CLASSES_FILE)
         write_text(written[1], _csv(classes))
     return written
+
+
+def _laid_out(document: Mapping[str, Any]) -> str:
+    """JSON with a line a key, and a line a row of lists: a diff shows what changed, and large tables stay short."""
+
+    def value_of(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+            return "[\n  " + ",\n  ".join(json.dumps(row, allow_nan=False) for row in value) + "\n ]"
+        return json.dumps(value, allow_nan=False)
+
+    return "{\n " + ",\n ".join(f"{json.dumps(key)}: {value_of(value)}" for key, value in document.items()) + "\n}\n"
 
 
 def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

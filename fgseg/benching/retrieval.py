@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import one_line
-from fgseg.benching.box_data import read_document
+from fgseg.benching.box_data import check_distinct, read_document
 from fgseg.benching.identity import file_faults, file_list_hash, hash_of, model_identity
 from fgseg.benching.shares import place_of, share
 from fgseg.encoders.texts import StoredTexts
@@ -43,6 +43,9 @@ class CaptionSet:
     name: str
     root: Path
     images: tuple[CaptionedImage, ...]
+
+    def __post_init__(self) -> None:
+        check_distinct(self.name, [image.name for image in self.images])
 
 
 def open_captions(path: Path, root: Path | None) -> CaptionSet:

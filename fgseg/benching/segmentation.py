@@ -131,7 +131,7 @@ class SegmentationTask:
             "content_sha256": hash_of("".join(row["content"] for row in rows)),
             "table": {name: _figures_of(tally) for name, tally in table.items()},
             "classes": _per_class(sums, self.dataset.classes),
-            "confusion": total_confusion(rows, count).tolist(),
+            "confusion": _nonzero(total_confusion(rows, count)),
         }
 
 
@@ -163,6 +163,12 @@ def prompted_classes(truth: NDArray[np.int32], dataset: Dataset, settings: Segme
     if dataset.has_background:
         present.add(0)
     return sorted(present) or list(range(count))  # an image without a counted pixel counts nothing
+
+
+def _nonzero(counts: NDArray[np.int64]) -> list[list[int]]:
+    """[true class, given class, pixels] of every pair that occurs; given C is no class."""
+    rows, columns = np.nonzero(counts)
+    return [[int(row), int(column), int(counts[row, column])] for row, column in zip(rows, columns, strict=True)]
 
 
 def _content_hash(pixels: NDArray[np.uint8], truth: NDArray[np.int32]) -> str:

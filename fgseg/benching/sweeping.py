@@ -14,6 +14,7 @@ from fgseg.benching.identity import data_identity, model_identity
 from fgseg.benching.predicting import contest, encode, owners, score_chunks
 from fgseg.benching.segmentation import Words, prepared_words, prompted_classes
 from fgseg.benching.settings import SegmentationSettings
+from fgseg.benching.words import ClassWords
 from fgseg.datasets import Dataset, LabelledImage
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import RECIPES, ClipEncoder, Recipe
@@ -184,25 +185,24 @@ class SweepTask:
         classes = self.words.classes
         if len(prompted) < len(self.dataset.classes):
             classes = classes.of(prompted)
-        if self.settings.decision == "presence":
-            assert self.words.rivals is not None
-            found = contest(view, classes, self.words.rivals, variants[0])
-            for one in variants:
-                labels = found.labels(one.threshold, one.logit_scale)
-                yield np.where(labels < 0, np.int32(0), labels) if self.dataset.has_background else labels
-        elif not self.dataset.has_background:
-            winner, _ = running_label_map(score_chunks(view, classes, variants[0]), view.image_hw)
-            for _ in variants:
-                yield owners(classes, winner)
+        if not classes.query_to_class:  # the background alone is there, and nothing else was prompted
+            yield from (np.zeros(view.image_hw, np.int32) for _ in variants)
+        elif self.settings.decision == "presence":
+            yield from self._present(view, classes, variants)
+        elif self.dataset.has_background:
+            yield from _thresholded(view, classes, variants)
         else:
-            scales = list(dict.fromkeys(one.logit_scale for one in variants))
-            chunks = score_chunks(view, classes, variants[0])
-            maps = protocol_label_maps(chunks, classes.query_to_class, view.image_hw, logit_scales=scales)
-            by_scale = dict(zip(scales, maps, strict=True))
-            for one in variants:
-                labels_map, probability = by_scale[one.logit_scale]
-                kept = labels_map.masked_fill(probability < one.threshold, 0)
-                yield cast(Labels, kept.cpu().numpy())
+            winner, _ = running_label_map(score_chunks(view, classes, variants[0]), view.image_hw)
+            yield from (owners(classes, winner) for _ in variants)
+
+    def _present(
+        self, view: EncodedImage, classes: ClassWords, variants: Sequence[SegmentationSettings]
+    ) -> Iterator[Labels]:
+        assert self.words.rivals is not None  # prepared_words made them
+        found = contest(view, classes, self.words.rivals, variants[0])
+        for one in variants:
+            labels = found.labels(one.threshold, one.logit_scale)
+            yield np.where(labels < 0, np.int32(0), labels) if self.dataset.has_background else labels
 
     def _counts(self, labels: Labels, truth: Labels) -> list[list[int]]:
         count = len(self.dataset.classes)
@@ -210,6 +210,16 @@ class SweepTask:
         counts = confusion(given, truth, count + 1, self.dataset.ignore)
         right, predicted = np.diag(counts)[:count], counts.sum(0)[:count]
         return [[int(index), int(right[index]), int(predicted[index])] for index in np.flatnonzero(predicted)]
+
+
+def _thresholded(view: EncodedImage, classes: ClassWords, variants: Sequence[SegmentationSettings]) -> Iterator[Labels]:
+    scales = list(dict.fromkeys(one.logit_scale for one in variants))
+    chunks = score_chunks(view, classes, variants[0])
+    maps = protocol_label_maps(chunks, classes.query_to_class, view.image_hw, logit_scales=scales)
+    by_scale = dict(zip(scales, maps, strict=True))
+    for one in variants:
+        labels, probability = by_scale[one.logit_scale]
+        yield cast(Labels, labels.masked_fill(probability < one.threshold, 0).cpu().numpy())
 
 
 def with_recipe(seg: Segmenter, recipe: str | None) -> Segmenter:
