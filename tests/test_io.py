@@ -22,6 +22,7 @@ from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, Shape
 from fgseg.io import (
     _FORMATS,
     IMAGE_SUFFIXES,
+    encode_jpeg,
     encode_png,
     find_images,
     read_image,
@@ -655,6 +656,21 @@ def test_an_encoded_png_is_the_file_that_would_be_written(tmp_path):
     assert encode_png(PICTURE) == (tmp_path / "x.png").read_bytes()
     with Image.open(io.BytesIO(encode_png(PICTURE))) as decoded:
         np.testing.assert_array_equal(read_image(decoded), PICTURE)
+
+
+def test_a_picture_encoded_as_jpeg_is_nearly_the_picture():
+    smooth = np.repeat(np.linspace(0, 255, 48).astype(np.uint8)[None, :, None], 32, 0).repeat(3, 2)
+    with Image.open(io.BytesIO(encode_jpeg(smooth))) as decoded:
+        assert decoded.format == "JPEG"
+        assert np.abs(np.asarray(decoded).astype(int) - smooth).max() <= 8
+    assert len(encode_jpeg(PICTURE, quality=30)) < len(encode_jpeg(PICTURE, quality=95))
+
+
+def test_a_jpeg_out_of_range_is_refused():
+    with pytest.raises(OptionError, match="quality: expected a number from 1 to 95, got 100"):
+        encode_jpeg(PICTURE, quality=100)
+    with pytest.raises(OptionError, match="image: JPEG holds 65500 pixels a side, got 65501 x 1"):
+        encode_jpeg(np.zeros((1, 65_501, 3), np.uint8))
 
 
 def test_a_png_holds_the_picture_exactly_and_a_jpeg_nearly(tmp_path):

@@ -64,6 +64,11 @@ class BoxTask:
         """
         return class_words(self.seg.encoder, self.boxes.classes, self.templates)
 
+    @cached_property
+    def texts(self) -> StoredTexts:
+        """Captions through the cache; one for the task, since it checks the weights it belongs to."""
+        return StoredTexts(self.seg.encoder)
+
     def identity(self) -> dict[str, Any]:
         """Model, data and settings."""
         boxes = self.boxes
@@ -102,7 +107,7 @@ class BoxTask:
     def _placed(self, feature: torch.Tensor, answer: int | Phrased) -> list[int | str]:
         """The class or difficulty of a box, and how many answers came before the right one."""
         if isinstance(answer, Phrased):
-            text = StoredTexts(self.seg.encoder).encode(answer.texts, route="region")
+            text = self.texts.encode(answer.texts, route="region")
             return [answer.group, place_of((text @ feature).float().cpu().numpy(), 0)]
         return [answer, place_of((self.words.text @ feature).float().cpu().numpy(), answer)]
 

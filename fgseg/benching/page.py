@@ -16,7 +16,7 @@ from fgseg.benching.report import run_document, table_rows
 from fgseg.benching.runner import Outcome, Task
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.charts import show_benchmark
-from fgseg.colors import palette
+from fgseg.colors import Color, palette
 from fgseg.datasets import Dataset
 from fgseg.io import encode_jpeg
 from fgseg.overlay import overlay_labels, shrink
@@ -136,8 +136,7 @@ def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
 
 def _example(task: SegmentationTask, name: str, dataset: Dataset) -> str:
     pixels, truth, labels = task.prediction(name)
-    count = len(dataset.classes)
-    colors = palette(count)
+    count, colors = len(dataset.classes), _colors(dataset)
     known = np.where((truth >= 0) & (truth < count), truth, UNLABELLED)
     shown = [
         ("photo", pixels),
@@ -152,8 +151,14 @@ def _example(task: SegmentationTask, name: str, dataset: Dataset) -> str:
     return f"<div class=note>{escape(name)}</div><div class=row>{figures}</div>" + _legend(known, labels, dataset)
 
 
+def _colors(dataset: Dataset) -> list[Color]:
+    """A colour a class: its own where the class list gives one."""
+    chosen = palette(len(dataset.classes))
+    return [entry.color or color for entry, color in zip(dataset.classes, chosen, strict=True)]
+
+
 def _legend(truth: NDArray[np.int32], labels: NDArray[np.int32], dataset: Dataset) -> str:
-    colors = palette(len(dataset.classes))
+    colors = _colors(dataset)
     seen = sorted({int(index) for index in np.union1d(truth, labels)} - {UNLABELLED})
     chips = [
         f"<span class=chip><i style='background:rgb{colors[index]}'></i>{escape(dataset.classes[index].name)}</span>"

@@ -113,6 +113,11 @@ class RetrievalTask:
         """Names of the images, in order."""
         return list(self.images)
 
+    @cached_property
+    def texts(self) -> StoredTexts:
+        """Captions through the cache; one for the task, since it checks the weights it belongs to."""
+        return StoredTexts(self.seg.encoder)
+
     def identity(self) -> dict[str, Any]:
         """Model, data and settings."""
         images = self.captions.images
@@ -132,7 +137,7 @@ class RetrievalTask:
         """The features of an image and its captions; a caption too long for the route fails with its image."""
         image = self.images[name]
         feature = self.seg.encoder.embed_images([read_image(image.path)])
-        text = StoredTexts(self.seg.encoder).encode(image.captions, route=self.route)
+        text = self.texts.encode(image.captions, route=self.route)
         return {"image": _packed(feature.cpu().numpy()), "texts": _packed(text.cpu().numpy())}
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:

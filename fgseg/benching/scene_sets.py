@@ -12,7 +12,7 @@ from fgseg._checks import check_choice, check_number
 from fgseg.datasets import Dataset, LabelledImage
 from fgseg.prompts import PromptClass
 from fgseg.training.scenes import Scene, scene, truth_table
-from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, PATTERNS, SHAPES, Phrase
+from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, NAMED_RGB, PATTERNS, SHAPES, Phrase
 
 __all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "open_scenes"]
 
@@ -95,7 +95,15 @@ def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int
 
 
 def _classes(phrases: Sequence[Phrase]) -> tuple[PromptClass, ...]:
-    return tuple(PromptClass(phrase.text, (phrase.text,)) for phrase in phrases)
+    return tuple(PromptClass(phrase.text, (phrase.text,), _rgb(phrase)) for phrase in phrases)
+
+
+def _rgb(phrase: Phrase) -> tuple[int, int, int] | None:
+    """The colour that a phrase of colour alone names, for pictures."""
+    if phrase.color is None or phrase.pattern or phrase.noun:
+        return None
+    red, green, blue = (round(255 * level) for level in NAMED_RGB[phrase.color])
+    return red, green, blue
 
 
 @lru_cache(maxsize=2)  # an image and its labels are asked for one after the other
