@@ -59,8 +59,8 @@ Data_ = Annotated[
     typer.Option(
         "--data", "-d",
         help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all eight), "
-        "scenes-colors, scenes-patterns, scenes-shapes, a folder or a json file; again for more. "
-        "[default: the three sets of scenes]",
+        "scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder or a json file; again for more. "
+        "[default: the four sets of scenes]",
     ),
 ]  # fmt: skip
 Root = Annotated[Path | None, typer.Option(help="Folder of a standard set, or of the images of a json file.")]
@@ -122,7 +122,7 @@ def bench(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
 ) -> None:
     """Measure a model on labelled images; without data, on procedural scenes."""
-    from fgseg.benching.jobs import Asked, open_data
+    from fgseg.benching.jobs import KNOWN, Asked, open_data
 
     given = {
         "preset_name": preset, "templates": templates, "background": background,
@@ -133,8 +133,9 @@ def bench(
     settings = {name: value for name, value in {**given, **single}.items() if value is not None}
     if classes is not None and words is not None:
         raise OptionError("--classes: a class file has its words; leave --words out")
-    kept = tuple(split_words(only))
     chosen: dict[str, Any] = {} if not data else {"data": tuple(data)}
+    # Without data the model is asked what it has words for, whatever its vocabulary is.
+    kept = tuple(split_words(only)) or (() if data else (KNOWN,))
     asked = Asked(
         task=task.value, root=root, words=classes or words, only=kept, settings=tuple(settings.items()),
         grid=grid, route=route.value, scenes=scenes, side=side, limit=limit, **chosen,

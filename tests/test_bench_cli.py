@@ -39,16 +39,16 @@ def bench(capsys, monkeypatch, tmp_path, tiny_model):
     return run
 
 
-def test_without_data_the_three_sets_of_scenes_are_measured(bench, tmp_path):
+def test_without_data_the_four_sets_of_scenes_are_measured(bench, tmp_path):
     run = bench("--scenes", 2, "--side", 32, *SMALL)
     assert run.code == DONE
-    for name in ("scenes-colors", "scenes-patterns", "scenes-shapes"):
+    for name in ("scenes-colors", "scenes-materials", "scenes-patterns", "scenes-shapes"):
         document = json.loads((tmp_path / "fgseg-bench" / name / "run.json").read_text())
         assert (document["kind"], document["n_images"]) == ("segmentation", 2)
         assert f"{name}: 2 images" in run.err
     lines = run.out.splitlines()
     assert lines[0].split()[0] == "data"
-    assert sum("most frequent class" in line for line in lines) == 3
+    assert sum("most frequent class" in line for line in lines) == 4
     assert sum("all background" in line for line in lines) == 1
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fgseg._checks import check_choice, check_number
 from fgseg.datasets import Dataset, LabelledImage
 from fgseg.prompts import PromptClass
-from fgseg.training.scenes import Scene, scene, truth_table
-from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, NAMED_RGB, PATTERNS, SHAPES, Phrase
+from fgseg.training.scenes import Kind, Scene, scene, truth_table
+from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, MATERIALS, NAMED_RGB, PATTERNS, SHAPES, Phrase
 
 __all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "open_scenes"]
 
@@ -24,9 +24,13 @@ _IGNORE = 255
 
 _PHRASES = {
     "scenes-colors": tuple(Phrase(color=color) for color in BASIC_COLORS),
+    "scenes-materials": tuple(Phrase(noun=material) for material in MATERIALS),
     "scenes-patterns": tuple(Phrase(pattern=pattern) for pattern in PATTERNS),
     "scenes-shapes": (Phrase(noun=BACKGROUND), *(Phrase(noun=shape) for shape in SHAPES)),
 }
+
+_SHOWN: tuple[Kind, ...] = ("outdoors", "collage", "outdoors", "room")
+"""Kinds of the scenes with materials, in turn; those of the other sets are of shapes."""
 
 SCENE_SETS: tuple[str, ...] = tuple(_PHRASES)
 """Names of the procedural data sets."""
@@ -38,6 +42,7 @@ class SceneLabels:
 
     seed: int
     size_hw: tuple[int, int]
+    kind: Kind
     phrases: tuple[Phrase, ...]
 
     @property
@@ -49,9 +54,13 @@ class SceneLabels:
         """(height, width) in pixels."""
         return self.size_hw
 
+    def scene(self) -> Scene:
+        """The scene itself."""
+        return _drawn(self.seed, self.size_hw, self.kind)
+
     def read(self) -> NDArray[np.int32]:
         """Ask the scene."""
-        truth = truth_table(_drawn(self.seed, self.size_hw), self.phrases)
+        truth = truth_table(self.scene(), self.phrases)
         is_one = (truth == 1).sum(0) == 1
         return np.where(is_one, (truth == 1).argmax(0), _IGNORE).astype(np.int32)
 
@@ -60,9 +69,11 @@ class SceneLabels:
 class SceneImage(LabelledImage):
     """A scene, drawn when asked."""
 
+    drawn: SceneLabels
+
     def image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
-        return _drawn(int(self.name), self.source.image_hw()).image
+        return self.drawn.scene().image
 
 
 def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int = MEASURED_SEED) -> Dataset:
@@ -87,9 +98,7 @@ def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int
         check_number(option, value, low=1, high=1_000_000)
     phrases = _PHRASES[name]
     seeds = range(first_seed, first_seed + count)
-    items = tuple(
-        SceneImage(str(seed), Path(f"{seed}.scene"), SceneLabels(seed, (side, side), phrases)) for seed in seeds
-    )
+    items = tuple(_item(seed, (side, side), name) for seed in seeds)
     has_background = phrases[0] == Phrase(noun=BACKGROUND)
     return Dataset(name, Path(f"{side}"), _classes(phrases), items, _IGNORE, has_background)
 
@@ -106,6 +115,12 @@ def _rgb(phrase: Phrase) -> tuple[int, int, int] | None:
     return red, green, blue
 
 
+def _item(seed: int, size_hw: tuple[int, int], name: str) -> SceneImage:
+    kind: Kind = _SHOWN[seed % len(_SHOWN)] if name == "scenes-materials" else "shapes"
+    source = SceneLabels(seed, size_hw, kind, _PHRASES[name])
+    return SceneImage(str(seed), Path(f"{seed}.scene"), source, source)
+
+
 @lru_cache(maxsize=2)  # an image and its labels are asked for one after the other
-def _drawn(seed: int, size_hw: tuple[int, int]) -> Scene:
-    return scene(seed, size_hw)
+def _drawn(seed: int, size_hw: tuple[int, int], kind: Kind) -> Scene:
+    return scene(seed, size_hw, kind=kind)

@@ -49,6 +49,14 @@ def known_classes(encoder: Encoder, dataset: Dataset, templates: Sequence[str]) 
     Raises:
         PromptError: no class is left.
     """
+    try:
+        class_words(encoder, dataset.classes, templates)
+    except PromptError:
+        return _known_part_of(encoder, dataset, templates)
+    return dataset
+
+
+def _known_part_of(encoder: Encoder, dataset: Dataset, templates: Sequence[str]) -> Dataset:
     known = [_known_part(encoder, entry, templates) for entry in dataset.classes]
     names = [entry.name for entry in known if entry is not None]
     if not names:
