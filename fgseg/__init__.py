@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from fgseg.explorer import explore
+    from fgseg.large import LargeSegmentation
     from fgseg.prompts import PromptClass, read_class_file
     from fgseg.segmentation import Segmentation
     from fgseg.segmenter import Segmenter, load
@@ -41,6 +42,7 @@ __all__ = [
     "EncodedImage",
     "FgsegError",
     "ImageError",
+    "LargeSegmentation",
     "ModelNotFoundError",
     "OptionError",
     "OutputError",
@@ -62,6 +64,7 @@ __all__ = [
 _HOMES = {
     "EncodedImage": "encoded",
     "explore": "explorer",
+    "LargeSegmentation": "large",
     "PromptClass": "prompts",
     "read_class_file": "prompts",
     "Segmentation": "segmentation",

@@ -16,15 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import describe
-from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
+from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
 
-__all__ = ["IMAGE_SUFFIXES", "find_images", "one_line", "reason", "write_bytes", "write_npz", "write_text"]
+__all__ = [
+    "HOW_TO_TILE",
+    "IMAGE_SUFFIXES",
+    "find_images",
+    "one_line",
+    "reason",
+    "replacing",
+    "write_bytes",
+    "write_npz",
+    "write_text",
+]
 
 IMAGE_SUFFIXES: tuple[str, ...] = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .gif .bmp "
     ".jp2 .j2k .ppm .pgm .pbm .pnm .pfm .psd .qoi .tga".split()
 )
 """File name endings that count as pictures in a folder, in any case of letters."""
+
+HOW_TO_TILE = "save it as a tiled TIFF (vips tiffsave IN OUT.tif --tile --bigtiff)"
+"""What to do with a picture that does not go into memory, for messages."""
 
 _GLOB_SIGNS = frozenset("*?[")
 
@@ -100,7 +113,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         ...     Path(folder, "a.bin").read_bytes()
         b'12'
     """
-    with _replacing(Path(path)) as file:
+    with replacing(Path(path)) as file:
         file.write(data)
 
 
@@ -129,7 +142,7 @@ def write_npz(path: str | Path, /, **arrays: NDArray[Any]) -> None:
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise ShapeError(f"{name}: expected an array of numbers, got {describe(array)}; objects need a pickle")
-    with _replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             # force_zip64: the size is not known when the entry is opened
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -182,8 +195,12 @@ def _is_picture(path: Path) -> bool:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path` that takes its place when the block ends well, and else vanishes."""
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside `path` that takes its place when the block ends well, and else vanishes.
+
+    Raises:
+        OutputError: the file cannot be written. An FgsegError of the block passes as it is.
+    """
     # Not tempfile's: its files are private to the owner and would stay so.
     temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
@@ -191,6 +208,8 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("xb") as file:
             yield file
         temporary.replace(path)
+    except FgsegError:  # some are OSErrors too: what went wrong is not this file
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise OutputError(f"{one_line(path)}: cannot be written, {_output_cause(error)}") from error
     finally:

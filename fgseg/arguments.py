@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "USAGE",
     "Inputs",
+    "check_region_options",
     "check_resolution",
     "check_writable",
     "find_inputs",
     "given_words",
     "load_segmenter",
     "read_box",
+    "read_by_region",
     "read_prompts",
     "read_threshold",
     "result_folders",
@@ -73,6 +75,47 @@ def check_resolution(text: str) -> None:
 
     if text != "auto":
         parse_resolution(text)
+
+
+def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
+    """The images that are not read as a whole: tiled TIFFs over 178 megapixels, or all where it is asked for."""
+    from fgseg._tiled import TIFF_SUFFIXES, tiled_hw
+    from fgseg.io import MAX_PIXELS
+
+    if always:
+        return frozenset(paths)
+    sizes = {path: tiled_hw(path) for path in paths if path.suffix.lower() in TIFF_SUFFIXES}
+    return frozenset(path for path, hw in sizes.items() if hw is not None and hw[0] * hw[1] > MAX_PIXELS)
+
+
+def check_region_options(
+    paths: frozenset[Path], options: dict[str, Any], formats: Sequence[str], *, native: int, reduction: int
+) -> None:
+    """Refuse, before any work, what an image read by region cannot be given: what needs all of it at once."""
+    from fgseg._strips import plan_windows
+    from fgseg.large import check_large_formats
+    from fgseg.windows import Resolution, parse_resolution
+
+    if not paths:
+        if reduction != 1:
+            raise OptionError("--reduce: only an image read by region is shrunk; add --by-region, or use --resolution")
+        return
+    name = sorted(paths)[0]
+    usual = {"mode": "exclusive", "refine": "none", "max_hole": 0, "min_area": (0, 1)}
+    for option, value in usual.items():
+        given = options[option]
+        if given != value and not (isinstance(value, tuple) and given in value):
+            raise OptionError(
+                f"--{option.replace('_', '-')}: {name} is read by region, and {given} needs all of it at once; "
+                "leave the option out for it"
+            )
+    if options["threshold"] == "auto":
+        raise OptionError(f"--threshold: {name} is read by region, and auto needs all of it at once; say a number")
+    check_large_formats(formats)
+    text = options["resolution"]
+    plan_windows(
+        (1, 1), Resolution("slide") if text == "auto" else parse_resolution(text), native=native, reduction=reduction
+    )
 
 
 def read_box(text: str) -> list[float]:

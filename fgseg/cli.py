@@ -1,4 +1,4 @@
-"""The command line: `fgseg segment | heatmap | boxes | rank | bench | models | doctor`.
+"""The command line: `fgseg segment | heatmap | boxes | rank | bench | train | serve | models | doctor`.
 
 Data goes to stdout, progress and errors to stderr. Exit 0 done, 1 failed, 2 usage, 3 finished but some images failed,
 130 interrupted. Heavy modules load inside the commands, so that `--help` is quick.
@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -21,20 +21,28 @@ from typer.core import TyperGroup
 from fgseg._version import __version__
 from fgseg.arguments import (
     USAGE,
+    check_region_options,
     check_resolution,
     check_writable,
     find_inputs,
     given_words,
     load_segmenter,
     read_box,
+    read_by_region,
     read_prompts,
     read_threshold,
     result_folders,
     split_words,
 )
 from fgseg.bench_cli import bench
-from fgseg.console import Report, complain, pairs, run, table, to_json
+from fgseg.console import Report, complain, pairs, row_bar, run, table, to_json
 from fgseg.errors import FgsegError, OptionError
+from fgseg.serving import serve
+from fgseg.train_command import train
+
+if TYPE_CHECKING:
+    from fgseg.large import LargeSegmentation
+    from fgseg.segmentation import Segmentation
 
 __all__ = ["app", "main"]
 
@@ -175,6 +183,13 @@ def segment(
     refine: Annotated[Refine, typer.Option(help="Follow the image's edges.")] = Refine.none,
     min_area: Annotated[int, typer.Option(min=0, help="Pixels; smaller parts are dropped.")] = 1,
     max_hole: Annotated[int, typer.Option(min=0, help="Pixels; holes up to this are filled (independent).")] = 0,
+    by_region: Annotated[
+        bool,
+        typer.Option("--by-region", help="Read tiled TIFFs by region, at their own scale, also below 178 megapixels."),
+    ] = False,
+    reduce: Annotated[
+        int, typer.Option(min=1, help="Shrink images read by region by this whole number before windows see them.")
+    ] = 1,
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -211,11 +226,21 @@ def segment(
         "templates": templates, "resolution": resolution, "refine": refine.value,
         "min_area": min_area, "max_hole": max_hole,
     }  # fmt: skip
-    seg.prepare(prompts, background=options["background"], negatives=options["negatives"], templates=templates)
+    large = read_by_region(inputs.paths, always=by_region)
+    check_region_options(large, options, wanted, native=seg.encoder.side, reduction=reduce)
+    words = {name: options[name] for name in ("background", "negatives", "templates")}
+    seg.prepare(prompts, **words)
     folders = result_folders(inputs.paths, out)
 
     def one(path: Path) -> list[dict[str, Any]]:
-        result = seg.segment(path, prompts, **options)
+        if path in large:
+            with row_bar(path.name, quiet=quiet) as progress:
+                result: LargeSegmentation | Segmentation = seg.segment_large(
+                    path, prompts, folders[path] / "labels.tif", threshold=limit, resolution=resolution,
+                    reduction=reduce, progress=progress, **words,
+                )  # fmt: skip
+        else:
+            result = seg.segment(path, prompts, **options)
         written = result.save(folders[path], formats=wanted)
         summary = result.to_dict()
         return [{"image": str(path), **summary, "files": [str(file) for file in written]}]
@@ -426,6 +451,8 @@ def rank(
 
 
 app.command()(bench)
+app.command()(train)
+app.command()(serve)
 
 
 @app.command()

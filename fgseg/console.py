@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import typer
 
 from fgseg.errors import ImageError, OutputError, ShapeError
 
-__all__ = ["SOME_FAILED", "Report", "complain", "pairs", "run", "table", "to_json"]
+__all__ = ["SOME_FAILED", "Report", "complain", "pairs", "row_bar", "run", "table", "to_json"]
 
 SOME_FAILED = 3  # exit status: finished, but some images failed
 Records = list[dict[str, Any]]
@@ -77,6 +78,20 @@ def run(
                 bar.clear()
                 report.add(records)
     report.close(header, len(paths) + len(refused))
+
+
+@contextmanager
+def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr for the rows of one large image: call it with the rows done and all there are."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit="row", file=sys.stderr, disable=True if quiet else None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "OutputError",
     "PromptError",
     "ShapeError",
+    "TrainingError",
     "WeightsError",
 ]
 
@@ -51,6 +52,10 @@ class ModelNotFoundError(FgsegError, OSError):
 
 class WeightsError(FgsegError, RuntimeError):
     """A checkpoint whose tensors are not those of the model it should hold."""
+
+
+class TrainingError(FgsegError, RuntimeError):
+    """A training run that cannot go on, or a checkpoint that is not this run's."""
 
 
 class DeviceError(FgsegError, RuntimeError):

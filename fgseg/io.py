@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fgseg._checks import check_array, check_image, check_number, describe
-from fgseg._files import IMAGE_SUFFIXES, find_images, one_line, reason, write_bytes, write_npz, write_text
+from fgseg._files import HOW_TO_TILE, IMAGE_SUFFIXES, find_images, one_line, reason, write_bytes, write_npz, write_text
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
 from fgseg.types import UNLABELLED
 
@@ -61,18 +61,20 @@ _JPEG_QUALITY = 95  # with full colour resolution: outlines and the text of lege
 _JPEG_MAX_SIDE = 65_500  # libjpeg's JPEG_MAX_DIMENSION
 _MAX_8_BIT_CLASSES = 254  # 0..253; 255 is unlabelled, 254 becomes that in zero-reduced data sets
 _MAX_CLASSES = 65_534
+_BYTES = "image data"  # what messages call a source without a name
 
 
 def read_image(
-    source: str | os.PathLike[str] | NDArray[Any] | Image.Image, *, max_pixels: int = MAX_PIXELS
+    source: str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image, *, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.uint8]:
     """Make (H, W, 3) uint8 RGB of a file, an array or a PIL image; the module says by which rules.
 
     Args:
-        source: a path; a PIL image (its current frame, turned by an EXIF rotation it still holds); or
-            an array: (H, W, 3) uint8 is returned itself, and (H, W) or (H, W, 1) grey, (H, W, 3) RGB and
-            (H, W, 4) RGBA may be uint8, uint16 (high byte) or float in [0, 1] (times 255, rounded).
-        max_pixels: a file or PIL image with more is refused before it is decoded. Arrays are not limited.
+        source: a path; what an image file holds, as bytes; a PIL image (its current frame, turned by an EXIF
+            rotation it still holds); or an array: (H, W, 3) uint8 is returned itself, and (H, W) or (H, W, 1)
+            grey, (H, W, 3) RGB and (H, W, 4) RGBA may be uint8, uint16 (high byte) or float in [0, 1] (times
+            255, rounded).
+        max_pixels: a file, bytes or PIL image with more is refused before it is decoded. Arrays are not limited.
 
     Returns:
         (H, W, 3) uint8 RGB, upright. `source` is never changed.
@@ -98,7 +100,10 @@ def read_image(
     if isinstance(source, (str, os.PathLike)):
         with _opened(Path(source), max_pixels) as image:
             return _upright_rgb(image, one_line(source))
-    raise ShapeError(f"source: expected a path, a numpy array or a PIL image, got {describe(source)}")
+    if isinstance(source, bytes):
+        with _decoding(io.BufferedReader(io.BytesIO(source)), _BYTES, max_pixels) as image:
+            return _upright_rgb(image, _BYTES)
+    raise ShapeError(f"source: expected a path, bytes, a numpy array or a PIL image, got {describe(source)}")
 
 
 def resize_bicubic(image: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[np.uint8]:
@@ -163,29 +168,28 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return _encoded(Image.fromarray(image), "PNG")
 
 
-def encode_jpeg(image: NDArray[np.uint8], *, quality: int = 85) -> bytes:
-    r"""Encode a picture as JPEG, for a page that holds many.
+def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
+    r"""Encode a picture as JPEG (quality 95, full colour resolution), for a web page: a fifth of the PNG.
 
     Args:
         image: (H, W, 3) uint8 RGB, at most 65,500 pixels a side.
-        quality: 1 to 95.
 
     Returns:
         The bytes of a JPEG file.
 
     Raises:
         ShapeError: `image` is not an RGB image.
-        OptionError: a side or quality out of range.
+        OptionError: it is longer than JPEG holds.
 
     Example:
-        >>> encode_jpeg(np.zeros((1, 1, 3), np.uint8))[:2]
-        b'\xff\xd8'
+        >>> encode_jpeg(np.zeros((1, 1, 3), np.uint8))[:3]
+        b'\xff\xd8\xff'
     """
     check_image("image", image)
-    check_number("quality", quality, low=1, high=95)
-    if max(image.shape) > _JPEG_MAX_SIDE:
-        raise OptionError(f"image: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {image.shape[1]} x {image.shape[0]}")
-    return _encoded(Image.fromarray(image), "JPEG", quality=quality, subsampling=0)
+    height, width, _ = image.shape
+    if max(height, width) > _JPEG_MAX_SIDE:
+        raise OptionError(f"image: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {width} x {height}; use PNG")
+    return _encoded(Image.fromarray(image), "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
@@ -211,14 +215,7 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
     check_image("image", image)
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise OptionError(f"path: expected a name that ends in .png, .jpg or .jpeg, got {str(path)!r}")
-    height, width, _ = image.shape
-    if suffix != ".png" and max(height, width) > _JPEG_MAX_SIDE:
-        raise OptionError(f"path: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {width} x {height}; use .png")
-    if suffix == ".png":
-        write_bytes(path, encode_png(image))
-    else:
-        jpeg = _encoded(Image.fromarray(image), "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-        write_bytes(path, jpeg)
+    write_bytes(path, encode_png(image) if suffix == ".png" else encode_jpeg(image))
 
 
 def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]) -> None:
@@ -324,7 +321,14 @@ _pillow_limit = _PillowLimit()
 def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """A file's picture, its header read and its size allowed; whatever goes wrong inside is an ImageError."""
     name = one_line(path)
-    with _open_file(path, name) as file, _explained(name), _pillow_limit:
+    with _open_file(path, name) as file, _decoding(file, name, max_pixels) as image:
+        yield image
+
+
+@contextmanager
+def _decoding(file: io.BufferedReader, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """The picture in an open file, as `_opened` has it."""
+    with _explained(name), _pillow_limit:
         if not file.peek(1):
             raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again")
         with Image.open(file, formats=_FORMATS) as image, _checked(image, name, max_pixels):
@@ -341,7 +345,8 @@ def _checked(image: Image.Image, name: str, max_pixels: int) -> Iterator[Image.I
         if width * height > max_pixels:
             raise ImageError(
                 f"{name}: {width} x {height} are {width * height / 1e6:.4g} megapixels, over the limit of "
-                f"{max_pixels // 1_000_000 or max_pixels / 1e6:g}; shrink it or cut it into parts"
+                f"{max_pixels // 1_000_000 or max_pixels / 1e6:g}; shrink it, or {HOW_TO_TILE}, which `fgseg segment` "
+                "and Segmenter.segment_large read by region"
             )
         yield image
 

@@ -12,7 +12,7 @@ from fgseg._checks import check_array, check_mask, check_number
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import Region
 
-__all__ = ["box_features", "region_table"]
+__all__ = ["box_features", "box_weights", "region_table"]
 
 Array = TypeVar("Array", torch.Tensor, NDArray[np.floating])
 
@@ -71,10 +71,27 @@ def _pooled(grid: torch.Tensor, boxes_xyxy: torch.Tensor) -> torch.Tensor:
     pooled = []
     with torch.autocast(grid.device.type, enabled=False):
         for first in range(0, max(len(boxes_xyxy), 1), _BOXES_AT_ONCE):
-            left, top, right, bottom = boxes_xyxy[first : first + _BOXES_AT_ONCE].T
-            down, across = _axis_weights(top, bottom, height), _axis_weights(left, right, width)
-            pooled.append((down[:, :, None] * across[:, None, :]).flatten(1) @ cells)
+            weights = box_weights(boxes_xyxy[first : first + _BOXES_AT_ONCE], (height, width))
+            pooled.append(weights.flatten(1) @ cells)
     return torch.cat(pooled).to(grid.dtype)
+
+
+def box_weights(boxes_xyxy: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
+    """The weight of every grid cell in each box's mean, by the rule of `box_features`; for batches of grids.
+
+    Args:
+        boxes_xyxy: (N, 4) float boxes in grid cells, left below right and top below bottom (not checked here).
+        grid_hw: (Gh, Gw).
+
+    Returns:
+        (N, Gh, Gw), the boxes' dtype and device, each summing to 1 for a box inside the grid.
+
+    >>> box_weights(torch.tensor([[0.0, 0.0, 2.0, 1.0]]), (2, 2)).tolist()
+    [[[0.5, 0.5], [0.0, 0.0]]]
+    """
+    left, top, right, bottom = boxes_xyxy.T
+    down, across = _axis_weights(top, bottom, grid_hw[0]), _axis_weights(left, right, grid_hw[1])
+    return down[:, :, None] * across[:, None, :]
 
 
 def _axis_weights(start: torch.Tensor, end: torch.Tensor, size: int) -> torch.Tensor:

@@ -95,8 +95,7 @@ class Segmentation:
     @cached_property
     def colors(self) -> tuple[tuple[int, int, int], ...]:
         """(red, green, blue) of each class: its own, or the palette's."""
-        defaults = palette(len(self.prompts))
-        return tuple(prompt.color or default for prompt, default in zip(self.prompts, defaults, strict=True))
+        return class_colors(self.prompts)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
@@ -208,6 +207,21 @@ class Segmentation:
         return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found or 'none'})"
 
 
+def class_colors(prompts: Sequence[PromptClass]) -> tuple[tuple[int, int, int], ...]:
+    """(red, green, blue) of each class: its own, or the palette's."""
+    defaults = palette(len(prompts))
+    return tuple(prompt.color or default for prompt, default in zip(prompts, defaults, strict=True))
+
+
+def classes_json(prompts: Sequence[PromptClass], *, unlabelled: int) -> str:
+    """What the values of a label map stand for, as the text of classes.json."""
+    classes = [
+        {"index": index, "name": prompt.name, "prompts": list(prompt.prompts), "color": list(color)}
+        for index, (prompt, color) in enumerate(zip(prompts, class_colors(prompts), strict=True))
+    ]
+    return _json({"unlabelled": unlabelled, "classes": classes})
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
@@ -217,13 +231,9 @@ def _name(result: Segmentation) -> str:
 
 
 def _save_labels(result: Segmentation, folder: Path) -> list[Path]:
-    classes = [
-        {"index": index, "name": prompt.name, "prompts": list(prompt.prompts), "color": list(color)}
-        for index, (prompt, color) in enumerate(zip(result.prompts, result.colors, strict=True))
-    ]
-    unlabelled = 255 if len(classes) <= 254 else 65535
+    unlabelled = 255 if len(result.prompts) <= 254 else 65535
     write_label_png(folder / "labels.png", result.labels, colors=result.colors)
-    write_text(folder / "classes.json", _json({"unlabelled": unlabelled, "classes": classes}))
+    write_text(folder / "classes.json", classes_json(result.prompts, unlabelled=unlabelled))
     return [folder / "labels.png", folder / "classes.json"]
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg._checks import check_array, check_choice, check_number
+from fgseg._strips import Task, plan_windows
+from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import Encoder, Recipe, Route, load_encoder
@@ -27,6 +30,7 @@ from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
 from fgseg.io import read_image
+from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
 from fgseg.regions import box_features
@@ -182,7 +186,7 @@ class Segmenter:
             clean = _cleaner(int(min_area), int(max_hole))
             masks = LazyMaps(field.names, lambda index: clean(field.mask(index, threshold)))
             labels = field.winners(masks)
-        settings = self._settings(view, asked, texts) | {
+        settings = self._view_settings(view) | self._settings(asked, texts) | {
             "mode": mode, "threshold": threshold, "refine": refine, "min_area": min_area, "max_hole": max_hole,
             "seconds": round(time.perf_counter() - started, 4),
         }  # fmt: skip
@@ -197,6 +201,59 @@ class Segmenter:
             settings,
             max(1, int(min_area)),
         )
+
+    def segment_large(
+        self,
+        image: str | os.PathLike[str],
+        prompts: Sequence[str | PromptClass],
+        labels: str | os.PathLike[str],
+        *,
+        threshold: float | None = None,
+        background: Sequence[str] | None = None,
+        negatives: Sequence[str] = (),
+        templates: str | Sequence[str] | None = None,
+        resolution: str | Resolution = "auto",
+        reduction: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> LargeSegmentation:
+        """Segment a tiled TIFF of any size, read by region; memory grows with its width, not with its height.
+
+        Windows of the native side move over the image at its own scale: a pixel stays a pixel, however large the image.
+        The labels are those of `segment` in exclusive mode with "slide" at the same sizes.
+
+        Args:
+            image: a tiled TIFF or BigTIFF: grey, RGB, either with alpha, or palette, of 8 or 16 bits.
+            prompts: as in `segment`.
+            labels: the label map to write, a tiled TIFF of the image's size; it appears when all of it is done.
+                `save` of the result writes the other files.
+            threshold: least presence of a labelled pixel, 0 to 1; None takes the model's own.
+            background: as in `segment`.
+            negatives: as in `segment`.
+            templates: as in `segment`.
+            resolution: "auto", "slide" or "slide:auto/CROP/STRIDE"; half overlap unless a stride is given.
+            reduction: shrink the image by this whole number before windows see it; labels keep the image's size.
+            progress: called with the rows of the image that are done and that there are.
+
+        Raises:
+            ImageError: not a tiled TIFF, or one that cannot be read.
+            PromptError: as `segment`.
+            OptionError: as `segment`; or a resolution other than windows at the image's own scale.
+            OutputError: the label map cannot be written.
+        """
+        started = time.perf_counter()
+        asked = self._prompt_set(prompts, background, negatives)
+        if threshold is None:
+            threshold = self.encoder.default_threshold if asked.rivals else TIE
+        check_number("threshold", threshold, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
+        texts = self._query_texts(asked, templates)
+        chosen = Resolution("slide") if resolution == "auto" else self._resolution(resolution)
+        with open_tiled(image) as source:
+            plan = plan_windows(source.image_hw, chosen, native=self.encoder.side, reduction=reduction)
+            settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
+            settings |= self._settings(asked, texts) | {"mode": "exclusive", "threshold": threshold}
+            task = Task(asked.classes, texts, threshold)
+            result = segment_tiled(source, Path(labels), self.encoder, task, plan, settings, progress)
+        return replace(result, settings=settings | {"seconds": round(time.perf_counter() - started, 4)})
 
     def heatmaps(
         self,
@@ -376,11 +433,18 @@ class Segmenter:
                 self._texts[route, text] = row
         return torch.stack([self._texts[route, text] for text in texts])
 
-    def _settings(self, view: EncodedImage, asked: PromptSet, texts: QueryTexts) -> dict[str, Any]:
-        encoder = self.encoder
+    def _view_settings(self, view: EncodedImage) -> dict[str, Any]:
         return {
             "image": view.source,
             "image_hw": list(view.image_hw),
+            "resolution": asdict(self._sizes(view.resolution)),
+            "windows": len(view.windows),
+            "grid_hw": list(view.grid_hw),
+        }
+
+    def _settings(self, asked: PromptSet, texts: QueryTexts) -> dict[str, Any]:
+        encoder = self.encoder
+        return {
             "model": encoder.name,
             "revision": encoder.revision,
             "weights_sha256": self._digest,
@@ -388,9 +452,6 @@ class Segmenter:
             "device": str(encoder.device),
             "dtype": str(encoder.dtype).removeprefix("torch."),
             "logit_scale": encoder.logit_scale,
-            "resolution": asdict(self._sizes(view.resolution)),
-            "windows": len(view.windows),
-            "grid_hw": list(view.grid_hw),
             "classes": [{"name": entry.name, "prompts": list(entry.prompts)} for entry in asked.classes],
             "background": list(asked.background),
             "negatives": list(asked.negatives),

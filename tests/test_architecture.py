@@ -18,9 +18,9 @@ LAYERS = (
     ("prompts",),
     ("colors", "lettering", "_winners"),
     ("similarity", "upsample", "windows", "refine", "masks", "metrics", "legend", "overlay"),
-    ("regions", "render", "protocol"),
+    ("regions", "render", "protocol", "_parts"),
     ("io",),
-    ("_labelled",),
+    ("_labelled", "_tiled"),
     ("_standard_sets",),
     ("_presets", "_own_folders", "_coco_labels", "_preflight"),
     ("export", "plotting", "datasets", "heatmaps"),
@@ -28,13 +28,15 @@ LAYERS = (
     ("encoders",),
     ("encoded", "segmentation"),
     ("field",),
+    ("_strips",),
+    ("large",),
     ("segmenter", "diagnosis"),
     ("explorer",),
     ("training",),
     ("benching",),
     ("console",),
-    ("arguments",),
-    ("bench_cli",),
+    ("arguments", "web"),
+    ("bench_cli", "train_command", "serving"),
     ("cli",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -47,17 +49,23 @@ OWNERS = {
     "PIL": {"io"},
     "matplotlib": {"plotting", "charts", "colors", "lettering", "training"},  # training: the xkcd colour names
     "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
-    "skimage": {"masks", "regions", "refine"},
+    "skimage": {"masks", "regions", "refine", "_parts", "web"},  # web: the photographs that come with it
+    "scipy": {"_parts", "training"},
+    "tifffile": {"_tiled"},
     "pycocotools": {"export", "_coco_labels"},
     "supervision": {"export", "segmentation"},
     "ipywidgets": {"explorer"},
     "yaml": {"_wordfiles"},
-    "typer": {"console", "arguments", "bench_cli", "cli"},
-    "tqdm": {"console", "bench_cli", "training"},
+    "typer": {"console", "arguments", "bench_cli", "serving", "train_command", "cli"},
+    "gradio": {"web"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
+    "tqdm": {"console", "bench_cli", "training", "train_command"},
 }
 TORCH = {
     "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",
-    "field", "segmenter", "diagnosis", "training", "benching",
+    "field", "_strips", "segmenter", "diagnosis", "training", "benching",
 }  # fmt: skip
 
 
@@ -124,7 +132,7 @@ def test_importing_fgseg_loads_no_heavy_package():
 
 
 def test_importing_the_command_line_loads_no_heavy_package():
-    heavy = {"torch", "matplotlib", "numpy", "cv2", "PIL", "transformers", "huggingface_hub"}
+    heavy = {"torch", "matplotlib", "numpy", "cv2", "PIL", "transformers", "huggingface_hub", "gradio", "fastapi"}
     assert not loaded_after("import fgseg.cli") & heavy
 
 

@@ -1,6 +1,7 @@
 """Finding a model's files and reading them strictly; no network, the hub is faked."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -494,6 +495,21 @@ def test_what_the_hub_answers_becomes_one_line_that_says_what_to_do(monkeypatch,
         load_encoder("me/clip", revision="v2", offline=False)
     assert "me/clip" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_hubs_client_logs_of_its_retries_is_kept_back_and_its_level_restored(monkeypatch, caplog):
+    log = logging.getLogger("huggingface_hub")
+    before = log.level
+
+    def retried(repository, **options):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("told")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", retried)
+    with pytest.raises(ModelNotFoundError, match="out of reach"):
+        load_encoder("me/clip", offline=False)
+    assert not caplog.records
+    assert log.level == before
 
 
 def test_only_tensors_sizes_and_tokenizers_are_fetched_never_code_or_pickles(monkeypatch):

@@ -7,8 +7,9 @@ tensors' names, since hub configs disagree about `model_type`.
 import contextlib
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -180,9 +181,10 @@ def _from_hub(repository: str, revision: str | None, *, offline: bool | None) ->
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     at = f"{repository} at {revision}" if revision else repository
     try:
-        return Path(
-            snapshot_download(repository, revision=revision, allow_patterns=list(_WANTED), local_files_only=offline)
-        )
+        with _one_voice():
+            return Path(
+                snapshot_download(repository, revision=revision, allow_patterns=list(_WANTED), local_files_only=offline)
+            )
     except GatedRepoError as error:
         raise ModelNotFoundError(
             f"model {at}: its owner asks for a login; accept its terms on the hub, then `hf auth login`"
@@ -207,6 +209,18 @@ def _from_hub(repository: str, revision: str | None, *, offline: bool | None) ->
         raise ModelNotFoundError(
             f"model {at}: {why}; download it once with a network, give a folder, or use the embedded model 'mini'"
         ) from error
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Keep the hub's client from logging every retry: what went wrong is told once, by the error."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:

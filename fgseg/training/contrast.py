@@ -1,0 +1,104 @@
+"""FG-CLIP's losses (arXiv:2505.05071): contrast of images and captions, of boxes and phrases, and hard negatives.
+
+Pure functions of unit-length features. Each takes the features of the whole global batch and returns the *share* of
+some of its rows: the shares of all processes add up to the loss of the batch, and the share of all rows is the loss
+itself. So one process of many computes its own rows of the similarity matrix and no more.
+
+Weights and temperatures are those of the published training. Equal captions in a batch are negatives of each other
+there, and so they are here.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fgseg._checks import check_array
+from fgseg.errors import ShapeError
+
+__all__ = ["HARD_WEIGHT", "REGION_WEIGHT", "hard_negative_loss", "pair_loss", "weighted_sum"]
+
+REGION_WEIGHT = 0.1  # the published training's
+HARD_WEIGHT = 0.5
+_WEIGHTS = {"short": 1.0, "long": 1.0, "region": REGION_WEIGHT, "hard": HARD_WEIGHT}
+
+
+def pair_loss(left: Tensor, right: Tensor, scale: Tensor, *, own: slice | None = None) -> Tensor:
+    """Symmetric InfoNCE between matching rows, the mean of its two directions.
+
+    Args:
+        left: (N, D) unit length, of the global batch.
+        right: (N, D) unit length, row n belonging to row n of `left`.
+        scale: scalar that multiplies the cosines.
+        own: rows whose share is wanted; None for all, which is the loss of the batch.
+
+    Returns:
+        scalar, 0 where there are no rows.
+
+    Raises:
+        ShapeError: `left` and `right` are not of one shape.
+
+    Examples:
+        >>> pairs = torch.eye(2)
+        >>> round(pair_loss(pairs, pairs, torch.tensor(1.0)).item(), 4)  # log(1 + exp(-1))
+        0.3133
+        >>> round(pair_loss(pairs, pairs, torch.tensor(1.0), own=slice(0, 1)).item(), 4)
+        0.1566
+    """
+    check_array("left", left, ("N", "D"))
+    check_array("right", right, tuple(left.shape), hint="row n of it belongs to row n of left")
+    if not len(left):
+        return left.sum() * scale
+    rows = own or slice(0, len(left))
+    target = torch.arange(len(left), device=left.device)[rows]
+    across = F.cross_entropy(scale * left[rows] @ right.T, target, reduction="sum")
+    down = F.cross_entropy(scale * right[rows] @ left.T, target, reduction="sum")
+    return (across + down) / (2 * len(left))
+
+
+def hard_negative_loss(
+    box: Tensor, texts: Tensor, scale: Tensor, *, is_text: Tensor | None = None, total: int | None = None
+) -> Tensor:
+    """Cross-entropy of each box over one true caption and its false ones.
+
+    Args:
+        box: (M, D) unit length.
+        texts: (M, K, D) unit length, the true caption first.
+        scale: scalar that multiplies the cosines.
+        is_text: (M, K) bool, False where a box has fewer than K captions; None where all have K.
+        total: boxes of the global batch, whose mean this is a share of; None where these M are all.
+
+    Returns:
+        scalar, 0 where there are no boxes.
+
+    Raises:
+        ShapeError: axes that do not fit each other.
+
+    Examples:
+        >>> box, texts = torch.tensor([[1.0, 0.0]]), torch.eye(2)[None]
+        >>> round(hard_negative_loss(box, texts, torch.tensor(1.0)).item(), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+    check_array("box", box, ("M", "D"))
+    if texts.ndim != 3 or (len(texts), texts.shape[2]) != tuple(box.shape):
+        raise ShapeError(
+            f"texts: expected ({len(box)}, K, {box.shape[1]}), the captions of each box, got {texts.shape}"
+        )
+    if not len(box):
+        return box.sum() * scale + texts.sum()
+    logits = scale * (texts @ box[:, :, None])[..., 0]
+    if is_text is not None:
+        check_array("is_text", is_text, tuple(logits.shape))
+        logits = logits.masked_fill(~is_text, -torch.inf)
+    target = torch.zeros(len(box), dtype=torch.long, device=box.device)
+    return F.cross_entropy(logits, target, reduction="sum") / (len(box) if total is None else total)
+
+
+def weighted_sum(losses: dict[str, Tensor]) -> Tensor:
+    """The loss that is descended: short + long + 0.1 region + 0.5 hard, of those that are there.
+
+    Examples:
+        >>> one = torch.tensor(1.0)
+        >>> weighted_sum({"short": one, "long": one, "region": one, "hard": one}).item()
+        2.5999999046325684
+    """
+    return torch.stack([_WEIGHTS[name] * loss for name, loss in losses.items()]).sum()

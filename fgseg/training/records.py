@@ -1,0 +1,364 @@
+"""FineHARD's records: captioned images with boxes, their phrases and hard negatives, from JSON files.
+
+A record is an object with `caption` (long), `short_caption`, `f_path` (the image, below the image root) and
+`bbox_info`, a list of `{"bbox": [x1, y1, x2, y2, score], "short_expr", "long_expr", "flag_short_neg",
+"short_expr_negs": {name: text}}`, corners as fractions of the image's sides. A file holds a list of them, or one a
+line. Every record is checked when the files are read; bad ones are skipped and kept by name and reason.
+
+Files stay on disk: memory is some twenty bytes a record, so that FineHARD's twelve million fit.
+"""
+
+import hashlib
+import json
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgseg._checks import check_number
+from fgseg._files import one_line
+from fgseg.errors import DatasetError
+from fgseg.io import read_image
+
+__all__ = ["BadRecord", "FileRecords", "Record", "RegionText", "Source", "bad_lines", "check_bad_share", "parse_record"]
+
+PUBLISHED_PREFIX = "grit-20m/data-12m/"  # stands before FineHARD's paths, not in its image folder
+ROUNDING = 1e-4  # of a side; corners this far outside are moved to the border
+_SPACE = re.compile(r"[\s]*")
+
+
+@dataclass(frozen=True, slots=True)
+class RegionText:
+    """What is said of one box.
+
+    Attributes:
+        box_xyxy: (left, top, right, bottom) as fractions of the image's sides.
+        short: a short phrase that is true of it.
+        long: a longer one.
+        negatives: phrases that are not; empty where the record has none to train on.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    short: str
+    long: str
+    negatives: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is said of one image.
+
+    Attributes:
+        image: its path below the image root.
+        caption: the long caption.
+        short_caption: the short one, without "a photo of".
+        regions: its boxes.
+    """
+
+    image: str
+    caption: str
+    short_caption: str
+    regions: tuple[RegionText, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that is left out.
+
+    Attributes:
+        where: file and line, or file and place in its list.
+        reason: what is wrong: a kind, a colon, and the particulars.
+    """
+
+    where: str
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without its particulars."""
+        return self.reason.split(":")[0]
+
+
+class Source(Protocol):
+    """What training reads: records with their images, the same for the same index.
+
+    Attributes:
+        identity: what tells these records from others; a run resumes on no others.
+        bad: the records left out.
+        found: records, bad ones included.
+    """
+
+    identity: str
+    bad: tuple[BadRecord, ...]
+    found: int
+
+    def __len__(self) -> int:
+        """Good records."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Where a record stands, for the log."""
+        ...
+
+    def sample(self, index: int) -> tuple[Record, NDArray[np.uint8]]:
+        """A record and its (H, W, 3) uint8 RGB image."""
+        ...
+
+
+def parse_record(entry: Any) -> Record:
+    """Check one record of FineHARD's format.
+
+    Raises:
+        DatasetError: what is wrong with it, the kind before the first colon.
+
+    Examples:
+        >>> box = {"bbox": [0.1, 0.2, 0.5, 0.6, 0.9], "short_expr": "a cup", "long_expr": "a red cup on a table"}
+        >>> parse_record({"caption": "A red cup.", "short_caption": "a cup", "f_path": "1.jpg", "bbox_info": [box]})
+        ... # doctest: +ELLIPSIS
+        Record(image='1.jpg', caption='A red cup.', short_caption='a cup', regions=(RegionText(...),))
+    """
+    if not isinstance(entry, dict):
+        raise DatasetError(f"not a record: expected an object, got {type(entry).__name__}")
+    regions = entry.get("bbox_info") or []
+    if not isinstance(regions, list):
+        raise DatasetError(f"not a record: bbox_info: expected a list, got {regions!r:.60}")
+    return Record(
+        image=_words(entry, "f_path", "missing file").removeprefix(PUBLISHED_PREFIX),
+        caption=_words(entry, "caption"),
+        short_caption=_words(entry, "short_caption"),
+        regions=tuple(_region(region, f"bbox_info[{number}]") for number, region in enumerate(regions)),
+    )
+
+
+def _words(entry: dict[str, Any], key: str, kind: str = "empty caption") -> str:
+    text = entry.get(key)
+    if not isinstance(text, str) or not text.strip():
+        raise DatasetError(f"{kind}: {key}: expected words, got {text!r:.60}")
+    return text
+
+
+def _region(region: Any, place: str) -> RegionText:
+    if not isinstance(region, dict):
+        raise DatasetError(f"not a record: {place}: expected an object, got {region!r:.60}")
+    try:
+        return RegionText(
+            _box(region.get("bbox")), _words(region, "short_expr"), _words(region, "long_expr"), _negatives(region)
+        )
+    except DatasetError as error:
+        kind, _, particulars = str(error).partition(": ")
+        raise DatasetError(f"{kind}: {place}: {particulars}") from error
+
+
+def _box(bbox: Any) -> tuple[float, float, float, float]:
+    try:
+        left, top, right, bottom = (float(corner) for corner in bbox[:4])
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"not a record: bbox: expected [x1, y1, x2, y2, score], got {bbox!r:.60}") from error
+    if not all(-ROUNDING <= corner <= 1 + ROUNDING for corner in (left, top, right, bottom)):  # false for NaN too
+        raise DatasetError(f"box outside the image: bbox: expected fractions of the sides, 0 to 1, got {bbox!r:.80}")
+    box = max(left, 0.0), max(top, 0.0), min(right, 1.0), min(bottom, 1.0)
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise DatasetError(f"box without area: bbox: expected x1 < x2 and y1 < y2, got {bbox!r:.80}")
+    return box
+
+
+def _negatives(region: dict[str, Any]) -> tuple[str, ...]:
+    if region.get("flag_short_neg", 0) != 1:
+        return ()
+    texts = region.get("short_expr_negs")
+    if not isinstance(texts, dict) or not texts:
+        raise DatasetError(f"empty caption: short_expr_negs: flag_short_neg is 1, expected texts, got {texts!r:.60}")
+    return tuple(_words(texts, name) for name in texts)
+
+
+class FileRecords:
+    """Records of JSON files, checked, with their images below a root. A `Source`."""
+
+    def __init__(
+        self,
+        places: Sequence[str | Path],
+        images: str | Path,
+        *,
+        watch: Callable[[Iterator[Any]], Iterator[Any]] | None = None,
+    ) -> None:
+        """Read and check.
+
+        Args:
+            places: .json or .jsonl files, or folders of them; a file is taken for a list where it starts with "[".
+            images: folder that `f_path` starts from.
+            watch: wraps the records as they are read, for a progress bar.
+
+        Raises:
+            DatasetError: no such file, no record in them, or a list that is no JSON.
+        """
+        self.images = Path(images)
+        self.files = _files(places)
+        if not self.images.is_dir():
+            raise DatasetError(f"images: expected a folder, {one_line(images)} is none; name what f_path starts from")
+        digest, bad = hashlib.sha256(), []
+        spans = array("q")
+        for number, path in enumerate(self.files):
+            entries = _spans(path, digest)
+            for where, offset, length, entry in watch(entries) if watch else entries:
+                if problem := self._problem(entry):
+                    bad.append(BadRecord(where, problem))
+                else:
+                    spans.extend((number, offset, length))
+        self._spans = np.array(spans, np.int64).reshape(-1, 3)
+        self.bad, self.found = tuple(bad), len(bad) + len(self._spans)
+        self.identity = digest.hexdigest()
+        if not self.found:
+            raise DatasetError(f"data: no record in {', '.join(map(str, self.files))}")
+
+    def _problem(self, entry: Any) -> str | None:
+        if isinstance(entry, _Broken):
+            return f"not a record: {entry.why}"
+        try:
+            record = parse_record(entry)
+        except DatasetError as error:
+            return one_line(error)
+        return (
+            None if (self.images / record.image).is_file() else f"missing file: {one_line(self.images / record.image)}"
+        )
+
+    def __len__(self) -> int:
+        """Good records."""
+        return len(self._spans)
+
+    def name(self, index: int) -> str:
+        """File and byte of a record."""
+        number, offset, _ = self._spans[index]
+        return f"{self.files[number]}, byte {offset}"
+
+    def sample(self, index: int) -> tuple[Record, NDArray[np.uint8]]:
+        """A record and its image.
+
+        Raises:
+            ImageError: the image cannot be read.
+        """
+        number, offset, length = (int(value) for value in self._spans[index])
+        with self.files[number].open("rb") as stream:
+            stream.seek(offset)
+            record = parse_record(json.loads(stream.read(length)))
+        return record, read_image(self.images / record.image)
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """why: what JSON says of a line that is none."""
+
+    why: str
+
+
+_Span = tuple[str, int, int, Any]  # where, first byte, bytes, content
+
+
+def _files(places: Sequence[str | Path]) -> list[Path]:
+    files: list[Path] = []
+    for place in map(Path, places):
+        found = sorted([*place.glob("*.json"), *place.glob("*.jsonl")]) if place.is_dir() else [place]
+        if not found or not all(path.is_file() for path in found):
+            raise DatasetError(
+                f"data: expected a .json or .jsonl file or a folder of them, found none at {one_line(place)}"
+            )
+        files += found
+    return files
+
+
+def _spans(path: Path, digest: Any) -> Iterator[_Span]:
+    """Every record of a file with its place in it; feeds the file's bytes to the digest."""
+    with path.open("rb") as stream:
+        start = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    yield from _list_spans(path, digest) if start.startswith(b"[") else _line_spans(path, digest)
+
+
+def _line_spans(path: Path, digest: Any) -> Iterator[_Span]:
+    offset = 0
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            digest.update(line)
+            if line.strip():
+                yield f"{path}, line {number}", offset, len(line), _parsed(line)
+            offset += len(line)
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:  # a JSONDecodeError, or bytes that are no UTF-8
+        return _Broken(one_line(error))
+
+
+def _list_spans(path: Path, digest: Any) -> Iterator[_Span]:
+    data = path.read_bytes()
+    digest.update(data)
+    try:
+        yield from _elements(path, data.decode("utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{path}: expected a JSON list of records, got {one_line(error)}; write it again") from error
+
+
+def _elements(path: Path, text: str) -> Iterator[_Span]:
+    decoder = json.JSONDecoder()
+    at = _after_space(text, text.index("[") + 1)
+    offset, counted = 0, 0  # bytes before character `counted`
+    number = 0
+    while not text.startswith("]", at):
+        entry, end = decoder.raw_decode(text, at)
+        offset += len(text[counted:at].encode())
+        length = len(text[at:end].encode())
+        yield f"{path}, record {number}", offset, length, entry
+        offset, counted, number = offset + length, end, number + 1
+        at = _after_space(text, end)
+        if text.startswith(",", at):
+            at = _after_space(text, at + 1)
+        elif not text.startswith("]", at):
+            raise ValueError(f"no comma or ] after record {number - 1} (character {at})")
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def check_bad_share(bad: Sequence[BadRecord], found: int, *, limit: float) -> str:
+    """What is to be said of bad records; refuses too many of them.
+
+    Args:
+        bad: the records left out.
+        found: all records.
+        limit: largest share of bad ones that is put up with, 0 to 1.
+
+    Returns:
+        one line: how many, and how many of each kind.
+
+    Raises:
+        DatasetError: more than that share.
+        OptionError: a limit outside 0 to 1.
+
+    Examples:
+        >>> check_bad_share([BadRecord("a.jsonl, line 3", "missing file: 7.jpg")], 40, limit=0.05)
+        '1 of 40 records are left out (2.5 %): missing file (1)'
+    """
+    check_number("max_bad_share", limit, low=0, high=1)
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in Counter(one.kind for one in bad).most_common())
+    line = f"{len(bad)} of {found} records are left out ({100 * len(bad) / found:.3g} %)" + (
+        f": {kinds}" if kinds else ""
+    )
+    if len(bad) > limit * found or len(bad) == found:
+        raise DatasetError(
+            f"data: {line}, more than the {100 * limit:g} % allowed; the first is {bad[0].where}: {bad[0].reason}; "
+            "correct them, or allow more with max_bad_share"
+        )
+    return line
+
+
+def bad_lines(bad: Sequence[BadRecord]) -> str:
+    """The log of bad records: a JSON object a line."""
+    return "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in bad)

@@ -1,0 +1,4 @@
+// The examples. Event for Python: 'example' {name}.
+element.querySelectorAll('button').forEach((button) => {
+  button.addEventListener('click', () => trigger('example', { name: button.dataset.name }));
+});

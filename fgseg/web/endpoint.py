@@ -1,0 +1,124 @@
+"""Routes beside the page: uploads and downloads of the page, and the endpoint for programs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+from urllib.parse import unquote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fgseg.errors import ImageError, OptionError
+from fgseg.web.bench import FILES, Bench
+from fgseg.web.failures import explain, status_of
+from fgseg.web.limits import Asked, LimitError, Limits, Mode
+
+__all__ = ["FIELDS_BYTES", "failure", "routes"]
+
+FIELDS_BYTES = 1_000_000
+"""Room for everything in a request that is not the picture."""
+BOXES = 100
+FIELDS = ("image", "prompt", "negative", "mode", "threshold", "resolution", "box")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def routes(bench: Bench) -> list[Route]:
+    """The routes, on a bench."""
+
+    async def upload(request: Request) -> Response:
+        """The picture as the body; answers with the secret of its desk."""
+        data = await request.body()
+        name = unquote(request.headers.get("x-file-name", "image.png"))
+        return JSONResponse({"secret": await run_in_threadpool(bench.open, data, name)})
+
+    async def download(request: Request) -> Response:
+        name = request.path_params["name"]
+        data = await run_in_threadpool(bench.file, request.path_params["secret"], name)
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(data, media_type=FILES[name][1], headers=headers)
+
+    async def segment(request: Request) -> Response:
+        # Boxes are many short fields, so fields are counted more generously than prompts.
+        count = 2 * bench.limits.prompts + BOXES + len(FIELDS)
+        async with request.form(max_files=1, max_fields=count, max_part_size=FIELDS_BYTES) as form:
+            data, name = await _image(form, bench.limits)
+            asked, boxes = _asked(form), _boxes(form)
+            answer = await run_in_threadpool(bench.once, data, name, asked, boxes)
+        return JSONResponse(answer)
+
+    return [
+        Route("/desk", _told(upload), methods=["POST"]),
+        Route("/desk/{secret}/{name}", _told(download), methods=["GET"]),
+        Route("/api/segment", _told(segment), methods=["POST"]),
+    ]
+
+
+def failure(error: Exception) -> JSONResponse:
+    """An error as JSON: {"error": message}."""
+    if isinstance(error, HTTPException):  # what starlette says of a form it cannot read
+        return JSONResponse({"error": f"form: {error.detail}"}, error.status_code)
+    status = status_of(error)
+    headers = {"retry-after": "1"} if status == 503 else None
+    return JSONResponse({"error": explain(error)}, status, headers)
+
+
+def _told(handler: Handler) -> Handler:
+    async def told(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Exception as error:  # the last door before the user
+            return failure(error)
+
+    return told
+
+
+async def _image(form: FormData, limits: Limits) -> tuple[bytes, str]:
+    upload = form.get("image")
+    if not isinstance(upload, UploadFile):
+        raise ImageError("image: expected a file in the form's field 'image', got none; curl -F image=@photo.jpg")
+    if upload.size is not None:
+        limits.check_upload(upload.size)
+    return await upload.read(), upload.filename or "image.png"
+
+
+def _asked(form: FormData) -> Asked:
+    unknown = sorted(set(form) - set(FIELDS))
+    if unknown:
+        raise OptionError(f"form: expected the fields {', '.join(FIELDS)}, got {unknown[0]!r:.60}")
+    threshold = form.get("threshold")
+    return Asked(
+        _texts(form, "prompt"),
+        _texts(form, "negative"),
+        cast(Mode, form.get("mode", "exclusive")),
+        threshold if threshold in (None, "auto") else _number("threshold", threshold),  # type: ignore[arg-type]
+        str(form.get("resolution", "auto")),
+    )
+
+
+def _texts(form: FormData, name: str) -> tuple[str, ...]:
+    values = form.getlist(name)
+    if not all(isinstance(value, str) for value in values):
+        raise OptionError(f"{name}: expected text, got a file")
+    return tuple(str(value).strip() for value in values)
+
+
+def _boxes(form: FormData) -> list[list[float]]:
+    values = _texts(form, "box")
+    if len(values) > BOXES:
+        raise LimitError(f"box: expected at most {BOXES}, got {len(values)}; send the rest in another request")
+    boxes = [[_number("box", part) for part in value.split(",")] for value in values]
+    for value, box in zip(values, boxes, strict=True):
+        if len(box) != 4:
+            raise OptionError(f"box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {value!r:.60}")
+    return boxes
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{name}: expected a number, got {value!r:.60}") from error

@@ -1,0 +1,78 @@
+"""Pictures to try: photographs that come with scikit-image, and scenes drawn on the spot. Nothing is fetched."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import skimage
+from numpy.typing import NDArray
+
+from fgseg.errors import PromptError
+from fgseg.io import read_image
+from fgseg.segmenter import Segmenter
+from fgseg.training.scenes import Kind, scene
+
+__all__ = ["Example", "examples", "suited"]
+
+SCENE_HW = (320, 480)
+SCENES: tuple[tuple[Kind, int], ...] = (("shapes", 35), ("outdoors", 29))
+PHRASES_A_SCENE = 4
+COLORS = ("blue", "green", "white", "grey")  # what any model knows
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture to try.
+
+    Attributes:
+        name: of the example, and of its file.
+        title: what is on it, for who cannot see it.
+        load: makes it, (H, W, 3) uint8 RGB.
+        prompts: lists of prompts; the first whose words the model knows is proposed.
+    """
+
+    name: str
+    title: str
+    load: Callable[[], NDArray[np.uint8]]
+    prompts: tuple[tuple[str, ...], ...]
+
+
+def examples() -> dict[str, Example]:
+    """The examples by name, in the order they are shown in."""
+    listed = (
+        _photo("coffee.png", "a cup of coffee", (("cup, mug", "spoon", "table"), ("red", "white", "brown, tan"))),
+        _photo("astronaut.png", "an astronaut", (("face", "space suit", "flag"), ("orange", "white", "blue"))),
+        _photo("chelsea.png", "a cat's face", (("eye", "nose", "ear"), ("orange, brown", "pink", "green"))),
+        _photo("rocket.jpg", "a rocket before its launch", (("rocket", "tower", "sky"), ("blue", "white", "yellow"))),
+        *(_drawn(kind, seed) for kind, seed in SCENES),
+    )
+    return {example.name: example for example in listed}
+
+
+def suited(seg: Segmenter, example: Example) -> tuple[str, ...]:
+    """The first of an example's lists of prompts that the model knows; none where it knows none.
+
+    The embedded model refuses words it was not trained on.
+    """
+    for prompts in example.prompts:
+        try:
+            seg.prepare(prompts)
+        except PromptError:
+            continue
+        return prompts
+    return ()
+
+
+def _photo(file: str, title: str, prompts: tuple[tuple[str, ...], ...]) -> Example:
+    path = Path(skimage.__file__).parent / "data" / file
+    return Example(file, title, lambda: read_image(path), prompts)
+
+
+def _drawn(kind: Kind, seed: int) -> Example:
+    # Things in front come last, and are the ones to ask for.
+    things = reversed(scene(seed, SCENE_HW, kind=kind).things)
+    phrases = [phrase for phrase in dict.fromkeys(thing.phrase.text for thing in things) if phrase != "thing"]
+    prompts = tuple(phrases[:PHRASES_A_SCENE])
+    title = f"a drawn scene: {', '.join(prompts)}"
+    return Example(f"{kind}.png", title, lambda: scene(seed, SCENE_HW, kind=kind).image, (prompts, COLORS))

@@ -1,0 +1,271 @@
+"""The server's door and routes, the command `fgseg serve`, and sixteen users at once."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_rle
+from starlette.testclient import TestClient
+
+import fgseg
+from fgseg.io import encode_png
+from fgseg.web.bench import Bench
+from fgseg.web.examples import examples
+from fgseg.web.limits import Limits
+from fgseg.web.server import application
+
+ROOT = Path(__file__).parents[1]
+HERE = "http://127.0.0.1"
+PICTURE = np.random.RandomState(11).randint(0, 256, (40, 60, 3)).astype(np.uint8)
+START_PATIENCE = 300  # seconds; a busy machine takes its time
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_model, tmp_path_factory):
+    limits = Limits(upload_bytes=100_000, pixels=10_000)
+    made = Bench(fgseg.load(tiny_model), limits, tmp_path_factory.mktemp("web"), examples())
+    yield made
+    made.turns.close()
+
+
+@pytest.fixture(scope="module")
+def client(bench, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        yield TestClient(application(bench), base_url=HERE)
+
+
+def ask(client, data=None, **fields):
+    form = {"prompt": ["red", "blue, navy"], **fields}
+    return client.post("/api/segment", files={"image": ("dir/photo.png", data or encode_png(PICTURE))}, data=form)
+
+
+# --- the endpoint
+
+
+# pycocotools meets numpy 2
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_the_endpoint_answers_with_what_the_segmenter_makes(client, tiny_model):
+    told = ask(client, mode="independent", threshold="0.45", negative="green", box=["0,0,30,40", "5,5,5,5"]).json()
+    seg = fgseg.load(tiny_model)
+    result = seg.segment(PICTURE, ["red", "blue, navy"], negatives=["green"], mode="independent", threshold=0.45)
+    assert (told["image"], told["height"], told["width"], told["mode"]) == ("photo.png", 40, 60, "independent")
+    assert told["classes"] == result.to_dict()["classes"]
+    assert told["regions"] == json.loads(json.dumps(result.to_dict()["regions"]))
+    for annotation in told["coco"]["annotations"]:
+        name = result.classes[annotation["category_id"] - 1]
+        assert (coco_rle.decode(annotation["segmentation"]).astype(bool) == result.masks[name]).all()
+    red = result.scores["red"]
+    entry = told["scores"][0]
+    assert (entry["name"], entry["mean"]) == ("red", pytest.approx(red.mean(), abs=1e-5))
+    assert entry["boxes"][0]["mean"] == pytest.approx(red[:, :30].mean(), abs=1e-5)
+    assert entry["boxes"][1]["peak"] == pytest.approx(red[5, 5], abs=1e-5)
+    assert set(told["milliseconds"]) == {"encode", "score"}
+
+
+def test_the_endpoint_tells_no_path_of_this_machine(client, tiny_model):
+    assert str(Path(tiny_model).parent) not in ask(client).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "message"),
+    [
+        ({"prompt": []}, 400, "prompts: expected at least one, got none"),
+        ({"prompt": ["xyzzy"]}, 400, "never seen the word 'xyzzy'"),
+        ({"prompt": ["red"] * 33}, 413, "prompts: expected at most 32, got 33"),
+        ({"prompt": ["r" * 201]}, 413, "expected at most 200 characters a line, got 201"),
+        ({"mode": "both"}, 400, "mode: expected one of exclusive, independent, got 'both'"),
+        ({"threshold": "high"}, 400, "threshold: expected a number, got 'high'"),
+        ({"threshold": "nan"}, 400, "threshold: expected a number from 0 to 1"),
+        ({"resolution": "slide:9999"}, 400, "resolution: expected one of auto, squash, keep, slide"),
+        ({"box": "1,2,3"}, 400, "box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got '1,2,3'"),
+        ({"box": "0,0,61,40"}, 400, "box: expected left, top, right, bottom within 60 x 40 pixels"),
+        ({"box": ["0,0,1,1"] * 101}, 413, "box: expected at most 100, got 101"),
+        ({"prompts": "red"}, 400, "form: expected the fields image, prompt"),
+        ({"data": b"no picture"}, 400, "image data: not an image that can be read"),
+        ({"data": encode_png(np.zeros((101, 100, 3), np.uint8))}, 400, "over the limit of 0.01"),
+        ({"data": bytes(100_001)}, 413, "image: expected a file of at most 0.1 MB"),
+    ],
+)
+def test_what_the_endpoint_refuses_it_explains_in_one_line_of_json(client, fields, status, message):
+    answer = ask(client, **fields)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert message in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+def test_a_form_without_a_picture_says_how_to_send_one(client):
+    answer = client.post("/api/segment", data={"prompt": "red"})
+    assert (answer.status_code, "curl -F image=@photo.jpg" in answer.json()["error"]) == (400, True)
+    assert client.post("/api/segment", json={}).status_code == 400
+
+
+def test_a_busy_server_says_so(client, bench, monkeypatch):
+    from fgseg.web.turns import Turns
+
+    full = Turns(1)
+    full._room.acquire()
+    monkeypatch.setattr(bench, "turns", full)
+    answer = ask(client)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "the server is busy with 1 requests" in answer.json()["error"]
+
+
+def test_an_unexpected_error_is_a_500_without_trace_or_path(client, bench, monkeypatch):
+    def broken(*_args):
+        raise RuntimeError("/home/someone/weights")
+
+    monkeypatch.setattr(bench, "once", broken)
+    answer = ask(client)
+    assert answer.status_code == 500
+    assert "/home" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+# --- pictures and files of the page
+
+
+def test_a_picture_is_reached_by_its_secret_alone(client, bench):
+    secret = client.post("/desk", content=encode_png(PICTURE), headers={"x-file-name": "a%20b.png"}).json()["secret"]
+    assert bench.desks.get(secret).name == "a b.png"
+    assert client.get(f"/desk/{secret}/labels.png").json()["error"].startswith("result: there is none yet")
+    from fgseg.web.limits import Asked
+
+    bench.segment(secret, Asked(("red", "blue")))
+    answer = client.get(f"/desk/{secret}/coco.json")
+    assert answer.headers["content-disposition"] == 'attachment; filename="coco.json"'
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["images"][0]["file_name"] == "a b.png"
+    for wrong in (f"/desk/{secret}x/labels.png", f"/desk/{secret}/run.json", f"/desk/{secret}/../labels.png"):
+        assert client.get(wrong).status_code == 404
+
+
+# --- the door
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.7:7860", ""])
+def test_other_names_than_this_machines_own_are_refused(client, host):
+    answer = client.get("/", headers={"host": host})
+    assert (answer.status_code, answer.json()["error"]) == (403, "host: expected 127.0.0.1 or localhost")
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
+def test_requests_from_other_pages_are_refused(client, origin):
+    answer = client.post("/api/segment", headers={"origin": origin}, data={"prompt": "red"})
+    assert (answer.status_code, "own page" in answer.json()["error"]) == (403, True)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file/etc/passwd",
+        "/gradio_api/proxy=http://example.org/",
+        "/gradio_api/info",
+        "/gradio_api/openapi.json",
+        "/gradio_api/deep_link",
+        "/gradio_api/runs",
+        "/monitoring",
+        "/docs",
+        "/login",
+        "/assets/../../../../etc/passwd",
+        "/static/%2e%2e/%2e%2e/%2e%2e/app.py",
+    ],
+)
+def test_nothing_else_of_gradio_is_reached(client, path):
+    answer = client.get(path)
+    assert answer.status_code in (403, 404)
+    assert "root:" not in answer.text
+
+
+def test_gradios_own_upload_is_closed(client):
+    assert client.post("/gradio_api/upload", files={"files": ("a.txt", b"hello")}).status_code == 404
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read_into_memory(client):
+    answer = client.post("/desk", content=bytes(1_200_000))
+    assert (answer.status_code, "body: expected at most 1.1 MB, got 1.2 MB" in answer.json()["error"]) == (413, True)
+    assert client.post("/gradio_api/queue/join", content=bytes(1_000_001)).status_code == 413
+
+    def pieces():
+        yield b"a"
+
+    assert client.post("/desk", content=pieces()).status_code == 411
+
+
+def test_the_page_may_load_nothing_from_elsewhere(client):
+    answer = client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert not re.search(r"https?:", policy)
+    # What the browser would fetch by itself: scripts, styles, fonts.
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//(?!127\.0\.0\.1)[^"]*"', answer.text)
+    assert "googleapis" not in client.get("/theme.css").text
+
+
+# --- the command
+
+
+def serve(*options):
+    command = [sys.executable, "-m", "fgseg.cli", "serve", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
+    from fgseg import serving
+    from fgseg.cli import main
+
+    monkeypatch.setattr(serving, "find_spec", lambda package: None if package == "gradio" else object())
+    with pytest.raises(SystemExit) as left:
+        main(["serve"])
+    assert left.value.code == 1
+    assert capsys.readouterr().err == 'fgseg: the web page needs Gradio: pip install "fgseg[web]"\n'
+
+
+def test_a_port_that_is_taken_is_an_error_of_one_line(tiny_model, capsys):
+    import socket
+
+    from fgseg.cli import main
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit) as left:
+            main(["serve", "--port", port, "--model", tiny_model])
+    assert left.value.code == 2
+    assert f"--port: expected a free port, got {port}" in capsys.readouterr().err
+
+
+def test_the_server_stops_on_sigterm_and_leaves_no_folder(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with serve("--port", "0", "--model", tiny_model) as process:
+        address = process.stdout.readline()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", address)
+        assert [path.name[:10] for path in tmp_path.iterdir()] == ["fgseg-web-"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=START_PATIENCE)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- many users
+
+
+def test_sixteen_users_at_once_meet_no_error_and_see_their_own_pictures(tmp_path):
+    out = tmp_path / "load.json"
+    command = [sys.executable, "benchmarks/web_load.py", "--seconds", "10", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=False, capture_output=True, timeout=600)
+    told = json.loads(out.read_text(encoding="utf-8"))
+    assert told["errors"] == []
+    assert told["mixed_up"] == []
+    assert told["requests"] >= 16
+    assert told["users"] == 16
+    # One worker: what grows with users is pictures on desks and Gradio's threads.
+    assert told["resident_mb"]["peak"] - told["resident_mb"]["before"] < 400
