@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,12 +12,23 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg._headers import Header, read_header
+from fgseg._words import same_key
 from fgseg.errors import DatasetError
 from fgseg.io import read_image, read_label_png
 from fgseg.prompts import PromptClass
 from fgseg.types import UNLABELLED
 
-__all__ = ["Dataset", "IdTable", "LabelSource", "LabelledImage", "PngLabels", "ignore_label", "image_hw_of", "ranges"]
+__all__ = [
+    "ChosenLabels",
+    "Dataset",
+    "IdTable",
+    "LabelSource",
+    "LabelledImage",
+    "PngLabels",
+    "ignore_label",
+    "image_hw_of",
+    "ranges",
+]
 
 _STORED_VALUES = 65_536  # a PNG holds 16 bits at most
 _NOT_A_CLASS = -1
@@ -112,6 +123,33 @@ class PngLabels:
                 "was converted; write the palette's indices (one channel, mode P or L), not its colours"
             )
         return header
+
+
+@dataclass(frozen=True)
+class ChosenLabels:
+    """The labels of another source with only some of its classes, the others set apart.
+
+    Attributes:
+        source: where the labels come from.
+        index_of: (C + 1,) new label of each class of the source, and last that of its ignored pixels.
+    """
+
+    source: LabelSource
+    index_of: NDArray[np.int32]
+
+    @property
+    def path(self) -> Path:
+        """The source's file."""
+        return self.source.path
+
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) without reading the pixels."""
+        return self.source.image_hw()
+
+    def read(self) -> NDArray[np.int32]:
+        """Read and choose."""
+        labels = self.source.read()
+        return self.index_of[np.minimum(labels, len(self.index_of) - 1)]
 
 
 @dataclass(frozen=True)
@@ -217,6 +255,34 @@ class Dataset:
                 f"{self.name}: expected {len(self.classes)} classes in label order{background}, got {len(classes)}"
             )
         return replace(self, classes=classes)
+
+    def only(self, names: Sequence[str]) -> "Dataset":
+        """The same images with some of the classes; pixels of the others are ignored.
+
+        Args:
+            names: class names, or query words of theirs, in any order; case does not matter.
+
+        Raises:
+            DatasetError: no name, or one that is no class's.
+
+        >>> data = Dataset("pets", Path("pets"), (PromptClass("cat", ("cat",)), PromptClass("dog", ("dog",))), ())
+        >>> [entry.name for entry in data.only(["Dog"]).classes]
+        ['dog']
+        """
+        index_of = {same_key(word): i for i, entry in enumerate(self.classes) for word in (*entry.prompts, entry.name)}
+        unknown = [name for name in names if same_key(name) not in index_of]
+        if unknown or not names:
+            known = ", ".join(entry.name for entry in self.classes)
+            asked = ", ".join(unknown) or "none"
+            raise DatasetError(f"{self.name}: expected names of its classes, got {asked}; it has {known:.400}")
+        kept = sorted({index_of[same_key(name)] for name in names})
+        ignore = ignore_label(len(kept))
+        table = np.full(len(self.classes) + 1, ignore, np.int32)
+        table[kept] = np.arange(len(kept))
+        items = tuple(replace(item, source=ChosenLabels(item.source, table)) for item in self.items)
+        classes = tuple(self.classes[index] for index in kept)
+        has_background = self.has_background and kept[0] == 0
+        return replace(self, classes=classes, items=items, ignore=ignore, has_background=has_background)
 
 
 def image_hw_of(path: Path) -> tuple[int, int]:

@@ -26,7 +26,8 @@ class Preset:
         logit_scale: factor on the scores before the softmax over query words.
         prob_threshold: pixels below it become the background; 0 where there is none.
         background: query words of class 0; empty where there is no background.
-        min_foreground_share: classes that cover less of the predicted foreground become background; 0 for none.
+        min_foreground_share: classes that cover no more of the predicted foreground leave their pixels to the best of
+            the others; 0 for none.
         max_side: most pixels of the long side.
         deviations: what the published code does that these settings do not reproduce.
     """

@@ -1,4 +1,4 @@
-"""The command line: `fgseg segment | heatmap | boxes | rank | train | serve | models | doctor`.
+"""The command line: `fgseg segment | heatmap | boxes | rank | bench | train | serve | models | doctor`.
 
 Data goes to stdout, progress and errors to stderr. Exit 0 done, 1 failed, 2 usage, 3 finished but some images failed,
 130 interrupted. Heavy modules load inside the commands, so that `--help` is quick.
@@ -34,6 +34,7 @@ from fgseg.arguments import (
     result_folders,
     split_words,
 )
+from fgseg.bench_cli import bench
 from fgseg.console import Report, complain, pairs, row_bar, run, table, to_json
 from fgseg.errors import FgsegError, OptionError
 from fgseg.serving import serve
@@ -449,6 +450,7 @@ def rank(
     )
 
 
+app.command()(bench)
 app.command()(train)
 app.command()(serve)
 

@@ -6,7 +6,6 @@ Maps are made one at a time, so memory is O(H x W) whatever the number of prompt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -17,13 +16,12 @@ from fgseg.encoded import EncodedImage
 from fgseg.heatmaps import Heatmaps
 from fgseg.masks import automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.prompts import PromptSet
-from fgseg.refine import guided_filter, pamr
+from fgseg.refine import refined
 from fgseg.types import UNLABELLED
 
 __all__ = ["TIE", "QueryTexts", "ScoreField", "Threshold"]
 
 Threshold = float | Literal["auto"]
-MAPS_AT_ONCE = 8
 TIE = 0.5  # presence: as likely as the best of the words it competes with
 
 
@@ -123,15 +121,10 @@ class ScoreField:
 
     def _maps(self, text: Tensor) -> Iterator[NDArray[np.float32]]:
         maps = self.view.maps(text)
-        if self.refine == "guided":
-            radius = max(1, round(max(self.view.image_hw) / max(self.view.grid_hw)))
-            return (guided_filter(self.view.image, score_map, radius=radius, epsilon=1e-3) for score_map in maps)
-        return self._pamr(maps) if self.refine == "pamr" else maps
-
-    def _pamr(self, maps: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        # A few maps a call share the image's affinities, which take longer to make than to use.
-        while few := list(islice(maps, MAPS_AT_ONCE)):
-            yield from pamr(self.view.image, np.stack(few))
+        if self.refine == "none":
+            return maps
+        patch_pixels = max(self.view.image_hw) / max(self.view.grid_hw)
+        return refined(self.view.image, maps, method=self.refine, patch_pixels=patch_pixels)
 
 
 def _podium(

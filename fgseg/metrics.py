@@ -10,7 +10,20 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, check_number, describe
 from fgseg.errors import ShapeError
 
-__all__ = ["accuracy", "confusion", "iou", "mean_accuracy", "mean_iou"]
+__all__ = [
+    "accuracy",
+    "boundary_counts",
+    "boundary_distance",
+    "boundary_iou",
+    "boundary_mask",
+    "confusion",
+    "iou",
+    "mean_accuracy",
+    "mean_iou",
+]
+
+BOUNDARY_SHARE = 0.02
+"""Width of a boundary in image diagonals: Cheng et al., "Boundary IoU", CVPR 2021."""
 
 
 def confusion(
@@ -35,22 +48,115 @@ def confusion(
         >>> confusion(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), 2).tolist()
         [[1, 1], [0, 0]]
     """
-    check_number("num_classes", num_classes, low=1, high=2**31 - 1)
-    check_array("truth", truth, ("H", "W"))
-    check_array("prediction", prediction, truth.shape, hint="resize the prediction to the label, never the label")
-    for name, labels in (("prediction", prediction), ("truth", truth)):
-        if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
-            raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
-    counted = np.ones(truth.shape, bool) if ignore is None else truth != ignore
+    counted = _checked_pair(prediction, truth, num_classes, ignore)
     rows, columns = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
-    for name, labels in (("truth", rows), ("prediction", columns)):
-        if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
-            raise ShapeError(
-                f"{name}: expected labels from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}; "
-                "map the data set's ids to class indices first, and unlabelled predictions to a class"
-            )
     counts = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
+
+
+def boundary_distance(image_hw: tuple[int, int]) -> int:
+    """Pixels from an edge that count as its boundary: 2 % of the image's diagonal, 1 at least.
+
+    Examples:
+        >>> boundary_distance((480, 640)), boundary_distance((10, 10))
+        (16, 1)
+    """
+    return max(1, round(BOUNDARY_SHARE * float(np.hypot(*image_hw))))
+
+
+def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool_]:
+    """Whether the square of `2 * distance + 1` pixels around a pixel holds another label or reaches outside the image.
+
+    A square is of one label when no neighbours in it differ, so one pass over the differences serves every class.
+
+    Args:
+        labels: (H, W) integers.
+        distance: pixels, at least 1.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        ShapeError: not two axes.
+        OptionError: `distance` below 1.
+
+    Examples:
+        >>> boundary_mask(np.array([[1, 1, 1, 1, 1]] * 3), 1).astype(int).tolist()
+        [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
+    """
+    check_array("labels", labels, ("H", "W"))
+    check_number("distance", distance, low=1, high=2**31 - 1)
+    framed = np.pad(labels.astype(np.int64), 1, constant_values=np.iinfo(np.int64).min)
+    height, width = framed.shape
+    beside, below = framed[:, 1:] != framed[:, :-1], framed[1:] != framed[:-1]
+    # Difference i lies between places i and i + 1: one fewer of them is behind a place than ahead.
+    beside = _any_within(beside, distance, distance - 1, places=width, axis=1)
+    beside = _any_within(beside, distance, distance, places=height, axis=0)
+    below = _any_within(below, distance, distance, places=width, axis=1)
+    below = _any_within(below, distance, distance - 1, places=height, axis=0)
+    return np.asarray((beside | below)[1:-1, 1:-1])
+
+
+def boundary_counts(
+    prediction: NDArray[np.integer],
+    truth: NDArray[np.integer],
+    num_classes: int,
+    ignore: int | None = 255,
+    *,
+    distance: int | None = None,
+) -> NDArray[np.int64]:
+    """Pixels near the edges of each class, for boundary IoU. Add them over images.
+
+    A class's boundary is what a square of `2 * distance + 1` pixels around a pixel takes away from its mask, as in
+    Cheng et al., "Boundary IoU" (CVPR 2021); outside the image nothing belongs to a class. Ignored pixels belong to
+    no class in either map, so that edges towards them are treated as the image's border is.
+
+    Args:
+        prediction: (H, W) integers, 0 to num_classes - 1.
+        truth: (H, W) integers, 0 to num_classes - 1, or `ignore`.
+        num_classes: C, at least 1.
+        ignore: true label whose pixels are not counted; None counts every pixel.
+        distance: pixels; None takes `boundary_distance` of the image.
+
+    Returns:
+        (3, C) int64: pixels in both boundaries, in the prediction's, in the truth's.
+
+    Raises:
+        ShapeError: as `confusion`.
+        OptionError: `num_classes` or `distance` below 1.
+
+    Examples:
+        >>> truth = np.zeros((5, 5), int)
+        >>> boundary_counts(truth, truth, 1, distance=1).tolist()
+        [[16], [16], [16]]
+    """
+    counted = _checked_pair(prediction, truth, num_classes, ignore)
+    height, width = truth.shape
+    width_of_edge = boundary_distance((height, width)) if distance is None else distance
+    given, true = (np.where(counted, labels, -1).astype(np.int64) for labels in (prediction, truth))
+    near_given, near_true = (boundary_mask(labels, width_of_edge) & counted for labels in (given, true))
+    both = near_given & near_true & (given == true)
+    return np.stack(
+        [np.bincount(labels, minlength=num_classes) for labels in (true[both], given[near_given], true[near_true])]
+    )
+
+
+def boundary_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection over union of each class's boundary pixels.
+
+    Args:
+        counts: (3, C) from `boundary_counts`.
+
+    Returns:
+        (C,) float64 in [0, 1]; NaN for a class in neither truth nor prediction.
+
+    Examples:
+        >>> boundary_iou(np.array([[3, 0], [4, 0], [3, 0]])).tolist()
+        [0.75, nan]
+    """
+    check_array("counts", counts, (3, "C"), hint="add up what `boundary_counts` returns")
+    hit, given, true = counts
+    return _divided(hit, given + true - hit)
 
 
 def iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -103,6 +209,38 @@ def mean_accuracy(counts: NDArray[np.int64]) -> float:
     _check_counts(counts)
     per_class = _divided(np.diag(counts), counts.sum(1))
     return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
+
+
+def _checked_pair(
+    prediction: NDArray[np.integer], truth: NDArray[np.integer], num_classes: int, ignore: int | None
+) -> NDArray[np.bool_]:
+    """(H, W) bool: which pixels count, once both maps were found in order."""
+    check_number("num_classes", num_classes, low=1, high=2**31 - 1)
+    check_array("truth", truth, ("H", "W"))
+    check_array("prediction", prediction, truth.shape, hint="resize the prediction to the label, never the label")
+    for name, labels in (("prediction", prediction), ("truth", truth)):
+        if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
+            raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
+    counted: NDArray[np.bool_] = np.ones(truth.shape, bool) if ignore is None else truth != ignore
+    for name, labels in (("truth", truth[counted]), ("prediction", prediction[counted])):
+        if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
+            raise ShapeError(
+                f"{name}: expected labels from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}; "
+                "map the data set's ids to class indices first, and unlabelled predictions to a class"
+            )
+    return counted
+
+
+def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, places: int, axis: int) -> NDArray[np.bool_]:
+    """Whether any flag from `before` ahead to `after` behind each place of an axis is set, by running sums."""
+    shape = [size + (index == axis) for index, size in enumerate(flags.shape)]
+    total = np.zeros(shape, np.int32)
+    behind_the_first = tuple(slice(index == axis, None) for index in range(flags.ndim))
+    np.cumsum(flags, axis=axis, dtype=np.int32, out=total[behind_the_first])
+    at = np.arange(places)
+    stop = np.minimum(at + after + 1, flags.shape[axis])
+    found: NDArray[np.bool_] = np.take(total, stop, axis) != np.take(total, np.maximum(at - before, 0), axis)
+    return found
 
 
 def _divided(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

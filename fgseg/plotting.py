@@ -26,7 +26,7 @@ from fgseg.colors import check_colors
 from fgseg.errors import OptionError, ShapeError
 from fgseg.render import COLORMAPS, Color, overlay_heatmap, overlay_masks, palette, shrink, with_legend
 
-__all__ = ["NotebookFigure", "show_box_scores", "show_heatmaps", "show_masks", "show_matrix"]
+__all__ = ["NotebookFigure", "plain_name", "show_box_scores", "show_heatmaps", "show_masks", "show_matrix"]
 
 PANEL = 3.4
 """Side of a picture in a figure, inches."""
@@ -214,7 +214,7 @@ def _show_picture(axes: Axes, image: NDArray[np.uint8], title: str) -> None:
     """Draw a picture, reduced, in its own pixel frame: edges of pixels lie at whole numbers."""
     height, width = image.shape[:2]
     axes.imshow(shrink(image, max_side=SHOWN_SIDE), extent=(0, width, height, 0), interpolation="antialiased")
-    axes.set_title(_wrapped(title), fontsize="medium", parse_math=False)
+    axes.set_title(plain_name(title), fontsize="medium", parse_math=False)
     axes.set_axis_off()
 
 
@@ -230,8 +230,8 @@ def _draw_matrix(
     axes: Axes, row_names: Sequence[str], column_names: Sequence[str], values: NDArray[np.floating]
 ) -> None:
     axes.imshow(values, cmap=COLORMAPS[0], vmin=0, vmax=1, aspect="auto")
-    axes.set_yticks(range(len(row_names)), [_wrapped(name) for name in row_names])
-    axes.set_xticks(range(len(column_names)), [_wrapped(name) for name in column_names])
+    axes.set_yticks(range(len(row_names)), [plain_name(name) for name in row_names])
+    axes.set_xticks(range(len(column_names)), [plain_name(name) for name in column_names])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.tick_params(axis="x", labelrotation=90 if _turned(column_names) else 0)
@@ -245,7 +245,7 @@ def _draw_matrix(
 
 def _matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float]:
     """(width, height) in inches that leave room for the names and for a number in every cell."""
-    rows = [_wrapped(name).split("\n") for name in row_names]
+    rows = [plain_name(name).split("\n") for name in row_names]
     column_label, column_lines = _label_size(column_names)
     if _turned(column_names):
         cell, heading = max(SMALLEST_CELL, column_lines + 0.1), column_label
@@ -257,7 +257,7 @@ def _matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple
 
 def _label_size(names: Sequence[str]) -> tuple[float, float]:
     """(width, height) in inches of the longest and the tallest of wrapped names."""
-    wrapped = [_wrapped(name).split("\n") for name in names]
+    wrapped = [plain_name(name).split("\n") for name in names]
     return LETTER * max(len(text) for lines in wrapped for text in lines), LINE * max(map(len, wrapped))
 
 
@@ -281,7 +281,12 @@ def _check_matrix(name: str, values: NDArray[np.floating], rows: int, columns: i
         raise ShapeError(f"{name}: expected numbers in [0, 1], got {low:g} to {high:g}; give probabilities")
 
 
-def _wrapped(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name as figures write it: wrapped, and what matplotlib's fonts lack as escapes.
+
+    >>> plain_name("a  cup")
+    'a cup'
+    """
     return fill("".join(_drawable(character) for character in " ".join(name.split())), LETTERS)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from fgseg._checks import check_number
 from fgseg.errors import OptionError, ShapeError
 from fgseg.upsample import upsample_maps
 
-__all__ = ["protocol_label_map"]
+__all__ = ["protocol_label_map", "protocol_label_maps"]
 
 
 def protocol_label_map(
@@ -21,6 +21,7 @@ def protocol_label_map(
     *,
     logit_scale: float,
     prob_threshold: float = 0.0,
+    losers: Collection[int] = (),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Class labels from the scores of query words: as SCLIP, NACLIP and ClearCLIP evaluate.
 
@@ -37,6 +38,8 @@ def protocol_label_map(
         image_hw: (height, width) of the image, in pixels.
         logit_scale: factor on the scores before the softmax, above 0.
         prob_threshold: in [0, 1]; 0 leaves every pixel its class. Use it only where class 0 is a background.
+        losers: classes that take part in the softmax and win no pixel, as SCLIP has it for those that cover
+            too little; their pixels go to the best of the others.
 
     Returns:
         `labels` (H, W) int32 class indexes, the lowest on a tie; `probability` (H, W) float32 in (0, 1] of
@@ -44,48 +47,91 @@ def protocol_label_map(
 
     Raises:
         ShapeError: chunks of other axes, no word, or NaN or infinity.
-        OptionError: not one class index a word, or a number out of range.
+        OptionError: not one class index a word, no class that may win, or a number out of range.
 
     Example:
         >>> scores = torch.tensor([[[0.0, 0.1]], [[0.1, 0.0]], [[0.09, 0.09]]])
         >>> protocol_label_map(scores, [2, 1, 0], (1, 2), logit_scale=40, prob_threshold=0.5)
         (tensor([[1, 2]], dtype=torch.int32), tensor([[0.5922, 0.5922]]))
     """
-    check_number("logit_scale", logit_scale, low=1e-6, high=1e6)
     check_number("prob_threshold", prob_threshold, low=0, high=1)
-    chunks = [scores] if isinstance(scores, torch.Tensor) else scores
-    classes = iter(_classes(query_to_class))
-    running: _Running | None = None
-    for chunk in chunks:
-        for score_map in upsample_maps(chunk, image_hw):
-            index = next(classes, None)
-            if index is None:
-                raise OptionError(f"query_to_class: expected one a query word, got only {len(query_to_class)}")
-            running = running or _Running(score_map)
-            running.add(score_map * logit_scale, index)
-    if running is None:
+    ((labels, probability),) = protocol_label_maps(
+        scores, query_to_class, image_hw, logit_scales=[logit_scale], losers=losers
+    )
+    return labels.masked_fill(probability < prob_threshold, 0), probability
+
+
+def protocol_label_maps(
+    scores: torch.Tensor | Iterable[torch.Tensor],
+    query_to_class: Sequence[int],
+    image_hw: tuple[int, int],
+    *,
+    logit_scales: Sequence[float],
+    losers: Collection[int] = (),
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """`protocol_label_map` without a threshold at several scales, in one pass over the words.
+
+    Args and errors as there; `logit_scales` holds one scale or more.
+
+    Returns:
+        (labels, probability) for each scale.
+
+    Example:
+        >>> scores = torch.tensor([[[0.0]], [[0.1]]])
+        >>> made = protocol_label_maps(scores, [0, 1], (1, 1), logit_scales=[10, 40])
+        >>> [round(float(probability), 2) for _, probability in made]
+        [0.73, 0.98]
+    """
+    for logit_scale in logit_scales:
+        check_number("logit_scale", logit_scale, low=1e-6, high=1e6)
+    classes = _classes(query_to_class)
+    if set(classes) <= set(losers):
+        raise OptionError(f"losers: expected a class that may win, got all of {sorted(set(classes))}")
+    running: list[_Running] = []
+    count = 0
+    for score_map in _upsampled(scores, image_hw):
+        if count == len(classes):
+            raise OptionError(f"query_to_class: expected one a query word, got only {count}")
+        index, count = classes[count], count + 1
+        running = running or [_Running(score_map) for _ in logit_scales]
+        for state, logit_scale in zip(running, logit_scales, strict=True):
+            state.add(score_map * logit_scale, index, may_win=index not in losers)
+    _check_count(count, len(classes))
+    return [(state.label, state.probability()) for state in running]
+
+
+def _upsampled(scores: torch.Tensor | Iterable[torch.Tensor], image_hw: tuple[int, int]) -> Iterator[torch.Tensor]:
+    for chunk in [scores] if isinstance(scores, torch.Tensor) else scores:
+        yield from upsample_maps(chunk, image_hw)
+
+
+def _check_count(count: int, expected: int) -> None:
+    if not count:
         raise ShapeError("scores: expected at least one query word, got none; give a class")
-    if (left := len(list(classes))) > 0:
-        words = len(query_to_class) - left
-        raise OptionError(f"query_to_class: expected one a query word, {words}, got {len(query_to_class)}")
-    probability = 1 / running.total
-    return running.label.masked_fill(probability < prob_threshold, 0), probability
+    if count < expected:
+        raise OptionError(f"query_to_class: expected one a query word, {count}, got {expected}")
 
 
 class _Running:
-    """Highest logit so far, its class, and the sum of exponentials relative to it: (H, W) each."""
+    """Highest logit so far, the winner's, its class, and the sum of exponentials relative to the highest: (H, W)."""
 
     def __init__(self, like: torch.Tensor) -> None:
         self.highest = torch.full_like(like, -torch.inf)
+        self.best = self.highest.clone()
         self.total = torch.zeros_like(like)
         self.label = torch.zeros(like.shape, dtype=torch.int32, device=like.device)
 
-    def add(self, logit: torch.Tensor, index: int) -> None:
-        wins = (logit > self.highest) | ((logit == self.highest) & (self.label > index))
-        self.label.masked_fill_(wins, index)
+    def add(self, logit: torch.Tensor, index: int, *, may_win: bool) -> None:
+        if may_win:
+            wins = (logit > self.best) | ((logit == self.best) & (self.label > index))
+            self.label.masked_fill_(wins, index)
+            self.best = torch.maximum(self.best, logit)
         higher = torch.maximum(self.highest, logit)
         self.total.mul_((self.highest - higher).exp_()).add_((logit - higher).exp_())
         self.highest = higher
+
+    def probability(self) -> torch.Tensor:
+        return (self.best - self.highest).exp_() / self.total
 
 
 def _classes(query_to_class: Sequence[int]) -> list[int]:

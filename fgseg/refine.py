@@ -7,7 +7,8 @@ and a preset may ask for it only where a benchmark of that model shows a gain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, overload
 
 import cv2
@@ -15,15 +16,63 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_image, check_number, describe
+from fgseg._checks import check_array, check_choice, check_image, check_number, describe
 from fgseg.errors import OptionError, ShapeError
 
-__all__ = ["guided_filter", "pamr"]
+__all__ = ["REFINEMENTS", "guided_filter", "pamr", "refined", "superpixel_vote"]
+
+REFINEMENTS = ("none", "guided", "pamr", "superpixel")
+"""What `refined` knows; `Segmenter.segment` offers those that have shown a gain or are the field's."""
 
 _RING = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 # PAMR's own constants (Araslanov and Roth 2020, code): how far a neighbour may differ, in standard
 # deviations, and what keeps a flat patch of image from dividing by zero.
 _SOFTNESS, _FLAT = 0.1, 1e-8
+_MAPS_AT_ONCE = 8
+# The guided filter's own colour variance that counts as flat, on colours in [0, 1]: inside its paper's range.
+_GUIDED_EPSILON = 1e-3
+# Superpixels a patch: small enough to follow edges, large enough to vote. scikit-image's own compactness.
+_SUPERPIXELS_A_PATCH, _COMPACTNESS = 2.0, 10.0
+
+
+def refined(
+    image: NDArray[np.uint8], maps: Iterable[NDArray[np.float32]], *, method: str, patch_pixels: float
+) -> Iterator[NDArray[np.float32]]:
+    """Score maps, refined one after another; what depends on the image alone is computed once or once a few maps.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        maps: (H, W) float32 score maps on the image's pixels.
+        method: one of `REFINEMENTS`.
+        patch_pixels: side of a patch in image pixels: the guided filter's radius, and what superpixels are measured by.
+
+    Returns:
+        An iterator over (H, W) float32, one a map.
+
+    Raises:
+        OptionError: another method.
+        ShapeError: as the methods.
+
+    Example:
+        >>> image = np.zeros((4, 4, 3), np.uint8)
+        >>> [float(m[0, 0]) for m in refined(image, [np.ones((4, 4), np.float32)], method="none", patch_pixels=2)]
+        [1.0]
+    """
+    check_choice("method", method, REFINEMENTS)
+    if method == "guided":
+        radius = max(1, round(patch_pixels))
+        return (guided_filter(image, one, radius=radius, epsilon=_GUIDED_EPSILON) for one in maps)
+    if method == "superpixel":
+        count = _SUPERPIXELS_A_PATCH * image.shape[0] * image.shape[1] / max(patch_pixels, 1.0) ** 2
+        segments = _superpixels(image, max(2, round(count)))
+        return (_segment_means(segments, one) for one in maps)
+    return _pamr_in_runs(image, iter(maps)) if method == "pamr" else iter(maps)
+
+
+def _pamr_in_runs(image: NDArray[np.uint8], maps: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    # A few maps a call share the image's affinities, which take longer to make than to use.
+    while few := list(islice(maps, _MAPS_AT_ONCE)):
+        yield from pamr(image, np.stack(few))
 
 
 @overload
@@ -140,6 +189,53 @@ def guided_filter(
     offset = level - (slope * color).sum(-1)
     fitted = (_window_mean(slope, radius) * guide).sum(-1) + _window_mean(offset, radius)
     return np.asarray(fitted, np.float32)
+
+
+def superpixel_vote(
+    image: NDArray[np.uint8], score_map: NDArray[np.floating[Any]], *, count: int
+) -> NDArray[np.float32]:
+    """Every pixel gets the mean score of its superpixel, so that masks end where the image's colours do.
+
+    Superpixels are SLIC's (Achanta et al., TPAMI 2012) as scikit-image makes them. An experiment: kept out of
+    `Segmenter.segment` until a benchmark shows a gain.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        score_map: (H, W) scores on the image's pixels, any float dtype.
+        count: about how many superpixels, at least 2.
+
+    Returns:
+        (H, W) float32, within the range of `score_map`.
+
+    Raises:
+        ShapeError: not an RGB image, or a score map of another size.
+        OptionError: `count` below 2.
+
+    Example:
+        >>> image = np.zeros((8, 8, 3), np.uint8)
+        >>> image[:, 4:] = 255
+        >>> scores = np.arange(64.0).reshape(8, 8) % 8
+        >>> superpixel_vote(image, scores, count=4)[0]
+        array([1.5, 1.5, 1.5, 1.5, 5.5, 5.5, 5.5, 5.5], dtype=float32)
+    """
+    check_image("image", image)
+    check_array("score_map", score_map, image.shape[:2], hint="upsample it to the image first")
+    check_number("count", count, low=2, high=2**31 - 1)
+    return _segment_means(_superpixels(image, count), score_map)
+
+
+def _superpixels(image: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
+    """(H, W) index of each pixel's superpixel, from 0."""
+    from skimage.segmentation import slic  # half a second that only those pay who ask for it
+
+    segments: NDArray[np.intp] = slic(image, n_segments=int(count), compactness=_COMPACTNESS, start_label=0)
+    return segments
+
+
+def _segment_means(segments: NDArray[np.intp], score_map: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    sums = np.bincount(segments.ravel(), np.asarray(score_map, np.float64).ravel())
+    means = sums / np.maximum(np.bincount(segments.ravel()), 1)
+    return means.astype(np.float32)[segments]
 
 
 def _window_mean(values: NDArray[Any], radius: int) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ LAYERS = (
     ("_standard_sets",),
     ("_presets", "_own_folders", "_coco_labels", "_preflight"),
     ("export", "plotting", "datasets", "heatmaps"),
+    ("charts",),
     ("encoders",),
     ("encoded", "segmentation"),
     ("field",),
@@ -32,9 +33,10 @@ LAYERS = (
     ("segmenter", "diagnosis"),
     ("explorer",),
     ("training",),
+    ("benching",),
     ("console",),
     ("arguments", "web"),
-    ("train_command", "serving"),
+    ("bench_cli", "train_command", "serving"),
     ("cli",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -45,7 +47,7 @@ OWNERS = {
     "huggingface_hub": {"encoders"},
     "safetensors": {"encoders", "training"},
     "PIL": {"io"},
-    "matplotlib": {"plotting", "colors", "lettering", "training"},  # training: the xkcd colour names
+    "matplotlib": {"plotting", "charts", "colors", "lettering", "training"},  # training: the xkcd colour names
     "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
     "skimage": {"masks", "regions", "refine", "_parts", "web"},  # web: the photographs that come with it
     "scipy": {"_parts", "training"},
@@ -54,16 +56,16 @@ OWNERS = {
     "supervision": {"export", "segmentation"},
     "ipywidgets": {"explorer"},
     "yaml": {"_wordfiles"},
-    "typer": {"console", "arguments", "serving", "train_command", "cli"},
+    "typer": {"console", "arguments", "bench_cli", "serving", "train_command", "cli"},
     "gradio": {"web"},
     "fastapi": {"web"},
     "starlette": {"web"},
     "uvicorn": {"web"},
-    "tqdm": {"console", "training", "train_command"},
+    "tqdm": {"console", "bench_cli", "training", "train_command"},
 }
 TORCH = {
     "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",
-    "field", "_strips", "segmenter", "diagnosis", "training",
+    "field", "_strips", "segmenter", "diagnosis", "training", "benching",
 }  # fmt: skip
 
 

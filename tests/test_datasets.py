@@ -341,6 +341,27 @@ def test_class_files_are_in_the_package():
     assert "assets/classes/*" in (Path(__file__).parents[1] / "setup.cfg").read_text()
 
 
+def test_some_of_the_classes_leave_the_other_pixels_ignored(tmp_path):
+    miniature(tmp_path, "voc21")
+    data = open_dataset("voc21", tmp_path)
+    some = data.only(["bicycle", "Background"])
+    assert [entry.name for entry in some.classes] == ["background", "bicycle"]
+    assert (some.has_background, some.ignore) == (True, 255)
+    assert some.items[0].labels().tolist() == [[0, 255, 1], [255, 255, 255]]
+    assert preflight(some) == ()
+    others = data.only(["aeroplane"])
+    assert (others.has_background, others.items[0].labels().tolist()) == (False, [[255, 0, 255], [255, 255, 0]])
+
+
+def test_classes_that_are_none_are_refused(tmp_path):
+    miniature(tmp_path, "voc21")
+    data = open_dataset("voc21", tmp_path)
+    with pytest.raises(DatasetError, match="voc21: expected names of its classes, got zebra; it has background, aero"):
+        data.only(["zebra", "cat"])
+    with pytest.raises(DatasetError, match="got none"):
+        data.only([])
+
+
 # --- presets
 
 # PROTOCOL's table: (S, crop, stride, scale, threshold, number of background words) per set, in its order.

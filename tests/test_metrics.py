@@ -1,11 +1,24 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import binary_erosion, maximum_filter, minimum_filter
+from torchmetrics.classification import MulticlassJaccardIndex
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.metrics import accuracy, confusion, iou, mean_accuracy, mean_iou
+from fgseg.metrics import (
+    accuracy,
+    boundary_counts,
+    boundary_distance,
+    boundary_iou,
+    boundary_mask,
+    confusion,
+    iou,
+    mean_accuracy,
+    mean_iou,
+)
 
 SIZES = st.tuples(st.integers(1, 6), st.integers(1, 6))
 few = settings(deadline=None, max_examples=60)
@@ -113,3 +126,67 @@ def test_confusion_refuses(prediction, truth, num_classes, error, message):
 def test_iou_refuses_counts_that_are_not_square():
     with pytest.raises(ShapeError, match="counts: expected an array of shape"):
         iou(np.zeros((2, 3), np.int64))
+
+
+@few
+@given(pairs())
+def test_iou_is_that_of_torchmetrics(pair):
+    prediction, truth = pair
+    metric = MulticlassJaccardIndex(3, average="none", ignore_index=255, zero_division=-1.0)
+    metric.update(torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None])
+    theirs = metric.compute().numpy()
+    ours = iou(confusion(prediction, truth, 3))
+    # Theirs writes its own number where a class is in neither map.
+    np.testing.assert_allclose(np.where(np.isnan(ours), -1, ours), theirs, atol=1e-6)
+
+
+# --- boundaries
+
+
+def eroded_boundary(mask, distance):
+    """Cheng et al.: what erosion by a square takes away, nothing being outside the image."""
+    return mask & ~binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1]
+
+
+@few
+@given(pairs(), st.integers(1, 4))
+def test_boundary_counts_are_those_of_eroding_each_class(pair, distance):
+    prediction, truth = pair
+    counts = boundary_counts(prediction, truth, 3, distance=distance)
+    for index in range(3):
+        given_edge, true_edge = (
+            eroded_boundary((labels == index) & (truth != 255), distance) for labels in (prediction, truth)
+        )
+        expected = (given_edge & true_edge).sum(), given_edge.sum(), true_edge.sum()
+        assert counts[:, index].tolist() == [int(value) for value in expected]
+
+
+@few
+@given(arrays(np.int32, SIZES, elements=st.integers(-1, 2)), st.integers(1, 9))
+def test_a_boundary_mask_is_where_the_square_is_not_of_one_label(labels, distance):
+    framed = np.pad(labels, 1, constant_values=-9)
+    size = 2 * distance + 1
+    expected = maximum_filter(framed, size, mode="nearest") != minimum_filter(framed, size, mode="nearest")
+    np.testing.assert_array_equal(boundary_mask(labels, distance), expected[1:-1, 1:-1])
+
+
+def test_boundary_iou_of_a_shifted_square_is_lower_than_its_iou():
+    truth, shifted = np.zeros((40, 40), int), np.zeros((40, 40), int)
+    truth[10:30, 10:30] = shifted[12:32, 10:30] = 1
+    counts = boundary_counts(shifted, truth, 2, distance=2)
+    assert boundary_iou(counts)[1] < iou(confusion(shifted, truth, 2))[1]
+    assert boundary_iou(boundary_counts(truth, truth, 2)).tolist() == [1, 1]
+
+
+def test_the_boundary_is_two_percent_of_the_diagonal():
+    assert [boundary_distance(hw) for hw in ((300, 400), (1024, 2048), (3, 4))] == [10, 46, 1]
+
+
+def test_boundaries_out_of_range_are_refused():
+    labels = np.zeros((2, 2), int)
+    with pytest.raises(OptionError, match="distance"):
+        boundary_counts(labels, labels, 1, distance=0)
+    with pytest.raises(ShapeError, match=r"counts: expected an array of shape \(3, C\)"):
+        boundary_iou(np.zeros((2, 2), int))
+    with pytest.raises(ShapeError, match="prediction: expected labels from 0 to 0, got 1 to 1"):
+        boundary_counts(labels + 1, labels, 1)

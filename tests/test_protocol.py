@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from fgseg.encoders import load_encoder
 from fgseg.errors import OptionError, ShapeError
-from fgseg.protocol import protocol_label_map
+from fgseg.protocol import protocol_label_map, protocol_label_maps
 from fgseg.similarity import class_probabilities, patch_scores, unit
 from fgseg.upsample import label_map, upsample_maps
 from fgseg.windows import stitch, stitch_chunks, window_boxes
@@ -47,6 +47,30 @@ def test_streamed_labels_and_probabilities_equal_those_with_every_map_held(seed,
     assert torch.equal(labels[clear].long(), expected_labels[clear])
     chunks = iter(scores.split(2))
     assert torch.equal(protocol_label_map(chunks, owners, (11, 9), **options)[0], labels)
+
+
+@given(seed=SEEDS, losers=st.sets(st.integers(0, 2), max_size=2))
+@settings(deadline=None, max_examples=40)
+def test_losers_count_in_the_softmax_and_win_nothing(seed, losers):
+    rng = np.random.RandomState(seed)
+    owners = [0, 1, 1, 2, 0]
+    scores = torch.from_numpy(rng.uniform(-0.1, 0.4, (5, 3, 4)).astype(np.float32))
+    labels, probability = protocol_label_map(scores, owners, (6, 8), logit_scale=30, losers=losers)
+    maps = (30 * torch.stack(list(upsample_maps(scores, (6, 8))))).softmax(0)
+    classes = torch.stack([maps[[q for q, owner in enumerate(owners) if owner == c]].amax(0) for c in range(3)])
+    classes[sorted(losers)] = 0
+    np.testing.assert_allclose(probability, classes.amax(0), atol=1e-5)
+    clear = classes.topk(2, dim=0).values.diff(dim=0)[0].abs() > 1e-5
+    assert torch.equal(labels[clear].long(), classes.argmax(0)[clear])
+
+
+def test_several_scales_in_one_pass_give_what_each_gives_alone():
+    scores = torch.from_numpy(np.random.RandomState(8).uniform(size=(4, 3, 5)).astype(np.float32))
+    several = protocol_label_maps(iter(scores.split(3)), [0, 1, 1, 2], (9, 9), logit_scales=[5, 40])
+    for scale, (labels, probability) in zip((5, 40), several, strict=True):
+        alone = protocol_label_map(scores, [0, 1, 1, 2], (9, 9), logit_scale=scale)
+        assert torch.equal(labels, alone[0])
+        assert torch.equal(probability, alone[1])
 
 
 def test_by_hand_a_pixel_under_the_threshold_becomes_class_0_and_keeps_its_probability():
@@ -94,6 +118,7 @@ def test_without_a_threshold_the_words_are_those_of_the_label_map():
         (torch.zeros(2, 2, 2), [], {}, OptionError, "query_to_class: expected class indexes"),
         (torch.zeros(2, 2, 2), [0, 1], {"logit_scale": 0}, OptionError, "logit_scale"),
         (torch.zeros(2, 2, 2), [0, 1], {"prob_threshold": 1.5}, OptionError, "prob_threshold"),
+        (torch.zeros(2, 2, 2), [0, 1], {"losers": {0, 1}}, OptionError, "losers: expected a class that may win"),
         (iter([]), [0], {}, ShapeError, "scores: expected at least one query word"),
         (torch.zeros(2, 2), [0, 1], {}, ShapeError, "scores"),
         (torch.full((1, 2, 2), torch.nan), [0], {}, ShapeError, "NaN"),

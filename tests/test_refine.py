@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import load_file
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.refine import guided_filter, pamr
+from fgseg.refine import REFINEMENTS, guided_filter, pamr, refined, superpixel_vote
 
 GOLDEN = Path(__file__).parent / "data" / "golden" / "clip_a" / "pamr.safetensors"
 
@@ -188,3 +188,36 @@ def test_what_the_guided_filter_cannot_fit_is_refused(score_map, options, error,
 def test_the_guide_is_an_rgb_image():
     with pytest.raises(ShapeError, match="image: expected an RGB image"):
         guided_filter(np.zeros((4, 4)), np.zeros((4, 4)), radius=1, epsilon=0.1)
+
+
+# --- superpixels, and all of them by name
+
+
+def test_superpixels_are_voted_on_as_a_whole_and_end_where_colours_do():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, 16:] = 250
+    scores = np.random.RandomState(1).uniform(size=(32, 32)).astype(np.float32)
+    voted = superpixel_vote(image, scores, count=8)
+    np.testing.assert_allclose(voted.sum(), scores.sum(), rtol=1e-5)
+    assert voted.min() >= scores.min()
+    assert voted.max() <= scores.max()
+    assert len(np.unique(voted)) <= 16
+    assert not set(np.unique(voted[:, :16])) & set(np.unique(voted[:, 16:]))
+
+
+def test_each_refinement_by_name_is_its_function_on_every_map():
+    image, maps = noise(4, 24, 30), list(np.random.RandomState(5).uniform(size=(11, 24, 30)).astype(np.float32))
+    made = {name: list(refined(image, maps, method=name, patch_pixels=6)) for name in REFINEMENTS}
+    assert all(np.array_equal(a, b) for a, b in zip(made["none"], maps, strict=True))
+    np.testing.assert_array_equal(made["pamr"], pamr(image, np.stack(maps)))
+    np.testing.assert_array_equal(made["guided"][10], guided_filter(image, maps[10], radius=6, epsilon=1e-3))
+    np.testing.assert_array_equal(made["superpixel"][10], superpixel_vote(image, maps[10], count=40))
+
+
+def test_an_unknown_refinement_and_maps_of_another_size_are_refused():
+    with pytest.raises(OptionError, match="method: expected one of none, guided, pamr, superpixel"):
+        refined(noise(0, 4, 4), [], method="crf", patch_pixels=2)
+    with pytest.raises(ShapeError, match="score_map"):
+        superpixel_vote(noise(0, 4, 4), np.zeros((3, 4), np.float32), count=2)
+    with pytest.raises(OptionError, match="count"):
+        superpixel_vote(noise(0, 4, 4), np.zeros((4, 4), np.float32), count=1)

@@ -1,0 +1,270 @@
+"""The command `fgseg bench`: options in, runs and tables out. What they mean is in `fgseg.benching`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fgseg.arguments import USAGE, check_resolution, check_writable, load_segmenter, split_words
+from fgseg.console import SOME_FAILED, complain, table, to_json
+from fgseg.errors import OptionError
+
+if TYPE_CHECKING:
+    from fgseg.benching.jobs import Asked, Data
+    from fgseg.benching.runner import Outcome
+    from fgseg.benching.sweeping import Grid
+    from fgseg.segmenter import Segmenter
+
+__all__ = ["bench"]
+
+_FIRST = 5  # faults that are named before the model is loaded
+
+
+class BenchTask(StrEnum):
+    """What is measured."""
+
+    segmentation = "segmentation"
+    boxes = "boxes"
+    retrieval = "retrieval"
+
+
+class PromptedClasses(StrEnum):
+    """Which classes compete in an image."""
+
+    all = "all"
+    present = "present"
+
+
+class LabelDecision(StrEnum):
+    """How scores become labels."""
+
+    protocol = "protocol"
+    presence = "presence"
+
+
+class CaptionRoute(StrEnum):
+    """Text route of captions."""
+
+    short = "short"
+    long = "long"
+
+
+Data_ = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", "-d",
+        help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all eight), "
+        "scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder or a json file; again for more. "
+        "[default: the four sets of scenes]",
+    ),
+]  # fmt: skip
+Root = Annotated[Path | None, typer.Option(help="Folder of a standard set, or of the images of a json file.")]
+Preset = Annotated[str | None, typer.Option(help="Published settings: sclip, naclip, clearclip, proxyclip.")]
+Classes = Annotated[Path | None, typer.Option("--classes", help="Class file with other words, in label order.")]
+Words = Annotated[str | None, typer.Option(help="names or synonyms of the class list. [default: names, own: synonyms]")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Class to keep, again for more; 'known' keeps what the model has words for."),
+]
+Background = Annotated[
+    list[str] | None, typer.Option("--background", help="Query word of the background; again for more.")
+]
+Several = " Several between commas with --sweep."
+Threshold = Annotated[str | None, typer.Option(help="Least probability or presence, 0 to 1." + Several)]
+Scale = Annotated[str | None, typer.Option(help="Factor on scores. [default: the preset's or model's]" + Several)]
+Resolution = Annotated[str, typer.Option(help="auto, squash, keep or slide, with a size: slide:448." + Several)]
+Recipe = Annotated[str, typer.Option(help="value, vanilla, sclip, naclip, kk, clearclip." + Several)]
+Refine = Annotated[str, typer.Option(help="none, guided, pamr or superpixel." + Several)]
+
+
+def bench(
+    task: Annotated[BenchTask, typer.Option(help="What is measured.")] = BenchTask.segmentation,
+    data: Data_ = None,
+    root: Root = None,
+    preset: Preset = None,
+    classes: Classes = None,
+    words: Words = None,
+    only: Only = None,
+    prompts: Annotated[PromptedClasses, typer.Option(help="Classes that compete.")] = PromptedClasses.all,
+    decision: Annotated[
+        LabelDecision, typer.Option(help="The field's softmax, or what `fgseg segment` does.")
+    ] = LabelDecision.protocol,
+    threshold: Threshold = None,
+    scale: Scale = None,
+    background: Background = None,
+    templates: Annotated[str | None, typer.Option(help="none, imagenet or a file. [default: the model's]")] = None,
+    resolution: Resolution = "auto",
+    recipe: Recipe = "value",
+    refine: Refine = "none",
+    route: Annotated[CaptionRoute, typer.Option(help="Text route of retrieval.")] = CaptionRoute.short,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Try every combination; choose the best mIoU.")] = False,
+    scenes: Annotated[int, typer.Option(min=1, help="Scenes a procedural set.")] = 60,
+    side: Annotated[int, typer.Option(min=32, help="Their side in pixels.")] = 224,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first images of each set.")] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Measure the sound images of a set that has faults.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Drop the rows of an earlier run.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Write the figure and the page of best and worst.")] = True,
+    model: Annotated[str | None, typer.Option("--model", help="[default: FGSEG_MODEL, else mini]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Hub commit, tag or branch.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder a data set goes there.")] = Path("fgseg-bench"),
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a data set.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+) -> None:
+    """Measure a model on labelled images; without data, on procedural scenes."""
+    from fgseg.benching.jobs import KNOWN, Asked, open_data
+
+    given = {
+        "preset_name": preset, "templates": templates, "background": background,
+        "decision": None if decision is LabelDecision.protocol else decision.value,
+        "prompts": None if prompts is PromptedClasses.all else prompts.value,
+    }  # fmt: skip
+    grid, single = _grid(sweep, threshold, scale, resolution, recipe, refine)
+    settings = {name: value for name, value in {**given, **single}.items() if value is not None}
+    if classes is not None and words is not None:
+        raise OptionError("--classes: a class file has its words; leave --words out")
+    chosen: dict[str, Any] = {} if not data else {"data": tuple(data)}
+    # Without data the model is asked what it has words for, whatever its vocabulary is.
+    kept = tuple(split_words(only)) or (() if data else (KNOWN,))
+    asked = Asked(
+        task=task.value, root=root, words=classes or words, only=kept, settings=tuple(settings.items()),
+        grid=grid, route=route.value, scenes=scenes, side=side, limit=limit, **chosen,
+    )  # fmt: skip
+    if task is not BenchTask.segmentation and not data:
+        raise OptionError(f"--data: {task.value} needs a json file, got none; say --data annotations.json")
+    sets = open_data(asked)
+    _refuse_faults(sets, keep_going=keep_going)
+    check_writable(out)
+    base = recipe if grid is None else (grid.recipes[0] or "value")
+    seg = load_segmenter(model, device, dtype, base, revision, offline, verbose)
+    documents = _measured(seg, sets, asked, out, fresh=fresh, pictures=pictures, quiet=quiet)
+    _print(documents, as_json=as_json)
+    if any(document["n_failed"] for document in documents):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _measured(
+    seg: Segmenter, sets: Sequence[Data], asked: Asked, out: Path, *, fresh: bool, pictures: bool, quiet: bool
+) -> list[dict[str, Any]]:
+    """Run every data set; all tasks are made first, so that a word the model does not know stops none halfway."""
+    from fgseg.benching.jobs import folder_names, make_task
+    from fgseg.benching.report import run_document, write_run
+    from fgseg.benching.runner import ROWS_FILE, run_task
+
+    documents = []
+    tasks = [make_task(seg, one, asked) for one in sets]
+    for task, name in zip(tasks, folder_names(sets), strict=True):
+        folder = out / name
+        if fresh:
+            (folder / ROWS_FILE).unlink(missing_ok=True)
+        outcome = run_task(task, folder, progress=_bar(name, quiet))
+        written = write_run(outcome, folder)
+        if pictures and outcome.rows:
+            from fgseg.benching.page import write_pictures
+
+            written += write_pictures(task, outcome, folder)
+        documents.append(run_document(outcome))
+        _tell(name, outcome, written)
+    return documents
+
+
+def _bar(name: str, quiet: bool) -> Any:
+    def wrapped(names: Sequence[str]) -> Iterable[str]:
+        from tqdm import tqdm
+
+        # None: silent where stderr is no terminal
+        return tqdm(names, desc=name, unit="image", file=sys.stderr, disable=True if quiet else None)
+
+    return wrapped
+
+
+def _tell(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
+    for image, why in outcome.failed[:_FIRST]:
+        complain(f"error: {name}, {image}: {why}")
+    resumed = f", {outcome.resumed} measured before" if outcome.resumed else ""
+    failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+    files = ", ".join(path.name for path in written)
+    where = written[0].parent
+    complain(f"{name}: {outcome.count} images{resumed}{failed}, {outcome.seconds:.1f} s; {where}: {files}")
+
+
+def _refuse_faults(sets: Sequence[Data], *, keep_going: bool) -> None:
+    from fgseg.benching.jobs import faults
+
+    found = [fault for one in sets for fault in faults(one)]
+    if not found:
+        return
+    for fault in found[:_FIRST]:
+        complain(f"{'warning' if keep_going else 'error'}: {fault}")
+    if len(found) > _FIRST:
+        complain(f"and {len(found) - _FIRST} more")
+    if not keep_going:
+        complain("nothing was measured; mend these, or --keep-going measures the others and counts these as failed")
+        raise typer.Exit(USAGE)
+
+
+def _grid(
+    sweep: bool, threshold: str | None, scale: str | None, resolution: str, recipe: str, refine: str
+) -> tuple[Grid | None, dict[str, Any]]:
+    """The values of a sweep, or the single values of a run."""
+    numbers = {"threshold": _numbers("--threshold", threshold), "scale": _numbers("--scale", scale)}
+    texts = {"resolution": split_words([resolution]), "recipe": split_words([recipe]), "refine": split_words([refine])}
+    for one in texts["resolution"]:
+        check_resolution(one)
+    if sweep:
+        from fgseg.benching.sweeping import Grid
+
+        recipes = tuple(texts["recipe"])
+        none: tuple[float | None, ...] = (None,)
+        return Grid(
+            recipes, tuple(texts["resolution"]), tuple(texts["refine"]),
+            numbers["scale"] or none, numbers["threshold"] or none,
+        ), {}  # fmt: skip
+    for name, values in {**numbers, **texts}.items():
+        if len(values) > 1:
+            raise OptionError(f"--{name}: expected one value, got {len(values)}; several are for --sweep")
+    single = {
+        "threshold": next(iter(numbers["threshold"]), None), "logit_scale": next(iter(numbers["scale"]), None),
+        "resolution": None if resolution == "auto" else resolution, "refine": None if refine == "none" else refine,
+    }  # fmt: skip
+    return None, single
+
+
+def _numbers(name: str, text: str | None) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in split_words(None if text is None else [text]))
+    except ValueError as error:
+        raise OptionError(f"{name}: expected numbers between commas, got {text!r}") from error
+
+
+def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    from fgseg.benching.report import table_rows
+
+    if as_json:
+        for document in documents:
+            typer.echo(to_json({key: value for key, value in document.items() if key != "confusion"}))
+        return
+    groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for document in documents:
+        header, rows = table_rows(document)
+        groups.setdefault(header, []).extend((document["data"]["name"], *row) for row in rows)
+    for header, rows in groups.items():
+        typer.echo(table(("data", *header), rows))
+    for document in documents:
+        if "chosen" in document:
+            chosen = document["chosen"]
+            values = ", ".join(f"{key} {chosen[key]}" for key in _CHOSEN)
+            typer.echo(f"chosen on {chosen['on']['images']} images of {chosen['on']['name']}: {values}")
+
+
+_CHOSEN = ("recipe", "resolution", "refine", "logit_scale", "threshold")

@@ -1,0 +1,106 @@
+"""What a number depends on besides the settings: the model, the data and the machine, in plain values."""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fgseg._files import one_line
+from fgseg._labelled import image_hw_of
+from fgseg._version import __version__, version_of
+from fgseg.datasets import Dataset
+from fgseg.encoders import Encoder
+from fgseg.encoders.texts import StoredTexts
+from fgseg.errors import FgsegError
+from fgseg.prompts import PromptClass
+
+__all__ = ["data_identity", "device_name", "file_faults", "file_list_hash", "hash_of", "model_identity"]
+
+# Packages whose version can change a number.
+_PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "scikit-image", "tokenizers", "transformers")
+
+
+def model_identity(encoder: Encoder) -> dict[str, Any]:
+    """The model and what runs it."""
+    return {
+        "name": encoder.name,
+        "revision": encoder.revision,
+        "weights_sha256": StoredTexts(encoder).digest(),
+        "recipe": getattr(encoder, "recipe", None),
+        "device": device_name(encoder.device),
+        "dtype": str(encoder.dtype).removeprefix("torch."),
+        "versions": {"fgseg": __version__, **{name: version_of(name) for name in _PACKAGES}},
+    }
+
+
+def data_identity(dataset: Dataset) -> dict[str, Any]:
+    """The images, in order, and the classes with their words."""
+    files = [path for item in dataset.items for path in (item.image_path, item.label_path)]
+    return {
+        "name": dataset.name,
+        "images": len(dataset.items),
+        "full_size": dataset.full_size,
+        "list_sha256": file_list_hash(files, dataset.root),
+        "classes": [[entry.name, *entry.prompts] for entry in dataset.classes],
+        "classes_sha256": class_list_hash(dataset.classes),
+        "ignore": dataset.ignore,
+        "has_background": dataset.has_background,
+    }
+
+
+def class_list_hash(classes: Sequence[PromptClass]) -> str:
+    """SHA-256 of the class list as a text file would hold it, a class a line: names first, then query words."""
+    return hash_of("\n".join("\t".join([entry.name, *entry.prompts]) for entry in classes))
+
+
+def file_list_hash(files: Sequence[Path], root: Path) -> str:
+    """SHA-256 over the relative names and sizes of files, in order; reads none of them.
+
+    >>> file_list_hash([], Path("."))[:8]
+    'e3b0c442'
+    """
+    return hash_of("\n".join(f"{_relative(path, root)} {_size(path)}" for path in files))
+
+
+def file_faults(paths: Sequence[Path]) -> tuple[str, ...]:
+    """What is wrong with image files, found by their headers; a line a fault."""
+    faults = []
+    for path in paths:
+        if not path.is_file():
+            faults.append(f"{one_line(path)}: no such image; --root names the folder of the images")
+            continue
+        try:
+            image_hw_of(path)
+        except FgsegError as error:
+            faults.append(one_line(error))
+    return tuple(faults)
+
+
+def hash_of(text: str) -> str:
+    """SHA-256 of a text in hex."""
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def device_name(device: torch.device) -> str:
+    """What computed: the card's name, or the processor's architecture.
+
+    >>> device_name(torch.device("cpu")).startswith("cpu ")
+    True
+    """
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return f"{device} {platform.machine()}"
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # no file: a procedural scene, or a missing image, which becomes a row of its own

@@ -1,0 +1,165 @@
+"""What a person asks a benchmark for, turned into data sets, their faults and tasks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fgseg._checks import check_number
+from fgseg._files import one_line
+from fgseg.benching.box_data import BoxSet, open_boxes
+from fgseg.benching.boxes import BoxTask, box_faults, whole_image_resolution
+from fgseg.benching.retrieval import CaptionSet, RetrievalTask, caption_faults, open_captions
+from fgseg.benching.runner import Task
+from fgseg.benching.scene_sets import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, open_scenes
+from fgseg.benching.segmentation import SegmentationTask
+from fgseg.benching.settings import settings_for
+from fgseg.benching.sweeping import Grid, SweepTask
+from fgseg.benching.words import known_classes
+from fgseg.datasets import STANDARD_SETS, Dataset, open_dataset, preflight
+from fgseg.errors import OptionError
+from fgseg.prompts import templates_named
+from fgseg.segmenter import Segmenter
+
+__all__ = ["KNOWN", "TASKS", "Asked", "Data", "faults", "make_task", "open_data"]
+
+Data = Dataset | BoxSet | CaptionSet
+TASKS = ("segmentation", "boxes", "retrieval")
+KNOWN = "known"
+"""In `only`: the classes that the model has words for."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of a benchmark, None where the default is wanted.
+
+    Attributes:
+        task: one of TASKS.
+        data: names of standard or procedural sets, folders, or annotation files; "standard" is all eight.
+        root: folder of a standard set's data, or of the images of an annotation file.
+        words: "names", "synonyms", or a class file that gives the classes other words.
+        only: names of classes to keep, or "known".
+        settings: what `settings_for` takes.
+        grid: the values of a sweep; None for one setting.
+        route: text route of retrieval.
+        scenes, side: number and size of procedural scenes.
+        limit: most images of a set, its first ones.
+    """
+
+    task: str = "segmentation"
+    data: tuple[str, ...] = SCENE_SETS
+    root: Path | None = None
+    words: str | Path | None = None
+    only: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+    grid: Grid | None = None
+    route: Literal["short", "long"] = "short"
+    scenes: int = 60
+    side: int = 224
+    limit: int | None = None
+
+
+def open_data(asked: Asked) -> list[Data]:
+    """The data sets, their lists read and nothing else.
+
+    Raises:
+        DatasetError, OptionError, PromptError: as `open_dataset`, `open_boxes` and `open_captions`.
+    """
+    if asked.limit is not None:
+        check_number("limit", asked.limit, low=1, high=2**62)
+    named = [name for text in asked.data for name in (STANDARD_SETS if text == "standard" else (text,))]
+    return [_limited(_opened(name, asked), asked.limit) for name in named]
+
+
+def faults(data: Data) -> tuple[str, ...]:
+    """What is wrong with the files of a data set, found without a model; a line a fault."""
+    if isinstance(data, BoxSet):
+        return box_faults(data)
+    if isinstance(data, CaptionSet):
+        return caption_faults(data)
+    return () if data.name in SCENE_SETS else preflight(data)
+
+
+def make_task(seg: Segmenter, data: Data, asked: Asked) -> Task:
+    """The task of a data set; its words are encoded, so that one the model does not know is refused here.
+
+    Raises:
+        PromptError, OptionError, DatasetError: options or words that do not fit.
+    """
+    if isinstance(data, CaptionSet):
+        return RetrievalTask(seg, data, asked.route)
+    given = dict(asked.settings)
+    if isinstance(data, BoxSet):
+        return _box_task(seg, data, given)
+    templates = templates_named(given.get("templates") or seg.encoder.default_templates)
+    if asked.only == (KNOWN,):
+        data = known_classes(seg.encoder, data, templates)
+    settings = settings_for(seg.encoder, data, **given)
+    task = SegmentationTask(seg, data, settings) if asked.grid is None else SweepTask(seg, data, settings, asked.grid)
+    _ = task.words
+    return task
+
+
+def _opened(name: str, asked: Asked) -> Data:
+    if asked.task == "boxes":
+        return open_boxes(_path(name), asked.root)
+    if asked.task == "retrieval":
+        return open_captions(_path(name), asked.root)
+    if name in SCENE_SETS:
+        seed = MEASURED_SEED if asked.grid is None else SWEPT_SEED
+        data = open_scenes(name, count=asked.scenes, side=asked.side, first_seed=seed)
+    else:
+        takes_root = name in STANDARD_SETS or Path(name).suffix.lower() == ".json"
+        data = open_dataset(name, asked.root if takes_root else None, words=asked.words)
+    return data.only(asked.only) if asked.only and asked.only != (KNOWN,) else data
+
+
+def _path(name: str) -> Path:
+    path = Path(name)
+    if not path.exists():
+        raise OptionError(f"data: expected a file with boxes or captions, got {one_line(name)}, which is not there")
+    return path
+
+
+def _limited(data: Data, limit: int | None) -> Data:
+    if limit is None:
+        return data
+    if isinstance(data, Dataset):
+        return replace(data, items=data.items[:limit])
+    if isinstance(data, BoxSet):
+        return replace(data, images=data.images[:limit])
+    return replace(data, images=data.images[:limit])
+
+
+def _box_task(seg: Segmenter, data: BoxSet, given: dict[str, Any]) -> BoxTask:
+    unused = [name for name in given if name not in ("templates", "resolution")]
+    if unused:
+        raise OptionError(f"{unused[0]}: boxes take templates and a resolution alone; leave it out")
+    resolution = given.get("resolution", "auto")
+    chosen = whole_image_resolution(seg) if resolution == "auto" else str(resolution)
+    if chosen.startswith("slide"):
+        raise OptionError(f"resolution: boxes are pooled from the whole image, got {chosen}; use squash or keep")
+    task = BoxTask(seg, data, templates_named(given.get("templates") or seg.encoder.default_templates), chosen)
+    if data.classes:
+        _ = task.words
+    return task
+
+
+def folder_names(data: Sequence[Data]) -> list[str]:
+    """A folder name for each data set, no two the same.
+
+    >>> from fgseg.benching.box_data import BoxSet
+    >>> folder_names([BoxSet("my boxes", Path(), (), ()), BoxSet("my boxes", Path(), (), ())])
+    ['my-boxes', 'my-boxes-2']
+    """
+    names: list[str] = []
+    for one in data:
+        base = (
+            "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in one.name).strip(".") or "data"
+        )
+        name, number = base, 1
+        while name in names:
+            number += 1
+            name = f"{base}-{number}"
+        names.append(name)
+    return names

@@ -1,0 +1,199 @@
+"""Pictures of a run: a figure of its classes, and a page with its best and worst images that needs no other file."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgseg._files import write_bytes, write_text
+from fgseg.benching.counting import total_confusion
+from fgseg.benching.report import run_document, table_rows
+from fgseg.benching.runner import Outcome, Task
+from fgseg.benching.segmentation import SegmentationTask
+from fgseg.charts import show_benchmark
+from fgseg.colors import Color, palette
+from fgseg.datasets import Dataset
+from fgseg.io import encode_jpeg
+from fgseg.overlay import overlay_labels, shrink
+from fgseg.types import UNLABELLED
+
+__all__ = ["best_and_worst", "write_pictures"]
+
+FIGURE_FILE, PAGE_FILE = "figure.png", "report.html"
+SHOWN = 6
+"""Images on each end."""
+_PICTURE_SIDE = 360  # pixels; a page of 12 images and their overlays stays under 2 MB
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1b1b1b }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+table { border-collapse: collapse } td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }
+th { font-weight: 600; border-bottom: 1px solid #bbb }
+.row { display: grid; grid-template-columns: repeat(3, 1fr); gap: .6rem; margin: .2rem 0 .2rem }
+.row figure { margin: 0 } .row img, .chart { width: 100%; height: auto; display: block }
+figcaption, .note { color: #555; font-size: .85rem }
+.chip { display: inline-block; margin-right: .9rem; white-space: nowrap }
+.chip i { display: inline-block; width: .8em; height: .8em; margin-right: .3em; border: 1px solid #0003 }
+.legend { margin-bottom: 1.4rem; font-size: .85rem }
+"""
+
+
+def write_pictures(task: Task, outcome: Outcome, folder: Path) -> list[Path]:
+    """Write what can be drawn of a run: figure.png where there are classes, report.html of segmentations.
+
+    The images of the page are predicted once more, so that a run keeps no label maps.
+
+    Raises:
+        OutputError: a file that cannot be written.
+    """
+    written: list[Path] = []
+    chart = _chart(outcome)
+    if chart:
+        written.append(folder / FIGURE_FILE)
+        write_bytes(written[-1], chart)
+    if isinstance(task, SegmentationTask):
+        written.append(folder / PAGE_FILE)
+        write_text(written[-1], _page(task, outcome, chart))
+    return written
+
+
+def best_and_worst(rows: Sequence[Mapping[str, Any]], count: int) -> tuple[list[str], list[str]]:
+    """Names of the images of the highest and of the lowest mean IoU over their own classes, no name in both.
+
+    An image's mean is not part of any figure; it only chooses what to show.
+
+    >>> row = {"model": {"confusion": [[0, 0, 3], [0, 1, 1]]}}
+    >>> best_and_worst([{"name": "a", **row}], 1)
+    (['a'], [])
+    """
+    scored = sorted((-_mean_iou(row["model"]["confusion"]), place) for place, row in enumerate(rows) if _counts(row))
+    names = [rows[place]["name"] for _, place in scored]
+    count = min(count, (len(names) + 1) // 2)
+    return names[:count], names[::-1][: min(count, len(names) - count)]
+
+
+def _counts(row: Mapping[str, Any]) -> bool:
+    return bool(row["model"]["confusion"])
+
+
+def _mean_iou(confusion: Sequence[Sequence[int]]) -> float:
+    true: dict[int, int] = {}
+    given: dict[int, int] = {}
+    right: dict[int, int] = {}
+    for row, column, pixels in confusion:
+        true[row] = true.get(row, 0) + pixels
+        given[column] = given.get(column, 0) + pixels
+        if row == column:
+            right[row] = pixels
+    scores = [right.get(i, 0) / (true.get(i, 0) + given.get(i, 0) - right.get(i, 0)) for i in {*true, *given}]
+    return sum(scores) / len(scores)
+
+
+def _chart(outcome: Outcome) -> bytes:
+    classes = outcome.summary.get("classes") or []
+    score = "iou" if classes and "iou" in classes[0] else "top1"
+    values = np.array([row[score] for row in classes], np.float64)
+    if not np.isfinite(values).any():
+        return b""
+    counts = total_confusion(outcome.rows, len(classes)) if score == "iou" else np.zeros((0, 0), np.int64)
+    figure = show_benchmark(
+        [row["name"] for row in classes], values, counts, score_name="IoU" if score == "iou" else "top-1"
+    )
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
+    document = run_document(outcome)
+    best, worst = best_and_worst(outcome.rows, SHOWN)
+    title = f"{document['model']['name']} on {document['data']['name']}"
+    header, rows = table_rows(document)
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
+        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{document['n_images']} images, {document['n_failed']} failed. Figures in percent over the whole data "
+        "set, in brackets 95 % intervals from resampled images.</p>",
+        _table(header, rows),
+        "<h2>Classes</h2>" + _image(chart, "png", "IoU of each class, and the largest confusions", "chart"),
+        *(
+            f"<h2>{heading}</h2>" + "".join(_example(task, name, task.dataset) for name in names)
+            for heading, names in (("Best images", best), ("Worst images", worst))
+            if names
+        ),
+        _failures(document["failed"]),
+        "<h2>Settings</h2>" + _table(("setting", "value"), _settings(document)),
+        "</html>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _example(task: SegmentationTask, name: str, dataset: Dataset) -> str:
+    pixels, truth, labels = task.prediction(name)
+    count, colors = len(dataset.classes), _colors(dataset)
+    known = np.where((truth >= 0) & (truth < count), truth, UNLABELLED)
+    shown = [
+        ("photo", pixels),
+        ("truth", overlay_labels(pixels, known, colors, opacity=0.65)),
+        ("prediction", overlay_labels(pixels, labels, colors, opacity=0.65)),
+    ]
+    figures = "".join(
+        f"<figure>{_image(encode_jpeg(shrink(picture, max_side=_PICTURE_SIDE)), 'jpeg', f'{what} of {name}')}"
+        f"<figcaption>{what}</figcaption></figure>"
+        for what, picture in shown
+    )
+    return f"<div class=note>{escape(name)}</div><div class=row>{figures}</div>" + _legend(known, labels, dataset)
+
+
+def _colors(dataset: Dataset) -> list[Color]:
+    """A colour a class: its own where the class list gives one."""
+    chosen = palette(len(dataset.classes))
+    return [entry.color or color for entry, color in zip(dataset.classes, chosen, strict=True)]
+
+
+def _legend(truth: NDArray[np.int32], labels: NDArray[np.int32], dataset: Dataset) -> str:
+    colors = _colors(dataset)
+    seen = sorted({int(index) for index in np.union1d(truth, labels)} - {UNLABELLED})
+    chips = [
+        f"<span class=chip><i style='background:rgb{colors[index]}'></i>{escape(dataset.classes[index].name)}</span>"
+        for index in seen
+    ]
+    return f"<div class=legend>{''.join(chips)}</div>"
+
+
+def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    model, data = document["model"], document["data"]
+    rows = {f"model {key}": value for key, value in model.items()}
+    rows |= {f"data {key}": value for key, value in data.items() if key != "classes"}
+    rows |= dict(document["settings"])
+    return [(key, _short(value)) for key, value in rows.items()]
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def _failures(failed: Sequence[Mapping[str, str]]) -> str:
+    if not failed:
+        return ""
+    return "<h2>Failed</h2>" + _table(("image", "error"), [(row["image"], row["error"]) for row in failed])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _image(data: bytes, kind: str, alt: str, css: str = "") -> str:
+    if not data:
+        return ""
+    source = b64encode(data).decode("ascii")
+    return f"<img class='{css}' alt='{escape(alt, quote=True)}' src='data:image/{kind};base64,{source}'>"

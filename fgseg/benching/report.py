@@ -1,0 +1,142 @@
+"""What a run leaves behind: one JSON with everything needed to repeat it, and a table of the classes."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fgseg._files import write_text
+from fgseg.benching.counting import RESAMPLES, SEED
+from fgseg.benching.runner import Outcome
+from fgseg.metrics import BOUNDARY_SHARE
+
+__all__ = ["RUN_FILE", "run_document", "table_rows", "write_run"]
+
+RUN_FILE = "run.json"
+CLASSES_FILE = "classes.csv"
+_SHOWN = {"miou": "mIoU", "aacc": "aAcc", "macc": "mAcc", "boundary_iou": "boundary IoU"}
+
+METRIC = {
+    "counts": "exact integers over the whole data set",
+    "iou": "I / (P + L - I); a class in neither prediction nor truth is null and left out of means",
+    "boundary": f"within {BOUNDARY_SHARE:g} of the image's diagonal of an edge",
+    "interval": f"95 %, bootstrap over images, {RESAMPLES} resamples, each a mean over the classes it has",
+    "seed": SEED,
+}
+
+
+def run_document(outcome: Outcome) -> dict[str, Any]:
+    """A run in plain values: strict JSON, NaN as null. Everything but `timing` is the same when it is run again."""
+    document = {
+        "kind": outcome.kind,
+        **outcome.identity,
+        "metric": METRIC,
+        "n_images": len(outcome.rows),
+        "n_failed": len(outcome.failed),
+        "failed": [{"image": name, "error": why} for name, why in outcome.failed],
+        **outcome.summary,
+        "timing": {
+            "finished": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "seconds": round(outcome.seconds, 2),
+            "images_of_earlier_runs": outcome.resumed,
+            "threads": torch.get_num_threads(),
+        },
+    }
+    cleaned: dict[str, Any] = _without_nan(document)
+    return cleaned
+
+
+def write_run(outcome: Outcome, folder: Path) -> list[Path]:
+    """Write run.json, and classes.csv where there are classes.
+
+    Raises:
+        OutputError: a file that cannot be written.
+    """
+    written = [folder / RUN_FILE]
+    write_text(written[0], _laid_out(run_document(outcome)))
+    if classes := outcome.summary.get("classes"):
+        written.append(folder / CLASSES_FILE)
+        write_text(written[1], _csv(classes))
+    return written
+
+
+def _laid_out(document: Mapping[str, Any]) -> str:
+    """JSON with a line a key, and a line a row of lists: a diff shows what changed, and large tables stay short."""
+
+    def value_of(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+            return "[\n  " + ",\n  ".join(json.dumps(row, allow_nan=False) for row in value) + "\n ]"
+        return json.dumps(value, allow_nan=False)
+
+    return "{\n " + ",\n ".join(f"{json.dumps(key)}: {value_of(value)}" for key, value in document.items()) + "\n}\n"
+
+
+def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of the table of a run: the model and its baselines, in percent, intervals in brackets.
+
+    >>> cell = {"value": 0.5, "interval": [0.4, 0.6]}
+    >>> table_rows({"kind": "boxes", "model": {"name": "mini"}, "table": {"model": {"top1": cell}}})
+    (('', 'top1'), [('mini', '50.0 [40.0, 60.0]')])
+    """
+    if "sweep" in document:
+        return _sweep_rows(document["sweep"])
+    table = document.get("table", {})
+    columns = list(next(iter(table.values()), {}))
+    name = document["model"]["name"]
+    rows = [
+        (name if who == "model" else who, *(_cell(figures[column]) for column in columns))
+        for who, figures in table.items()
+    ]
+    return ("", *(_SHOWN.get(column, column) for column in columns)), rows
+
+
+def _sweep_rows(sweep: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    settings = ("recipe", "resolution", "refine", "logit_scale", "threshold")
+    rows = [
+        (
+            *(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in settings),
+            _cell({"value": row["miou"], "interval": row["interval"]}),
+            _cell({"value": row["aacc"]}),
+        )
+        for row in sweep
+    ]
+    return (*settings, "mIoU", "aAcc"), rows
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    value, interval = figure["value"], figure.get("interval")
+    if value is None or not math.isfinite(value):
+        return "-"
+    if not interval or None in interval:
+        return f"{100 * value:.1f}"
+    low, high = interval
+    return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _csv(classes: Sequence[Mapping[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(classes[0])
+    for row in classes:
+        writer.writerow([_csv_cell(value) for value in row.values()])
+    return stream.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6f}"
+    return "; ".join(value) if isinstance(value, list) else value
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

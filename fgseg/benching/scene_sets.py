@@ -1,0 +1,126 @@
+"""Procedural scenes as labelled data sets: what `fgseg bench` measures where there is no data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgseg._checks import check_choice, check_number
+from fgseg.datasets import Dataset, LabelledImage
+from fgseg.prompts import PromptClass
+from fgseg.training.scenes import Kind, Scene, scene, truth_table
+from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, MATERIALS, NAMED_RGB, PATTERNS, SHAPES, Phrase
+
+__all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "open_scenes"]
+
+MEASURED_SEED = 10_000_000
+"""First seed of the scenes that figures are reported on; training takes seeds from 0 up, below a million."""
+SWEPT_SEED = 20_000_000
+"""First seed of the scenes that settings are chosen on."""
+_IGNORE = 255
+
+_PHRASES = {
+    "scenes-colors": tuple(Phrase(color=color) for color in BASIC_COLORS),
+    "scenes-materials": tuple(Phrase(noun=material) for material in MATERIALS),
+    "scenes-patterns": tuple(Phrase(pattern=pattern) for pattern in PATTERNS),
+    "scenes-shapes": (Phrase(noun=BACKGROUND), *(Phrase(noun=shape) for shape in SHAPES)),
+}
+
+_SHOWN: tuple[Kind, ...] = ("outdoors", "collage", "outdoors", "room")
+"""Kinds of the scenes with materials, in turn; those of the other sets are of shapes."""
+
+SCENE_SETS: tuple[str, ...] = tuple(_PHRASES)
+"""Names of the procedural data sets."""
+
+
+@dataclass(frozen=True)
+class SceneLabels:
+    """Which phrase is true of each pixel of a scene; ignored where none surely is, or several are."""
+
+    seed: int
+    size_hw: tuple[int, int]
+    kind: Kind
+    phrases: tuple[Phrase, ...]
+
+    @property
+    def path(self) -> Path:
+        """A name in place of a file."""
+        return Path(f"{self.seed}.labels")
+
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.size_hw
+
+    def scene(self) -> Scene:
+        """The scene itself."""
+        return _drawn(self.seed, self.size_hw, self.kind)
+
+    def read(self) -> NDArray[np.int32]:
+        """Ask the scene."""
+        truth = truth_table(self.scene(), self.phrases)
+        is_one = (truth == 1).sum(0) == 1
+        return np.where(is_one, (truth == 1).argmax(0), _IGNORE).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class SceneImage(LabelledImage):
+    """A scene, drawn when asked."""
+
+    drawn: SceneLabels
+
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        return self.drawn.scene().image
+
+
+def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int = MEASURED_SEED) -> Dataset:
+    """A labelled data set of procedural scenes that training never shows; nothing is drawn before it is asked for.
+
+    Args:
+        name: one of `SCENE_SETS`. "scenes-shapes" has a background, the areas that no shape covers; in
+            "scenes-colors" pixels of a colour between two terms are ignored.
+        count: number of scenes.
+        side: pixels, scenes are squares.
+        first_seed: of the scenes; `SWEPT_SEED` to choose settings on, so that figures are of others.
+
+    Raises:
+        OptionError: an unknown name, or numbers below 1.
+
+    >>> data = open_scenes("scenes-shapes", count=2, side=32)
+    >>> data.classes[0].name, len(data.items), data.items[0].labels().shape
+    ('background', 2, (32, 32))
+    """
+    check_choice("name", name, SCENE_SETS)
+    for option, value in (("count", count), ("side", side)):
+        check_number(option, value, low=1, high=1_000_000)
+    phrases = _PHRASES[name]
+    seeds = range(first_seed, first_seed + count)
+    items = tuple(_item(seed, (side, side), name) for seed in seeds)
+    has_background = phrases[0] == Phrase(noun=BACKGROUND)
+    return Dataset(name, Path(f"{side}"), _classes(phrases), items, _IGNORE, has_background)
+
+
+def _classes(phrases: Sequence[Phrase]) -> tuple[PromptClass, ...]:
+    return tuple(PromptClass(phrase.text, (phrase.text,), _rgb(phrase)) for phrase in phrases)
+
+
+def _rgb(phrase: Phrase) -> tuple[int, int, int] | None:
+    """The colour that a phrase of colour alone names, for pictures."""
+    if phrase.color is None or phrase.pattern or phrase.noun:
+        return None
+    red, green, blue = (round(255 * level) for level in NAMED_RGB[phrase.color])
+    return red, green, blue
+
+
+def _item(seed: int, size_hw: tuple[int, int], name: str) -> SceneImage:
+    kind: Kind = _SHOWN[seed % len(_SHOWN)] if name == "scenes-materials" else "shapes"
+    source = SceneLabels(seed, size_hw, kind, _PHRASES[name])
+    return SceneImage(str(seed), Path(f"{seed}.scene"), source, source)
+
+
+@lru_cache(maxsize=2)  # an image and its labels are asked for one after the other
+def _drawn(seed: int, size_hw: tuple[int, int], kind: Kind) -> Scene:
+    return scene(seed, size_hw, kind=kind)

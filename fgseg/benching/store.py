@@ -1,0 +1,95 @@
+"""What a run keeps as it goes: a line of JSON an image, so that an interrupted run goes on where it stopped.
+
+The first line says what the rows are of. Each row is written in one piece and synced; a line that a crash cut off is
+dropped when the file is opened again. Rows of another setting or other data are refused, never mixed.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fgseg._files import one_line, reason, write_bytes
+from fgseg.errors import OutputError
+
+__all__ = ["RowStore"]
+
+Row = dict[str, Any]
+
+
+class RowStore:
+    """The rows of one run in one file.
+
+    Attributes:
+        rows: by image name, those of this file that did not fail.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Open or make the file.
+
+        Args:
+            path: the file; its folder is made.
+            identity: what must be the same for rows to belong together; plain values.
+
+        Raises:
+            OutputError: the file cannot be read or written, is no such file, or is of another run.
+        """
+        self.path = path
+        self.rows: dict[str, Row] = {}
+        head = {"identity": json.loads(json.dumps(identity))}
+        if path.exists():
+            self._open(head["identity"])
+        else:
+            write_bytes(path, _line(head))
+
+    def append(self, row: Row) -> None:
+        """Keep a row, which has a `name`; one with an `error` is written and made again when the run goes on."""
+        try:
+            with self.path.open("ab") as file:
+                file.write(_line(row))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"{one_line(self.path)}: cannot be written ({reason(error)}); make room there") from error
+        if "error" not in row:
+            self.rows[row["name"]] = row
+
+    def _open(self, identity: Mapping[str, Any]) -> None:
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise OutputError(f"{one_line(self.path)}: cannot be read ({reason(error)})") from error
+        whole = data[: data.rfind(b"\n") + 1]
+        try:
+            first, *lines = [json.loads(line) for line in whole.splitlines()]
+            stored, rows = first["identity"], {row["name"]: row for row in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{one_line(self.path)}: not the rows of a run ({reason(error)}); "
+                "choose another folder, or --fresh to start over"
+            ) from error
+        if stored != identity:
+            raise OutputError(
+                f"{one_line(self.path)}: holds a run with other settings or data: {_differences(stored, identity)}; "
+                "choose another folder, or --fresh to start over"
+            )
+        self.rows = {name: row for name, row in rows.items() if "error" not in row}
+        if whole != data:
+            write_bytes(self.path, whole)
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _differences(stored: Any, now: Any, place: str = "") -> str:
+    """The first few places where two values of JSON differ."""
+    if isinstance(stored, dict) and isinstance(now, dict):
+        parts = [
+            _differences(stored.get(key), now.get(key), f"{place}.{key}" if place else key)
+            for key in dict.fromkeys([*stored, *now])
+            if stored.get(key) != now.get(key)
+        ]
+        return ", ".join(parts[:3]) + (", ..." if len(parts) > 3 else "")
+    return f"{place} was {stored!r:.60}, is {now!r:.60}"

@@ -1,0 +1,41 @@
+"""Small labelled data for the tests of benchmarks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+COLORS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 220)}
+
+
+def color_folder(root, *, count=3, hw=(24, 32), classes=("red", "green", "blue")):
+    """A folder of pictures of coloured rectangles with true labels, in the layout with a class file."""
+    rng = np.random.RandomState(5)
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        labels = np.zeros(hw, np.uint8)
+        for name in (1, 2):
+            top, left = rng.randint(0, hw[0] - 8), rng.randint(0, hw[1] - 8)
+            labels[top : top + 10, left : left + 12] = name
+        labels[0, :2] = 255
+        table = np.array([COLORS["red"], COLORS["green"], COLORS["blue"]], np.uint8)
+        pixels = table[np.minimum(labels, 2)]
+        Image.fromarray(pixels).save(root / "images" / f"{index}.png")
+        Image.fromarray(labels).save(root / "labels" / f"{index}.png")
+    (root / "classes.txt").write_text("\n".join(classes) + "\n")
+    return root
+
+
+def picture(path, hw=(24, 32), seed=0):
+    """A picture of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.RandomState(seed).randint(0, 256, (*hw, 3)).astype(np.uint8)).save(path)
+    return path
+
+
+def write_json(path, value):
+    """A JSON file; returns its path."""
+    Path(path).write_text(json.dumps(value), encoding="utf-8")
+    return path

@@ -1,0 +1,194 @@
+"""`fgseg bench` as a user meets it: tables on stdout, words on stderr, files, exit status."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from benching_data import color_folder, picture, write_json
+from PIL import Image
+
+from fgseg import cli
+
+DONE, USAGE, SOME_FAILED = 0, 2, 3
+SMALL = ("--resolution", "squash:32", "--no-pictures")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command left: its exit status, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def bench(capsys, monkeypatch, tmp_path, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FGSEG_MODEL", raising=False)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["bench", *map(str, words), "--model", tiny_model, "--dtype", "float32", "--quiet"])
+        captured = capsys.readouterr()
+        return Run(left.value.code, captured.out, captured.err)
+
+    return run
+
+
+def test_without_data_the_four_sets_of_scenes_are_measured(bench, tmp_path):
+    run = bench("--scenes", 2, "--side", 32, *SMALL)
+    assert run.code == DONE
+    for name in ("scenes-colors", "scenes-materials", "scenes-patterns", "scenes-shapes"):
+        document = json.loads((tmp_path / "fgseg-bench" / name / "run.json").read_text())
+        assert (document["kind"], document["n_images"]) == ("segmentation", 2)
+        assert f"{name}: 2 images" in run.err
+    lines = run.out.splitlines()
+    assert lines[0].split()[0] == "data"
+    assert sum("most frequent class" in line for line in lines) == 4
+    assert sum("all background" in line for line in lines) == 1
+
+
+def test_a_folder_is_measured_and_a_second_run_starts_from_its_rows(bench, tmp_path):
+    folder = color_folder(tmp_path / "colors")
+    first = bench("--data", folder, *SMALL, "--json")
+    again = bench("--data", folder, *SMALL, "--json")
+    assert (first.code, again.code) == (DONE, DONE)
+    documents = [json.loads(run.out) for run in (first, again)]
+    timings = [document.pop("timing") for document in documents]
+    assert documents[0] == documents[1]
+    assert [timing["images_of_earlier_runs"] for timing in timings] == [0, 3]
+    changed = bench("--data", folder, *SMALL, "--scale", 9)
+    assert changed.code == USAGE
+    assert "settings.logit_scale was" in changed.err
+    assert bench("--data", folder, *SMALL, "--scale", 9, "--fresh").code == DONE
+
+
+def test_pictures_are_written_unless_declined(bench, tmp_path):
+    run = bench("--data", color_folder(tmp_path / "colors"), "--resolution", "squash:32", "-o", "out")
+    assert run.code == DONE
+    assert {path.name for path in (tmp_path / "out" / "colors").iterdir()} == {
+        "rows.jsonl", "run.json", "classes.csv", "figure.png", "report.html",
+    }  # fmt: skip
+
+
+def test_faults_are_named_before_a_model_is_loaded_and_the_others_can_be_measured_all_the_same(bench, tmp_path):
+    folder = color_folder(tmp_path / "colors", count=8)
+    for index in range(7):
+        (folder / "labels" / f"{index}.png").unlink()
+    run = bench("--data", folder, *SMALL, "--recipe", "value")
+    assert run.code == USAGE
+    assert run.err.count("error: ") == 5
+    assert "and 2 more" in run.err
+    assert "nothing was measured" in run.err
+    assert not (tmp_path / "fgseg-bench").exists()
+    going = bench("--data", folder, *SMALL, "--keep-going", "--json")
+    assert going.code == SOME_FAILED
+    document = json.loads(going.out)
+    assert (document["n_images"], document["n_failed"], len(document["failed"])) == (1, 7, 7)
+
+
+def test_a_word_that_the_model_does_not_know_names_the_way_out(bench, tmp_path):
+    folder = color_folder(tmp_path / "pets", classes=("red", "zeppelin", "blue"))
+    run = bench("--data", folder, *SMALL)
+    assert run.code == USAGE
+    assert "words of 1 of 3 classes; it has words for 2 (red, blue): --only known keeps those" in run.err
+    known = bench("--data", folder, *SMALL, "--only", "known", "--json")
+    assert known.code == DONE
+    assert [entry[0] for entry in json.loads(known.out)["data"]["classes"]] == ["red", "blue"]
+    named = bench("--data", folder, *SMALL, "--only", "blue,red", "--json", "--fresh")
+    assert [entry[0] for entry in json.loads(named.out)["data"]["classes"]] == ["red", "blue"]
+    (tmp_path / "words.txt").write_text("red\ngreen\nblue\n")
+    other = bench("--data", folder, *SMALL, "--classes", "words.txt", "--fresh", "--json")
+    assert json.loads(other.out)["data"]["classes"][1] == ["green", "green"]
+
+
+def test_a_sweep_prints_every_setting_and_what_was_chosen(bench, tmp_path):
+    run = bench(
+        "--sweep", "--data", "scenes-shapes", "--scenes", 2, "--side", 32, "--threshold", "0,0.1", "--refine",
+        "none,guided", "--resolution", "squash:32", "--recipe", "value,kk",
+    )  # fmt: skip
+    assert run.code == DONE
+    lines = run.out.splitlines()
+    assert len(lines) == 1 + 8 + 1
+    assert lines[-1].startswith("chosen on 2 images of scenes-shapes: recipe ")
+    document = json.loads((tmp_path / "fgseg-bench" / "scenes-shapes" / "run.json").read_text())
+    assert document["kind"] == "sweep"
+    assert document["chosen"]["on"]["images"] == 2
+
+
+def test_boxes_and_captions_are_measured_from_their_files(bench, tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    row = {"id": "a", "difficulty": "hard", "bbox_xywh": [1, 2, 9, 9], "positive": ["red"], "negatives": ["blue"]}
+    write_json("fgovd.json", {"rows": [row]})
+    boxes = bench("--task", "boxes", "--data", "fgovd.json")
+    assert boxes.code == DONE
+    assert boxes.out.splitlines()[0].split() == ["data", "hard"]
+    images, texts = [{"id": 1, "file_name": "a.png"}], [{"image_id": 1, "caption": "a red circle"}]
+    write_json("captions.json", {"images": images, "annotations": texts})
+    captions = bench("--task", "retrieval", "--data", "captions.json", "--route", "long")
+    assert captions.code == DONE
+    assert "image to text @10" in captions.out
+
+
+def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    row = {"id": "a", "difficulty": "hard", "bbox_xywh": [1, 2, 9, 9], "positive": ["yacht"], "negatives": ["red"]}
+    write_json("fgovd.json", {"rows": [row]})
+    run = bench("--task", "boxes", "--data", "fgovd.json")
+    assert run.code == SOME_FAILED
+    assert "has never seen the word 'yacht'" in run.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "nowhere"], "nowhere: expected a folder"),
+        (["--data", "voc21"], "root: expected the folder that holds voc21's data"),
+        (["--threshold", "0.1,0.2"], "--threshold: expected one value, got 2; several are for --sweep"),
+        (["--threshold", "high"], "--threshold: expected numbers between commas, got 'high'"),
+        (["--resolution", "big"], "resolution: expected a mode and sizes"),
+        (["--preset", "sclip"], "dataset: expected one of voc21"),
+        (["--task", "boxes"], "--data: boxes needs a json file, got none"),
+        (["--task", "retrieval", "--data", "none.json"], "which is not there"),
+        (["--task", "poses"], "Invalid value for '--task'"),
+        (["--classes", "a.txt", "--words", "names"], "--classes: a class file has its words"),
+        (["--refine", "crf"], "refine: expected one of none, guided, pamr, superpixel"),
+        (["--only", "purple elephant"], "expected names of its classes, got purple elephant"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_a_line(bench, words, message):
+    run = bench("--scenes", 1, "--side", 32, *words)
+    assert run.code == USAGE
+    assert message in run.err
+    assert run.out == ""
+
+
+def test_a_standard_set_with_a_preset_is_measured(bench, tmp_path):
+    base = tmp_path / "data" / "ADEChallengeData2016"
+    picture(base / "images" / "validation" / "a.jpg", hw=(40, 56))
+    labels = np.random.RandomState(0).randint(0, 151, (40, 56)).astype(np.uint8)
+    (base / "annotations" / "validation").mkdir(parents=True)
+    Image.fromarray(labels).save(base / "annotations" / "validation" / "a.png")
+    names = [f"- name: class {index}\n  prompts: [red]" for index in range(150)]
+    words = tmp_path / "words.yaml"
+    words.write_text("\n".join(names))
+    run = bench(
+        "--data", "ade20k", "--root", "data", "--preset", "naclip", "--recipe", "naclip", "--classes", words,
+        "--templates", "none", "--no-pictures", "--json",
+    )  # fmt: skip
+    assert run.code == DONE, run.err
+    document = json.loads(run.out)
+    assert document["settings"]["preset"] == "naclip"
+    assert document["settings"]["resize"] == "published"
+    assert document["data"]["full_size"] == 2000
+    assert any("position table" in line for line in document["settings"]["deviations"])
+
+
+def test_help_loads_nothing_heavy():
+    script = "import fgseg.bench_cli, sys; print(*{n.split('.')[0] for n in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "numpy", "cv2", "PIL", "matplotlib", "transformers", "tqdm"}

@@ -1,0 +1,211 @@
+"""Boxes and captions: the files they come from, places among answers, shares."""
+
+import json
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benching_data import picture, write_json
+
+import fgseg
+from fgseg.benching.box_data import Phrased, open_boxes
+from fgseg.benching.boxes import BoxTask, box_faults, whole_image_resolution
+from fgseg.benching.report import run_document
+from fgseg.benching.retrieval import RetrievalTask, caption_faults, open_captions
+from fgseg.benching.runner import run_task
+from fgseg.benching.shares import place_of, share
+from fgseg.encoders import load_encoder
+from fgseg.errors import DatasetError
+
+CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id": 9, "name": "green"}]
+
+
+@pytest.fixture(scope="module")
+def seg(tiny_model):
+    return fgseg.Segmenter(load_encoder(tiny_model, device="cpu", dtype="float32"))
+
+
+def instances(root):
+    """A COCO instance file of two images with three boxes that count, one crowd and one outside."""
+    picture(root / "images" / "1.png", seed=1)
+    picture(root / "images" / "2.png", seed=2)
+    rows = [
+        {"image_id": 1, "category_id": 3, "bbox": [2, 3, 10, 12]},
+        {"image_id": 1, "category_id": 9, "bbox": [0, 0, 32, 24]},
+        {"image_id": 2, "category_id": 7, "bbox": [-4, 5.5, 20, 60]},
+        {"image_id": 2, "category_id": 7, "bbox": [40, 5, 20, 6]},
+        {"image_id": 2, "category_id": 3, "bbox": [1, 1, 9, 9], "iscrowd": 1},
+    ]
+    images = [
+        {"id": 1, "file_name": "1.png"},
+        {"id": 2, "coco_url": "http://host/val/2.png"},
+        {"id": 3, "file_name": "3"},
+    ]
+    return write_json(root / "instances.json", {"images": images, "categories": CATEGORIES, "annotations": rows})
+
+
+def box_task(seg, boxes):
+    return BoxTask(seg, boxes, ("{}",), whole_image_resolution(seg))
+
+
+def test_class_boxes_come_from_an_instance_file_by_category_id(tmp_path):
+    boxes = open_boxes(instances(tmp_path), None)
+    assert [entry.name for entry in boxes.classes] == ["red", "blue_circle", "green"]
+    assert boxes.classes[1].prompts == ("blue circle",)
+    assert [image.answers for image in boxes.images] == [(0, 2), (1, 1)]
+    assert boxes.images[0].boxes_xyxy[0] == (2, 3, 12, 15)
+    assert box_faults(boxes) == ()
+
+
+def test_class_boxes_are_ranked_as_score_boxes_ranks_them(seg, tmp_path):
+    boxes = open_boxes(instances(tmp_path), None)
+    task = box_task(seg, boxes)
+    outcome = run_task(task, tmp_path / "out")
+    names = [entry.prompts[0] for entry in boxes.classes]
+    scores = seg.score_boxes(boxes.images[0].path, [[2, 3, 12, 15], [0, 0, 32, 24]], names).cosine
+    assert outcome.rows[0]["places"] == [[0, place_of(scores[0], 0)], [2, place_of(scores[1], 2)]]
+    cut = seg.score_boxes(boxes.images[1].path, [[0, 5.5, 16, 24]], names).cosine
+    assert outcome.rows[1]["places"] == [[1, place_of(cut[0], 1)]]
+    assert (outcome.rows[1]["skipped"], outcome.summary["n_boxes_skipped"]) == (1, 1)
+    table = outcome.summary["table"]
+    right = sum(place == 0 for row in outcome.rows for _, place in row["places"])
+    assert table["model"]["top1"]["value"] == pytest.approx(right / 3)
+    assert table["model"]["top5"]["value"] == 1
+    assert table["uniform random"]["top1"]["value"] == pytest.approx(1 / 3)
+    assert table["most frequent class"]["top1"]["value"] == pytest.approx(1 / 3)
+    json.dumps(run_document(outcome), allow_nan=False)
+
+
+def fgovd(root, name="1_attributes_llava.jsonl"):
+    picture(root / "images" / "val" / "a.png", seed=3)
+    row = {
+        "img_path": "val/a.png", "bbox": [3, 4, 20, 10],
+        "pos_expression": ["a red circle"], "neg_expression": ["a blue circle", "a green circle"],
+    }  # fmt: skip
+    (root / name).write_text("\n".join(json.dumps(one) for one in (row, row | {"bbox": [1, 1, 5, 5]})) + "\n")
+    return root
+
+
+def test_fgovd_difficulties_come_from_its_file_names(tmp_path):
+    for name in ("1_attributes_llava", "2_attributes", "3_attributes", "shuffle_negatives"):
+        fgovd(tmp_path, f"{name}.jsonl")
+    (image,) = open_boxes(tmp_path, None).images
+    assert [answer.group for answer in image.answers] == [
+        group for group in ("hard", "medium", "easy", "trivial") for _ in range(2)
+    ]
+    assert image.answers[0] == Phrased("hard", ("a red circle", "a blue circle", "a green circle"))
+    assert image.boxes_xyxy[0] == (3, 4, 23, 14)
+
+
+def test_fgovd_accuracy_is_that_of_score_boxes(seg, tmp_path):
+    boxes = open_boxes(fgovd(tmp_path), None)
+    outcome = run_task(box_task(seg, boxes), tmp_path / "out")
+    texts = boxes.images[0].answers[0].texts
+    scores = seg.score_boxes(boxes.images[0].path, [[3, 4, 23, 14], [1, 1, 6, 6]], texts).cosine
+    assert outcome.rows[0]["places"] == [["hard", place_of(row, 0)] for row in scores]
+    table = outcome.summary["table"]
+    assert list(table["model"]) == ["hard"]
+    assert table["model"]["hard"]["asked"] == 2
+    assert table["uniform random"]["hard"]["value"] == pytest.approx(1 / 3)
+
+
+def test_fgovd_rows_of_one_json_are_read_and_files_found_by_stem(tmp_path):
+    picture(tmp_path / "images" / "000.png")
+    row = {"id": "000", "difficulty": "easy", "bbox_xywh": [1, 2, 3, 4], "positive": ["a"], "negatives": ["b"]}
+    write_json(tmp_path / "fgovd.json", {"rows": [row]})
+    boxes = open_boxes(tmp_path, None)
+    assert boxes.images[0].path.name == "000.png"
+    assert boxes.images[0].answers == (Phrased("easy", ("a", "b")),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "expected a JSON object, got list"),
+        ('{"images": []}', "neither COCO's instances nor FG-OVD's rows"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(tmp_path, text, message):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        open_boxes(tmp_path / "x.json", None)
+
+
+def test_a_line_that_is_no_row_is_named(tmp_path):
+    (tmp_path / "1_attributes.jsonl").write_text('\n{"img_path": "a"}\n')
+    with pytest.raises(DatasetError, match=r"line 2: expected img_path, bbox, pos_expression and neg_expression"):
+        open_boxes(tmp_path / "1_attributes.jsonl", None)
+
+
+def test_an_id_twice_is_refused(tmp_path):
+    path = instances(tmp_path)
+    document = json.loads(path.read_text())
+    document["images"] += document["images"][:1]
+    with pytest.raises(DatasetError, match="instances: expected each image once, got '1' 2 times"):
+        open_boxes(Path(write_json(path, document)), None)
+
+
+def test_missing_and_broken_images_are_faults(tmp_path):
+    path = instances(tmp_path)
+    (tmp_path / "images" / "1.png").unlink()
+    (tmp_path / "images" / "2.png").write_text("no picture")
+    first, second = box_faults(open_boxes(path, None))
+    assert "1.png: no such image; --root names the folder" in first
+    assert "2.png" in second
+
+
+def test_places_give_ties_to_the_lower_index():
+    scores = np.array([0.2, 0.9, 0.2, 0.9], np.float32)
+    assert [place_of(scores, index) for index in range(4)] == [2, 0, 3, 1]
+
+
+def test_a_share_counts_answers_and_not_images():
+    made = share([1, 3], [1, 9])
+    assert made["value"] == 0.4
+    assert made["asked"] == 10
+    assert made["interval"][0] < 0.4 < made["interval"][1]
+    assert np.isnan(share([0], [0])["value"])
+
+
+# --- retrieval
+
+
+def captions(root):
+    images = [{"id": index, "file_name": f"{index}.png"} for index in range(4)]
+    texts = ["a red circle", "a blue square", "a green star", "a white ring", "a black heart"]
+    for index in range(4):
+        picture(root / f"{index}.png", seed=index)
+    rows = [{"image_id": index % 4, "caption": f" {text}\n"} for index, text in enumerate(texts)]
+    return write_json(root / "captions.json", {"images": images, "annotations": rows})
+
+
+@pytest.mark.parametrize("route", ["short", "long"])
+def test_recall_is_that_of_ranking_everything(seg, tmp_path, route):
+    loaded = open_captions(captions(tmp_path), None)
+    outcome = run_task(RetrievalTask(seg, loaded, route), tmp_path / "out")
+    texts = [text for image in loaded.images for text in image.captions]
+    owners = [i for i, image in enumerate(loaded.images) for _ in image.captions]
+    cosine = seg.rank([image.path for image in loaded.images], texts, route=route).cosine
+    top = cosine.argmax(1)
+    expected = np.mean([owners[top[i]] == i for i in range(4)])
+    table = outcome.summary["table"]
+    assert table["model"]["image to text @1"]["value"] == pytest.approx(expected)
+    expected = np.mean([cosine[:, column].argmax() == owner for column, owner in enumerate(owners)])
+    assert table["model"]["text to image @1"]["value"] == pytest.approx(expected)
+    assert table["model"]["text to image @5"]["value"] == 1
+    chance = np.mean([1 - comb(5 - len(image.captions), 1) / 5 for image in loaded.images])
+    assert table["uniform random"]["image to text @1"]["value"] == pytest.approx(chance)
+    again = run_task(RetrievalTask(seg, loaded, route), tmp_path / "out")
+    assert (again.resumed, again.summary) == (4, outcome.summary)
+
+
+def test_captions_of_another_form_and_missing_images_are_named(tmp_path):
+    loaded = open_captions(captions(tmp_path), None)
+    assert caption_faults(loaded) == ()
+    (tmp_path / "0.png").unlink()
+    (fault,) = caption_faults(loaded)
+    assert "0.png: no such image" in fault
+    with pytest.raises(DatasetError, match="expected images with id and file_name"):
+        open_captions(Path(write_json(tmp_path / "x.json", {"images": []})), None)
