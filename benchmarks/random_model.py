@@ -1,0 +1,131 @@
+"""A model folder of fg-clip-base's or -large's sizes with random weights, made on the spot: for timing, nothing else.
+
+Its tokenizer is a byte-pair one with CLIP's 49,408 entries that spells the words it is given as one token each, as
+CLIP's own does for common words, so that texts have realistic lengths.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from fgseg.encoders.config import ClipConfig
+from fgseg.encoders.fgclip import FgClipModel
+
+VOCABULARY = 49408
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What differs between the published sizes (their config.json)."""
+
+    vision_width: int
+    vision_layers: int
+    vision_heads: int
+    side: int
+    patch: int
+    text_width: int
+    text_heads: int
+    width: int
+
+    def config(self) -> dict:
+        """The content of a config.json."""
+        text = {
+            "hidden_size": self.text_width, "intermediate_size": 4 * self.text_width, "num_hidden_layers": 12,
+            "num_attention_heads": self.text_heads, "vocab_size": VOCABULARY, "max_position_embeddings": 77,
+            "eos_token_id": VOCABULARY - 1, "bos_token_id": VOCABULARY - 2,
+        }  # fmt: skip
+        vision = {
+            "hidden_size": self.vision_width, "intermediate_size": 4 * self.vision_width,
+            "num_hidden_layers": self.vision_layers, "num_attention_heads": self.vision_heads,
+            "image_size": self.side, "patch_size": self.patch,
+        }  # fmt: skip
+        return {"model_type": "clip", "projection_dim": self.width, "text_config": text, "vision_config": vision}
+
+
+SIZES = {
+    "base": Sizes(768, 12, 12, 224, 16, 512, 8, 512),
+    "large": Sizes(1024, 24, 16, 336, 14, 768, 12, 768),
+}
+
+
+def make_model(folder: Path, words: Iterable[str], *, size: str = "base", seed: int = 0) -> Path:
+    """Write config.json, model.safetensors and tokenizer.json; the same bytes for the same arguments.
+
+    Args:
+        folder: where to; made if needed.
+        words: words that the tokenizer spells in one token.
+        size: "base" or "large".
+        seed: of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = SIZES[size].config()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(random_tensors(config, seed), folder / "model.safetensors")
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer(words)), encoding="utf-8")
+    return folder
+
+
+def random_tensors(config: dict, seed: int) -> dict[str, torch.Tensor]:
+    """Weights that keep activations of the size a trained model has: 1 / sqrt(inputs), norms 1, biases 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        shapes = {name: t.shape for name, t in FgClipModel(ClipConfig.from_dict(config)).state_dict().items()}
+    return {name: _random(name, shape, generator) for name, shape in shapes.items()}
+
+
+def _random(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    if name.startswith("logit_scale"):
+        return torch.tensor(math.log(1 / 0.01))
+    if "norm" in name or "layrnorm" in name:
+        return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
+    if name.endswith("bias"):
+        return torch.zeros(shape)
+    scale = 0.02 if "embedding" in name and len(shape) < 4 else 1 / math.sqrt(math.prod(shape[1:]) or 1)
+    return scale * torch.randn(shape, generator=generator)
+
+
+def tokenizer(words: Iterable[str]) -> dict:
+    """The content of a tokenizer.json with CLIP's layout: byte pairs, lower case, an end-of-word mark."""
+    backend = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.BPEDecoder(suffix="</w>")
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - 2,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        min_frequency=1,
+        show_progress=False,
+    )
+    backend.train_from_iterator(sorted({*words, *map(chr, range(33, 127))}), trainer)
+    content = json.loads(backend.to_str())
+    return _filled_up(content)
+
+
+def _filled_up(content: dict) -> dict:
+    """Unused entries up to CLIP's number, the two special tokens last, as in CLIP's own file."""
+    vocabulary = content["model"]["vocab"]
+    for index in range(len(vocabulary), VOCABULARY - 2):
+        vocabulary[f"<unused {index}>"] = index
+    specials = {START: VOCABULARY - 2, END: VOCABULARY - 1}
+    vocabulary.update(specials)
+    content["added_tokens"] = [
+        {"id": id_, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}
+        for token, id_ in specials.items()
+    ]  # fmt: skip
+    backend = Tokenizer.from_str(json.dumps(content))
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=list(specials.items())
+    )
+    return json.loads(backend.to_str())
