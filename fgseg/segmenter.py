@@ -35,7 +35,7 @@ from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
 from fgseg.regions import box_features
 from fgseg.segmentation import Segmentation
-from fgseg.similarity import ensemble, unit
+from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
 from fgseg.windows import Resolution, crops, parse_resolution, resize_image, short_side_hw, window_boxes
 
@@ -84,6 +84,7 @@ class Segmenter:
         """Wire up an encoder; `load` makes one by name."""
         self.encoder = encoder
         self._texts: dict[tuple[str, str], Tensor] = {}
+        self._ensembles: dict[tuple[str, ...], Tensor] = {}
         self._stored = StoredTexts(encoder)
 
     def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
@@ -420,10 +421,12 @@ class Segmenter:
         return self._ensembled(expand(classes, templates_named(templates)))
 
     def _ensembled(self, plan: TextPlan) -> Tensor:
-        rows = self._encoded(plan.texts, "region")
-        flat = [index for row in plan.rows for index in row]
-        groups = [query for query, row in enumerate(plan.rows) for _ in row]
-        return ensemble(rows[flat], groups)
+        """Unit text of each query word; each is made once, or read from the cache on disk."""
+        groups = [tuple(plan.texts[index] for index in row) for row in plan.rows]
+        new = [group for group in dict.fromkeys(groups) if group not in self._ensembles]
+        if new:
+            self._ensembles.update(zip(new, self._stored.ensembles(new, route="region"), strict=True))
+        return torch.stack([self._ensembles[group] for group in groups])
 
     def _encoded(self, texts: Sequence[str], route: Route) -> Tensor:
         """Unit text features; each text is encoded once, or read from the cache on disk."""

@@ -6,7 +6,8 @@ from typing import TypeVar
 import torch
 
 from fgseg._checks import check_choice
-from fgseg.encoders.base import Encoder, pick_device, pick_dtype
+from fgseg.encoders.base import Encoder, has_fast_bfloat16, pick_device, pick_dtype
+from fgseg.encoders.blocks import pack
 from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.config import ClipConfig, FgClip2Config
 from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
@@ -103,4 +104,6 @@ def _filled(make: Callable[[], ModelT], checkpoint: Checkpoint, dtype: torch.dty
     with torch.device("meta"):  # sizes only: no time is spent on numbers that are overwritten
         model = make()
     load_tensors(model, checkpoint, dtype=dtype, device=device)
+    if dtype == torch.bfloat16 and device.type == "cpu" and has_fast_bfloat16():
+        pack(model)
     return model.eval().requires_grad_(False)

@@ -45,7 +45,7 @@ class VisionEmbeddings(nn.Module):
         return torch.cat([class_token, tokens], 1) + self.positions(grid_hw), grid_hw
 
     def _patches(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The convolution as one matrix product: its windows do not overlap, and oneDNN's is 3 times as slow in bf16."""
+        """The convolution as one matrix product: its windows do not overlap; oneDNN's is three times as slow."""
         side = self.patch_embedding.kernel_size[0]
         rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
         cut = pixels[..., : rows * side, : columns * side].unflatten(-1, (columns, side)).unflatten(-3, (rows, side))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from fgseg.encoders.clip import Route
 from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.textcache import CACHE_FILE, FeatureSpace, TextCache, cache_folder
 from fgseg.encoders.weights import Checkpoint
+from fgseg.similarity import ensemble
 
 __all__ = ["StoredTexts"]
 
@@ -63,6 +65,32 @@ class StoredTexts:
             rows.update(made)
         return torch.from_numpy(np.stack([rows[text] for text in listed])).to(self._encoder.device)
 
+    def ensembles(self, groups: Sequence[tuple[str, ...]], *, route: Route) -> Tensor:
+        """(G, D) float32 unit-length rows, each the ensemble of a group of texts (`fgseg.similarity.ensemble`).
+
+        They are kept beside the texts: 80 templates a word would otherwise be 80 reads a word, for ever.
+
+        Raises:
+            PromptError: the texts of a group cancel out; or as `encode`, as the other errors.
+        """
+        space = self._space(route)
+        if self._cache is None or space is None:
+            return self._ensembled(groups, route)
+        kept = replace(space, route=f"{route} ensemble")
+        names = {group: json.dumps(group) for group in groups if len(group) > 1}
+        known = self._cache.features(kept, list(names.values()))
+        new = [group for group in dict.fromkeys(groups) if names.get(group) not in known]
+        rows = {group: torch.from_numpy(known[name]) for group, name in names.items() if name in known}
+        if new:
+            made = self._ensembled(new, route).cpu()
+            rows.update(zip(new, made, strict=True))
+            self._cache.add(kept, {names[group]: rows[group].numpy() for group in new if group in names})
+        return torch.stack([rows[group] for group in groups]).to(self._encoder.device)
+
+    def _ensembled(self, groups: Sequence[tuple[str, ...]], route: Route) -> Tensor:
+        rows = self.encode([text for group in groups for text in group], route=route)
+        return ensemble(rows, [index for index, group in enumerate(groups) for _ in group])
+
     def digest(self) -> str:
         """The encoder's `digest`, remembered for files that have not changed."""
         if self._cache is None:
@@ -95,7 +123,7 @@ class StoredTexts:
         under the name of the published ones.
         """
         tensors = _text_tensors(self._encoder.model)
-        structure = repr(self._encoder.model)
+        structure = _text_structure(self._encoder.model)
         # cheap to ask, and changed by nearly all that changes weights
         seen = (
             structure,
@@ -133,6 +161,12 @@ def _size(checkpoint: Checkpoint) -> int:
 def _text_tensors(model: nn.Module) -> dict[str, Tensor]:
     named = [*model.named_parameters(), *model.named_buffers()]
     return {name: tensor for name, tensor in named if not name.startswith("vision")}
+
+
+def _text_structure(model: nn.Module) -> str:
+    """Names, kinds and settings of the modules; `repr` says the same of the vision tower too and takes milliseconds."""
+    modules = [(name, module) for name, module in model.named_modules() if not name.startswith("vision")]
+    return repr([(name, type(module).__qualname__, module.extra_repr()) for name, module in modules])
 
 
 def _sums(tensors: Mapping[str, Tensor]) -> list[tuple[str, int]]:

@@ -1,0 +1,180 @@
+"""Fair timing on a machine that may be busy: candidates take turns, medians and quartiles, wall and processor time."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+PROCESSOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def take_turns(
+    candidates: Mapping[str, Callable[[], Any]], *, repeats: int, seconds: float = 60.0
+) -> dict[str, dict[str, list[float]]]:
+    """Wall and processor seconds of each candidate: one run each to warm up, then one each in turn.
+
+    Args:
+        candidates: name -> what to time; each result is dropped at once.
+        repeats: turns, at least one.
+        seconds: after this no new turn starts, two turns at least being done.
+
+    Returns:
+        name -> {"wall": [...], "processor": [...]}, one number a turn, in order.
+    """
+    for run in candidates.values():
+        run()
+    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in candidates}
+    started = time.perf_counter()
+    for turn in range(repeats):
+        if turn >= 2 and time.perf_counter() - started > seconds:
+            break
+        for name, run in candidates.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            run()
+            times[name]["wall"].append(time.perf_counter() - wall)
+            times[name]["processor"].append(time.process_time() - processor)
+    return times
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, quartiles and count."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"median": _rounded(middle), "q1": _rounded(low), "q3": _rounded(high), "turns": len(values)}
+
+
+def summary(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Seconds of each candidate, for JSON."""
+    return {
+        name: {"seconds": spread(both["wall"]), "processor_seconds": _rounded(statistics.median(both["processor"]))}
+        for name, both in times.items()
+    }
+
+
+def ratio(times: dict[str, dict[str, list[float]]], slow: str, fast: str, *, scale: float = 1.0) -> dict[str, float]:
+    """How many times as long `slow` takes as `fast`: the median over turns, so that noise of a turn hurts both.
+
+    Args:
+        times: what `take_turns` returned.
+        slow: the numerator.
+        fast: the denominator.
+        scale: factor on the numerator, where the two did different amounts of the same work.
+    """
+    turns = [scale * a / b for a, b in zip(times[slow]["wall"], times[fast]["wall"], strict=True)]
+    work = [scale * a / max(b, 1e-9) for a, b in zip(times[slow]["processor"], times[fast]["processor"], strict=True)]
+    return {**spread(turns), "of_processor_time": _rounded(statistics.median(work))}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{float(value):.4g}")
+
+
+# --- what the machine can do
+
+
+def matmul_rate(dtype: str, *, rows: int = 2048) -> float:
+    """Floating point operations a second of a product of ViT-B's sizes, the best of several."""
+    x = torch.randn(rows, 768).to(DTYPES[dtype])
+    weight = torch.randn(3072, 768).to(DTYPES[dtype])
+    with torch.inference_mode():
+        return 2 * rows * 768 * 3072 / _best(lambda: F.linear(x, weight))
+
+
+def copy_rate() -> float:
+    """Bytes a second, read and written counted both, of a copy that fits no cache (256 MB)."""
+    source = torch.ones(2**26)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _best(lambda: target.copy_(source))
+
+
+def _best(run: Callable[[], Any], repeats: int = 15) -> float:
+    times = []
+    for _ in range(repeats + 2):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times[2:])
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge the figures."""
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text(encoding="utf-8").split()) if info.is_file() else set()
+    return {
+        "processor": _processor_name(info),
+        "flags": [flag for flag in PROCESSOR_FLAGS if flag in words],
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "platform": platform.platform(terse=True),
+    }
+
+
+def _processor_name(info: Path) -> str:
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def load() -> float:
+    """Processes that wanted a core during the last minute; above the number of cores times are inflated."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")
+
+
+# --- memory, in a fresh process
+
+
+def resident_bytes() -> int:
+    """Bytes of this process in memory now."""
+    return _status("VmRSS")
+
+
+def reset_peak() -> None:
+    """Start the count of `peak_bytes` anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """Most bytes of this process in memory since `reset_peak`."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status: expected a line {name}, found none; memory is measured on Linux alone")
+
+
+def in_fresh_process(script: Path, *arguments: str) -> dict[str, Any]:
+    """The JSON that `script --child ...` prints as its last line."""
+    done = subprocess.run(
+        [sys.executable, str(script), "--child", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{script.name} --child {' '.join(arguments)}: {done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+# --- results
+
+
+def merge(path: Path, rows: Mapping[str, Any]) -> None:
+    """Put rows into a JSON file, replacing those of the same name; a reader sees the old file or the new one."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps({**known, **rows}, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
