@@ -58,7 +58,7 @@ LVIS_CLASSES = 1203
 SAMPLE_OURS, SAMPLE_PLAIN = 12, 1  # classes a turn: theirs takes a second a class
 NOUNS = (
     "chair table lamp door window wall floor carpet shelf desk bed sofa cup plate bowl fork knife spoon bottle glass "
-    "tree grass road river mountain beach cloud fence bridge house tower boat train truck bicycle horse dog cat bird fish"
+    "tree grass road river hill beach cloud fence bridge house tower boat train truck bicycle horse dog cat bird fish"
 ).split()
 ADJECTIVES = (
     "red green blue yellow black white brown grey old new small large round square wooden metal plastic paper broken "

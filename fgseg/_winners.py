@@ -145,9 +145,8 @@ def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     """Labels and best scores by dropping, block by block, the prompts that cannot win."""
     height, width = image_hw
     rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
-    margin = _MARGIN * float(grids.abs().max())
-    grid = grids.permute(1, 2, 0).contiguous()  # prompts last: blocks are picked as whole runs of memory
-    sides = _sample_columns(grid, columns.axis.at(columns.ends().flatten()))
+    margin = _MARGIN * max(abs(float(end)) for end in grids.aminmax())  # `abs` would hold a copy
+    grid = _Grid(grids.permute(1, 2, 0).contiguous(), *_podium(grids, margin))
     labels = torch.empty(image_hw, dtype=torch.int32, device=grids.device)
     best = torch.empty(image_hw, device=grids.device)
     strip_height = min(_STRIP_PIXELS, _STRIP_PAIRS * height * width // grids.numel()) // width
@@ -155,7 +154,7 @@ def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     while start < len(rows):
         stop = max(start + 1, bisect_right(edges, edges[start] + strip_height) - 1)
         strip = _Blocks(rows.axis, rows.edges[start : stop + 1])
-        candidates = _split(_candidates(grid, sides, strip, columns, margin), margin)
+        candidates = _split(_candidates(grid, strip, columns, margin), margin)
         labels[edges[start] : edges[stop]], best[edges[start] : edges[stop]] = _compare_pixels(candidates)
         start = stop
     return labels, best
@@ -177,24 +176,79 @@ class _Candidates:
     patches: torch.Tensor
 
 
-def _candidates(grid: torch.Tensor, sides: torch.Tensor, rows: _Blocks, columns: _Blocks, margin: float) -> _Candidates:
-    """The prompts that can win in each coarse block; grid (h, w, T), sides the same at the ends of columns."""
-    num_prompts, num_blocks = grid.shape[2], len(rows) * len(columns)
-    corners = _sample_rows(sides, rows.axis.at(rows.ends().flatten()))
-    corners = corners.view(2, len(rows), 2, len(columns), num_prompts).transpose(1, 2).reshape(4, -1)
-    blocks = torch.arange(num_blocks, device=grid.device).repeat_interleave(num_prompts)
-    pair = _contenders(corners, blocks, num_blocks, margin)
-    block, prompt = pair // num_prompts, pair % num_prompts
+def _candidates(grid: _Grid, rows: _Blocks, columns: _Blocks, margin: float) -> _Candidates:
+    """The prompts that can win in each coarse block.
+
+    Where one prompt is above all others at the four patches around a block it wins all of it, and nothing else is
+    looked at: on a canvas of many patches, stitched from windows, that is nearly everywhere.
+    """
     above, left = rows.axis.at(rows.edges[:-1]), columns.axis.at(columns.edges[:-1])
-    row = torch.stack([above.low, above.high])[:, None, block // len(columns)]
-    column = torch.stack([left.low, left.high])[None, :, block % len(columns)]
-    return _Candidates(rows, columns, block, prompt, grid[row, column, prompt])
+    row = torch.stack([above.low, above.high])[:, None, :, None]
+    column = torch.stack([left.low, left.high])[None, :, None, :]
+    winner = grid.winner[row, column].flatten(2)  # (2, 2, blocks)
+    first = winner[0, 0]
+    is_settled = ((winner == first).all(1).all(0)) & (first >= 0)
+    settled, contested = is_settled.nonzero()[:, 0], (~is_settled).nonzero()[:, 0]
+    block, prompt, patches = _contested(grid, contested, rows, columns, margin)
+    best = grid.best[row, column].flatten(2)[:, :, settled]
+    return _Candidates(
+        rows, columns, torch.cat([block, settled]), torch.cat([prompt, first[settled].long()]),
+        torch.cat([patches, best], 2),
+    )  # fmt: skip
+
+
+def _contested(
+    grid: _Grid, contested: torch.Tensor, rows: _Blocks, columns: _Blocks, margin: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Block, prompt and patches of what can win in blocks where no prompt is above all others all around."""
+    num_prompts = grid.scores.shape[2]
+    down, across = contested // len(columns), contested % len(columns)
+    above, left = rows.axis.at(rows.edges[:-1][down]), columns.axis.at(columns.edges[:-1][across])
+    row, column = torch.stack([above.low, above.high])[:, None], torch.stack([left.low, left.high])[None]
+    patches = grid.scores[row, column]  # (2, 2, blocks, prompts)
+    weight_down = rows.axis.weight[rows.ends()][:, None, down, None]
+    weight_across = columns.axis.weight[columns.ends()][None, :, across, None]
+    sides = torch.lerp(patches[:, :1], patches[:, 1:], weight_across)
+    corners = torch.lerp(sides[:1], sides[1:], weight_down).reshape(4, -1, num_prompts)
+    # As in `_contenders`, where each block has every prompt: what the highest at the centre beats goes at once.
+    rival = corners.gather(2, corners.sum(0).argmax(1).expand(4, -1)[..., None])
+    owner, prompt = ((corners - rival).amax(0) >= -margin).nonzero().unbind(1)
+    corners = corners[:, owner, prompt]
+    pair = _near(corners, owner, corners, len(contested), margin)
+    owner, prompt = owner[pair], prompt[pair]
+    return contested[owner], prompt, patches[:, :, owner, prompt]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Scores on patches and, at each patch, who wins there.
+
+    scores: (h, w, T), prompts last: blocks are picked as whole runs of memory; winner: (h, w) int32, the prompt that is
+    above all others by the margin, -1 where none is; best: (h, w) the highest score.
+    """
+
+    scores: torch.Tensor
+    winner: torch.Tensor
+    best: torch.Tensor
+
+
+def _podium(grids: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Winner and best score at each patch (h, w); see `_Grid`."""
+    best, second = grids[0].clone(), torch.full_like(grids[0], -torch.inf)
+    winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
+    for index in range(1, len(grids)):
+        winner.masked_fill_(grids[index] > best, index)
+        torch.maximum(second, torch.minimum(best, grids[index]), out=second)
+        torch.maximum(best, grids[index], out=best)
+    return winner.masked_fill_(best - second <= margin, -1), best
 
 
 def _split(coarse: _Candidates, margin: float) -> _Candidates:
     """The prompts that can win in each fine block, of those that can in the coarse block around it."""
     rows, columns = coarse.rows.split(_FINE), coarse.columns.split(_FINE)
     down, across = len(rows) // len(coarse.rows), len(columns) // len(coarse.columns)
+    if down == across == 1:
+        return coarse
     parts = torch.arange(max(down, across), device=coarse.block.device)[:, None]
     row = coarse.block // len(coarse.columns) * down + parts[:down]  # (down, P)
     column = coarse.block % len(coarse.columns) * across + parts[:across]  # (across, P)

@@ -55,6 +55,8 @@ class ScoreField:
 
     def exclusive(self, threshold: Threshold) -> NDArray[np.int32]:
         """(H, W) int32: each pixel's best class, where it is present enough."""
+        if threshold == TIE and self.asked.rivals and self.refine == "none":
+            return self._not_beaten()
         winner, best = self._best(self.texts.below(len(self.names)))
         labels = np.asarray(self.texts.query_to_class, np.int32)[winner]
         if threshold == "auto":
@@ -62,6 +64,12 @@ class ScoreField:
         # Where prompts alone compete, every winner is at least a tie, and nothing is dropped up to that.
         rival = self._shared_rival if self.asked.rivals else self._podium[2] if float(threshold) > TIE else None
         return exclusive_labels(labels, best, rival, threshold=float(threshold), logit_scale=self.logit_scale)
+
+    def _not_beaten(self) -> NDArray[np.int32]:
+        """`exclusive` at a tie: what a rival wins is unlabelled, so one comparison of all words tells everything."""
+        owners = np.asarray(self.texts.query_to_class, np.int32)
+        owners[owners == len(self.names)] = UNLABELLED
+        return owners[self._best(self.texts.text)[0]]
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where one class is present enough."""

@@ -23,8 +23,9 @@ from fgseg.errors import OptionError, ShapeError
 __all__ = ["label_map", "running_label_map", "shrink_map", "upsample_map", "upsample_maps"]
 
 # What dropping prompts costs, in pixels of a map compared: on every pixel as much as seven maps, and for each
-# prompt twenty pixels a patch (2 to 171 prompts, 3 to 950 pixels a patch, one thread of a Xeon).
-_DROPPING_A_PIXEL, _DROPPING_A_PATCH = 7, 20
+# prompt five pixels a patch on canvases of scenes (up to twenty on noise; 2 to 171 prompts, 3 to 950 pixels a patch,
+# one thread of a Xeon).
+_DROPPING_A_PIXEL, _DROPPING_A_PATCH = 7, 5
 
 
 def upsample_map(score_map_on_grid: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:

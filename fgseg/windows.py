@@ -30,6 +30,7 @@ Mode = Literal["squash", "keep", "slide"]
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
 
+_CHUNK_BYTES = 2**26  # of a canvas; each chunk is compared on every pixel of the image once
 _SPELLING = "write squash, keep or slide, then :SIDE, for slide also :SIDE/CROP/STRIDE, such as slide:336/224/112"
 
 
@@ -278,15 +279,15 @@ def stitch_chunks(
     window_scores: Sequence[torch.Tensor],
     boxes: Sequence[BoxXyxy],
     canvas_hw: tuple[int, int],
-    chunk: int = 16,
+    chunk: int | None = None,
 ) -> Iterator[torch.Tensor]:
-    """`stitch`, some prompts at a time: holds (chunk, h, w), whatever T is.
+    """`stitch`, some prompts at a time: holds (chunk, h, w) a few times, whatever T is.
 
     Args:
         window_scores: as for `stitch`.
         boxes: as for `stitch`.
         canvas_hw: as for `stitch`.
-        chunk: prompts at a time, at least 1.
+        chunk: prompts at a time, at least 1; None takes as many as 64 MB hold.
 
     Returns:
         An iterator over (t, h, w) float32, t = `chunk` but in the last, in prompt order.
@@ -299,20 +300,37 @@ def stitch_chunks(
         >>> [len(canvas) for canvas in stitch_chunks([torch.zeros(5, 2, 2)], [(0, 0, 8, 8)], (8, 8), chunk=2)]
         [2, 2, 1]
     """
-    _check_side("chunk", chunk)
     coverage = _check_windows(window_scores, boxes, canvas_hw)
+    if chunk is None:
+        chunk = max(_CHUNK_BYTES // (4 * coverage.numel()), 1)
+    _check_side("chunk", chunk)
     starts = range(0, len(window_scores[0]), chunk)
     return (_stitched([scores[s : s + chunk] for scores in window_scores], boxes, coverage) for s in starts)
 
 
 def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], coverage: torch.Tensor) -> torch.Tensor:
-    canvas = coverage.new_zeros(len(window_scores[0]), *coverage.shape)
+    """The sum of all windows' maps over the coverage.
+
+    A bilinear map is the grid between two matrices, and windows of one row share the one that grows it downwards: they
+    are added before.
+    """
+    rows: dict[tuple[int, int, int], torch.Tensor] = {}
     for scores, (left, top, right, bottom) in zip(window_scores, boxes, strict=True):
-        window = torch.nn.functional.interpolate(
-            scores.detach().float()[None], (bottom - top, right - left), mode="bilinear", align_corners=False
-        )
-        canvas[:, top:bottom, left:right] += window[0]
+        place = (top, bottom, scores.shape[1])
+        if place not in rows:
+            rows[place] = coverage.new_zeros(len(scores), scores.shape[1], coverage.shape[1])
+        across = _bilinear(scores.shape[2], right - left).to(coverage.device)
+        rows[place][:, :, left:right] += scores.detach().float() @ across.T
+    canvas = coverage.new_zeros(len(window_scores[0]), *coverage.shape)
+    for (top, bottom, patches), row in rows.items():
+        canvas[:, top:bottom] += _bilinear(patches, bottom - top).to(coverage.device) @ row
     return canvas.div_(coverage)
+
+
+def _bilinear(patches: int, pixels: int) -> torch.Tensor:
+    """(pixels, patches) float32 weights of the patches of one axis at each of its pixels."""
+    weights = torch.nn.functional.interpolate(torch.eye(patches)[None], pixels, mode="linear", align_corners=False)
+    return weights[0].T
 
 
 def _check_windows(

@@ -20,6 +20,7 @@ from fgseg.encoders.textcache import CACHE_FILE, CacheReport, FeatureSpace, Text
 from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import OptionError, PromptError
 from fgseg.segmenter import Segmenter
+from fgseg.similarity import ensemble
 
 SPACE = FeatureSpace("a sha256", "cpu", "float32", "region", 3)
 CUP, MUG = np.array([[0.6, 0.8, 0], [-0.0, 1e-42, np.nan]], np.float32)  # nan, -0 and a subnormal: bits, not numbers
@@ -494,6 +495,28 @@ def test_turned_off_the_cache_leaves_no_file(disk, folder, monkeypatch):
     monkeypatch.setenv("FGSEG_CACHE", "off")
     StoredTexts(tiny_encoder(folder)).encode(WORDS, route="region")
     assert not disk.parent.exists()
+
+
+def test_ensembles_are_read_from_disk_without_their_texts(disk, folder, monkeypatch):
+    groups = [("a red thing", "red"), ("green",), ("blue circle", "a blue circle"), ("a red thing", "red")]
+    first = StoredTexts(tiny_encoder(folder)).ensembles(groups, route="region")
+    encoder = tiny_encoder(folder)
+    rows = encoder.encode_texts([text for group in groups for text in group])
+    torch.testing.assert_close(first, ensemble(rows, [0, 0, 1, 2, 2, 3, 3]), atol=1e-6, rtol=0)
+    asked, read = asked_of(encoder, monkeypatch), []
+    features = TextCache.features
+    monkeypatch.setattr(TextCache, "features", lambda *a: read.extend(a[2]) or features(*a))
+    again = StoredTexts(encoder).ensembles([*groups, ("red", "green")], route="region")
+    assert torch.equal(again[:4], first)
+    assert asked == []  # red and green are known as texts
+    assert not {"a red thing", "blue circle", "a blue circle"} & set(read)
+
+
+def test_ensembles_of_the_same_texts_in_another_order_or_route_are_others(disk, folder):
+    stored = StoredTexts(tiny_encoder(folder))
+    made = [stored.ensembles([("red", "a")], route=route) for route in ("region", "long")]
+    assert not torch.equal(*made)
+    torch.testing.assert_close(stored.ensembles([("a", "red")], route="region"), made[0], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("when", ["before the first text", "after it"])

@@ -1,0 +1,160 @@
+"""What the speed principle says of a GPU, measured on one: `python benchmarks/gpu.py`. Without a GPU it refuses.
+
+Printed and written to results/gpu.json: whether patch_scores and label_map equal the CPU's, and how far bfloat16 is
+from float32; images a second at batch 1, 8 and 64 for models of fg-clip-base's and -large's sizes, by `Segmenter` from
+image in memory to labels, against the encoder alone and against the rate of a matrix product; and the time of label
+maps of 171 and 847 classes at 1080p and 4K, against writing them.
+"""
+
+import argparse
+import datetime
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from random_model import SIZES, make_model
+from speed import CLASS_NAMES, KINDS, photo, vision_operations
+from timing import machine, spread
+
+import fgseg
+from fgseg.similarity import patch_scores
+from fgseg.upsample import label_map
+
+BATCHES = (1, 8, 64)
+SCREENS = {"1080p": (1080, 1920), "4K": (2160, 3840)}
+TOLERANCE, LABELS_EQUAL = 1e-5, 0.9999  # float32 on two devices
+
+
+def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Seconds of a call with the device waited for: warm-up, then median and quartiles."""
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return spread(times)
+
+
+def matmul_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a large product."""
+    side = 8192
+    a, b = (torch.randn(side, side, device="cuda", dtype=dtype) for _ in range(2))
+    return 2 * side**3 / timed(lambda: a @ b, 10)["median"]
+
+
+def copy_rate() -> float:
+    """Bytes a second within the device's memory, read and written counted both."""
+    source = torch.ones(2**28, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / timed(lambda: target.copy_(source), 10)["median"]
+
+
+def equality() -> dict[str, Any]:
+    """Largest differences from the CPU's results."""
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.nn.functional.normalize(torch.randn(32, 48, 512, generator=generator), dim=-1)
+    text = torch.nn.functional.normalize(torch.randn(171, 512, generator=generator), dim=-1)
+    scores, there = patch_scores(grid, text), patch_scores(grid.cuda(), text.cuda()).cpu()
+    result: dict[str, Any] = {"patch_scores": float((scores - there).abs().max())}
+    for kind, make in KINDS.items():
+        made = make(171)
+        (labels, best), (labels_there, best_there) = label_map(made, (1080, 1920)), label_map(made.cuda(), (1080, 1920))
+        result[f"label_map_{kind}"] = {
+            "best": float((best - best_there.cpu()).abs().max()),
+            "labels_equal": float((labels == labels_there.cpu()).float().mean()),
+        }
+    maps = [value for name, value in result.items() if name.startswith("label_map")]
+    largest = max([result["patch_scores"], *(value["best"] for value in maps)])
+    holds = largest <= TOLERANCE and min(value["labels_equal"] for value in maps) >= LABELS_EQUAL
+    return {**result, "target": f"<= {TOLERANCE}, >= {LABELS_EQUAL} of labels", "verdict": "pass" if holds else "short"}
+
+
+def throughput(folder: Path, size: str, repeats: int) -> dict[str, Any]:
+    """Images a second of one model, squash, 20 prompts; the largest difference of bfloat16 features from float32's."""
+    side = SIZES[size].side
+    pictures = [photo(side, side, seed) for seed in range(8)]
+    rate = {"bfloat16": matmul_rate(torch.bfloat16), "float32": matmul_rate(torch.float32)}
+    rows: dict[str, Any] = {}
+    grids = {}
+    for dtype in ("bfloat16", "float32"):
+        seg = fgseg.load(str(folder), device="cuda", dtype=dtype)
+        grids[dtype] = seg.encoder.encode_images(pictures[:1])[0].grid
+        text = seg.encoder.encode_texts(CLASS_NAMES[:20])
+        for batch in BATCHES:
+            images = [pictures[index % len(pictures)] for index in range(batch)]
+            pixels = torch.randn(batch, 3, side, side, device="cuda", dtype=seg.encoder.dtype)
+
+            def whole(seg: fgseg.Segmenter = seg, images: list[np.ndarray] = images, text: torch.Tensor = text) -> None:
+                for features in seg.encoder.encode_images(images):
+                    labels, _ = label_map(patch_scores(features, text), (side, side))
+                    labels.to(torch.uint8).cpu()
+
+            def alone(seg: fgseg.Segmenter = seg, pixels: torch.Tensor = pixels) -> None:
+                with torch.inference_mode():
+                    seg.encoder.model.dense_features(pixels)
+
+            total, encoder = timed(whole, repeats), timed(alone, repeats)
+            bound = vision_operations(seg.encoder, batch) / rate[dtype]
+            rows[f"{dtype}_batch_{batch}"] = {
+                "images_a_second": round(batch / total["median"], 1),
+                "encoder_images_a_second": round(batch / encoder["median"], 1),
+                "times_the_encoder": round(total["median"] / encoder["median"], 3),
+                "encoder_times_the_limit": round(encoder["median"] / bound, 2),
+                "seconds": total, "encoder_seconds": encoder,
+            }  # fmt: skip
+    cosine = (grids["bfloat16"] * grids["float32"]).sum(-1)
+    return {**rows, "bfloat16_largest_cosine_distance": float((1 - cosine).max())}
+
+
+def label_maps(repeats: int) -> dict[str, Any]:
+    """Seconds of label maps, scores on the device, and how they compare with writing the result once."""
+    rate, rows = copy_rate(), {}
+    for screen, size in SCREENS.items():
+        for classes in (171, 847):
+            for kind, make in KINDS.items():
+                scores = make(classes).cuda()
+                seconds = timed(lambda scores=scores, size=size: label_map(scores, size), repeats)
+                bound = (8 * size[0] * size[1] + scores.nbytes) / rate
+                rows[f"{screen}_{classes}_{kind}"] = {
+                    "seconds": seconds, "times_the_limit": round(seconds["median"] / bound, 1)
+                }  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.exit(1, "gpu.py: expected a CUDA device, found none; benchmarks/speed.py measures the processor\n")
+    report: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name(),
+        "memory_gb": round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1),
+        "host": machine(),
+        "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "cuda": torch.version.cuda},
+        "equality": equality(),
+        "label_map": label_maps(options.repeats),
+    }
+    with tempfile.TemporaryDirectory(prefix="fgseg-gpu-") as temporary:
+        for size in SIZES:
+            words = {word for name in CLASS_NAMES for word in name.split()}
+            report[size] = throughput(make_model(Path(temporary) / size, words, size=size), size, options.repeats)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
