@@ -1,6 +1,12 @@
 import numpy as np
+import pytest
+import torch
 
-from fgseg.field import _podium
+from fgseg.encoded import EncodedImage
+from fgseg.field import TIE, QueryTexts, ScoreField, _podium
+from fgseg.prompts import make_prompt_set
+from fgseg.types import DenseFeatures
+from fgseg.windows import Resolution
 
 
 def test_podium_names_winner_score_and_runner_up_with_ties_to_the_lowest_index():
@@ -16,3 +22,24 @@ def test_podium_leaves_its_maps_as_they_were():
     first = np.array([[0.1]], np.float32)
     _podium(iter([first, np.array([[0.9]], np.float32)]))
     assert first[0, 0] == np.float32(0.1)
+
+
+def random_field(seed):
+    rng = np.random.RandomState(seed)
+    rows = [torch.from_numpy(rng.normal(size=(*shape, 8)).astype(np.float32)) for shape in ((3, 4), (3, 4), (5,))]
+    left, right, text = (torch.nn.functional.normalize(row, dim=-1) for row in rows)
+    windows = tuple(DenseFeatures(grid, (30, 40)) for grid in (left, right))
+    boxes = ((0, 0, 40, 30), (20, 0, 60, 30))
+    view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random")
+    asked = make_prompt_set(["a", "b, c"], background=["d", "e"])
+    return ScoreField(view, QueryTexts(text, (0, 1, 1, 2, 2), ("{}",)), asked, 100.0, "none")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_at_a_tie_comparing_all_words_at_once_gives_what_prompts_against_rivals_give(seed, monkeypatch):
+    at_once = random_field(seed).exclusive(TIE)
+    monkeypatch.setattr("fgseg.field.TIE", -1.0)  # no threshold is a tie now
+    apart = random_field(seed).exclusive(TIE)
+    assert {-1, 0, 1} <= set(apart.ravel().tolist())
+    assert at_once.dtype == np.int32
+    np.testing.assert_array_equal(at_once, apart)

@@ -80,12 +80,12 @@ class StoredTexts:
         names = {group: json.dumps(group) for group in groups if len(group) > 1}
         known = self._cache.features(kept, list(names.values()))
         new = [group for group in dict.fromkeys(groups) if names.get(group) not in known]
-        rows = {group: torch.from_numpy(known[name]) for group, name in names.items() if name in known}
+        rows = {group: known[name] for group, name in names.items() if name in known}
         if new:
-            made = self._ensembled(new, route).cpu()
+            made = self._ensembled(new, route).cpu().numpy()
             rows.update(zip(new, made, strict=True))
-            self._cache.add(kept, {names[group]: rows[group].numpy() for group in new if group in names})
-        return torch.stack([rows[group] for group in groups]).to(self._encoder.device)
+            self._cache.add(kept, {names[group]: rows[group] for group in new if group in names})
+        return torch.from_numpy(np.stack([rows[group] for group in groups])).to(self._encoder.device)
 
     def _ensembled(self, groups: Sequence[tuple[str, ...]], route: Route) -> Tensor:
         rows = self.encode([text for group in groups for text in group], route=route)
