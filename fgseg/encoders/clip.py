@@ -48,7 +48,7 @@ class VisionEmbeddings(nn.Module):
         """The convolution as one matrix product: its windows do not overlap; oneDNN's is three times as slow."""
         side = self.patch_embedding.kernel_size[0]
         rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
-        cut = pixels[..., : rows * side, : columns * side].unflatten(-1, (columns, side)).unflatten(-3, (rows, side))
+        cut = pixels[..., : rows * side, : columns * side].reshape(*pixels.shape[:2], rows, side, columns, side)
         flat = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return F.linear(flat, self.patch_embedding.weight.flatten(1)), (rows, columns)
 
