@@ -130,7 +130,7 @@ def _weights(name: str) -> str:
 
 def _about(name: str) -> str:
     known = MODELS[name]
-    return known.about if known else "FG-CLIP 1's architecture, 4.8 million parameters: colours, patterns and shapes"
+    return known.about if known else "FG-CLIP 1's architecture, small: colours, patterns, shapes and materials"
 
 
 def _version(package: str) -> str:

@@ -22,7 +22,7 @@ from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
 from fgseg._tiled import TiledImage, read_label_tiff, unlabelled_value, write_label_tiff
 from fgseg.encoders import Encoder
-from fgseg.io import write_image, write_text
+from fgseg.io import encode_png, write_image, write_text
 from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels
 from fgseg.prompts import PromptClass
@@ -101,6 +101,10 @@ class LargeSegmentation:
         if not there:
             return drawn
         return with_legend(drawn, [self.classes[index] for index in there], [self.colors[index] for index in there])
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return encode_png(self.overlay())
 
     def save(self, folder: str | Path, *, formats: Sequence[str] = LARGE_FORMATS) -> list[Path]:
         """Write what is beside the label map.

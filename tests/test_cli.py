@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -712,7 +713,8 @@ def process_of(*words, stdout=subprocess.PIPE, **options):
 def test_ctrl_c_while_images_are_done_is_one_line_and_exit_130(photo, tmp_path, tiny_model):
     os.mkfifo(tmp_path / "never.png")  # reading it blocks: the command is surely running when the signal comes
     words = ("segment", photo, tmp_path / "never.png", "-p", "red", "--json", "--model", tiny_model)
-    with process_of(*words, "-o", tmp_path / "out") as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell lets its background jobs ignore it
+    with process_of(*words, "-o", tmp_path / "out", preexec_fn=heard) as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         rest, err = process.communicate(timeout=60)

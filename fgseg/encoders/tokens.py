@@ -103,5 +103,5 @@ class Tokenizer:
                 others = ", ".join(name for name in MODELS if name != "mini")
                 raise PromptError(
                     f"prompt {text!r}: this model has never seen the word {text[start:stop]!r}; it knows colours, "
-                    f"patterns and shapes (see `fgseg models mini`). For any word, load a real model: {others}"
+                    f"patterns, shapes and materials (`fgseg models mini`). For any word, load a real model: {others}"
                 )
