@@ -27,7 +27,7 @@ SWEEP_SEED = 20_000_000
 ABSENT = 2
 LEAST_SHARE = 0.001  # of the picture; what shows less (50 pixels at 224) is neither asked for nor counted
 FALSE_CAPTIONS = 10  # beside a true one, as FG-OVD has it
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 
 
 def absent_phrases(rng: np.random.Generator, drawn, count: int) -> list[str]:
@@ -100,19 +100,26 @@ def absent_alone(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str
 def sweep(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> list[dict[str, float]]:
     """The mIoU and absent share of other scenes at each threshold: what the model's default is chosen on."""
     rng = np.random.default_rng(3)
-    rows = {threshold: ([], []) for threshold in THRESHOLDS}
+    rows = {threshold: ([], [], []) for threshold in THRESHOLDS}
     for seed in range(SWEEP_SEED, SWEEP_SEED + count):
         drawn = scene(seed, (side, side))
         texts, truth = named_areas(drawn)
         view = seg.encode(drawn.image, resolution=resolution)
-        prompts = [*texts, *absent_phrases(rng, drawn, ABSENT)]
-        for threshold, (ious, shares) in rows.items():
+        absent = absent_phrases(rng, drawn, ABSENT)
+        prompts, lone = [*texts, *absent], seg.heatmaps(view, absent[:1])[absent[0]]
+        for threshold, (ious, shares, alone) in rows.items():
             labels = seg.segment(view, prompts, threshold=threshold).labels
             ious += region_ious(labels, truth, len(texts))
             shares.append((labels >= len(texts)).mean() / ABSENT)
+            alone.append((lone >= threshold).mean())
     return [
-        {"threshold": threshold, "miou": float(np.mean(ious)), "absent_share": float(np.mean(shares))}
-        for threshold, (ious, shares) in rows.items()
+        {
+            "threshold": threshold,
+            "miou": float(np.mean(ious)),
+            "absent_share": float(np.mean(shares)),
+            "absent_alone_mean": float(np.mean(alone)),
+        }
+        for threshold, (ious, shares, alone) in rows.items()
     ]
 
 
