@@ -51,7 +51,7 @@ def test_the_embedded_model_finds_a_shape_by_its_colour(seg):
 def test_an_absent_colour_is_not_hot_and_wins_under_one_percent(seg):
     image = np.full((128, 128, 3), 240, np.uint8)
     image[32:96, 32:96] = (220, 20, 20)
-    assert seg.heatmaps(image, ["blue"])["blue"].mean() < 0.2
+    assert seg.heatmaps(image, ["blue"])["blue"].max() < 0.5  # nowhere as hot as a tie
     assert share(seg.segment(image, ["blue"]).labels != UNLABELLED) < 0.01
 
 
@@ -145,7 +145,7 @@ def test_presence_is_the_softmax_of_a_prompt_and_its_best_rival(seg, picture):
     expected = torch.nn.functional.interpolate(
         (seg.encoder.logit_scale * torch.stack([grid @ prompt, grid @ rival]))[None], (96, 128), mode="bilinear"
     ).softmax(1)[0, 0]
-    assert margin.shape == (16, 16)
+    assert margin.shape == (28, 28)
     # float32 through two bilinear implementations: 3e-7 of cosine, times the temperature.
     np.testing.assert_allclose(seg.heatmaps(view, ["red"])["red"], expected.numpy(), atol=1e-4)
 
@@ -427,7 +427,7 @@ def test_the_bare_network_takes_float32_pixels_whatever_it_computes_in():
 
 
 def test_run_settings_hold_the_sizes_that_windows_had(seg, picture):
-    settings = seg.segment(picture, ["red"]).settings
-    assert settings["resolution"]["short_side"] == 192
-    assert settings["resolution"]["crop"] == 128
-    assert settings["resolution"]["stride"] == 64
+    settings = seg.segment(picture, ["red"], resolution="slide").settings
+    assert settings["resolution"]["short_side"] == 336
+    assert settings["resolution"]["crop"] == 224
+    assert settings["resolution"]["stride"] == 112
