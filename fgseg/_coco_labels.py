@@ -152,7 +152,7 @@ def open_coco(path: Path, images: Path | None) -> Dataset:
     Raises:
         DatasetError: a file of another form, or no folder of images.
     """
-    document = _document(path)
+    document = read_document(path)
     try:
         rows = defaultdict(list)
         for annotation in document["annotations"]:
@@ -214,7 +214,12 @@ def _image_folder(path: Path) -> Path:
     raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root")
 
 
-def _document(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        DatasetError: it cannot be read, or is none.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

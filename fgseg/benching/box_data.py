@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fgseg._coco_labels import read_document
 from fgseg._files import IMAGE_SUFFIXES, one_line, reason
 from fgseg.errors import DatasetError
 from fgseg.prompts import PromptClass
 
-__all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "check_distinct", "open_boxes", "read_document"]
+__all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "check_distinct", "open_boxes"]
 
 Row = Mapping[str, Any]
 DIFFICULTIES = ("hard", "medium", "easy", "trivial")
@@ -105,21 +106,6 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         raise DatasetError(
             f"{one_line(path)}: neither COCO's instances nor FG-OVD's rows ({type(error).__name__}: {one_line(error)})"
         ) from error
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        DatasetError: it cannot be read, or is none.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{one_line(path)}: cannot be read as JSON ({reason(error)})") from error
-    if not isinstance(document, dict):
-        raise DatasetError(f"{one_line(path)}: expected a JSON object, got {type(document).__name__}")
-    return document
 
 
 def _classed(name: str, folder: Path, document: Row) -> BoxSet:

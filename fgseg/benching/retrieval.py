@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg._coco_labels import read_document
 from fgseg._files import one_line
-from fgseg.benching.box_data import check_distinct, read_document
+from fgseg.benching.box_data import check_distinct
 from fgseg.benching.identity import file_faults, file_list_hash, hash_of, model_identity
 from fgseg.benching.shares import place_of, share
 from fgseg.encoders.texts import StoredTexts
