@@ -16,7 +16,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import quantiles
 
@@ -238,7 +238,7 @@ def agreement(one: list[np.ndarray], other: list[np.ndarray]) -> float:
 # --- quality
 
 
-def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> list[dict]:
+def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[dict]:
     """One sweep a factor and data set, everything else at the model's defaults."""
     side = seg.encoder.side
     resolutions = ("auto", "squash", "keep", f"keep:{2 * side}", f"slide:{side}", f"slide:{2 * side}")
@@ -248,7 +248,6 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> list[dict
         "refine": Grid(refinements=REFINEMENTS),
         "threshold": Grid(thresholds=THRESHOLDS),
     }
-    found = []
     for name, only in [(name, ()) for name in SCENE_SETS] + [(folder, tuple(options.only)) for folder in options.data]:
         for factor, grid in grids.items():
             how = (("decision", "presence"),) if factor == "threshold" else ()
@@ -264,17 +263,21 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> list[dict
                 for row in document["sweep"]
             ]
             chosen = document["chosen"]
-            found.append({
+            found = {
                 "data": document["data"]["name"], "images": document["n_images"], "failed": document["n_failed"],
                 "list_sha256": document["data"]["list_sha256"], "classes": len(document["data"]["classes"]),
                 "factor": factor, "rows": rows, "chosen": chosen[factor],
-            })  # fmt: skip
-            print(
-                f"{found[-1]['data']}, {factor}: {chosen[factor]} ({time.perf_counter() - started:.0f} s)", flush=True
-            )
+            }  # fmt: skip
+            print(f"{found['data']}, {factor}: {chosen[factor]} ({time.perf_counter() - started:.0f} s)", flush=True)
             for row in rows:
                 print(f"  {row['value']!s:20} mIoU {100 * row['miou']:5.1f}  aAcc {100 * row['aacc']:5.1f}", flush=True)
-    return found
+            yield found
+
+
+def write(report: dict, path: Path) -> None:
+    """The rows so far."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -303,10 +306,12 @@ def main() -> None:
             )
             print(f"{row['weights']:26} {row['who']:32} {row['seconds']:.4f} s  {ratio}", flush=True)
     if "quality" in options.parts:
-        report["quality"] = quality_rows(seg, options)
+        report["quality"] = []
+        for row in quality_rows(seg, options):
+            report["quality"].append(row)
+            write(report, options.out)  # minutes a row: what is done stays done
     report["timing"] = {"seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads()}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write(report, options.out)
     print(f"wrote {options.out} in {report['timing']['seconds']} s")
 
 

@@ -106,7 +106,7 @@ def sweep(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> li
         texts, truth = named_areas(drawn)
         view = seg.encode(drawn.image, resolution=resolution)
         absent = absent_phrases(rng, drawn, ABSENT)
-        prompts, lone = [*texts, *absent], seg.heatmaps(view, absent[:1])[absent[0]]
+        prompts, lone = [*texts, *absent], seg.segment(view, absent[:1]).scores[absent[0]]
         for threshold, (ious, shares, alone) in rows.items():
             labels = seg.segment(view, prompts, threshold=threshold).labels
             ious += region_ious(labels, truth, len(texts))

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from fgseg._checks import check_array
 from fgseg._files import HOW_TO_TILE, one_line, reason, replacing
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
-from fgseg.io import read_image
+from fgseg.io import read_image, upright
 from fgseg.types import UNLABELLED
 
 __all__ = [
@@ -39,10 +40,14 @@ LABEL_TILE = 256  # pixels; a multiple of 16, as TIFF 6.0 section 15 demands
 _MAX_8_BIT_CLASSES = 254  # as in label PNGs: 255 is unlabelled
 _MAX_CLASSES = 65_534
 _BIGTIFF_FROM = 2**32 - 2**26  # bytes of labels from which 32-bit offsets might not do
-_ORIENTATION, _EXTRA_SAMPLES, _COLOR_MAP = 274, 338, 320  # TIFF tags
+_ORIENTATION, _EXTRA_SAMPLES, _COLOR_MAP, _INK_SET = 274, 338, 320, 332  # TIFF tags
+_CMYK_INKS = 1  # value of InkSet, and what its absence means
+_TRANSPOSED, _FROM_BELOW = (5, 6, 7, 8), (3, 4, 7, 8)  # orientations whose top rows are stored columns, or the last
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples: alpha multiplied into the colours, or not
 # Samples a pixel that each photometric interpretation may have; alpha is one more.
-_SAMPLES = {"MINISBLACK": (1, 2), "MINISWHITE": (1, 2), "RGB": (3, 4), "PALETTE": (1,), "YCBCR": (3,)}
+_SAMPLES = {
+    "MINISBLACK": (1, 2), "MINISWHITE": (1, 2), "RGB": (3, 4), "PALETTE": (1,), "YCBCR": (3,), "SEPARATED": (4,),
+}  # fmt: skip
 
 # Damage is told by the errors raised here; without a handler tifffile's log would add lines to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -54,38 +59,61 @@ class TiledImage:
 
     Attributes:
         name: of the file, for messages.
-        image_hw: (height, width) in pixels.
-        tile_hw: (height, width) of a tile in pixels.
+        stored_hw: (height, width) in pixels, as stored.
+        tile_hw: (height, width) of a tile in pixels, as stored.
         page: tifffile's first page.
     """
 
     name: str
-    image_hw: tuple[int, int]
+    stored_hw: tuple[int, int]
     tile_hw: tuple[int, int]
     page: Any
 
+    @property
+    def orientation(self) -> int:
+        """How the picture is stored, 1 to 8 as in EXIF; 1 is upright."""
+        tag = self.page.tags.get(_ORIENTATION)
+        return 1 if tag is None or tag.value not in range(1, 9) else int(tag.value)
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """(height, width) in pixels of the picture upright."""
+        height, width = self.stored_hw
+        return (width, height) if self.orientation in _TRANSPOSED else (height, width)
+
     def bands(self) -> Iterator[NDArray[np.uint8]]:
-        """The picture from top to bottom, a row of tiles at a time.
+        """The picture, upright, from top to bottom, a row of tiles at a time.
 
         Returns:
-            An iterator over (h, W, 3) uint8 RGB, h = the height of a tile but in the last.
+            An iterator over (h, W, 3) uint8 RGB, h = the height of a tile, in the first or the last maybe less.
 
         Raises:
             ImageError: a tile that is damaged.
         """
-        height, width = self.image_hw
-        for top in range(0, height, self.tile_hw[0]):
-            band = np.empty((min(self.tile_hw[0], height - top), width, 3), np.uint8)
-            for left in range(0, width, self.tile_hw[1]):
-                right = min(left + self.tile_hw[1], width)
-                band[:, left:right] = self._rgb(_read_tile(self, top, left)[: len(band), : right - left])
-            yield band
+        (height, width), (tall, wide) = self.stored_hw, self.tile_hw
+        if self.orientation in _TRANSPOSED:
+            parts = [(0, left, height, min(left + wide, width)) for left in range(0, width, wide)]
+        else:
+            parts = [(top, 0, min(top + tall, height), width) for top in range(0, height, tall)]
+        for part in reversed(parts) if self.orientation in _FROM_BELOW else parts:
+            yield np.ascontiguousarray(upright(self._stored(*part), self.orientation))
+
+    def _stored(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
+        """(bottom - top, right - left, 3) of a row or a column of tiles."""
+        part = np.empty((bottom - top, right - left, 3), np.uint8)
+        for y in range(top, bottom, self.tile_hw[0]):
+            for x in range(left, right, self.tile_hw[1]):
+                tile = _read_tile(self, y, x)[: bottom - y, : right - x]
+                part[y - top :, x - left :][: tile.shape[0], : tile.shape[1]] = self._rgb(tile)
+        return part
 
     def _rgb(self, tile: NDArray[Any]) -> NDArray[np.uint8]:
         """(h, w, S) samples as RGB."""
         if _kind(self.page) == "PALETTE":
             colors = np.asarray(self.page.tags[_COLOR_MAP].value, np.uint16).reshape(3, -1).T
             return read_image(colors[tile[:, :, 0]])
+        if _kind(self.page) == "SEPARATED":
+            return _from_inks(tile)
         count = 1 if _kind(self.page).startswith("MIN") else 3
         samples, alpha = np.ascontiguousarray(tile[:, :, :count]), np.ascontiguousarray(tile[:, :, count:])
         if _kind(self.page) == "MINISWHITE":
@@ -104,7 +132,8 @@ def tiled_hw(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     try:
         with tifffile.TiffFile(path) as tiff:
             page: Any = tiff.pages[0]
-            return (int(page.imagelength), int(page.imagewidth)) if page.is_tiled else None
+            stored_hw = int(page.imagelength), int(page.imagewidth)
+            return TiledImage("", stored_hw, (1, 1), page).image_hw if page.is_tiled else None
     except Exception:  # as many kinds as there are ways to be damaged; whoever reads the file says which
         return None
 
@@ -114,11 +143,11 @@ def open_tiled(path: str | os.PathLike[str]) -> Iterator[TiledImage]:
     """Open a tiled TIFF to be read by region; nothing but its header is read yet.
 
     Args:
-        path: a TIFF or BigTIFF whose first page is tiled: grey, RGB, either with alpha, or palette, of 8 or 16 bits,
-            samples interleaved or in planes.
+        path: a TIFF or BigTIFF whose first page is tiled: grey, RGB, either with alpha, CMYK, or palette, of 8 or 16
+            bits, samples interleaved or in planes; stored turned or not.
 
     Raises:
-        ImageError: the file is not there, not a TIFF, stored in strips, cut off, of another kind of pixels, turned, or
+        ImageError: the file is not there, not a TIFF, stored in strips, cut off, of another kind of pixels, or
             compressed in a way that needs another package.
 
     Example:
@@ -213,7 +242,7 @@ def read_label_tiff(
         OptionError: a box without pixels or outside the image.
     """
     with open_tiled(path) as image:
-        height, width = image.image_hw
+        height, width = image.stored_hw
         left, top, right, bottom = box_xyxy or (0, 0, width, height)
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise OptionError(f"box_xyxy: expected a box inside {width} x {height} pixels, got {box_xyxy}")
@@ -241,10 +270,16 @@ def _add_white(levels: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[n
     return np.minimum(summed, 255).astype(np.uint8)
 
 
+def _from_inks(tile: NDArray[Any]) -> NDArray[np.uint8]:
+    """CMYK samples as RGB, by Pillow as `fgseg.io` has it."""
+    inks = (tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile
+    return read_image(Image.fromarray(np.ascontiguousarray(inks), "CMYK"))
+
+
 def _read_tile(image: TiledImage, top: int, left: int) -> NDArray[Any]:
     """(tile height, tile width, S) samples of the tile with this corner; a tile that was left out is empty pixels."""
     page, (tall, wide) = image.page, image.tile_hw
-    across, down = -(-image.image_hw[1] // wide), -(-image.image_hw[0] // tall)
+    across, down = -(-image.stored_hw[1] // wide), -(-image.stored_hw[0] // tall)
     index = top // tall * across + left // wide
     planes = range(page.samplesperpixel) if page.planarconfig == 2 else range(1)
     parts = [_decoded(image, index + plane * across * down) for plane in planes]
@@ -285,19 +320,18 @@ def _check_page(name: str, page: Any, file_size: int) -> None:
     if not page.is_tiled:
         raise ImageError(f"{name}: this TIFF is stored in strips, which cannot be read by region; {HOW_TO_TILE}")
     kind, samples = _kind(page), page.samplesperpixel
-    if page.imagedepth != 1 or samples not in _SAMPLES.get(kind, ()):
+    inks = page.tags.get(_INK_SET)
+    is_other_ink = kind == "SEPARATED" and inks is not None and inks.value != _CMYK_INKS
+    if page.imagedepth != 1 or samples not in _SAMPLES.get(kind, ()) or is_other_ink:
         raise ImageError(
-            f"{name}: expected grey, RGB, either with alpha, or palette colours, got {kind} of {samples} samples a "
-            "pixel; convert it to RGB"
+            f"{name}: expected grey, RGB, either with alpha, CMYK, or palette colours, got {kind} of {samples} samples "
+            "a pixel; convert it to RGB"
         )
     if page.dtype not in (np.uint8, np.uint16) or page.bitspersample not in (8, 16):
         raise ImageError(
             f"{name}: expected 8 or 16 bits a sample, whole numbers, got {page.bitspersample} bits "
             f"({page.dtype}); convert it to 8 bits"
         )
-    orientation = page.tags.get(_ORIENTATION)
-    if orientation is not None and orientation.value > 1:
-        raise ImageError(f"{name}: the TIFF is stored turned (orientation {orientation.value}); save it upright")
     _check_compression(name, page)
     end = max((start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
     tiles = -(-page.imagelength // page.tilelength) * -(-page.imagewidth // page.tilewidth)

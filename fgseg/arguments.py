@@ -101,7 +101,7 @@ def check_region_options(
             raise OptionError("--reduce: only an image read by region is shrunk; add --by-region, or use --resolution")
         return
     name = sorted(paths)[0]
-    usual = {"mode": "exclusive", "refine": "none", "max_hole": 0, "min_area": (0, 1)}
+    usual = {"mode": "exclusive", "refine": ("auto", "none"), "max_hole": 0, "min_area": (0, 1)}
     for option, value in usual.items():
         given = options[option]
         if given != value and not (isinstance(value, tuple) and given in value):

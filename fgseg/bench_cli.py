@@ -79,7 +79,7 @@ Threshold = Annotated[str | None, typer.Option(help="Least probability or presen
 Scale = Annotated[str | None, typer.Option(help="Factor on scores. [default: the preset's or model's]" + Several)]
 Resolution = Annotated[str, typer.Option(help="auto, squash, keep or slide, with a size: slide:448." + Several)]
 Recipe = Annotated[str, typer.Option(help="value, vanilla, sclip, naclip, kk, clearclip." + Several)]
-Refine = Annotated[str, typer.Option(help="none, guided, pamr or superpixel." + Several)]
+Refine = Annotated[str, typer.Option(help="auto (the model's), none, guided, pamr or superpixel." + Several)]
 
 
 def bench(
@@ -100,7 +100,7 @@ def bench(
     templates: Annotated[str | None, typer.Option(help="none, imagenet or a file. [default: the model's]")] = None,
     resolution: Resolution = "auto",
     recipe: Recipe = "value",
-    refine: Refine = "none",
+    refine: Refine = "auto",
     route: Annotated[CaptionRoute, typer.Option(help="Text route of retrieval.")] = CaptionRoute.short,
     sweep: Annotated[bool, typer.Option("--sweep", help="Try every combination; choose the best mIoU.")] = False,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes a procedural set.")] = 60,
@@ -225,9 +225,10 @@ def _grid(
         from fgseg.benching.sweeping import Grid
 
         recipes = tuple(texts["recipe"])
+        refinements = tuple(None if one == "auto" else one for one in texts["refine"])
         none: tuple[float | None, ...] = (None,)
         return Grid(
-            recipes, tuple(texts["resolution"]), tuple(texts["refine"]),
+            recipes, tuple(texts["resolution"]), refinements,
             numbers["scale"] or none, numbers["threshold"] or none,
         ), {}  # fmt: skip
     for name, values in {**numbers, **texts}.items():
@@ -235,7 +236,7 @@ def _grid(
             raise OptionError(f"--{name}: expected one value, got {len(values)}; several are for --sweep")
     single = {
         "threshold": next(iter(numbers["threshold"]), None), "logit_scale": next(iter(numbers["scale"]), None),
-        "resolution": None if resolution == "auto" else resolution, "refine": None if refine == "none" else refine,
+        "resolution": None if resolution == "auto" else resolution, "refine": None if refine == "auto" else refine,
     }  # fmt: skip
     return None, single
 

@@ -94,6 +94,7 @@ class Mode(StrEnum):
 class Refine(StrEnum):
     """Edge-aware refinement."""
 
+    auto = "auto"
     none = "none"
     guided = "guided"
     pamr = "pamr"
@@ -180,7 +181,7 @@ def segment(
     ] = None,
     templates: Templates = None,
     resolution: Resolution = "auto",
-    refine: Annotated[Refine, typer.Option(help="Follow the image's edges.")] = Refine.none,
+    refine: Annotated[Refine, typer.Option(help="Follow the image's edges; auto: as suits the model.")] = Refine.auto,
     min_area: Annotated[int, typer.Option(min=0, help="Pixels; smaller parts are dropped.")] = 1,
     max_hole: Annotated[int, typer.Option(min=0, help="Pixels; holes up to this are filled (independent).")] = 0,
     by_region: Annotated[

@@ -44,6 +44,7 @@ __all__ = [
     "read_label_png",
     "resize_bicubic",
     "resize_bilinear",
+    "upright",
     "write_bytes",
     "write_image",
     "write_label_png",
@@ -390,10 +391,10 @@ def _explained(name: str) -> Iterator[None]:
 def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     rgb = _image_to_rgb(image, name)
     # Decoded first: a TIFF turns itself then, and a PNG may have its EXIF behind the pixels.
-    return np.ascontiguousarray(_turned(rgb, image.getexif().get(_ORIENTATION, 1)))
+    return np.ascontiguousarray(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
 
 
-def _turned(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Undo an EXIF orientation (2 to 8; anything else means upright), EXIF 2.32 section 4.6.4."""
     if orientation in (5, 6, 7, 8):  # stored rows are columns of the scene
         stored = stored.swapaxes(0, 1)

@@ -132,7 +132,7 @@ class Segmenter:
         negatives: Sequence[str] = (),
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
-        refine: Literal["none", "guided", "pamr"] = "none",
+        refine: Literal["auto", "none", "guided", "pamr"] = "auto",
         min_area: int = 1,
         max_hole: int = 0,
     ) -> Segmentation:
@@ -154,7 +154,8 @@ class Segmenter:
             negatives: "not this": words that compete and never win a pixel.
             templates: "none", "imagenet" (80 sentences, averaged), a file, or one's own; None takes the model's own.
             resolution: as in `encode`.
-            refine: follow edges of the image: "guided" filter or "pamr"; off unless asked for.
+            refine: follow edges of the image: "guided" filter, "pamr" (slow on large images) or "none"; "auto" takes
+                the model's own: none, but guided for the embedded model, which gains from it.
             min_area: pixels; smaller connected parts are dropped.
             max_hole: pixels; holes up to this are filled (independent mode).
 
@@ -164,7 +165,8 @@ class Segmenter:
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
         check_choice("mode", mode, ("exclusive", "independent"))
-        check_choice("refine", refine, REFINEMENTS)
+        check_choice("refine", refine, ("auto", *REFINEMENTS))
+        chosen_refine = self.encoder.default_refine if refine == "auto" else refine
         if threshold is not None:
             _check_threshold(threshold)
         check_number("min_area", min_area, low=0, high=2**62)
@@ -179,7 +181,7 @@ class Segmenter:
             )
         texts = self._query_texts(asked, templates)
         view = self.encode(image, resolution=resolution)
-        field = ScoreField(view, texts, asked, self.encoder.logit_scale, refine)
+        field = ScoreField(view, texts, asked, self.encoder.logit_scale, chosen_refine)
         if mode == "exclusive":
             labels = remove_small_labels(field.exclusive(threshold), min_area=int(min_area))
             masks = LazyMaps(field.names, lambda index: labels == index)
@@ -188,7 +190,7 @@ class Segmenter:
             masks = LazyMaps(field.names, lambda index: clean(field.mask(index, threshold)))
             labels = field.winners(masks)
         settings = self._view_settings(view) | self._settings(asked, texts) | {
-            "mode": mode, "threshold": threshold, "refine": refine, "min_area": min_area, "max_hole": max_hole,
+            "mode": mode, "threshold": threshold, "refine": chosen_refine, "min_area": min_area, "max_hole": max_hole,
             "seconds": round(time.perf_counter() - started, 4),
         }  # fmt: skip
         return Segmentation(
@@ -220,10 +222,10 @@ class Segmenter:
         """Segment a tiled TIFF of any size, read by region; memory grows with its width, not with its height.
 
         Windows of the native side move over the image at its own scale: a pixel stays a pixel, however large the image.
-        The labels are those of `segment` in exclusive mode with "slide" at the same sizes.
+        The labels are those of `segment` in exclusive mode with "slide" at the same sizes and refine="none".
 
         Args:
-            image: a tiled TIFF or BigTIFF: grey, RGB, either with alpha, or palette, of 8 or 16 bits.
+            image: a tiled TIFF or BigTIFF: grey, RGB, either with alpha, CMYK, or palette, of 8 or 16 bits.
             prompts: as in `segment`.
             labels: the label map to write, a tiled TIFF of the image's size; it appears when all of it is done.
                 `save` of the result writes the other files.

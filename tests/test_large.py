@@ -283,6 +283,8 @@ KINDS = {
         noise(10, 40, 50),
         {"photometric": "palette", "colormap": noise(11, 3, 256, dtype=np.uint16)},
     ),
+    "CMYK": (noise(16, 40, 50, 4), {"photometric": "separated"}),
+    "CMYK of 16 bits": (noise(17, 40, 50, 4, dtype=np.uint16), {"photometric": "separated"}),
     "planes": (noise(12, 3, 40, 50), {"photometric": "rgb", "planarconfig": "separate"}),
     "BigTIFF": (noise(13, 40, 50, 3), {"photometric": "rgb", "bigtiff": True}),
     "deflate with predictor": (noise(14, 40, 50, 3), {"photometric": "rgb", "compression": "zlib", "predictor": True}),
@@ -297,6 +299,19 @@ def test_every_kind_of_tile_is_read_as_pillow_reads_the_file(kind, tmp_path):
     with open_tiled(path) as source:
         np.testing.assert_array_equal(np.concatenate(list(source.bands())), read_image(path))
     assert tiled_hw(path) == (40, 50)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiled_tiff_that_is_stored_turned_comes_upright(orientation, tmp_path):
+    path = tiff(
+        tmp_path / "a.tif", noise(18, 40, 50, 3), photometric="rgb", extratags=[(274, 3, 1, orientation, True)]
+    )
+    with open_tiled(path) as source:
+        bands = list(source.bands())
+        upright_hw = source.image_hw
+    np.testing.assert_array_equal(np.concatenate(bands), read_image(path))
+    assert upright_hw == tiled_hw(path) == ((50, 40) if orientation > 4 else (40, 50))
+    assert len(bands) > 1
 
 
 def test_colours_that_alpha_is_multiplied_into_are_laid_on_white(tmp_path):
@@ -353,19 +368,15 @@ BROKEN = {
     "cut off in its header": (lambda path: shortened(tiff(path, RGB, photometric="rgb"), 0.005), "a.tif: "),
     "five samples": (
         lambda path: tiff(path, noise(21, 40, 50, 5), photometric="minisblack", planarconfig="contig"),
-        "expected grey, RGB, either with alpha, or palette colours, got MINISBLACK of 5 samples",
+        "expected grey, RGB, either with alpha, CMYK, or palette colours, got MINISBLACK of 5 samples",
     ),
-    "CMYK": (
-        lambda path: tiff(path, noise(22, 40, 50, 4), photometric="separated"),
+    "inks that are not CMYK": (
+        lambda path: tiff(path, noise(22, 40, 50, 4), photometric="separated", extratags=[(332, 3, 1, 2, True)]),
         "got SEPARATED of 4 samples a pixel; convert it to RGB",
     ),
     "floats": (
         lambda path: tiff(path, RGB[:, :, 0].astype(np.float32), photometric="minisblack"),
         r"expected 8 or 16 bits a sample, whole numbers, got 32 bits \(float32\)",
-    ),
-    "turned": (
-        lambda path: tiff(path, RGB, photometric="rgb", extratags=[(274, 3, 1, 6, True)]),
-        r"stored turned \(orientation 6\); save it upright",
     ),
     "a compression of its own": (
         lambda path: retagged(tiff(path, RGB, photometric="rgb"), Compression=60000),

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -172,12 +173,29 @@ def test_a_flat_image_gives_the_mean_of_means_and_one_pixel_is_itself():
     np.testing.assert_allclose(one, [[0.7]], atol=1e-6)
 
 
+def test_the_fast_guided_filter_is_near_the_whole_one_and_follows_edges_at_the_full_size():
+    image = np.full((96, 120, 3), 40, np.uint8)
+    image[20:70, 33:90] = (200, 120, 60)
+    truth = (image[..., 0] == 200).astype(np.float32)
+    blurred = cv2.GaussianBlur(truth, (0, 0), 6)
+    whole = guided_filter(image, blurred, radius=12, epsilon=1e-3)
+    fast = guided_filter(image, blurred, radius=12, epsilon=1e-3, subsampling=3)
+    assert np.abs(fast - whole).mean() < 0.02
+    edge = ((cv2.blur(truth, (3, 3)) > 0) & (cv2.blur(truth, (3, 3)) < 1)).nonzero()
+    assert ((fast > 0.5)[edge] == truth[edge]).mean() > 0.99 > ((blurred > 0.5)[edge] == truth[edge]).mean()
+    level = np.full((50, 70), 0.3)
+    np.testing.assert_allclose(
+        guided_filter(noise(3, 50, 70), level, radius=8, epsilon=1e-3, subsampling=4), 0.3, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("score_map", "options", "error", "message"),
     [
         (np.zeros((4, 5)), {"radius": 1, "epsilon": 0.1}, ShapeError, r"score_map: expected .*\(4, 4\)"),
         (np.zeros((4, 4)), {"radius": 0, "epsilon": 0.1}, OptionError, "radius"),
         (np.zeros((4, 4)), {"radius": 1, "epsilon": 0}, OptionError, "epsilon"),
+        (np.zeros((4, 4)), {"radius": 2, "epsilon": 0.1, "subsampling": 3}, OptionError, "subsampling"),
     ],
 )
 def test_what_the_guided_filter_cannot_fit_is_refused(score_map, options, error, message):

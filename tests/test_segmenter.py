@@ -367,7 +367,11 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(i, ["red"], mode="both"), OptionError, "mode: expected one of exclusive, independent"),
         (lambda s, i: s.segment(i, ["red"], threshold=1.5), OptionError, "threshold: expected a number from 0 to 1"),
         (lambda s, i: s.segment(i, ["red"], threshold=float("nan")), OptionError, "threshold: expected a number"),
-        (lambda s, i: s.segment(i, ["red"], refine="crf"), OptionError, "refine: expected one of none, guided, pamr"),
+        (
+            lambda s, i: s.segment(i, ["red"], refine="crf"),
+            OptionError,
+            "refine: expected one of auto, none, guided, pamr",
+        ),
         (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a number from 0"),
         (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, "max_hole: .*mode='independent'"),
         (lambda s, i: s.segment(i, ["red"], background=()), OptionError, "one prompt alone has nothing to compete"),

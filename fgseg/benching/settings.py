@@ -133,6 +133,7 @@ def _own_settings(encoder: Encoder, decision: Decision) -> dict[str, Any]:
     resolution = _resolved(encoder, encoder.default_resolution)
     return {
         "resolution": resolution, "resize": "area", "logit_scale": encoder.logit_scale, "threshold": threshold,
+        "refine": encoder.default_refine,
     }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ __all__ = ["Grid", "SweepTask", "with_recipe"]
 
 Row = dict[str, Any]
 Labels = NDArray[np.int32]
+Group = tuple[str | None, str, str | None]  # recipe, resolution, refinement
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Grid:
     Attributes:
         recipes: dense recipes; None keeps the model's own.
         resolutions: as `Segmenter.encode` takes them, "auto" the settings' own.
-        refinements: of `fgseg.refine.REFINEMENTS`.
+        refinements: of `fgseg.refine.REFINEMENTS`; None keeps the settings' own.
         logit_scales: factors on scores.
         thresholds: least probability or presence.
     """
 
     recipes: tuple[str | None, ...] = (None,)
     resolutions: tuple[str, ...] = ("auto",)
-    refinements: tuple[str, ...] = ("none",)
+    refinements: tuple[str | None, ...] = (None,)
     logit_scales: tuple[float | None, ...] = (None,)
     thresholds: tuple[float | None, ...] = (None,)
 
@@ -110,7 +111,7 @@ class SweepTask:
         return {recipe: with_recipe(self.seg, recipe) for recipe in self.grid.recipes}
 
     @property
-    def groups(self) -> list[tuple[str | None, str, str]]:
+    def groups(self) -> list[Group]:
         """Recipe, resolution and refinement: what scales and thresholds are tried on."""
         grid = self.grid
         return list(itertools.product(grid.recipes, grid.resolutions, grid.refinements))
@@ -149,10 +150,10 @@ class SweepTask:
         chosen_on = {key: data[key] for key in ("name", "list_sha256", "classes_sha256")}
         return {"sweep": table, "chosen": {**table[best], "by": "miou", "on": {**chosen_on, "images": len(rows)}}}
 
-    def _variants(self, group: tuple[str | None, str, str]) -> list[SegmentationSettings]:
+    def _variants(self, group: Group) -> list[SegmentationSettings]:
         """The settings of a group, thresholds within scales."""
         _, resolution, refine = group
-        base = replace(self.settings, refine=refine, **self._sizes(resolution))
+        base = replace(self.settings, refine=refine or self.settings.refine, **self._sizes(resolution))
         return [
             replace(
                 base,
@@ -170,16 +171,14 @@ class SweepTask:
         side = self.seg.encoder.side
         return {"resolution": chosen.resolved(side) if chosen.mode == "slide" else chosen, "resize": "area"}
 
-    def _described(self, group: tuple[str | None, str, str], one: SegmentationSettings) -> dict[str, Any]:
+    def _described(self, group: Group, one: SegmentationSettings) -> dict[str, Any]:
         recipe = group[0] or getattr(self.seg.encoder, "recipe", None)
         return {
             "recipe": recipe, "resolution": str(one.resolution), "refine": one.refine,
             "logit_scale": one.logit_scale, "threshold": one.threshold,
         }  # fmt: skip
 
-    def _labels(
-        self, view: EncodedImage, group: tuple[str | None, str, str], prompted: Sequence[int]
-    ) -> Iterator[Labels]:
+    def _labels(self, view: EncodedImage, group: Group, prompted: Sequence[int]) -> Iterator[Labels]:
         """Labels of each variant of a group, from one pass over the score maps."""
         variants = self._variants(group)
         classes = self.words.classes

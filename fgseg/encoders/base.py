@@ -43,6 +43,7 @@ class Encoder(Protocol):
         default_background: words every prompt competes with unless others are given.
         default_templates: templates for class names unless others are given.
         default_threshold: least presence of a mask's pixels unless another is given, 0 to 1.
+        default_refine: edge-aware refinement of score maps unless another is asked for; "none" but where it gains.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Encoder(Protocol):
     default_background: tuple[str, ...]
     default_templates: tuple[str, ...]
     default_threshold: float
+    default_refine: str
 
     def encode_images(
         self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None

@@ -36,6 +36,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
     default_background: tuple[str, ...] = BACKGROUND_WORDS
     default_templates: tuple[str, ...] = IMAGENET_TEMPLATES
     default_threshold = 0.5  # a tie with the best background word
+    default_refine = "none"  # it lowers the published recipe, see fgseg.refine
     global_logit_bias: float | None = None
     side: int
 
@@ -196,6 +197,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
         self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
         self.default_threshold = float(own.get("threshold", 0.5))
+        self.default_refine = own.get("refine", "none")
         self.default_resolution = own.get("resolution", "slide")
 
     def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:

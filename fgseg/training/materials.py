@@ -103,13 +103,24 @@ def _sky(rng: np.random.Generator, s: Surface) -> Floats:
 
 
 def _grass(rng: np.random.Generator, s: Surface) -> Floats:
-    color = _between(rng, (0.22, 0.34, 0.10), (0.50, 0.60, 0.26))
-    if rng.random() < 0.3:
-        color = _between(rng, (0.45, 0.44, 0.20), (0.66, 0.60, 0.36))  # dry
+    kind = rng.choice(["lawn", "meadow", "dry"], p=[0.3, 0.45, 0.25])
+    color = {
+        "lawn": _between(rng, (0.16, 0.30, 0.07), (0.52, 0.68, 0.27)),
+        "meadow": _between(rng, (0.10, 0.16, 0.06), (0.50, 0.58, 0.28)),
+        "dry": _between(rng, (0.36, 0.34, 0.16), (0.68, 0.61, 0.38)),
+    }[kind]
     dry = _between(rng, (0.50, 0.48, 0.22), (0.62, 0.58, 0.34))
-    field = _mix(color, dry, 0.25 + _clouds(rng, s, 0.13) * rng.uniform(0.05, 0.25))
+    field = _mix(color, dry, 0.1 + _clouds(rng, s, 0.13) * rng.uniform(0.03, 0.25))
     blades = lookup(rng, STREAKY, s.u * 1.2, s.v * 0.5) * 0.5 + lookup(rng, FINE, s.u * 0.9, s.v * 0.6) * 0.7
-    return _toned(field, blades * s.grain * rng.uniform(0.08, 0.30) + _clouds(rng, s, 0.3) * 0.06)
+    strong = rng.uniform(0.02, 0.12) if kind == "lawn" else rng.uniform(0.08, 0.36)
+    field = _toned(field, blades * s.grain * strong + _clouds(rng, s, 0.3) * rng.uniform(0.02, 0.1))
+    if kind == "lawn" and rng.random() < 0.25:  # mown in turns
+        field = _toned(field, np.sign(np.sin(s.u * rng.uniform(1.5, 4))) * rng.uniform(0.02, 0.08))
+    if rng.random() < 0.2:  # fallen leaves
+        litter = lookup(rng, FINE, s.u * 0.5, s.v * 0.5) - rng.uniform(0.4, 1.6)
+        brown = _between(rng, (0.35, 0.24, 0.14), (0.70, 0.55, 0.36))
+        field = _mix(field, brown, litter * 2 * np.clip(s.grain, 0.3, 1))
+    return field
 
 
 def _leaves(rng: np.random.Generator, s: Surface, size: float) -> Floats:

@@ -6,7 +6,7 @@ one thing, backgrounds included, so a scene is also a labelled image for benchma
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +33,17 @@ from fgseg.training.vocabulary import (
     color_truth,
 )
 
-__all__ = ["KINDS", "Kind", "Scene", "Thing", "is_held_out", "phrase_truth", "scene", "truth_table"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Scene",
+    "Thing",
+    "is_held_out",
+    "is_held_out_phrase",
+    "phrase_truth",
+    "scene",
+    "truth_table",
+]
 
 Floats = NDArray[np.floating[Any]]
 Kind = Literal["shapes", "outdoors", "room", "collage"]
@@ -89,6 +99,19 @@ def is_held_out(color: str, pattern: str, shape: str) -> bool:
         return False
     code = 7 * BASIC_COLORS.index(color) + 5 * PATTERNS.index(pattern) + 3 * SHAPES.index(shape)
     return code % 12 == 1
+
+
+def is_held_out_phrase(phrase: Phrase) -> bool:
+    """Whether a phrase may name a held-out combination; one that leaves the pattern open is taken for a plain one.
+
+    Examples:
+        >>> is_held_out_phrase(Phrase("red", "striped", "circle")), is_held_out_phrase(Phrase(noun="circle"))
+        (False, False)
+    """
+    if phrase.color is None or phrase.noun not in SHAPES:
+        return False
+    names = [phrase.color] if phrase.color in BASIC_COLORS else _basic_names(NAMED_RGB[phrase.color])
+    return any(is_held_out(name, phrase.pattern or "plain", phrase.noun) for name in names)
 
 
 def scene(
@@ -250,7 +273,8 @@ def _shaped(rng: np.random.Generator, *, held_out: bool) -> Thing:
     return Thing(rgb, _second(rng, rgb, pattern), pattern, shape, Phrase(name, said, shape))
 
 
-def _basic_names(rgb: Sequence[float]) -> list[str]:
+@lru_cache(maxsize=2048)
+def _basic_names(rgb: tuple[float, float, float]) -> list[str]:
     fits = color_truth(np.array([rgb]), BASIC_COLORS)[0] == 1
     return [name for name, fit in zip(BASIC_COLORS, fits, strict=True) if fit]
 
@@ -383,8 +407,10 @@ def phrase_truth(things: Sequence[Thing], phrases: Sequence[Phrase]) -> NDArray[
     column = {name: index for index, name in enumerate(names)}
     colors = _thing_color_truth(things, names) if names else np.ones((len(things), 0), np.int8)
     truth = np.ones((len(things), len(phrases)), np.int8)
+    patterns = {pattern: _pattern_truth(things, pattern) for pattern in {phrase.pattern for phrase in phrases}}
+    nouns = {noun: _noun_truth(things, noun) for noun in {phrase.noun for phrase in phrases}}
     for index, phrase in enumerate(phrases):
-        parts = [_pattern_truth(things, phrase.pattern), _noun_truth(things, phrase.noun)]
+        parts = [patterns[phrase.pattern], nouns[phrase.noun]]
         if phrase.color:
             parts.append(colors[:, column[phrase.color]])
         together = np.stack(parts)
