@@ -118,8 +118,9 @@ def main() -> None:
     report = {
         "settings": {
             "data": options.data.name, "model": options.model, "weights_sha256": seg.encoder.digest(),
-            "resolution": options.resolution, "dtype": str(seg.encoder.dtype).removeprefix("torch."),
-            "least_pixels": LEAST_PIXELS, "color_scenes": COLOR_SCENES,
+            "refine": seg.encoder.default_refine, "resolution": options.resolution,
+            "dtype": str(seg.encoder.dtype).removeprefix("torch."), "least_pixels": LEAST_PIXELS,
+            "color_scenes": COLOR_SCENES,
         },
         "main_classes": measure(seg, options.data, MAIN, **how),
         "all_classes": measure(seg, options.data, MATERIAL_WORDS, **how),

@@ -185,7 +185,7 @@ def main() -> None:
     report = {
         "settings": {
             **how, "first_seed": FIRST_SEED, "absent_phrases": ABSENT, "threshold": seg.encoder.default_threshold,
-            "model": options.model, "weights_sha256": seg.encoder.digest(),
+            "model": options.model, "weights_sha256": seg.encoder.digest(), "refine": seg.encoder.default_refine,
             "sweep_seed": SWEEP_SEED, "dtype": str(seg.encoder.dtype).removeprefix("torch."),
             "background": list(seg.encoder.default_background),
         },

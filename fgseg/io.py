@@ -244,10 +244,10 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
     palette = _palette(colors)
     _check_labels(labels, len(colors))
     if len(colors) <= _MAX_8_BIT_CLASSES:
-        picture = Image.fromarray(np.where(labels == UNLABELLED, 255, labels).astype(np.uint8))
+        picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
         picture.putpalette(palette.ljust(3 * 256, b"\0"))  # whole: 255 has an entry and PNG keeps 8 bits
     else:
-        picture = Image.fromarray(np.where(labels == UNLABELLED, 65_535, labels).astype(np.uint16))
+        picture = Image.fromarray(labels.astype(np.uint16))  # and 65535 here
     write_bytes(path, _encoded(picture, "PNG"))
 
 

@@ -1,8 +1,9 @@
-"""Edge-aware refinement of score maps by the image. Off by default.
+"""Edge-aware refinement of score maps by the image.
 
 A refinement helps one method and harms another: PAMR gives NACLIP +3.1 mIoU and SCLIP +1.9, MaskCLIP
-(FG-CLIP's own recipe) -1.5 and ProxyCLIP nothing (their papers' tables). So nothing here runs unless it is asked for,
-and a preset may ask for it only where a benchmark of that model shows a gain.
+(FG-CLIP's own recipe) -1.5 and ProxyCLIP nothing (their papers' tables). So nothing here runs unless it is asked for
+or the model's own settings say so, which they may only where a benchmark of that model shows a gain: the embedded
+model's ask for the guided filter (benchmarks/results/peers.json).
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def pamr(
     Segmentation from Image Labels", CVPR 2020, as NACLIP runs it; equal to it within 1e-4. The weights do not
     change when a channel is scaled or shifted, so a normalised input and the plain image give the same.
 
-    Off by default: it lowers FG-CLIP's recipe (see the module).
+    It lowers FG-CLIP's recipe in published figures (see the module).
 
     Args:
         image: (H, W, 3) uint8 RGB array, or (3, H, W) of any float dtype (array or tensor).
