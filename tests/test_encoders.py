@@ -353,9 +353,12 @@ def test_fgclip_2_refuses_patches_and_ids_that_do_not_fit():
 
 
 def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
-    config = model_config(CLIP) | {"fgseg": {"background": ["nothing"], "templates": ["a {}", "the {}"]}}
+    config = model_config(CLIP) | {
+        "fgseg": {"background": ["nothing"], "templates": ["a {}", "the {}"], "refine": "guided"}
+    }
     own = load_encoder(saved_model(tmp_path / "own", model_tensors(CLIP), config), device="cpu", dtype="float32")
     assert own.default_background == ("nothing",)
+    assert (own.default_refine, golden_encoder(CLIP).default_refine) == ("guided", "none")
     assert own.default_templates == ("a {}", "the {}")
     assert len(golden_encoder(CLIP).default_templates) == 80
     assert golden_encoder(CLIP).default_background == golden_encoder(FG_CLIP_2).default_background

@@ -303,9 +303,7 @@ def test_every_kind_of_tile_is_read_as_pillow_reads_the_file(kind, tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_tiled_tiff_that_is_stored_turned_comes_upright(orientation, tmp_path):
-    path = tiff(
-        tmp_path / "a.tif", noise(18, 40, 50, 3), photometric="rgb", extratags=[(274, 3, 1, orientation, True)]
-    )
+    path = tiff(tmp_path / "a.tif", noise(18, 40, 50, 3), photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
     with open_tiled(path) as source:
         bands = list(source.bands())
         upright_hw = source.image_hw

@@ -272,6 +272,14 @@ def test_refinement_gives_a_result_of_the_same_kind(seg, picture, mode, refine):
     assert result.settings["refine"] == refine
 
 
+@pytest.mark.parametrize("own", ["none", "guided"])
+def test_without_a_word_about_it_masks_are_refined_as_the_model_asks(seg, picture, own, monkeypatch):
+    monkeypatch.setattr(seg.encoder, "default_refine", own)
+    result = seg.segment(picture, ["red", "green"])
+    assert result.settings["refine"] == own
+    np.testing.assert_array_equal(result.labels, seg.segment(picture, ["red", "green"], refine=own).labels)
+
+
 # --- reuse
 
 

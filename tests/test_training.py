@@ -11,7 +11,7 @@ from fgseg.training import mini
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.losses import info_nce, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
-from fgseg.training.scenes import KINDS, Thing, is_held_out, phrase_truth, scene, truth_table
+from fgseg.training.scenes import KINDS, Thing, is_held_out, is_held_out_phrase, phrase_truth, scene, truth_table
 from fgseg.training.vocabulary import (
     BASIC_COLORS,
     CLUTTER,
@@ -97,6 +97,30 @@ def test_held_out_combinations_are_never_drawn_for_training_and_always_when_aske
     assert len(drawn) > 400
     assert not any(held(item) for item in drawn)
     assert all(held(scene(seed, (16, 16), held_out=True).things[-1]) for seed in range(30))
+
+
+def test_a_held_out_combination_is_never_said_in_training_not_even_where_it_is_false():
+    said = {text for first in range(0, 40, 8) for text in mini.make_batch(range(first, first + 8), (64, 64)).phrases}
+    held_out = {
+        " ".join(part for part in (color, None if pattern == "plain" else pattern, shape) if part)
+        for color in BASIC_COLORS
+        for pattern in PATTERNS
+        for shape in SHAPES
+        if is_held_out(color, pattern, shape)
+    }
+    plain = {text for text in held_out if len(text.split()) == 2}
+    # "red circle" is true of a red striped circle too, and said of it.
+    assert not said & (held_out - plain)
+    assert len(said) > 400
+
+
+@pytest.mark.parametrize("color", ["crimson", "teal", "lavender"])
+def test_a_survey_colour_is_held_out_where_a_basic_term_for_it_is(color):
+    basic = [name for name in BASIC_COLORS if color_truth(np.array([NAMED_RGB[color]]), [name])[0, 0] == 1]
+    pairs = [(pattern, shape) for pattern in PATTERNS for shape in SHAPES]
+    held_out = [pair for pair in pairs if any(is_held_out(name, *pair) for name in basic)]
+    assert [pair for pair in pairs if is_held_out_phrase(Phrase(color, *pair))] == held_out
+    assert held_out
 
 
 def test_about_one_combination_in_twelve_is_held_out():
