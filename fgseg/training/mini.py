@@ -72,7 +72,7 @@ CONFIG = {
 # The threshold: in the sweep of benchmarks/results/scenes.json a lone absent phrase gets under 1 % of the pixels. The
 # resolution and the refinement: the best of benchmarks/results/peers.json.
 OWN_DEFAULTS = {
-    "background": [RIVAL], "templates": ["{}"], "resolution": "keep", "threshold": 0.75, "refine": "guided",
+    "background": [RIVAL], "templates": ["{}"], "resolution": "keep", "threshold": 0.6, "refine": "guided",
 }  # fmt: skip
 
 
