@@ -156,11 +156,12 @@ def clipseg() -> Callable:
 
 
 def with_fgseg(seg: fgseg.Segmenter, resolution: str, *, texts: str) -> Callable:
-    """Fgseg on the same question: no background, no template, every pixel to its best prompt."""
+    """Fgseg on the same question: no background, no template, every pixel to its best prompt, nothing refined."""
+    asked = {"background": (), "templates": "none", "threshold": 0, "resolution": resolution, "refine": "none"}
 
     def run(image: np.ndarray) -> np.ndarray:
         own = fgseg.Segmenter(seg.encoder) if texts == "anew" else seg
-        return own.segment(image, PROMPTS, background=(), templates="none", threshold=0, resolution=resolution).labels
+        return own.segment(image, PROMPTS, **asked).labels
 
     return run
 
@@ -296,6 +297,9 @@ def main() -> None:
     started = time.perf_counter()
     seg = fgseg.load(options.model)
     report = {"kind": "peers", "model": model_identity(seg.encoder), "prompts": list(PROMPTS)}
+    if options.out.exists():  # the other part of an earlier run stays, if it was of this model
+        earlier = json.loads(options.out.read_text(encoding="utf-8"))
+        report = (earlier if earlier["model"] == report["model"] else {}) | report
     if "speed" in options.parts:
         report["speed"] = speed_rows(options.model, options.rounds)
         for row in report["speed"]:
