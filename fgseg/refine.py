@@ -239,7 +239,7 @@ def superpixel_vote(
     """Every pixel gets the mean score of its superpixel, so that masks end where the image's colours do.
 
     Superpixels are SLIC's (Achanta et al., TPAMI 2012) as scikit-image makes them. An experiment: kept out of
-    `Segmenter.segment` until a benchmark shows a gain.
+    `Segmenter.segment` because it gains less than the guided filter (benchmarks/results/peers.json).
 
     Args:
         image: (H, W, 3) uint8 RGB.
