@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from fgseg._checks import check_array
 from fgseg._files import HOW_TO_TILE, one_line, reason, replacing
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
-from fgseg.io import read_image, upright
+from fgseg.io import inks_to_rgb, read_image, upright
 from fgseg.types import UNLABELLED
 
 __all__ = [
@@ -113,7 +112,7 @@ class TiledImage:
             colors = np.asarray(self.page.tags[_COLOR_MAP].value, np.uint16).reshape(3, -1).T
             return read_image(colors[tile[:, :, 0]])
         if _kind(self.page) == "SEPARATED":
-            return _from_inks(tile)
+            return inks_to_rgb((tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile)
         count = 1 if _kind(self.page).startswith("MIN") else 3
         samples, alpha = np.ascontiguousarray(tile[:, :, :count]), np.ascontiguousarray(tile[:, :, count:])
         if _kind(self.page) == "MINISWHITE":
@@ -268,12 +267,6 @@ def _add_white(levels: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[n
     """Colours that alpha is multiplied into, laid on white."""
     summed: NDArray[np.uint16] = levels.astype(np.uint16) + (255 - alpha)
     return np.minimum(summed, 255).astype(np.uint8)
-
-
-def _from_inks(tile: NDArray[Any]) -> NDArray[np.uint8]:
-    """CMYK samples as RGB, by Pillow as `fgseg.io` has it."""
-    inks = (tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile
-    return read_image(Image.fromarray(np.ascontiguousarray(inks), "CMYK"))
 
 
 def _read_tile(image: TiledImage, top: int, left: int) -> NDArray[Any]:

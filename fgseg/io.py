@@ -40,6 +40,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "find_images",
+    "inks_to_rgb",
     "read_image",
     "read_label_png",
     "resize_bicubic",
@@ -392,6 +393,15 @@ def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     rgb = _image_to_rgb(image, name)
     # Decoded first: a TIFF turns itself then, and a PNG may have its EXIF behind the pixels.
     return np.ascontiguousarray(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
+
+
+def inks_to_rgb(cmyk: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 4) uint8 cyan, magenta, yellow and black, 255 full ink, as (H, W, 3) uint8 RGB.
+
+    >>> inks_to_rgb(np.uint8([[[0, 0, 0, 0], [0, 255, 255, 0], [0, 0, 0, 255]]])).tolist()
+    [[[255, 255, 255], [255, 0, 0], [0, 0, 0]]]
+    """
+    return np.asarray(Image.fromarray(np.ascontiguousarray(cmyk), "CMYK").convert("RGB"))
 
 
 def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -228,7 +228,9 @@ def test_each_refinement_by_name_is_its_function_on_every_map():
     made = {name: list(refined(image, maps, method=name, patch_pixels=6)) for name in REFINEMENTS}
     assert all(np.array_equal(a, b) for a, b in zip(made["none"], maps, strict=True))
     np.testing.assert_array_equal(made["pamr"], pamr(image, np.stack(maps)))
-    np.testing.assert_array_equal(made["guided"][10], guided_filter(image, maps[10], radius=9, epsilon=1e-3, subsampling=2))
+    np.testing.assert_array_equal(
+        made["guided"][10], guided_filter(image, maps[10], radius=9, epsilon=1e-3, subsampling=2)
+    )
     np.testing.assert_array_equal(made["superpixel"][10], superpixel_vote(image, maps[10], count=40))
 
 
