@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from random_model import SIZES, make_model
+from scenes import FIRST_SEED
 from speed import CLASS_NAMES, KINDS, photo, vision_operations
 from timing import machine, spread
 
 import fgseg
 from fgseg.similarity import patch_scores
+from fgseg.training.scenes import scene
+from fgseg.training.vocabulary import CLUTTER
 from fgseg.upsample import label_map
 
 BATCHES = (1, 8, 64)
@@ -76,6 +79,20 @@ def equality() -> dict[str, Any]:
     largest = max([result["patch_scores"], *(value["best"] for value in maps)])
     holds = largest <= TOLERANCE and min(value["labels_equal"] for value in maps) >= LABELS_EQUAL
     return {**result, "target": f"<= {TOLERANCE}, >= {LABELS_EQUAL} of labels", "verdict": "pass" if holds else "short"}
+
+
+def masks(count: int) -> dict[str, Any]:
+    """Labels of scenes by the embedded model on the device and on the CPU: pixels that are equal."""
+    segmenters = {device: fgseg.load("mini", device=device, dtype="float32") for device in ("cpu", "cuda")}
+    segmenters["cuda_bfloat16"] = fgseg.load("mini", device="cuda", dtype="bfloat16")
+    equal: dict[str, list[float]] = {"cuda": [], "cuda_bfloat16": []}
+    for seed in range(count):
+        drawn = scene(FIRST_SEED + seed, (224, 224))
+        prompts = [thing.phrase.text for thing in drawn.things if thing.shape != CLUTTER]
+        labels = {name: seg.segment(drawn.image, prompts).labels for name, seg in segmenters.items()}
+        for name, shares in equal.items():
+            shares.append(float((labels[name] == labels["cpu"]).mean()))
+    return {"scenes": count, **{f"labels_equal_{name}": float(np.mean(shares)) for name, shares in equal.items()}}
 
 
 def throughput(folder: Path, size: str, repeats: int) -> dict[str, Any]:
@@ -145,6 +162,7 @@ def main() -> None:
         "host": machine(),
         "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "cuda": torch.version.cuda},
         "equality": equality(),
+        "masks": masks(20),
         "label_map": label_maps(options.repeats),
     }
     with tempfile.TemporaryDirectory(prefix="fgseg-gpu-") as temporary:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgseg.encoders import load_encoder
-from fgseg.training import mini
+from fgseg.training import batches, mini
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.losses import info_nce, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
@@ -100,7 +100,7 @@ def test_held_out_combinations_are_never_drawn_for_training_and_always_when_aske
 
 
 def test_a_held_out_combination_is_never_said_in_training_not_even_where_it_is_false():
-    said = {text for first in range(0, 40, 8) for text in mini.make_batch(range(first, first + 8), (64, 64)).phrases}
+    said = {text for first in range(0, 40, 8) for text in batches.make_batch(range(first, first + 8), (64, 64)).phrases}
     held_out = {
         " ".join(part for part in (color, None if pattern == "plain" else pattern, shape) if part)
         for color in BASIC_COLORS
@@ -329,10 +329,10 @@ def test_the_scale_gets_a_gradient_beside_phrases_that_are_not_counted():
 
 
 def test_a_batch_says_of_each_place_whose_it_is():
-    batch = mini.make_batch(range(3), (32, 48))
+    batch = batches.make_batch(range(3), (32, 48))
     assert batch.pixels.shape == (3, 32, 48, 3)
     assert batch.owner.shape == (3, 8 * 12)
-    assert batch.own.shape == (3, mini.PHRASES)
+    assert batch.own.shape == (3, batches.PHRASES)
     assert batch.phrases[0] == "anything else"
     assert (batch.truth[:, 0] == -1).all()
     for row, places in zip(batch.things, batch.owner, strict=True):
@@ -346,7 +346,7 @@ def test_a_shape_is_pooled_over_its_box_and_a_background_over_its_own_patches():
         for one in [scene(seed, (64, 64), kind="shapes")]
         if [item.shape in SHAPES for item in one.things] == [False, True] and (one.owners == 1).any(1).sum() > 32
     )
-    background, shape = mini._pooling(drawn, 3)[:2].reshape(2, 8, 8)
+    background, shape = batches._pooling(drawn, 3)[:2].reshape(2, 8, 8)
     rows, columns = np.nonzero(drawn.owners == 1)
     assert shape.sum() == pytest.approx(1, abs=1e-5)
     assert background.sum() == pytest.approx(1, abs=1e-5)
@@ -359,24 +359,68 @@ def test_a_shape_is_pooled_over_its_box_and_a_background_over_its_own_patches():
 
 
 def test_a_mirrored_batch_shows_the_same_scenes_the_other_way_round():
-    plain, mirrored = mini.make_batch(range(2), (16, 24)), mini.make_batch(range(2), (16, 24), mirrored=True)
+    plain, mirrored = (batches.make_batch(range(2), (16, 24), view) for view in batches.VIEWS[:2])
     np.testing.assert_array_equal(plain.pixels.flip(2), mirrored.pixels)
 
 
-def test_each_scene_is_shown_twice_and_mirrored_once():
-    shown = [mini.Schedule(8, 8, 4, 1e-3).scenes(step) for step in range(16)]
-    assert [mirrored for *_, mirrored in shown[:4]] == [False, False, True, True]
-    for first, second in ((0, 2), (1, 3), (12, 14), (13, 15)):
-        assert shown[first][:2] == shown[second][:2]
-    seeds = [seed for lot, _, mirrored in shown if not mirrored for seed in lot]
-    assert len(set(seeds)) == len(seeds) == 4 * 4 + 4 * 2
+def test_a_cropped_batch_shows_windows_of_the_same_scenes_and_names_what_they_show():
+    seeds, image_hw = range(12), (64, 64)
+    batch = batches.make_batch(seeds, image_hw, batches.View(cropped=True))
+    assert batch.pixels.shape == (12, 56, 56, 3)
+    for seed, pixels, owner in zip(seeds, batch.pixels.numpy(), batch.owner, strict=True):
+        drawn = scene(seed, image_hw)
+        windows = [(top, left) for top in range(9) for left in range(9)]
+        (where,) = [w for w in windows if (drawn.image[w[0] : w[0] + 56, w[1] : w[1] + 56] == pixels).all()]
+        owners = drawn.owners[where[0] : where[0] + 56, where[1] : where[1] + 56]
+        named = {drawn.things[index].phrase.text for index in np.unique(owners)}
+        assert {batch.phrases[batch.full[thing]] for thing in owner} <= named
 
 
-def test_what_training_sees_is_what_the_model_computes(tiny):
+def test_a_window_of_nothing_but_clutter_keeps_all_the_names():
+    things = thing(), thing(shape=CLUTTER)
+    owners, kept = batches._shown(np.ones((2, 2), np.int32), things)
+    assert kept == things
+    assert (owners == 1).all()
+    owners, kept = batches._shown(np.zeros((2, 2), np.int32), things)
+    assert kept == things[:1]
+    owners, kept = batches._shown(np.ones((2, 2), np.int32), things[::-1])
+    assert kept == things[:1]
+    assert (owners == 0).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_each_scene_is_shown_in_every_view_and_by_one_worker(workers):
+    shown = [batches.Schedule(24, 24, 4, 1e-3, workers).scenes(step) for step in range(48)]
+    views = {}
+    for step, (seeds, image_hw, view) in enumerate(shown):
+        views.setdefault(seeds[0], []).append((step % workers, image_hw, len(seeds), view))
+    for seen in views.values():
+        assert [view for *_, view in seen] == list(batches.VIEWS)
+        assert len({one[:3] for one in seen}) == 1
+    assert [one[0][2] for one in views.values()] == [4] * 6 + [2] * 6
+
+
+def test_the_rate_falls_by_steps_or_by_the_clock_whichever_is_ahead():
+    schedule = batches.Schedule(100, 1000, 4, 1.0)
+    assert schedule.rate_at(9) == pytest.approx(0.1)
+    assert schedule.rate_at(600) == pytest.approx(0.51)
+    assert schedule.rate_at(600, done=0.2) == schedule.rate_at(600)
+    assert schedule.rate_at(600, done=1.5) == pytest.approx(0.02)
+
+
+def test_a_run_ends_in_the_time_it_is_given(tiny, tmp_path):
+    mini.train(tmp_path, batches.Schedule(10_000, 0, 4, 1e-3, workers=0), compiled=False, hours=2 / 3600)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert 0 < state["step"] < 10_000
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # ways of computing, both of which a CPU can do
+def test_what_training_sees_is_what_the_model_computes(tiny, device):
     torch.manual_seed(0)
     model = mini.new_model(mini.full_config(mini.build_tokenizer()))
     pixels = torch.randn(2, 3, 32, 32)
-    dense, image = mini.seen(model, pixels)
+    dense, image = mini._way_of_seeing(device, compiled=False)(model, pixels)
     unit = torch.nn.functional.normalize
     torch.testing.assert_close(dense, unit(model.dense_features(pixels), dim=-1).flatten(1, 2), atol=2e-6, rtol=0)
     torch.testing.assert_close(image, unit(model.image_features(pixels), dim=-1), atol=2e-6, rtol=0)
@@ -390,13 +434,12 @@ def tiny(monkeypatch):
     vision = {**mini.CONFIG["vision_config"], "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2,
               "num_hidden_layers": 2, "image_size": 32}  # fmt: skip
     monkeypatch.setattr(mini, "CONFIG", {**mini.CONFIG, "projection_dim": 16, "vision_config": vision})
-    monkeypatch.setattr(mini, "EARLY_SIZES", ((16, 16),))
-    monkeypatch.setattr(mini, "LATE_SIZES", ((32, 32),))
-    monkeypatch.setattr(mini, "WORKERS", 0)
+    monkeypatch.setattr(batches, "EARLY_SIZES", ((16, 16),))
+    monkeypatch.setattr(batches, "LATE_SIZES", ((32, 32),))
 
 
 def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny, tmp_path):
-    folder = mini.train(tmp_path, mini.Schedule(80, 1, 8, 3e-3), compiled=False)
+    folder = mini.train(tmp_path, batches.Schedule(80, 1, 8, 3e-3, workers=0), compiled=False)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["presence"] < 0.8 * lines[0]["presence"]
     encoder = load_encoder(str(folder), dtype="float32", device="cpu")
@@ -410,7 +453,7 @@ class Killed(Exception):
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 4)
-    schedule = mini.Schedule(4, 4, 4, 1e-3)
+    schedule = batches.Schedule(4, 4, 4, 1e-3, workers=0)
     whole = mini.train(tmp_path / "whole", schedule, compiled=False)
     steps = iter(range(7))
 

@@ -43,17 +43,19 @@ def long_caption(drawn: Scene) -> str:
 
 
 def _size(drawn: Scene, index: int) -> str:
-    share = float((drawn.owners == index).mean())
+    share = np.count_nonzero(drawn.owners == index) / drawn.owners.size
     return "large " if share > 0.12 else "small " if share < 0.03 else ""
 
 
 def _place(drawn: Scene, index: int) -> str:
-    rows, columns = np.nonzero(drawn.owners == index)
-    if not len(rows):
+    mask = drawn.owners == index
+    area = np.count_nonzero(mask)
+    if not area:
         return "in the picture"
+    row, column = (float(mask.sum(axis) @ np.arange(mask.shape[1 - axis])) / area for axis in (1, 0))
     height, width = drawn.owners.shape
-    vertical = _third(float(rows.mean()) / height, "top", "bottom")
-    horizontal = _third(float(columns.mean()) / width, "left", "right")
+    vertical = _third(row / height, "top", "bottom")
+    horizontal = _third(column / width, "left", "right")
     return f"at the {' '.join(part for part in (vertical, horizontal) if part) or 'center'}"
 
 

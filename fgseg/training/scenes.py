@@ -1,14 +1,15 @@
 """Procedural labelled images: coloured, patterned shapes on backgrounds, lit and worn like photographs.
 
-Unlimited and seeded: `scene(seed)` is the same picture on every machine with the same numpy. Every pixel belongs to
-one thing, backgrounds included, so a scene is also a labelled image for benchmarks and tests.
+Unlimited and seeded: `scene(seed)` is the same picture on every machine with the same numpy and OpenCV. Every pixel
+belongs to one thing, backgrounds included, so a scene is also a labelled image for benchmarks and tests.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -376,7 +377,7 @@ def _blurred(values: Floats, radius: int) -> Floats:
 
 
 def _photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]:
-    """Light, colour cast, shadow, blur and sensor noise over the whole picture."""
+    """Light, colour cast, shadow, blur, sensor noise and compression over the whole picture."""
     image_hw = picture.shape[0], picture.shape[1]
     y, x = axes(image_hw)
     turn = rng.uniform(0, 2 * np.pi)
@@ -387,7 +388,14 @@ def _photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8
     if rng.random() < 0.4:
         picture = _blurred(picture, 1)
     picture = picture + rng.normal(0, rng.uniform(0, 0.035), picture.shape).astype(np.float32)
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    image = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return _compressed(image, int(rng.integers(40, 96))) if rng.random() < 0.3 else image
+
+
+def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """What JPEG leaves of it."""
+    _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])  # red for blue, there and back
+    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)
 
 
 # --- what is true of it -----------------------------------------------------------------------------------------
@@ -406,16 +414,17 @@ def phrase_truth(things: Sequence[Thing], phrases: Sequence[Phrase]) -> NDArray[
     names = sorted({phrase.color for phrase in phrases if phrase.color})
     column = {name: index for index, name in enumerate(names)}
     colors = _thing_color_truth(things, names) if names else np.ones((len(things), 0), np.int8)
-    truth = np.ones((len(things), len(phrases)), np.int8)
     patterns = {pattern: _pattern_truth(things, pattern) for pattern in {phrase.pattern for phrase in phrases}}
     nouns = {noun: _noun_truth(things, noun) for noun in {phrase.noun for phrase in phrases}}
-    for index, phrase in enumerate(phrases):
-        parts = [patterns[phrase.pattern], nouns[phrase.noun]]
-        if phrase.color:
-            parts.append(colors[:, column[phrase.color]])
-        together = np.stack(parts)
-        truth[:, index] = np.where((together == 0).any(0), 0, together.min(0))
-    return truth
+    anything = np.ones(len(things), np.int8)
+    parts = [
+        np.array([patterns[phrase.pattern] for phrase in phrases]),
+        np.array([nouns[phrase.noun] for phrase in phrases]),
+        np.array([colors[:, column[phrase.color]] if phrase.color else anything for phrase in phrases]),
+    ]
+    together = np.stack(parts)
+    truth: NDArray[np.int8] = np.where((together == 0).any(0), 0, together.min(0)).T.astype(np.int8)
+    return truth.reshape(len(things), len(phrases))
 
 
 def _pattern_truth(things: Sequence[Thing], pattern: str | None) -> NDArray[np.int8]:
@@ -431,6 +440,7 @@ def _noun_truth(things: Sequence[Thing], noun: str | None) -> NDArray[np.int8]:
     return np.array([_is_called(thing.shape, noun) for thing in things], np.int8)
 
 
+@cache
 def _is_called(shape: str, noun: str) -> int:
     """1 if `noun` names a thing of this shape or material, 0 if not, -1 left open."""
     if noun in MATERIAL_WORDS:

@@ -87,5 +87,10 @@ def cells(rng: np.random.Generator, u: Floats, v: Floats) -> Cells:
 
 
 def _at(tile: Floats, u: Floats, v: Floats, interpolation: int) -> Floats:
-    u, v = (np.mod(part * SIDE, SIDE).astype(np.float32) for part in np.broadcast_arrays(u, v))
+    u, v = (_wrapped(part * SIDE) for part in np.broadcast_arrays(u, v))
     return np.asarray(cv2.remap(tile, u, v, interpolation, borderMode=cv2.BORDER_WRAP), np.float32)
+
+
+def _wrapped(texels: Floats) -> Floats:
+    """Modulo SIDE: exact, since SIDE is a power of two, and several times as fast as np.mod."""
+    return (texels - SIDE * np.floor(texels / SIDE)).astype(np.float32)
