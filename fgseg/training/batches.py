@@ -19,36 +19,20 @@ from fgseg.training.captions import changed, long_caption, narrowed, random_phra
 from fgseg.training.scenes import Scene, Thing, is_held_out_phrase, phrase_truth, scene
 from fgseg.training.vocabulary import CLUTTER, RIVAL, SHAPES, Phrase
 
-__all__ = ["PATCH", "SAMPLE", "SIDE", "Batch", "Schedule", "Texts", "Tokenized", "View", "loader", "make_batch"]
+__all__ = ["PATCH", "SAMPLE", "SIDE", "VIEWS", "Batch", "Schedule", "Texts", "Tokenized", "loader", "make_batch"]
 
 SIDE, PATCH = 224, 8
 # Small pictures first, a third of the cost a step; then the native side among others: positions are interpolated.
 EARLY_SIZES = ((112, 112), (96, 128), (128, 128), (128, 96))
 LATE_SIZES = ((224, 224), (192, 256), (256, 192))
 LATE_SHARE = 0.5  # scenes in a step of large pictures, beside one of small ones
-CROP = 7 / 8  # of each side, in whole patches
+VIEWS = 6  # ways of looking at a scene: every other is mirrored, all but the first two are cropped
+CROP = 7 / 8  # of each side, in whole patches, from anywhere
 PHRASES = 20  # an image: the full names of its things, then narrowed, changed and random ones
 CHANGED = 8  # of them, beside what chance adds
 FALSE = 10  # captions of each shape with one attribute changed, against which its box is held
 UNSAID = 0.12  # share of things whose full name is not among them: there the rival is right
 SAMPLE = 4  # pixels between the places that the per-pixel losses look at
-
-
-@dataclass(frozen=True)
-class View:
-    """A way of looking at a scene.
-
-    Attributes:
-        mirrored: left and right changed over.
-        cropped: CROP of each side, from anywhere.
-    """
-
-    mirrored: bool = False
-    cropped: bool = False
-
-
-# Drawing a scene costs ten times as much as looking at it once more.
-VIEWS = (View(), View(mirrored=True), View(cropped=True), View(mirrored=True, cropped=True))
 
 
 @dataclass(frozen=True)
@@ -86,9 +70,9 @@ def _drawn(seeds: range, image_hw: tuple[int, int]) -> tuple[Scene, ...]:
     return tuple(scene(seed, image_hw) for seed in seeds)
 
 
-def make_batch(seeds: range, image_hw: tuple[int, int], view: View = VIEWS[0]) -> Batch:
-    """Draw the scenes of these seeds, look at them in one of the ways, and say things about them."""
-    rng = np.random.default_rng([17, seeds[0], VIEWS.index(view)])
+def make_batch(seeds: range, image_hw: tuple[int, int], view: int = 0) -> Batch:
+    """Draw the scenes of these seeds, take one of the VIEWS of them, and say things about them."""
+    rng = np.random.default_rng([17, seeds[0], view])
     scenes = [_looked_at(rng, drawn, view) for drawn in _drawn(seeds, image_hw)]
     is_long = bool(rng.random() < 0.5)  # by turns: half the cost of both at once
     things = [thing for drawn in scenes for thing in drawn.things]
@@ -117,11 +101,11 @@ def make_batch(seeds: range, image_hw: tuple[int, int], view: View = VIEWS[0]) -
     )
 
 
-def _looked_at(rng: np.random.Generator, drawn: Scene, view: View) -> Scene:
+def _looked_at(rng: np.random.Generator, drawn: Scene, view: int) -> Scene:
     image, owners, things = drawn.image, drawn.owners, drawn.things
-    if view.mirrored:
+    if view % 2:
         image, owners = image[:, ::-1], owners[:, ::-1]
-    if view.cropped:
+    if view > 1:
         cut_hw = [max(PATCH, int(side * CROP) // PATCH * PATCH) for side in owners.shape]
         top, left = (rng.integers(side - cut + 1) for side, cut in zip(owners.shape, cut_hw, strict=True))
         window = slice(top, top + cut_hw[0]), slice(left, left + cut_hw[1])
@@ -194,6 +178,8 @@ class Schedule:
         batch_size: scenes a step of small pictures; a step of large ones takes LATE_SHARE of it.
         rate: peak learning rate.
         workers: processes that draw scenes, each with a lot of them in hand; 0: the training's own.
+        views: how many of the VIEWS of a scene are shown, one soon after the other.
+        first_seed: of the scenes.
     """
 
     early: int
@@ -201,22 +187,25 @@ class Schedule:
     batch_size: int
     rate: float
     workers: int = 2
+    views: int = 2
+    first_seed: int = 0
 
     @property
     def steps(self) -> int:
         """All steps."""
         return self.early + self.late
 
-    def scenes(self, step: int) -> tuple[range, tuple[int, int], View]:
+    def scenes(self, step: int) -> tuple[range, tuple[int, int], int]:
         """Seeds, size and view of the scenes of a step: a lot for each worker in turn, then the next view of each."""
         lots = max(1, self.workers)
-        round_length = lots * len(VIEWS)
+        round_length = lots * self.views
         start = step - step % round_length
-        lot, view = start // len(VIEWS) + step % lots, VIEWS[step % round_length // lots]
+        lot, view = start // self.views + step % lots, step % round_length // lots
         is_early = start < self.early
         count = self.batch_size if is_early else max(1, int(self.batch_size * LATE_SHARE))
         sizes = EARLY_SIZES if is_early else LATE_SIZES
-        return range(lot * self.batch_size, lot * self.batch_size + count), sizes[lot % len(sizes)], view
+        first = self.first_seed + lot * self.batch_size
+        return range(first, first + count), sizes[lot % len(sizes)], view
 
     def rate_at(self, step: int, *, done: float = 0.0, warmup: int = 100) -> float:
         """Linear warm-up, then a cosine to 2 % of the peak.
@@ -278,5 +267,5 @@ def loader(first: int, schedule: Schedule, texts: Texts) -> DataLoader[Tokenized
     """Batches from step `first` on, drawn ahead of the training where there are workers."""
     return DataLoader(
         _Stream(first, schedule, texts), batch_size=None, num_workers=schedule.workers, worker_init_fn=_alone,
-        prefetch_factor=2 * len(VIEWS) if schedule.workers else None,
+        prefetch_factor=2 * schedule.views if schedule.workers else None,
     )  # fmt: skip

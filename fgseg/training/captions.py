@@ -26,7 +26,7 @@ def short_caption(drawn: Scene) -> str:
     ground = [thing.phrase.text for thing in drawn.things if thing.shape in (BACKGROUND, *MATERIALS)]
     if not front:
         return f"a picture of {' and '.join(dict.fromkeys(ground))}"
-    return f"a {' and a '.join(front)} on a {ground[0]}"
+    return f"a {' and a '.join(front)}" + (f" on a {ground[0]}" if ground else "")
 
 
 def long_caption(drawn: Scene) -> str:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +27,7 @@ from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.fgclip import FgClipModel
 from fgseg.training.batches import PATCH, SAMPLE, SIDE, Batch, Schedule, Texts, Tokenized, loader
 from fgseg.training.losses import info_nce, patch_choice, patch_presence
+from fgseg.training.muon import Muon
 from fgseg.training.vocabulary import RIVAL, words
 
 __all__ = ["PIXEL_MEAN", "PIXEL_STD", "build_tokenizer", "train"]
@@ -198,7 +199,7 @@ def _optimizers(model: FgClipModel, rate: float) -> list[torch.optim.Optimizer]:
     small = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": outer, "weight_decay": 0.05}, {"params": small, "weight_decay": 0.0}]
     return [
-        torch.optim.Muon(inner, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        Muon(inner, lr=rate, weight_decay=0.05),
         torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98)),
     ]
 
@@ -214,13 +215,17 @@ def save(model: FgClipModel, tokenizer: Tokenizer, config: dict[str, object], fo
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def train(out: Path, schedule: Schedule, *, seed: int = 0, compiled: bool = True, hours: float = math.inf) -> Path:
+def train(
+    out: Path, schedule: Schedule, *, seed: int = 0, start: Path | None = None, compiled: bool = True,
+    hours: float = math.inf,
+) -> Path:  # fmt: skip
     """Train the embedded model and write it to `out`; goes on from `out`/checkpoint.pt where there is one.
 
     Args:
         out: folder for metrics.jsonl, checkpoint.pt and model/.
         schedule: steps, scenes and learning rate.
-        seed: of the first weights; scenes have seeds of their own, from 0 up.
+        seed: of the first weights; scenes have seeds of their own.
+        start: a model's folder whose weights are the first ones instead.
         compiled: on a CPU let torch.compile fuse the vision tower: half the time a step after minutes of compiling.
         hours: the longest this run may take: the learning rate falls by the clock where that is ahead of the steps.
 
@@ -232,7 +237,10 @@ def train(out: Path, schedule: Schedule, *, seed: int = 0, compiled: bool = True
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = build_tokenizer()
     config = full_config(tokenizer)
-    model = new_model(config).to(device)
+    model = new_model(config)
+    if start:
+        model.load_state_dict(load_file(start / "model.safetensors"))
+    model.to(device)
     optimizers = _optimizers(model, schedule.rate)
     first = _resume(out, model, optimizers)
     see = _way_of_seeing(device, compiled=compiled)
@@ -315,10 +323,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw scenes")
+    parser.add_argument("--views", type=int, default=2, help="times each scene is shown, mirrored and cropped")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the scenes")
+    parser.add_argument("--start", type=Path, help="folder of a model whose weights are the first ones")
     parser.add_argument("--hours", type=float, default=math.inf, help="the longest the run may take")
     options = parser.parse_args()
-    schedule = Schedule(options.early, options.late, options.batch_size, options.rate, options.workers)
-    train(options.out, schedule, hours=options.hours)
+    schedule = Schedule(
+        options.early, options.late, options.batch_size, options.rate, options.workers, options.views,
+        options.first_seed,
+    )  # fmt: skip
+    train(options.out, schedule, start=options.start, hours=options.hours)
 
 
 if __name__ == "__main__":
