@@ -202,6 +202,7 @@ class Dataset:
         has_background: whether class 0 is "none of the others".
         label_hint: how missing label files are made, for messages.
         full_size: number of images of the published set; None for one's own data.
+        left_out: names of classes whose pixels do not count, where `only` left some out.
 
     Raises:
         DatasetError: no class, two classes or images of one name, or an `ignore` that is a class.
@@ -219,6 +220,7 @@ class Dataset:
     has_background: bool = False
     label_hint: str = ""
     full_size: int | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -266,8 +268,8 @@ class Dataset:
             DatasetError: no name, or one that is no class's.
 
         >>> data = Dataset("pets", Path("pets"), (PromptClass("cat", ("cat",)), PromptClass("dog", ("dog",))), ())
-        >>> [entry.name for entry in data.only(["Dog"]).classes]
-        ['dog']
+        >>> [entry.name for entry in data.only(["Dog"]).classes], data.only(["Dog"]).left_out
+        (['dog'], ('cat',))
         """
         index_of = {same_key(word): i for i, entry in enumerate(self.classes) for word in (*entry.prompts, entry.name)}
         unknown = [name for name in names if same_key(name) not in index_of]
@@ -282,7 +284,11 @@ class Dataset:
         items = tuple(replace(item, source=ChosenLabels(item.source, table)) for item in self.items)
         classes = tuple(self.classes[index] for index in kept)
         has_background = self.has_background and kept[0] == 0
-        return replace(self, classes=classes, items=items, ignore=ignore, has_background=has_background)
+        left_out = tuple(entry.name for index, entry in enumerate(self.classes) if index not in kept)
+        return replace(
+            self, classes=classes, items=items, ignore=ignore, has_background=has_background,
+            left_out=(*self.left_out, *left_out),
+        )  # fmt: skip
 
 
 def image_hw_of(path: Path) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
     from fgseg.benching.jobs import Asked, Data
-    from fgseg.benching.runner import Outcome
+    from fgseg.benching.runner import Outcome, Task
     from fgseg.benching.sweeping import Grid
     from fgseg.segmenter import Segmenter
 
@@ -69,7 +69,10 @@ Classes = Annotated[Path | None, typer.Option("--classes", help="Class file with
 Words = Annotated[str | None, typer.Option(help="names or synonyms of the class list. [default: names, own: synonyms]")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", help="Class to keep, again for more; 'known' keeps what the model has words for."),
+    typer.Option(
+        "--only",
+        help="Class to keep, again for more; 'all' refuses a model that lacks words. [default: those it knows]",
+    ),
 ]
 Background = Annotated[
     list[str] | None, typer.Option("--background", help="Query word of the background; again for more.")
@@ -122,7 +125,7 @@ def bench(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
 ) -> None:
     """Measure a model on labelled images; without data, on procedural scenes."""
-    from fgseg.benching.jobs import KNOWN, Asked, open_data
+    from fgseg.benching.jobs import Asked, open_data
 
     given = {
         "preset_name": preset, "templates": templates, "background": background,
@@ -134,10 +137,10 @@ def bench(
     if classes is not None and words is not None:
         raise OptionError("--classes: a class file has its words; leave --words out")
     chosen: dict[str, Any] = {} if not data else {"data": tuple(data)}
-    # Without data the model is asked what it has words for, whatever its vocabulary is.
-    kept = tuple(split_words(only)) or (() if data else (KNOWN,))
+    if kept := tuple(split_words(only)):
+        chosen["only"] = kept
     asked = Asked(
-        task=task.value, root=root, words=classes or words, only=kept, settings=tuple(settings.items()),
+        task=task.value, root=root, words=classes or words, settings=tuple(settings.items()),
         grid=grid, route=route.value, scenes=scenes, side=side, limit=limit, **chosen,
     )  # fmt: skip
     if task is not BenchTask.segmentation and not data:
@@ -163,6 +166,8 @@ def _measured(
 
     documents = []
     tasks = [make_task(seg, one, asked) for one in sets]
+    for one, task in zip(sets, tasks, strict=True):
+        _tell_unknown(seg.encoder.name, one, task)
     for task, name in zip(tasks, folder_names(sets), strict=True):
         folder = out / name
         if fresh:
@@ -176,6 +181,16 @@ def _measured(
         documents.append(run_document(outcome))
         _tell(name, outcome, written)
     return documents
+
+
+def _tell_unknown(model: str, data: Data, task: Task) -> None:
+    """Which classes a model with a closed vocabulary is not asked for."""
+    whole, left = (len(getattr(one, "classes", ())) for one in (data, getattr(task, "dataset", data)))
+    if left < whole:
+        complain(
+            f"warning: {data.name}: {model} has words for {left} of {whole} classes; measured on those alone, "
+            "pixels of the others are not counted; --only all refuses this, --model takes another"
+        )
 
 
 def _bar(name: str, quiet: bool) -> Any:

@@ -91,19 +91,33 @@ def test_faults_are_named_before_a_model_is_loaded_and_the_others_can_be_measure
     assert (document["n_images"], document["n_failed"], len(document["failed"])) == (1, 7, 7)
 
 
-def test_a_word_that_the_model_does_not_know_names_the_way_out(bench, tmp_path):
+def test_classes_that_the_model_has_no_words_for_are_left_out_and_named_so(bench, tmp_path):
     folder = color_folder(tmp_path / "pets", classes=("red", "zeppelin", "blue"))
-    run = bench("--data", folder, *SMALL)
-    assert run.code == USAGE
-    assert "words of 1 of 3 classes; it has words for 2 (red, blue): --only known keeps those" in run.err
-    known = bench("--data", folder, *SMALL, "--only", "known", "--json")
-    assert known.code == DONE
-    assert [entry[0] for entry in json.loads(known.out)["data"]["classes"]] == ["red", "blue"]
+    run = bench("--data", folder, *SMALL, "--json")
+    assert run.code == DONE
+    assert " has words for 2 of 3 classes; measured on those alone" in run.err
+    data = json.loads(run.out)["data"]
+    assert [entry[0] for entry in data["classes"]] == ["red", "blue"]
+    assert data["classes_left_out"] == ["zeppelin"]
     named = bench("--data", folder, *SMALL, "--only", "blue,red", "--json", "--fresh")
-    assert [entry[0] for entry in json.loads(named.out)["data"]["classes"]] == ["red", "blue"]
+    assert json.loads(named.out)["data"] == data
+    assert "warning" not in named.err
     (tmp_path / "words.txt").write_text("red\ngreen\nblue\n")
     other = bench("--data", folder, *SMALL, "--classes", "words.txt", "--fresh", "--json")
     assert json.loads(other.out)["data"]["classes"][1] == ["green", "green"]
+    assert "warning" not in other.err
+
+
+def test_all_classes_can_be_insisted_on_and_an_unknown_word_names_the_way_out(bench, tmp_path):
+    folder = color_folder(tmp_path / "pets", classes=("red", "zeppelin", "blue"))
+    run = bench("--data", folder, *SMALL, "--only", "all")
+    assert run.code == USAGE
+    assert "words of 1 of 3 classes; it has words for 2 (red, blue): leave out --only all to measure those" in run.err
+    nothing = bench("--data", color_folder(tmp_path / "none", classes=("cat", "zeppelin", "dog")), *SMALL)
+    assert nothing.code == USAGE
+    assert "has words for none of its classes; --classes FILE gives other words" in nothing.err
+    whole = bench("--data", color_folder(tmp_path / "known", classes=("red", "blue", "green")), *SMALL, "--only", "all")
+    assert whole.code == DONE
 
 
 def test_a_sweep_prints_every_setting_and_what_was_chosen(bench, tmp_path):

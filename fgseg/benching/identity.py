@@ -45,6 +45,7 @@ def data_identity(dataset: Dataset) -> dict[str, Any]:
         "full_size": dataset.full_size,
         "list_sha256": file_list_hash(files, dataset.root),
         "classes": [[entry.name, *entry.prompts] for entry in dataset.classes],
+        "classes_left_out": list(dataset.left_out),
         "classes_sha256": class_list_hash(dataset.classes),
         "ignore": dataset.ignore,
         "has_background": dataset.has_background,

@@ -21,12 +21,12 @@ from fgseg.errors import OptionError
 from fgseg.prompts import templates_named
 from fgseg.segmenter import Segmenter
 
-__all__ = ["KNOWN", "TASKS", "Asked", "Data", "faults", "make_task", "open_data"]
+__all__ = ["TASKS", "Asked", "Data", "faults", "make_task", "open_data"]
 
 Data = Dataset | BoxSet | CaptionSet
 TASKS = ("segmentation", "boxes", "retrieval")
-KNOWN = "known"
-"""In `only`: the classes that the model has words for."""
+KNOWN, ALL = "known", "all"
+"""In `only`: the classes that the model has words for, which is the default, and every class."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Asked:
         data: names of standard or procedural sets, folders, or annotation files; "standard" is all eight.
         root: folder of a standard set's data, or of the images of an annotation file.
         words: "names", "synonyms", or a class file that gives the classes other words.
-        only: names of classes to keep, or "known".
+        only: names of classes to keep, "known" or "all".
         settings: what `settings_for` takes.
         grid: the values of a sweep; None for one setting.
         route: text route of retrieval.
@@ -50,7 +50,7 @@ class Asked:
     data: tuple[str, ...] = SCENE_SETS
     root: Path | None = None
     words: str | Path | None = None
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = (KNOWN,)
     settings: tuple[tuple[str, Any], ...] = ()
     grid: Grid | None = None
     route: Literal["short", "long"] = "short"
@@ -111,7 +111,7 @@ def _opened(name: str, asked: Asked) -> Data:
     else:
         takes_root = name in STANDARD_SETS or Path(name).suffix.lower() == ".json"
         data = open_dataset(name, asked.root if takes_root else None, words=asked.words)
-    return data.only(asked.only) if asked.only and asked.only != (KNOWN,) else data
+    return data if asked.only in ((KNOWN,), (ALL,)) else data.only(asked.only)
 
 
 def _path(name: str) -> Path:

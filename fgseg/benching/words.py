@@ -60,7 +60,10 @@ def _known_part_of(encoder: Encoder, dataset: Dataset, templates: Sequence[str])
     known = [_known_part(encoder, entry, templates) for entry in dataset.classes]
     names = [entry.name for entry in known if entry is not None]
     if not names:
-        raise PromptError(f"{dataset.name}: {encoder.name} has words for none of its classes; load another model")
+        raise PromptError(
+            f"{dataset.name}: {encoder.name} has words for none of its classes; --classes FILE gives other words, "
+            "--model another model"
+        )
     return dataset.only(names).with_prompts(tuple(entry for entry in known if entry is not None))
 
 
@@ -70,7 +73,11 @@ def explained(encoder: Encoder, dataset: Dataset, templates: Sequence[str], erro
     if len(known) == len(dataset.classes):
         return error
     named = ", ".join(entry.name for entry in known[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
-    choice = f"it has words for {len(known)} ({named}): --only known keeps those" if known else "it has words for none"
+    choice = (
+        f"it has words for {len(known)} ({named}): leave out --only all to measure those"
+        if known
+        else "it has words for none"
+    )
     return PromptError(
         f"{dataset.name}: {encoder.name} does not know the words of {len(dataset.classes) - len(known)} of "
         f"{len(dataset.classes)} classes; {choice}, --only NAME some of them, --classes FILE gives other words, "
