@@ -23,6 +23,7 @@ from speed import CLASS_NAMES, KINDS, photo, vision_operations
 from timing import machine, spread
 
 import fgseg
+from fgseg._winners import compare_maps
 from fgseg.similarity import patch_scores
 from fgseg.training.scenes import scene
 from fgseg.training.vocabulary import CLUTTER
@@ -30,6 +31,7 @@ from fgseg.upsample import label_map
 
 BATCHES = (1, 8, 64)
 SCREENS = {"1080p": (1080, 1920), "4K": (2160, 3840)}
+DTYPES = ("bfloat16", "float32")
 TOLERANCE, LABELS_EQUAL = 1e-5, 0.9999  # float32 on two devices
 
 
@@ -95,17 +97,14 @@ def masks(count: int) -> dict[str, Any]:
     return {"scenes": count, **{f"labels_equal_{name}": float(np.mean(shares)) for name, shares in equal.items()}}
 
 
-def throughput(folder: Path, size: str, repeats: int) -> dict[str, Any]:
-    """Images a second of one model, squash, 20 prompts; the largest difference of bfloat16 features from float32's."""
+def throughput(folder: Path, size: str, repeats: int) -> list[dict[str, Any]]:
+    """Images a second of one model, squash, 20 prompts: from image in memory to labels, and the encoder alone."""
     side = SIZES[size].side
     pictures = [photo(side, side, seed) for seed in range(8)]
-    rate = {"bfloat16": matmul_rate(torch.bfloat16), "float32": matmul_rate(torch.float32)}
-    rows: dict[str, Any] = {}
-    grids = {}
-    for dtype in ("bfloat16", "float32"):
+    rows = []
+    for dtype in DTYPES:
         seg = fgseg.load(str(folder), device="cuda", dtype=dtype)
-        grids[dtype] = seg.encoder.encode_images(pictures[:1])[0].grid
-        text = seg.encoder.encode_texts(CLASS_NAMES[:20])
+        text, rate = seg.encoder.encode_texts(CLASS_NAMES[:20]), matmul_rate(seg.encoder.dtype)
         for batch in BATCHES:
             images = [pictures[index % len(pictures)] for index in range(batch)]
             pixels = torch.randn(batch, 3, side, side, device="cuda", dtype=seg.encoder.dtype)
@@ -120,30 +119,42 @@ def throughput(folder: Path, size: str, repeats: int) -> dict[str, Any]:
                     seg.encoder.model.dense_features(pixels)
 
             total, encoder = timed(whole, repeats), timed(alone, repeats)
-            bound = vision_operations(seg.encoder, batch) / rate[dtype]
-            rows[f"{dtype}_batch_{batch}"] = {
+            bound = vision_operations(seg.encoder, batch) / rate
+            rows.append({
+                "model": size, "dtype": dtype, "batch": batch,
                 "images_a_second": round(batch / total["median"], 1),
                 "encoder_images_a_second": round(batch / encoder["median"], 1),
                 "times_the_encoder": round(total["median"] / encoder["median"], 3),
                 "encoder_times_the_limit": round(encoder["median"] / bound, 2),
-                "seconds": total, "encoder_seconds": encoder,
-            }  # fmt: skip
-    cosine = (grids["bfloat16"] * grids["float32"]).sum(-1)
-    return {**rows, "bfloat16_largest_cosine_distance": float((1 - cosine).max())}
+                "quartiles": [total["q1"], total["q3"]],
+            })  # fmt: skip
+    return rows
 
 
-def label_maps(repeats: int) -> dict[str, Any]:
-    """Seconds of label maps, scores on the device, and how they compare with writing the result once."""
-    rate, rows = copy_rate(), {}
+def bfloat16_distance(folder: Path, size: str) -> float:
+    """The largest cosine distance of bfloat16 features of a photograph from float32's."""
+    picture = photo(SIZES[size].side, SIZES[size].side, 0)
+    grids = [
+        fgseg.load(str(folder), device="cuda", dtype=dtype).encoder.encode_images([picture])[0].grid for dtype in DTYPES
+    ]
+    return float((1 - (grids[0] * grids[1]).sum(-1)).max())
+
+
+def label_maps(repeats: int) -> list[dict[str, Any]]:
+    """Seconds of label maps, scores on the device: by `label_map`, by whole maps, and what writing the result takes."""
+    rate, rows = copy_rate(), []
     for screen, size in SCREENS.items():
         for classes in (171, 847):
             for kind, make in KINDS.items():
                 scores = make(classes).cuda()
                 seconds = timed(lambda scores=scores, size=size: label_map(scores, size), repeats)
+                plain = timed(lambda scores=scores, size=size: compare_maps(scores, size), repeats)
                 bound = (8 * size[0] * size[1] + scores.nbytes) / rate
-                rows[f"{screen}_{classes}_{kind}"] = {
-                    "seconds": seconds, "times_the_limit": round(seconds["median"] / bound, 1)
-                }  # fmt: skip
+                rows.append({
+                    "screen": screen, "classes": classes, "scores": kind, "seconds": seconds["median"],
+                    "quartiles": [seconds["q1"], seconds["q3"]], "times_the_limit": round(seconds["median"] / bound, 1),
+                    "map_by_map_seconds": plain["median"],
+                })  # fmt: skip
     return rows
 
 
@@ -164,11 +175,15 @@ def main() -> None:
         "equality": equality(),
         "masks": masks(20),
         "label_map": label_maps(options.repeats),
+        "throughput": [],
+        "bfloat16_largest_cosine_distance": {},
     }
     with tempfile.TemporaryDirectory(prefix="fgseg-gpu-") as temporary:
         for size in SIZES:
             words = {word for name in CLASS_NAMES for word in name.split()}
-            report[size] = throughput(make_model(Path(temporary) / size, words, size=size), size, options.repeats)
+            folder = make_model(Path(temporary) / size, words, size=size)
+            report["throughput"] += throughput(folder, size, options.repeats)
+            report["bfloat16_largest_cosine_distance"][size] = bfloat16_distance(folder, size)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))

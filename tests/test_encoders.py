@@ -22,7 +22,7 @@ from fgseg.encoders import ClipEncoder, Encoder, FgClip2Encoder, base, encoder, 
 from fgseg.encoders.clip import gaussian_window
 from fgseg.encoders.fgclip import stretch_positions
 from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
-from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError
+from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
 from fgseg.io import resize_bicubic
 
 SIZES = [(16, 16), (63, 177), (1, 1), (96, 96), (40, 130), (63, 177), (130, 40)]
@@ -362,6 +362,21 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
     assert own.default_templates == ("a {}", "the {}")
     assert len(golden_encoder(CLIP).default_templates) == 80
     assert golden_encoder(CLIP).default_background == golden_encoder(FG_CLIP_2).default_background
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("threshold", 1.5, "fgseg.threshold: expected a number from 0 to 1, got 1.5"),
+        ("refine", "magic", "fgseg.refine: expected one of none, guided, pamr, superpixel, got 'magic'"),
+        ("resolution", "huge", "got 'huge'"),
+    ],
+)
+def test_a_default_that_cannot_be_followed_is_refused_with_the_config_it_stands_in(tmp_path, name, value, message):
+    config = model_config(CLIP) | {"fgseg": {name: value}}
+    folder = saved_model(tmp_path / "own", model_tensors(CLIP), config)
+    with pytest.raises(WeightsError, match=rf"own.*: config.json: .*{message}"):
+        load_encoder(folder, device="cpu", dtype="float32")
 
 
 # device and number format

@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fgseg._checks import check_choice
+from fgseg._checks import check_choice, check_number
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
 from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
@@ -17,7 +17,9 @@ from fgseg.encoders.weights import Checkpoint
 from fgseg.errors import OptionError, WeightsError
 from fgseg.io import resize_bicubic, resize_bilinear
 from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES, check_length
+from fgseg.refine import REFINEMENTS
 from fgseg.types import DenseFeatures
+from fgseg.windows import parse_resolution
 
 __all__ = ["ClipEncoder", "FgClip2Encoder"]
 
@@ -182,6 +184,22 @@ def _chunks(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterat
     yield chunk
 
 
+def _own_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The defaults that a model's config.json brings along for fgseg.
+
+    Raises:
+        WeightsError: one that fgseg could not follow.
+    """
+    own: dict[str, Any] = checkpoint.config.get("fgseg") or {}
+    try:
+        check_number("fgseg.threshold", own.get("threshold", 0), low=0, high=1)
+        check_choice("fgseg.refine", own.get("refine", "none"), REFINEMENTS)
+        parse_resolution(own.get("resolution", "keep"))
+    except OptionError as error:
+        raise WeightsError(f"{checkpoint.name}: config.json: {error}") from error
+    return own
+
+
 class ClipEncoder(_ImageTextEncoder[ClipModel]):
     """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
 
@@ -193,11 +211,11 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         super().__init__(checkpoint, model, dtype=dtype, device=device)
         self.recipe = recipe
         self.side = model.config.side
-        own = checkpoint.config.get("fgseg") or {}
+        own = _own_settings(checkpoint)
         self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
         self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
-        self.default_threshold = float(own.get("threshold", 0.5))
-        self.default_refine = own.get("refine", "none")
+        self.default_threshold = float(own.get("threshold", self.default_threshold))
+        self.default_refine = own.get("refine", self.default_refine)
         self.default_resolution = own.get("resolution", "slide")
 
     def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
