@@ -27,7 +27,7 @@ SWEEP_SEED = 20_000_000
 ABSENT = 2
 LEAST_SHARE = 0.001  # of the picture; what shows less (50 pixels at 224) is neither asked for nor counted
 FALSE_CAPTIONS = 10  # beside a true one, as FG-OVD has it
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9)
 
 
 def absent_phrases(rng: np.random.Generator, drawn, count: int) -> list[str]:
