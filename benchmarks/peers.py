@@ -249,7 +249,9 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[
         "refine": Grid(refinements=REFINEMENTS),
         "threshold": Grid(thresholds=THRESHOLDS),
     }
-    for name, only in [(name, ()) for name in SCENE_SETS] + [(folder, tuple(options.only)) for folder in options.data]:
+    for name, only in [(name, ("all",)) for name in SCENE_SETS] + [
+        (folder, tuple(options.only)) for folder in options.data
+    ]:
         for factor, grid in grids.items():
             how = (("decision", "presence"),) if factor == "threshold" else ()
             asked = Asked(data=(name,), only=only, settings=how, grid=grid, scenes=options.scenes, limit=options.limit)
