@@ -271,7 +271,8 @@ class Segmenter:
         """Where each prompt is: class name -> (H, W) float32 presence, computed each time it is asked for.
 
         A read-only mapping that draws itself in a notebook. The range is fixed: 0 absent, 0.5 as likely as the best
-        background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`.
+        background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`; nothing is refined,
+        so a mask that follows edges may leave a heatmap's outline by some pixels.
         """
         asked = self._prompt_set(prompts, background, negatives)
         texts = self._query_texts(asked, templates)
