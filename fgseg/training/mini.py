@@ -58,7 +58,7 @@ CONFIG = {
 
 # The threshold: the lowest in the sweep of benchmarks/results/scenes.json at which a lone absent phrase gets under
 # 0.7 %, so that it stays under 1 % on other scenes.
-# The resolution and the refinement: on each data set of benchmarks/results/peers.json the best or within 1.3 points of
+# The resolution and the refinement: on each data set of benchmarks/results/peers.json the best or within 0.7 points of
 # it. Pamr is too, but takes far longer on large images.
 OWN_DEFAULTS = {
     "background": [RIVAL], "templates": ["{}"], "resolution": "keep", "threshold": 0.65, "refine": "guided",
