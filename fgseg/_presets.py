@@ -122,7 +122,7 @@ def preset(name: str, dataset: str) -> Preset:
     >>> preset("clearclip", "voc20").prob_threshold
     0.0
     """
-    check_choice("name", name, PRESETS)
+    check_choice("preset", name, PRESETS)
     check_choice("dataset", dataset, STANDARD_SETS)
     own = dict(_OWN.get((name, dataset), {}))
     if dataset not in _WITH_BACKGROUND:

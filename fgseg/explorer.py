@@ -57,7 +57,7 @@ def explore(
     opacity: float = 0.5,
     resolution: str | Resolution = "auto",
 ) -> "Explorer | NotebookFigure":
-    """Try words, thresholds and modes on an image, in a notebook; the image is encoded once, and nothing is refined.
+    """Try words, thresholds and modes on an image, in a notebook; the image is encoded once.
 
     Args:
         image: a path, an (H, W, 3) uint8 RGB array, a PIL image, or an EncodedImage of `segmenter`.

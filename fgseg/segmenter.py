@@ -165,8 +165,7 @@ class Segmenter:
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
         check_choice("mode", mode, ("exclusive", "independent"))
-        check_choice("refine", refine, ("auto", *REFINEMENTS))
-        chosen_refine = self.encoder.default_refine if refine == "auto" else refine
+        chosen_refine = self._refinement(refine)
         if threshold is not None:
             _check_threshold(threshold)
         check_number("min_area", min_area, low=0, high=2**62)
@@ -267,18 +266,18 @@ class Segmenter:
         negatives: Sequence[str] = (),
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
+        refine: Literal["auto", "none", "guided", "pamr"] = "auto",
     ) -> Heatmaps:
         """Where each prompt is: class name -> (H, W) float32 presence, computed each time it is asked for.
 
         A read-only mapping that draws itself in a notebook. The range is fixed: 0 absent, 0.5 as likely as the best
-        background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`; nothing is refined,
-        so a mask that follows edges may leave a heatmap's outline by some pixels.
+        background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`, whose masks are cut
+        from these maps; refine="none" shows what the patches say.
         """
         asked = self._prompt_set(prompts, background, negatives)
         texts = self._query_texts(asked, templates)
-        return ScoreField(
-            self.encode(image, resolution=resolution), texts, asked, self.encoder.logit_scale, "none"
-        ).scores
+        view = self.encode(image, resolution=resolution)
+        return ScoreField(view, texts, asked, self.encoder.logit_scale, self._refinement(refine)).scores
 
     def score_boxes(
         self,
@@ -394,6 +393,10 @@ class Segmenter:
             )
 
     # --- words
+
+    def _refinement(self, refine: str) -> str:
+        check_choice("refine", refine, ("auto", *REFINEMENTS))
+        return self.encoder.default_refine if refine == "auto" else refine
 
     def _prompt_set(
         self, prompts: Sequence[str | PromptClass], background: Sequence[str] | None, negatives: Sequence[str]

@@ -451,7 +451,7 @@ def test_presets_say_what_they_do_not_reproduce():
 
 
 def test_unknown_presets_and_sets_are_refused():
-    with pytest.raises(OptionError, match="name: expected one of sclip, naclip, clearclip, proxyclip, got 'x'"):
+    with pytest.raises(OptionError, match="preset: expected one of sclip, naclip, clearclip, proxyclip, got 'x'"):
         preset("x", "voc21")
     with pytest.raises(OptionError, match="dataset: expected one of voc21"):
         preset("sclip", "voc12")

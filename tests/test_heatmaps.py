@@ -60,7 +60,7 @@ def test_heatmaps_of_a_segmenter_and_scores_of_a_result_draw_themselves(tiny_mod
     assert maps._repr_png_()[1:4] == b"PNG"
     assert repr(maps) == "Heatmaps(['red', 'blue'])"
     np.testing.assert_array_equal(maps.image, image)
-    assert seg.segment(image, ["red", "blue"], refine="none").scores._repr_png_() == maps._repr_png_()
+    assert seg.segment(image, ["red", "blue"]).scores._repr_png_() == maps._repr_png_()
 
 
 @pytest.mark.parametrize(

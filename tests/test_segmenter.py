@@ -57,6 +57,16 @@ def test_an_absent_colour_is_not_hot_and_wins_under_one_percent(seg):
     assert share(seg.segment(image, ["blue"]).labels != UNLABELLED) < 0.01
 
 
+def test_heatmaps_are_the_maps_that_masks_are_cut_from(seg, picture):
+    for refine in ("auto", "none", "guided"):
+        scores = seg.segment(picture, ["red", "white"], refine=refine).scores
+        for name, heatmap in seg.heatmaps(picture, ["red", "white"], refine=refine).items():
+            np.testing.assert_array_equal(heatmap, scores[name])
+    assert (seg.heatmaps(picture, ["red"], refine="none")["red"] != seg.heatmaps(picture, ["red"])["red"]).any()
+    with pytest.raises(OptionError, match="refine: expected one of auto, none, guided, pamr, got 'sharp'"):
+        seg.heatmaps(picture, ["red"], refine="sharp")
+
+
 def test_a_word_the_embedded_model_has_never_seen_is_refused_naming_real_models(seg, picture):
     with pytest.raises(PromptError, match=r"never seen the word 'giraffe'.*fg-clip-base"):
         seg.segment(picture, ["red", "blue giraffe"])
@@ -149,7 +159,7 @@ def test_presence_is_the_softmax_of_a_prompt_and_its_best_rival(seg, picture):
     ).softmax(1)[0, 0]
     assert margin.shape == (28, 28)
     # float32 through two bilinear implementations: 3e-7 of cosine, times the temperature.
-    np.testing.assert_allclose(seg.heatmaps(view, ["red"])["red"], expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(seg.heatmaps(view, ["red"], refine="none")["red"], expected.numpy(), atol=1e-4)
 
 
 def test_negative_prompts_compete_and_never_win_a_pixel(seg):
@@ -176,8 +186,8 @@ def test_without_background_every_pixel_goes_to_a_prompt(seg, picture):
 
 
 def test_synonyms_give_the_class_the_best_of_their_scores(seg, picture):
-    one, other = seg.heatmaps(picture, ["red", "blue"]).values()
-    both = seg.heatmaps(picture, ["red, blue"])["red"]
+    one, other = seg.heatmaps(picture, ["red", "blue"], refine="none").values()
+    both = seg.heatmaps(picture, ["red, blue"], refine="none")["red"]
     np.testing.assert_allclose(both, np.maximum(one, other), atol=1e-6)
 
 
@@ -198,7 +208,7 @@ def test_synonyms_label_pixels_with_their_class(seg):
 
 
 def test_two_prompts_without_background_are_each_others_rival(seg, picture):
-    one, other = seg.heatmaps(picture, ["red", "blue"], background=()).values()
+    one, other = seg.heatmaps(picture, ["red", "blue"], background=(), refine="none").values()
     np.testing.assert_allclose(one + other, 1, atol=1e-5)  # a softmax of two, through float32
     assert abs(one - 0.5).max() > 0.1
 
