@@ -3,7 +3,7 @@ import torch
 
 from fgseg.encoders import load_encoder
 from fgseg.encoders.base import has_fast_bfloat16
-from fgseg.encoders.blocks import Mlp, TowerConfig, pack
+from fgseg.encoders.blocks import Linear, Mlp, TowerConfig, pack
 
 # what inference does otherwise than training: in place, with factors moved into products, with packed weights
 
@@ -26,26 +26,44 @@ def test_quick_gelu_in_one_pass_is_that_of_three():
     assert torch.equal(x, before)
 
 
-packed = pytest.mark.skipif(not has_fast_bfloat16(), reason="this processor does not multiply bfloat16")
+no_bfloat16 = pytest.mark.skipif(not has_fast_bfloat16(), reason="this processor does not multiply bfloat16")
+no_mkl = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
+packed = pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.bfloat16, marks=no_bfloat16), pytest.param(torch.float32, marks=no_mkl)]
+)
 
 
 @packed
-def test_packed_weights_give_what_plain_ones_give():
-    mlp, x = quick_mlp(torch.bfloat16)
+def test_packed_weights_give_what_plain_ones_give(dtype):
+    mlp, x = quick_mlp(dtype)
     expected = mlp(x).float()
-    pack(mlp)
+    pack(mlp, dtype)
     with torch.inference_mode():
         got, linear = mlp(x).float(), mlp.fc1(x).float()
-    torch.testing.assert_close(got, expected, atol=0.02 * float(expected.abs().max()), rtol=0)  # some of 2^-8 each
+    step = 2**-8 if dtype == torch.bfloat16 else 2**-22
+    torch.testing.assert_close(got, expected, atol=5 * step * float(expected.abs().max()), rtol=0)  # some of 2^-8 each
     plain = torch.nn.functional.linear(x, mlp.fc1.weight, mlp.fc1.bias).float()
-    torch.testing.assert_close(linear, plain, atol=2**-8 * float(plain.abs().max()), rtol=0)
+    torch.testing.assert_close(linear, plain, atol=step * float(plain.abs().max()), rtol=0)
+    assert None not in (mlp.fc1._packed, mlp.fc2._packed)  # it was they that were multiplied
+
+
+@packed
+def test_packed_weights_serve_any_number_of_rows_in_any_order(dtype):
+    mlp, _ = quick_mlp(dtype)
+    many = torch.linspace(-2, 2, 7 * 32).reshape(7, 32).to(dtype)
+    expected = mlp(many).float()
+    pack(mlp, dtype)
+    with torch.inference_mode():
+        for rows in (3, 7, 7, 1, 3):
+            got = mlp(many[:rows]).float()
+            torch.testing.assert_close(got, expected[:rows], atol=2**-6 * float(expected.abs().max()), rtol=0)
 
 
 @packed
 @pytest.mark.parametrize("change", ["in place", "by data", "replaced"])
-def test_packed_weights_follow_the_plain_ones(change):
-    mlp, x = quick_mlp(torch.bfloat16)
-    pack(mlp)
+def test_packed_weights_follow_the_plain_ones(change, dtype):
+    mlp, x = quick_mlp(dtype)
+    pack(mlp, dtype)
     with torch.no_grad():
         before = mlp.fc1(x).float()
         if change == "in place":
@@ -60,8 +78,25 @@ def test_packed_weights_follow_the_plain_ones(change):
         torch.testing.assert_close(mlp.fc1(x).float(), 2 * before, atol=0, rtol=0)  # a power of two is exact
 
 
-@packed
-def test_a_bfloat16_model_packs_and_a_float32_model_does_not():
-    for dtype, packs in (("bfloat16", True), ("float32", False)):
-        linear = load_encoder("mini", device="cpu", dtype=dtype).model.visual_projection
-        assert linear.packs is packs
+@no_bfloat16
+def test_a_bfloat16_model_packs_all_of_it():
+    model = load_encoder("mini", device="cpu", dtype="bfloat16").model
+    assert all(module.packs for module in model.modules() if isinstance(module, Linear))
+
+
+@no_mkl
+def test_a_float32_model_packs_its_vision_tower():
+    model = load_encoder("mini", device="cpu", dtype="float32").model
+    towers = [
+        [m.packs for m in tower.modules() if isinstance(m, Linear)] for tower in (model.vision_model, model.text_model)
+    ]
+    assert [{*packs} for packs in towers] == [{True}, {False}]
+
+
+def test_a_torch_without_the_products_packs_nothing(monkeypatch):
+    mlp, x = quick_mlp(torch.float32)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    pack(mlp, torch.float32)
+    with torch.inference_mode():
+        mlp(x)
+    assert mlp.fc1._packed is None

@@ -104,6 +104,8 @@ def _filled(make: Callable[[], ModelT], checkpoint: Checkpoint, dtype: torch.dty
     with torch.device("meta"):  # sizes only: no time is spent on numbers that are overwritten
         model = make()
     load_tensors(model, checkpoint, dtype=dtype, device=device)
-    if dtype == torch.bfloat16 and device.type == "cpu" and has_fast_bfloat16():
-        pack(model)
+    if device.type == "cpu" and dtype == torch.float32:
+        pack(model.vision_model, dtype)
+    elif device.type == "cpu" and dtype == torch.bfloat16 and has_fast_bfloat16():
+        pack(model, dtype)
     return model.eval().requires_grad_(False)

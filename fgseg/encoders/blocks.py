@@ -98,9 +98,9 @@ class Linear(nn.Linear):
     torch's own random ones cost a large model seconds, and on the meta device import sympy.
 
     Attributes:
-        packs: keep a second copy of the weights in the order oneDNN multiplies them in, for inference on processors
-            that multiply bfloat16: `F.linear` sorts them anew at every call, which takes longer than the product does
-            for few rows. A dense pass of ViT-B for one image takes 0.8 of the time.
+        packs: keep a second copy of the weights in the order that oneDNN (bfloat16) or MKL (float32) multiplies them
+            in, for inference: `F.linear` sorts them anew at every call, which for few rows takes longer than the
+            product does. A dense pass of ViT-B for one image takes 0.8 of the time.
     """
 
     packs = False
@@ -115,13 +115,32 @@ class Linear(nn.Linear):
 
     def packed(self, x: Tensor, *, before: float = 1.0, after: float = 1.0) -> Tensor:
         """`after` times what `forward` gives for `before` times x, by packed weights made when first needed."""
+        # MKL's order is for one number of rows; sorting for another takes no longer than `F.linear` does over it.
+        rows = x[..., 0].numel() if x.dtype == torch.float32 else _ROWS_EXPECTED
         # An optimiser, an adapter or a cast changes one of these.
-        state = (before, after, *(_stamp(tensor) for tensor in (self.weight, self.bias)))
+        state = (before, after, rows, *(_stamp(tensor) for tensor in (self.weight, self.bias)))
         if self._packed is None or self._packed[0] != state:
-            ordered = torch.ops.mkldnn._reorder_linear_weight(before * after * self.weight.detach(), _ROWS_EXPECTED)
-            self._packed = (state, ordered, None if self.bias is None else after * self.bias.detach())
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, *self._packed[1:], "none", [], "")
-        return out
+            bias = None if self.bias is None else after * self.bias.detach()
+            self._packed = (state, _ordered(before * after * self.weight.detach(), rows), bias)
+        return _product(x, *self._packed[1:], self.weight, rows)
+
+
+def _ordered(weight: Tensor, rows: int) -> Tensor:
+    """The weights as `_product` takes them."""
+    is_single = weight.dtype == torch.float32
+    order = torch.ops.mkl._mkl_reorder_linear_weight if is_single else torch.ops.mkldnn._reorder_linear_weight
+    ordered: Tensor = order(weight, rows)
+    return ordered
+
+
+def _product(x: Tensor, ordered: Tensor, bias: Tensor | None, weight: Tensor, rows: int) -> Tensor:
+    """The product with ordered weights, plus a bias; MKL takes the shape from the plain weights."""
+    out: Tensor = (
+        torch.ops.mkl._mkl_linear(x, ordered, weight, bias, rows)
+        if x.dtype == torch.float32
+        else torch.ops.mkldnn._linear_pointwise(x, ordered, bias, "none", [], "")
+    )
+    return out
 
 
 def _stamp(tensor: Tensor | None) -> tuple[int, int] | None:
@@ -129,12 +148,23 @@ def _stamp(tensor: Tensor | None) -> tuple[int, int] | None:
     return None if tensor is None else (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
 
 
-def pack(model: nn.Module) -> None:
-    """Let every linear layer of a bfloat16 model on the CPU keep packed weights (see `Linear`)."""
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # torch's own compiler calls it; it may get another name
-        for module in model.modules():
-            if isinstance(module, Linear):
-                module.packs = True
+def pack(model: nn.Module, dtype: torch.dtype) -> None:
+    """Let every linear layer of a model on the CPU keep packed weights (see `Linear`), where torch can sort them.
+
+    Args:
+        model: all of a bfloat16 model. Of a float32 model the vision tower, which sees the same number of rows again
+            and again; texts have another number each time.
+        dtype: of the weights: float32, or bfloat16 on a processor that multiplies it.
+    """
+    # torch's own compiler calls these two; they may get other names
+    has_product = (
+        torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")  # type: ignore[no-untyped-call]
+        if dtype == torch.float32
+        else hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.packs = has_product
 
 
 class Embedding(nn.Embedding):
