@@ -33,6 +33,7 @@ from fgseg.io import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
+from fgseg.refine import OFFERED
 from fgseg.regions import box_features
 from fgseg.segmentation import Segmentation
 from fgseg.similarity import unit
@@ -42,7 +43,6 @@ from fgseg.windows import Resolution, crops, parse_resolution, resize_image, sho
 __all__ = ["Segmenter", "load"]
 
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
-REFINEMENTS = ("none", "guided", "pamr")
 # Packages whose version can change a result: they go into run.json.
 _RECORDED = ("torch", "tokenizers", "transformers", "numpy", "opencv-python", "pillow")
 
@@ -395,7 +395,7 @@ class Segmenter:
     # --- words
 
     def _refinement(self, refine: str) -> str:
-        check_choice("refine", refine, ("auto", *REFINEMENTS))
+        check_choice("refine", refine, ("auto", *OFFERED))
         return self.encoder.default_refine if refine == "auto" else refine
 
     def _prompt_set(

@@ -368,7 +368,14 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
     ("name", "value", "message"),
     [
         ("threshold", 1.5, "fgseg.threshold: expected a number from 0 to 1, got 1.5"),
-        ("refine", "magic", "fgseg.refine: expected one of none, guided, pamr, superpixel, got 'magic'"),
+        ("refine", "magic", "fgseg.refine: expected one of none, guided, pamr, got 'magic'"),
+        ("refine", "superpixel", "fgseg.refine: expected one of none, guided, pamr, got 'superpixel'"),
+        ("background", "nothing", "fgseg.background: expected a list of strings, got str 'nothing'"),
+        ("background", ["wall", " "], r"fgseg.background\[1\]"),
+        ("background", ["wall", "wall"], "fgseg.background: expected each word once, got 'wall' twice"),
+        ("templates", "a {}", "fgseg.templates: expected a list of strings, got str 'a {}'"),
+        ("templates", ["a thing"], "templates.*'a thing'"),
+        ("templates", [], "templates: expected"),
         ("resolution", "huge", "got 'huge'"),
     ],
 )

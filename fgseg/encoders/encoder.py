@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from fgseg._checks import check_choice, check_number
+from fgseg._words import check_sequence, check_words
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
 from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import Checkpoint
-from fgseg.errors import OptionError, WeightsError
+from fgseg.errors import OptionError, PromptError, WeightsError
 from fgseg.io import resize_bicubic, resize_bilinear
-from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES, check_length
-from fgseg.refine import REFINEMENTS
+from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES, check_length, templates_named
+from fgseg.refine import OFFERED
 from fgseg.types import DenseFeatures
 from fgseg.windows import parse_resolution
 
@@ -193,9 +194,11 @@ def _own_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     own: dict[str, Any] = checkpoint.config.get("fgseg") or {}
     try:
         check_number("fgseg.threshold", own.get("threshold", 0), low=0, high=1)
-        check_choice("fgseg.refine", own.get("refine", "none"), REFINEMENTS)
+        check_choice("fgseg.refine", own.get("refine", "none"), OFFERED)
         parse_resolution(own.get("resolution", "keep"))
-    except OptionError as error:
+        check_words("fgseg.background", tuple(check_sequence("fgseg.background", own.get("background", ()))))
+        templates_named(check_sequence("fgseg.templates", own.get("templates", ("{}",))))
+    except (OptionError, PromptError) as error:
         raise WeightsError(f"{checkpoint.name}: config.json: {error}") from error
     return own
 
