@@ -185,7 +185,13 @@ def _measured(
 
 def _tell_unknown(model: str, data: Data, task: Task) -> None:
     """Which classes a model with a closed vocabulary is not asked for."""
-    whole, left = (len(getattr(one, "classes", ())) for one in (data, getattr(task, "dataset", data)))
+    from fgseg.benching.segmentation import SegmentationTask
+    from fgseg.benching.sweeping import SweepTask
+    from fgseg.datasets import Dataset
+
+    if not (isinstance(data, Dataset) and isinstance(task, SegmentationTask | SweepTask)):
+        return
+    whole, left = len(data.classes), len(task.dataset.classes)
     if left < whole:
         complain(
             f"warning: {data.name}: {model} has words for {left} of {whole} classes; measured on those alone, "

@@ -265,7 +265,8 @@ def _alone(worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    os.nice(5)
+    if hasattr(os, "nice"):  # Windows has other means
+        os.nice(5)
 
 
 def loader(first: int, schedule: Schedule, texts: Texts) -> DataLoader[Tokenized]:
