@@ -3,12 +3,13 @@
 For each scene the prompts are the full phrases of its things plus two phrases that are absent. Printed and written as
 JSON: mIoU over regions (each phrase of each scene, as the field's referring-expression measure has it) of all kinds of
 scenes and of each kind, the same on scenes whose front thing is a held-out combination, the share of pixels that absent
-phrases win at the default threshold, beside others and alone, which of eleven captions that differ in one attribute fits
-the box of a shape, and retrieval among the scenes' captions. Baselines: the largest thing everywhere, and a random phrase.
+phrases win at the default threshold, beside others and alone, which of eleven captions that differ in one attribute
+fits the box of a shape, and retrieval among the scenes' captions. Baselines: the largest thing everywhere, and a random
+phrase.
 
 The model's default threshold is chosen on other scenes, by one rule: the lowest at which an absent phrase that is asked
-for alone gets under 1 % of the pixels. What such a phrase gets at that threshold is measured on scenes of its own, which
-no choice has seen, and on many of them: a few scenes in a thousand make most of it.
+for alone gets under 1 % of the pixels. What such a phrase gets at that threshold is measured on scenes of its own, that
+no choice has seen, and on many of them, since a few scenes in a thousand make most of it.
 """
 
 import argparse

@@ -45,6 +45,7 @@ from timing import (
 )
 
 import fgseg
+from fgseg.ahead import EncodedAhead
 from fgseg.io import write_image
 from fgseg.prompts import IMAGENET_TEMPLATES
 from fgseg.similarity import patch_scores
@@ -368,6 +369,40 @@ def row_file(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "seconds": summary(times), "windows": len(windows), "dtype": bench.dtypes[0]}
 
 
+def row_folder(bench: Bench) -> dict[str, Any]:
+    """16 JPEGs of 640x480, 5 prompts, squash, to label PNGs: read ahead, and 8 encoded together, against one by one."""
+    seg, names, how = bench.segmenter(bench.dtypes[0]), CLASS_NAMES[:5], {"resolution": "squash"}
+    paths = [bench.folder / f"photo{index}.jpg" for index in range(16)]
+    for index, path in enumerate(paths):
+        write_image(path, photo(480, 640, SEED + index))
+    images = [fgseg.io.read_image(path) for path in paths]
+    seg.prepare(names)
+
+    def save(image: Any) -> None:
+        seg.segment(image, names, **how).save(bench.folder / "out", formats=["labels"])
+
+    def ahead(batch_size: int) -> None:
+        views = EncodedAhead(seg, paths, batch_size=batch_size, **how)
+        for path in paths:
+            save(views.take(path))
+
+    times = bench.turns(
+        {
+            "encoder": lambda: [seg.encoder.encode_images([image]) for image in images],
+            "one_by_one": lambda: [save(path) for path in paths],
+            "read_ahead": lambda: ahead(1),
+            "batch_of_8": lambda: ahead(8),
+        }
+    )
+    figures: dict[str, Any] = {
+        name: {"times_faster": ratio(times, "one_by_one", name), "times_the_encoder": ratio(times, name, "encoder")}
+        for name in ("read_ahead", "batch_of_8")
+    }
+    bound = vision_operations(seg.encoder, len(images)) / bench.rates[bench.dtypes[0]]
+    figures["encoder"] = limit("products of the tower", bound, median(times, "encoder"))
+    return {"figures": figures, "seconds": summary(times), "images": len(images), "dtype": bench.dtypes[0]}
+
+
 def row_more_prompts(bench: Bench) -> dict[str, Any]:
     """patch_scores of twenty more prompts with cached texts on an encoded image, against encoding it."""
     seg, image = bench.segmenter(bench.dtypes[0]), photo(480, 640)
@@ -422,6 +457,7 @@ ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "label_map_4k": row_label_map_4k,
     "windows": row_windows,
     "file": row_file,
+    "folder": row_folder,
     "more_prompts": row_more_prompts,
     "start": row_start,
 }

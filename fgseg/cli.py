@@ -148,6 +148,13 @@ Resolution = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Folder for results; each image gets a folder of its own in it.")
 ]
+Batch = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Images encoded together, for GPUs; with more than 1, pixels near a tie depend on the others.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an image and line, instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 Verbose = Annotated[
@@ -197,6 +204,7 @@ def segment(
     recipe: Recipe = "value",
     revision: Revision = None,
     offline: Offline = False,
+    batch: Batch = 1,
     out: Out = Path("fgseg-out"),
     formats: Annotated[
         list[str] | None,
@@ -212,6 +220,7 @@ def segment(
     verbose: Verbose = False,
 ) -> None:
     """Masks from words: label map, overlay, region table and more for every image."""
+    from fgseg.ahead import EncodedAhead
     from fgseg.segmentation import check_formats
 
     wanted = split_words(formats) or ["labels", "overlay", "regions"]
@@ -241,7 +250,7 @@ def segment(
                     reduction=reduce, progress=progress, **words,
                 )  # fmt: skip
         else:
-            result = seg.segment(path, prompts, **options)
+            result = seg.segment(views.take(path), prompts, **options)
         written = result.save(folders[path], formats=wanted)
         summary = result.to_dict()
         return [{"image": str(path), **summary, "files": [str(file) for file in written]}]
@@ -252,6 +261,8 @@ def segment(
             peak = max((region["peak_score"] for region in mine), default=0.0)
             yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(mine), f"{peak:.3f}"
 
+    small = [path for path in inputs.paths if path not in large]
+    views = EncodedAhead(seg, small, resolution=resolution, batch_size=batch)
     run(
         inputs.paths,
         inputs.refused,
@@ -277,12 +288,15 @@ def heatmap(
     recipe: Recipe = "value",
     revision: Revision = None,
     offline: Offline = False,
+    batch: Batch = 1,
     out: Out = Path("fgseg-out"),
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Where each prompt is: a picture of every prompt's presence, and its numbers as npz."""
+    from fgseg.ahead import EncodedAhead
+
     prompts = read_prompts(prompt, classes)
     check_resolution(resolution)
     inputs = find_inputs(images)
@@ -297,7 +311,7 @@ def heatmap(
     folders = result_folders(inputs.paths, out)
 
     def one(path: Path) -> list[dict[str, Any]]:
-        result = seg.segment(path, prompts, resolution=resolution, **words)
+        result = seg.segment(views.take(path), prompts, resolution=resolution, **words)
         written = result.save(folders[path], formats=["heatmaps"])
         maps = [
             {
@@ -320,6 +334,7 @@ def heatmap(
                 f"{100 * entry['share']:.2f}",
             )
 
+    views = EncodedAhead(seg, inputs.paths, resolution=resolution, batch_size=batch)
     run(
         inputs.paths,
         inputs.refused,

@@ -29,6 +29,7 @@ class EncodedImage:
         resolution: how it was resized and cut.
         model: name of the model that encoded it.
         source: file name, None for an array.
+        seconds: what the encoder took, reading left out; the mean of those that were encoded together.
 
     Raises:
         ShapeError: no image, no window, or not one box a window.
@@ -41,6 +42,7 @@ class EncodedImage:
     resolution: Resolution
     model: str
     source: str | None = None
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         check_image("image", self.image)

@@ -31,7 +31,7 @@ LAYERS = (
     ("_strips",),
     ("large",),
     ("segmenter", "diagnosis"),
-    ("explorer",),
+    ("explorer", "ahead"),
     ("training",),
     ("benching",),
     ("console",),

@@ -753,3 +753,33 @@ def test_help_imports_no_heavy_package():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "Usage: fgseg segment" in done.stdout
     assert not set(done.stderr.split()) & {"torch", "numpy", "cv2", "PIL", "matplotlib", "transformers", "tqdm"}
+
+
+# --- several images together
+
+
+def test_a_batch_gives_what_one_by_one_gives_and_names_the_file_that_it_cannot_read(fgseg, tmp_path):
+    good = [odd_images.rgb_png(tmp_path), odd_images.gray_png(tmp_path), odd_images.palette_png(tmp_path)]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    for count in ("1", "2", "9"):
+        run = fgseg("segment", good[0], broken, *good[1:], "-p", "red", "--batch", count, "-o", f"by{count}", "--json")
+        assert run.code == SOME_FAILED
+        assert "broken.png" in run.complaints[0]
+        assert [json.loads(line)["image"] for line in run.out.splitlines()] == [*map(str, (good[0], broken, *good[1:]))]
+    for path in good:
+        one, two, nine = (
+            (tmp_path / f"by{count}" / path.stem / "labels.png").read_bytes() for count in ("1", "2", "9")
+        )
+        assert one == two == nine
+    assert json.loads((tmp_path / "by2" / good[0].stem / "run.json").read_text())["encoding_seconds"] > 0
+
+
+def test_a_batch_of_none_is_refused(fgseg, photo):
+    assert_refused(fgseg("segment", photo, "-p", "red", "--batch", "0"), "--batch", "1")
+
+
+def test_heatmaps_take_a_batch(fgseg, photo, tmp_path):
+    other = odd_images.gray_png(tmp_path)
+    assert fgseg("heatmap", photo, other, "-p", "red", "--batch", "2").code == DONE
+    assert (tmp_path / "fgseg-out" / other.stem / "heatmaps.npz").exists()

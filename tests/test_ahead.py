@@ -1,0 +1,125 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import fgseg
+from fgseg import ahead
+from fgseg.ahead import EncodedAhead
+from fgseg.errors import ImageError, OptionError
+from fgseg.io import read_image, write_image
+from fgseg.training.scenes import scene
+
+# several images together, and files that are read ahead
+
+SIZES = ((48, 64), (64, 48), (48, 64), (80, 33), (48, 64))
+SOON = 30  # seconds that a thread has to do what it surely does
+
+
+@pytest.fixture(scope="module")
+def seg():
+    return fgseg.load("mini", dtype="float32", device="cpu")
+
+
+@pytest.fixture
+def paths(tmp_path):
+    made = [tmp_path / f"{index}.png" for index in range(len(SIZES))]
+    for index, (path, image_hw) in enumerate(zip(made, SIZES, strict=True)):
+        write_image(path, scene(index, image_hw).image)
+    return made
+
+
+def assert_same(view, expected, atol):
+    assert (view.canvas_hw, view.boxes_xyxy, view.source) == (
+        expected.canvas_hw,
+        expected.boxes_xyxy,
+        expected.source,
+    )
+    np.testing.assert_array_equal(view.image, expected.image)
+    for window, plain in zip(view.windows, expected.windows, strict=True):
+        torch.testing.assert_close(window.grid, plain.grid, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("resolution", ["squash", "keep", "slide:48/32/16"])
+def test_images_encoded_together_are_those_encoded_alone(seg, paths, resolution):
+    for view, path in zip(seg.encode_batch(paths, resolution=resolution), paths, strict=True):
+        assert_same(view, seg.encode(path, resolution=resolution), atol=1e-5)
+        assert view.seconds > 0
+
+
+def test_a_batch_takes_arrays_and_refuses_what_encode_refuses(seg, paths, tmp_path):
+    (view,) = seg.encode_batch([read_image(paths[0])])
+    assert view.source is None
+    with pytest.raises(OptionError, match="images: expected"):
+        seg.encode_batch([])
+    with pytest.raises(ImageError, match="no such file"):
+        seg.encode_batch([paths[0], tmp_path / "gone.png"])
+    with pytest.raises(OptionError, match="huge"):
+        seg.encode_batch(paths, resolution="huge")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 9])
+def test_files_read_ahead_are_those_encoded_one_by_one(seg, paths, batch_size):
+    views = EncodedAhead(seg, paths, resolution="keep", batch_size=batch_size)
+    for path in paths:
+        exactly = 0 if batch_size == 1 else 1e-5
+        assert_same(views.take(path), seg.encode(path, resolution="keep"), atol=exactly)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 9])
+def test_an_unreadable_file_is_refused_when_it_is_taken_and_costs_no_other(seg, paths, batch_size):
+    for broken in (paths[0], paths[3]):
+        broken.write_bytes(b"no image")
+    views = EncodedAhead(seg, paths, batch_size=batch_size)
+    for path in paths:
+        if path in (paths[0], paths[3]):
+            with pytest.raises(ImageError, match=path.name):
+                views.take(path)
+        else:
+            assert views.take(path).source == str(path)
+
+
+def test_whatever_else_goes_wrong_in_the_thread_comes_out_of_take(seg, paths, monkeypatch):
+    def fail(path):
+        raise MemoryError(path.name)
+
+    monkeypatch.setattr(ahead, "read_image", fail)
+    with pytest.raises(MemoryError, match=r"0\.png"):
+        EncodedAhead(seg, paths).take(paths[0])
+
+
+class Recorder:
+    """`read_image` that says what it has begun, and waits to be let go on."""
+
+    def __init__(self):
+        self.begun, self.more, self.free = [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, path):
+        self.begun.append(path.name)
+        self.more.release()
+        assert self.free.acquire(timeout=SOON)
+        return read_image(path)
+
+    def wait(self):
+        assert self.more.acquire(timeout=SOON)
+        return list(self.begun)
+
+
+def test_the_next_file_is_read_while_the_one_before_is_worked_on_and_none_after_it(seg, paths, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(ahead, "read_image", recorder)
+    views = EncodedAhead(seg, paths)
+    assert recorder.wait() == ["0.png"]  # before anything is asked
+    recorder.free.release()
+    views.take(paths[0])
+    assert recorder.wait() == ["0.png", "1.png"]  # the caller has the first, and the second is being read
+    recorder.free.release()
+    views.take(paths[1])
+    assert recorder.wait() == ["0.png", "1.png", "2.png"]
+    recorder.free.release(len(paths))
+
+
+def test_nothing_to_read_is_nothing_to_do(seg):
+    with pytest.raises(KeyError):
+        EncodedAhead(seg, []).take("any.png")
