@@ -1,5 +1,7 @@
 """The contract of every encoder, how images are fitted, and the device and number format picked."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ from fgseg.encoders import ClipEncoder, Encoder, FgClip2Encoder, base, encoder, 
 from fgseg.encoders.clip import gaussian_window
 from fgseg.encoders.fgclip import stretch_positions
 from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
+from fgseg.encoders.prefixes import tree_runs
 from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
 from fgseg.io import resize_bicubic
 
@@ -128,17 +131,23 @@ class TestContract:
             np.testing.assert_allclose(row, encoder.encode_texts([text])[0], atol=1e-5)
 
     def test_texts_stay_within_the_bound_in_tokens_a_batch_and_that_changes_nothing(self, encoder, texts, monkeypatch):
-        repeated, read, batches = [*texts, texts[0]], encoder.model.text_features, []
+        repeated, sizes = [*texts, texts[0]], []
         together = encoder.encode_texts(repeated)
         longest = max(3 * text.count(" ") for text in texts)
-        monkeypatch.setattr("fgseg.encoders.encoder.TOKENS_A_BATCH", longest)
-        monkeypatch.setattr(
-            encoder.model, "text_features", lambda ids, route: batches.append(ids) or read(ids, route=route)
-        )
+        for name, size in (("TOKENS_A_BATCH", longest), ("TREES_A_BATCH", 1)):
+            monkeypatch.setattr(f"fgseg.encoders.encoder.{name}", size)
+        monkeypatch.setattr("fgseg.encoders.encoder.tree_runs", partial(tree_runs, budget=longest))
+        read = encoder.model.text_model.forward if encoder.recipe is None else encoder.model.text_model.shared
+        name = "forward" if encoder.recipe is None else "shared"
+
+        def counted(tokens, *rest):
+            sizes.append(tokens.shape if encoder.recipe is None else tokens.tokens.shape)
+            return read(tokens, *rest)
+
+        monkeypatch.setattr(encoder.model.text_model, name, counted)
         np.testing.assert_allclose(encoder.encode_texts(repeated), together, atol=1e-5)
-        assert all(len(ids) == 1 or ids.numel() <= longest for ids in batches)
-        assert sum(map(len, batches)) == len(repeated) > 1
-        assert len(batches) > 1
+        assert len(sizes) > 1
+        assert all(rows == 1 or rows * length <= longest for rows, length in sizes)
 
     def test_the_same_input_gives_the_same_bits(self, encoder, texts):
         for encode, given_ in ((encoder.embed_images, PICTURES), (encoder.encode_texts, texts)):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from fgseg._checks import check_array, check_choice
 from fgseg.encoders.blocks import Block, Conv2d, Embedding, Layers, Linear, TowerConfig, add
 from fgseg.encoders.config import ClipConfig
+from fgseg.encoders.prefixes import PrefixTrees
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["ROUTES", "ClipModel", "Recipe", "Route", "TextTower", "VisionTower", "gaussian_window"]
@@ -177,15 +178,30 @@ class TextTower(nn.Module):
         """
         end = self._first_end(input_ids)
         ids = input_ids[:, : int(end.max()) + 1]  # causal: nothing after the last end token is looked at
+        self._check_length(ids.shape[1], route)
         positions = self.embeddings.positions(route)
-        if ids.shape[1] > len(positions):
-            raise ShapeError(
-                f"input_ids: expected at most {len(positions)} tokens on the {route} route, got {ids.shape[1]}"
-            )
         x = self.embeddings.token_embedding(ids) + positions[: ids.shape[1]]
         x = self.final_layer_norm(self.encoder(x, causal=True))
         features: Tensor = x[torch.arange(len(x), device=x.device), end]
         return features
+
+    def shared(self, trees: PrefixTrees, route: str) -> Tensor:
+        """(T, width) of the texts of some trees: what `forward` gives, each distinct beginning computed once.
+
+        Raises:
+            ShapeError: more tokens than the route has positions.
+        """
+        positions = self.embeddings.positions(route)
+        self._check_length(int(trees.depths.max()) + 1, route)
+        x = self.embeddings.token_embedding(trees.tokens) + positions[trees.depths]
+        x = self.encoder(x, mask=trees.seen[:, None])
+        features: Tensor = self.final_layer_norm(x[trees.ends[:, 0], trees.ends[:, 1]])
+        return features
+
+    def _check_length(self, length: int, route: str) -> None:
+        limit = len(self.embeddings.positions(route))
+        if length > limit:
+            raise ShapeError(f"input_ids: expected at most {limit} tokens on the {route} route, got {length}")
 
     def _first_end(self, input_ids: Tensor) -> Tensor:
         check_array("input_ids", input_ids, ("T", "L"))
@@ -253,6 +269,17 @@ class ClipModel(nn.Module):
         """
         check_route(route, self.routes)
         out: Tensor = self._projection(route)(self.text_model(input_ids, route))
+        return out
+
+    def shared_text_features(self, trees: PrefixTrees, *, route: Route = "region") -> Tensor:
+        """Text features of the texts of some trees: (T, D), not normalised, equal to those of `text_features`.
+
+        Raises:
+            OptionError: a route this model does not have.
+            ShapeError: more tokens than the route takes.
+        """
+        check_route(route, self.routes)
+        out: Tensor = self._projection(route)(self.text_model.shared(trees, route))
         return out
 
     def limit(self, route: str) -> int:

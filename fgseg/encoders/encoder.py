@@ -1,7 +1,7 @@
 """The two encoders: CLIP's and FG-CLIP 1's on pixels, FG-CLIP 2's on NaFlex patches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from fgseg._words import check_sequence, check_words
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
 from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
+from fgseg.encoders.prefixes import plant, tree_runs
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import Checkpoint
 from fgseg.errors import OptionError, PromptError, WeightsError
@@ -29,6 +30,7 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_SIDE = 2048  # pixels; `keep` shrinks a panorama to this long side
 PATCHES_A_BATCH = 8192  # patches encoded at once: bounds memory whatever the number of images
 TOKENS_A_BATCH = 16384
+TREES_A_BATCH = 16
 
 ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
 
@@ -157,32 +159,14 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
                 results.update(zip(chunk, encode([images[index] for index in chunk], image_hw), strict=True))
         return [results[index] for index in range(len(images))]
 
-    def _in_batches(self, ids: list[list[int]], encode: Callable[[Tensor], Tensor], pad: int) -> Tensor:
-        """Encode texts in batches of like length, and put the features back into the texts' order."""
-        order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-        features: list[Tensor] = []
-        for chunk in _chunks(order, [len(row) for row in ids], TOKENS_A_BATCH):
-            longest = max(len(ids[index]) for index in chunk)
-            rows = [ids[index] + [pad] * (longest - len(ids[index])) for index in chunk]
-            features.append(normalised(encode(torch.tensor(rows, device=self.device))))
-        return torch.cat(features)[torch.argsort(torch.tensor(order)).to(self.device)]
+
+def _places(order: Sequence[int], device: torch.device) -> Tensor:
+    """Where each index stands in an order of all of them."""
+    return torch.argsort(torch.tensor(order)).to(device)
 
 
 def _hw(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
-
-
-def _chunks(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Runs of `order` whose count times longest length stays within `budget`, one item at least."""
-    chunk: list[int] = []
-    longest = 0
-    for index in order:
-        longest = max(longest, lengths[index])
-        if chunk and longest * (len(chunk) + 1) > budget:
-            yield chunk
-            chunk, longest = [], lengths[index]
-        chunk.append(index)
-    yield chunk
 
 
 def _own_settings(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -241,10 +225,22 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         return self.tokenizer.encode(texts)
 
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
-        # The tower is causal: what pads a text after its end token changes nothing.
-        return self._in_batches(
-            ids, lambda rows: self.model.text_features(rows, route=route), self.model.config.end_token
-        )
+        ids = [self._to_end(row) for row in ids]
+        runs, features = list(tree_runs(ids)), []
+        for start in range(0, len(runs), TREES_A_BATCH):
+            trees = plant([[ids[index] for index in run] for run in runs[start : start + TREES_A_BATCH]])
+            features.append(normalised(self.model.shared_text_features(trees.to(self.device), route=route)))
+        return torch.cat(features)[_places([index for run in runs for index in run], self.device)]
+
+    def _to_end(self, row: list[int]) -> list[int]:
+        """The tokens up to the first end token, which is where a text's feature is read."""
+        end = self.model.config.end_token
+        if end not in row:
+            raise WeightsError(
+                f"{self.checkpoint.folder}: the tokenizer ends no text with token {end}, which config.json names as "
+                "eos_token_id; put the tokenizer beside the weights it was published with"
+            )
+        return row[: row.index(end) + 1]
 
     def _pixels(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) normalised pixels in the model's dtype."""
@@ -291,8 +287,9 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
 
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         pad, limit = self.tokenizer.pad_token, self.model.limit(route)
-        padded = [row + [pad] * (limit - len(row)) for row in ids]
-        return self._in_batches(padded, lambda rows: self.model.text_features(rows, route=route), pad)
+        padded = torch.tensor([row + [pad] * (limit - len(row)) for row in ids], device=self.device)
+        batches = torch.split(padded, max(1, TOKENS_A_BATCH // limit))
+        return torch.cat([normalised(self.model.text_features(rows, route=route)) for rows in batches])
 
     def _patches(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Patches:
         """NaFlex input of images of one size: bilinear as PIL does it, mean and deviation 0.5, nothing padded."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 __all__ = ["CACHE_FILE", "CacheReport", "FeatureSpace", "TextCache", "cache_folder", "cache_report"]
 
 CACHE_FILE = "texts.sqlite"
-VERSION = 2
+VERSION = 3
 """Raised when the table changes, or how a text becomes a feature; a file of another version is made anew."""
 LIMIT_BYTES = 2**30
 """About 400,000 texts of width 512. A file that grew beyond it loses its oldest quarter, and then stays as large."""
