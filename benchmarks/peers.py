@@ -34,6 +34,8 @@ from fgseg.benching.report import run_document
 from fgseg.benching.runner import run_task
 from fgseg.benching.scene_sets import SCENE_SETS
 from fgseg.benching.sweeping import Grid
+from fgseg.benching.words import known_classes
+from fgseg.datasets import open_dataset
 from fgseg.encoders import RECIPES
 from fgseg.refine import REFINEMENTS
 from fgseg.upsample import upsample_map
@@ -43,6 +45,7 @@ PROMPTS = ("red", "green", "blue", "white", "black", "brown", "yellow", "orange"
 PHOTOGRAPHS = ("coffee", "chelsea", "astronaut", "rocket")
 TEXT_TOKENS = 77
 CLIPSEG_SIDE = 352
+FIRST_STUFF = 92  # of COCO's panoptic category ids
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 BASE_VISION = {
     **{"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
@@ -231,26 +234,22 @@ def timed(runs: dict[str, Callable], images: list[np.ndarray], rounds: int) -> l
     return rows
 
 
-def agreement(one: list[np.ndarray], other: list[np.ndarray]) -> float:
-    """Share of pixels with the same label, a mean over images."""
-    return float(np.mean([(a == b).mean() for a, b in zip(one, other, strict=True)]))
-
-
 # --- quality
 
 
 def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[dict]:
     """One sweep a factor and data set, everything else at the model's defaults."""
     side = seg.encoder.side
+    default = seg.encoder.default_threshold
     resolutions = ("auto", "squash", "keep", f"keep:{2 * side}", f"slide:{side}", f"slide:{2 * side}")
     grids = {
         "recipe": Grid(recipes=RECIPES),
-        "resolution": Grid(resolutions=resolutions),
+        "resolution": Grid(resolutions=tuple(r for r in resolutions if r != seg.encoder.default_resolution)),
         "refine": Grid(refinements=REFINEMENTS),
-        "threshold": Grid(thresholds=THRESHOLDS),
+        "threshold": Grid(thresholds=tuple(sorted({*THRESHOLDS, default}))),
     }
     for name, only in [(name, ("all",)) for name in SCENE_SETS] + [
-        (folder, tuple(options.only)) for folder in options.data
+        (folder, stuff(seg, folder) if options.only == ["stuff"] else tuple(options.only)) for folder in options.data
     ]:
         for factor, grid in grids.items():
             how = (("decision", "presence"),) if factor == "threshold" else ()
@@ -268,13 +267,33 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[
             chosen = document["chosen"]
             found = {
                 "data": document["data"]["name"], "images": document["n_images"], "failed": document["n_failed"],
-                "list_sha256": document["data"]["list_sha256"], "classes": len(document["data"]["classes"]),
-                "factor": factor, "rows": rows, "chosen": chosen[factor],
+                **{key: document["data"][key] for key in ("list_sha256", "labels_sha256", "classes_sha256")},
+                "classes": len(document["data"]["classes"]), "names": [c[0] for c in document["data"]["classes"]],
+                "settings": document["settings"], "factor": factor, "rows": rows, "chosen": chosen[factor],
+                "default": default if factor == "threshold" else rows[own_row(seg, grid, factor)]["value"],
             }  # fmt: skip
             print(f"{found['data']}, {factor}: {chosen[factor]} ({time.perf_counter() - started:.0f} s)", flush=True)
             for row in rows:
                 print(f"  {row['value']!s:20} mIoU {100 * row['miou']:5.1f}  aAcc {100 * row['aacc']:5.1f}", flush=True)
             yield found
+
+
+def own_row(seg: fgseg.Segmenter, grid: Grid, factor: str) -> int:
+    """Which row of a sweep over one factor has the model's own value."""
+    values, own = {
+        "recipe": (grid.recipes, seg.encoder.recipe),
+        "resolution": (grid.resolutions, "auto"),
+        "refine": (grid.refinements, seg.encoder.default_refine),
+    }[factor]
+    return values.index(own)
+
+
+def stuff(seg: fgseg.Segmenter, folder: str) -> tuple[str, ...]:
+    """The stuff classes of a folder with COCO's panoptic ids that the model has words for."""
+    listed = json.loads((Path(folder) / "dataset.json").read_text(encoding="utf-8"))["classes"]
+    names = {entry["name"] for entry in listed if entry["id"] >= FIRST_STUFF}
+    data = known_classes(seg.encoder, open_dataset(folder), seg.encoder.default_templates)
+    return tuple(entry.name for entry in data.classes if entry.name in names)
 
 
 def write(report: dict, path: Path) -> None:
@@ -290,7 +309,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of timings")
     parser.add_argument("--scenes", type=int, default=60, help="scenes a set")
     parser.add_argument("--data", action="append", default=[], help="a labelled folder; again for more")
-    parser.add_argument("--only", action="append", default=None, help="its classes to keep; known ones if left out")
+    parser.add_argument("--only", action="append", help="its classes to keep, or stuff; known ones if left out")
     parser.add_argument("--limit", type=int, help="most images of a folder")
     parser.add_argument("--parts", default="speed,quality")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "peers.json")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgseg.benching.report import table_rows
+from fgseg.benching.report import parts_of, table_rows
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE / "README.md"
@@ -72,8 +72,8 @@ def sentence(document: Document) -> str:
     """What the figures depend on, in a line."""
     model, data, settings = document["model"], document["data"], document["settings"]
     facts = [f"{document['n_images']} images, {document['n_failed']} failed"]
-    if data.get("full_size") not in (None, data["images"]):
-        facts.append(f"of {data['full_size']} in the published set")
+    if parts := parts_of(document):
+        facts.append(parts)
     if model.get("recipe"):
         facts.append(f"recipe {model['recipe']}")
     for name in ("preset", "decision", "logit_scale", "threshold", "refine", "route"):
@@ -94,7 +94,7 @@ def peers(document: Document) -> Iterator[str]:
         yield from table(header, [[shown(row[name]) for name in names] for row in rows])
     for part in document.get("quality", []):
         about = f"{part['data']} ({part['images']} images, {part['classes']} classes)"
-        yield f"\n{about}: {part['factor']}, best {shown(part['chosen'])}\n"
+        yield f"\n{about}: {part['factor']}, best {shown(part['chosen'])}; {default_of(part)}\n"
         rows = [
             (
                 shown(row["value"]),
@@ -107,6 +107,17 @@ def peers(document: Document) -> Iterator[str]:
     model = document["model"]
     weights = model["weights_sha256"][:_KEPT_LETTERS]
     yield f"\nModel {model['name']}, weights {weights}, {model['dtype']} on {model['device']}."
+
+
+def default_of(part: Document) -> str:
+    """What the model's default loses to the best of a factor, and whether resampling can tell the two apart."""
+    best = max(part["rows"], key=lambda row: row["miou"])
+    (own,) = (row for row in part["rows"] if row["value"] == part["default"])
+    if own["miou"] == best["miou"]:
+        return f"the default, {shown(part['default'])}, is as good"
+    within = own["interval"][1] >= best["miou"]
+    tell = "within its interval" if within else "beyond its interval"
+    return f"the default, {shown(part['default'])}, is {100 * (best['miou'] - own['miou']):.1f} points below, {tell}"
 
 
 def plain(document: Document) -> Iterator[str]:

@@ -39,6 +39,10 @@ class PanopticLabels:
     path: Path
     index_of: Mapping[int, int]
 
+    def meaning(self) -> str:
+        """Which class each segment is."""
+        return str(sorted(self.index_of.items()))
+
     def image_hw(self) -> tuple[int, int]:
         """(height, width) from the header."""
         header = read_header(self.path)
@@ -77,6 +81,10 @@ class InstanceLabels:
     path: Path
     size_hw: tuple[int, int]
     shapes: Sequence[tuple[int, Any]]
+
+    def meaning(self) -> str:
+        """The shapes and their classes."""
+        return json.dumps([self.size_hw, list(self.shapes)])
 
     def image_hw(self) -> tuple[int, int]:
         """(height, width) in pixels."""

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +57,11 @@ class IdTable:
         self._index = np.full(_STORED_VALUES, _NOT_A_CLASS, np.int32)
         self._index[list(self.index_of)] = list(self.index_of.values())
 
+    @cached_property
+    def text(self) -> str:
+        """The table in one line."""
+        return str(sorted(self.index_of.items()))
+
     def decode(self, stored: NDArray[np.integer], name: str) -> NDArray[np.int32]:
         """Class indices of stored ids, both (H, W).
 
@@ -92,6 +98,9 @@ class LabelSource(Protocol):
     def read(self) -> NDArray[np.int32]:
         """(H, W) class indices and ignored labels. Raises FgsegError where that cannot be had."""
 
+    def meaning(self) -> str:
+        """What, beside the file, decides the labels: another text where the same file would give other ones."""
+
 
 @dataclass(frozen=True)
 class PngLabels:
@@ -99,6 +108,10 @@ class PngLabels:
 
     path: Path
     ids: IdTable
+
+    def meaning(self) -> str:
+        """Which class each stored id is."""
+        return self.ids.text
 
     def image_hw(self) -> tuple[int, int]:
         """(height, width) from the header; a file with colours is refused."""
@@ -141,6 +154,10 @@ class ChosenLabels:
     def path(self) -> Path:
         """The source's file."""
         return self.source.path
+
+    def meaning(self) -> str:
+        """The source's, and which of its classes are kept."""
+        return f"{self.source.meaning()} {self.index_of.tolist()}"
 
     def image_hw(self) -> tuple[int, int]:
         """(height, width) without reading the pixels."""

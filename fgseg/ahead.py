@@ -57,8 +57,13 @@ class EncodedAhead:
         read, self._reading = self._reading.wait(), self._read_next()
         images = {path: image for path, image in read.items() if not isinstance(image, Exception)}
         self._made |= {path: error for path, error in read.items() if isinstance(error, Exception)}
-        if images:
+        if not images:
+            return
+        try:
             views = self._seg.encode_batch(list(images.values()), resolution=self._resolution)
+        except Exception as error:  # all of them were asked for; each `take` tells why it has none
+            self._made |= dict.fromkeys(images, error)
+        else:
             self._made |= {path: replace(view, source=str(path)) for path, view in zip(images, views, strict=True)}
 
 

@@ -214,9 +214,12 @@ def _tell(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
         complain(f"error: {name}, {image}: {why}")
     resumed = f", {outcome.resumed} measured before" if outcome.resumed else ""
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+    from fgseg.benching.report import parts_of
+
     files = ", ".join(path.name for path in written)
     where = written[0].parent
-    complain(f"{name}: {outcome.count} images{resumed}{failed}, {outcome.seconds:.1f} s; {where}: {files}")
+    parts = f"{parts_of(outcome.identity)}, " if parts_of(outcome.identity) else ""
+    complain(f"{name}: {outcome.count} images{resumed}{failed}, {parts}{outcome.seconds:.1f} s; {where}: {files}")
 
 
 def _refuse_faults(sets: Sequence[Data], *, keep_going: bool) -> None:
@@ -240,6 +243,9 @@ def _grid(
     """The values of a sweep, or the single values of a run."""
     numbers = {"threshold": _numbers("--threshold", threshold), "scale": _numbers("--scale", scale)}
     texts = {"resolution": split_words([resolution]), "recipe": split_words([recipe]), "refine": split_words([refine])}
+    for name, given in texts.items():
+        if not given:
+            raise OptionError(f"--{name}: expected a name, got none; leave it out")
     for one in texts["resolution"]:
         check_resolution(one)
     if sweep:
@@ -281,7 +287,8 @@ def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
         header, rows = table_rows(document)
         groups.setdefault(header, []).extend((document["data"]["name"], *row) for row in rows)
     for header, rows in groups.items():
-        typer.echo(table(("data", *header), rows))
+        if rows:  # none where every image failed
+            typer.echo(table(("data", *header), rows))
     for document in documents:
         if "chosen" in document:
             chosen = document["chosen"]

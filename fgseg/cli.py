@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -107,6 +108,7 @@ class Route(StrEnum):
     long = "long"
 
 
+Refining = Annotated[Refine, typer.Option(help="Follow the image's edges; auto: as suits the model.")]
 Images = Annotated[
     list[str], typer.Argument(metavar="IMAGE", help="Files, folders and patterns such as 'photos/*.jpg'.")
 ]
@@ -188,7 +190,7 @@ def segment(
     ] = None,
     templates: Templates = None,
     resolution: Resolution = "auto",
-    refine: Annotated[Refine, typer.Option(help="Follow the image's edges; auto: as suits the model.")] = Refine.auto,
+    refine: Refining = Refine.auto,
     min_area: Annotated[int, typer.Option(min=0, help="Pixels; smaller parts are dropped.")] = 1,
     max_hole: Annotated[int, typer.Option(min=0, help="Pixels; holes up to this are filled (independent).")] = 0,
     by_region: Annotated[
@@ -282,6 +284,7 @@ def heatmap(
     negative: Negative = None,
     templates: Templates = None,
     resolution: Resolution = "auto",
+    refine: Refining = Refine.auto,
     model: Model = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -311,7 +314,7 @@ def heatmap(
     folders = result_folders(inputs.paths, out)
 
     def one(path: Path) -> list[dict[str, Any]]:
-        result = seg.segment(views.take(path), prompts, resolution=resolution, **words)
+        result = seg.segment(views.take(path), prompts, resolution=resolution, refine=refine.value, **words)
         written = result.save(folders[path], formats=["heatmaps"])
         maps = [
             {
@@ -340,7 +343,7 @@ def heatmap(
         inputs.refused,
         one,
         Report(rows, as_json=as_json),
-        ("image", "class", "mean", "peak", "% present"),
+        ("image", "class", "mean", "peak", "% over 0.5"),
         quiet=quiet,
     )
 
@@ -509,6 +512,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _exit_status(words: list[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words))
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of a file that is read, or refused, anyway
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a file name or prompt that the terminal cannot show

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fgseg._version import __version__, version_of
-from fgseg.encoders import MODELS, family_of
+from fgseg.encoders import MODELS, check_checkpoint, family_of
 from fgseg.encoders.base import has_fast_bfloat16, pick_device, pick_dtype
 from fgseg.encoders.textcache import cache_report
 from fgseg.encoders.tokens import Tokenizer
@@ -26,6 +26,14 @@ _PACKAGES = (
     "scikit-image",
     "matplotlib",
     "safetensors",
+    "tokenizers",
+    "huggingface_hub",
+    "scipy",
+    "tifffile",
+    "pycocotools",
+    "pyyaml",
+    "tqdm",
+    "typer",
 )
 _OPTIONAL = ("supervision",)
 _YES = {"1", "ON", "YES", "TRUE"}  # what the hub's client takes for yes
@@ -101,7 +109,7 @@ def _cache() -> str:
 
 def _model_problems(name: str) -> list[str]:
     try:
-        family_of(tensor_shapes(find_checkpoint(name, offline=True)))
+        check_checkpoint(find_checkpoint(name, offline=True))
     except ModelNotFoundError as error:
         if MODELS.get(name):
             return [f"model {name}: its weights are not on this machine; with a network they are fetched at first use"]

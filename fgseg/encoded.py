@@ -30,6 +30,7 @@ class EncodedImage:
         model: name of the model that encoded it.
         source: file name, None for an array.
         seconds: what the encoder took, reading left out; the mean of those that were encoded together.
+        together: how many those were; in bfloat16, labels near a tie depend on it.
 
     Raises:
         ShapeError: no image, no window, or not one box a window.
@@ -43,6 +44,7 @@ class EncodedImage:
     model: str
     source: str | None = None
     seconds: float = 0.0
+    together: int = 1
 
     def __post_init__(self) -> None:
         check_image("image", self.image)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_array, check_choice, check_number
+from fgseg._checks import check_array, check_choice, check_number, describe
 from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
@@ -137,6 +137,9 @@ class Segmenter:
             OptionError: no image, or an unknown resolution.
         """
         chosen = self._resolution(resolution)
+        if isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "shape"):
+            raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")
+        images = list(images)
         pixels = [read_image(image) for image in images]
         started = time.perf_counter()
         cuts = [self._cut(one, chosen) for one in pixels]
@@ -147,7 +150,7 @@ class Segmenter:
         return [
             EncodedImage(
                 one, tuple(islice(features, len(cut.parts))), cut.boxes, cut.canvas_hw, chosen, self.encoder.name,
-                str(image) if isinstance(image, (str, os.PathLike)) else None, seconds,
+                str(image) if isinstance(image, (str, os.PathLike)) else None, seconds, len(images),
             )
             for image, one, cut in zip(images, pixels, cuts, strict=True)
         ]  # fmt: skip
@@ -349,9 +352,10 @@ class Segmenter:
         (height, width), (rows, columns) = view.image_hw, grid.shape[:2]
         scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
         pooled = unit(box_features(grid, torch.from_numpy(boxes).to(grid.device) * scale))
-        words = self._embedded([PromptClass(text, (text,)) for text in _listed(texts)], templates)
+        listed = _listed(texts)
+        words = self._embedded([PromptClass(text, (text,)) for text in listed], templates)
         cosine = pooled @ words.T
-        return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(texts))
+        return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(listed))
 
     def rank(
         self,
@@ -375,13 +379,14 @@ class Segmenter:
         several: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
         if not several:
             raise OptionError("images: expected at least one, got none")
-        text = self._encoded(_listed(captions), route)
+        listed = _listed(captions)
+        text = self._encoded(listed, route)
         pixels = [item.image if isinstance(item, EncodedImage) else read_image(item) for item in several]
         cosine = self.encoder.embed_images(pixels) @ text.T
         logits = cosine * self.encoder.global_logit_scale
         bias = self.encoder.global_logit_bias
         probabilities = logits.softmax(1) if bias is None else (logits + bias).sigmoid()
-        return Ranking(_numpy(cosine), _numpy(probabilities), tuple(captions))
+        return Ranking(_numpy(cosine), _numpy(probabilities), tuple(listed))
 
     def prepare(
         self,
@@ -485,6 +490,7 @@ class Segmenter:
             "windows": len(view.windows),
             "grid_hw": list(view.grid_hw),
             "encoding_seconds": round(view.seconds, 4),
+            "encoded_together": view.together,
         }
 
     def _settings(self, asked: PromptSet, texts: QueryTexts) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 import fgseg
 from fgseg import ahead
 from fgseg.ahead import EncodedAhead
-from fgseg.errors import ImageError, OptionError
+from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.io import read_image, write_image
 from fgseg.training.scenes import scene
 
@@ -87,6 +87,31 @@ def test_whatever_else_goes_wrong_in_the_thread_comes_out_of_take(seg, paths, mo
     monkeypatch.setattr(ahead, "read_image", fail)
     with pytest.raises(MemoryError, match=r"0\.png"):
         EncodedAhead(seg, paths).take(paths[0])
+
+
+def test_what_goes_wrong_with_a_batch_is_told_of_each_of_its_files_and_the_next_batch_is_done(seg, paths, monkeypatch):
+    encode = seg.encode_batch
+
+    def fail_once(images, **options):
+        monkeypatch.setattr(seg, "encode_batch", encode)
+        raise ShapeError("no room")
+
+    monkeypatch.setattr(seg, "encode_batch", fail_once)
+    views = EncodedAhead(seg, paths, batch_size=2)
+    for path in paths[:2]:
+        with pytest.raises(ShapeError, match="no room"):
+            views.take(path)
+    assert views.take(paths[2]).together == 2
+
+
+@pytest.mark.parametrize("images", [np.zeros((4, 4, 3), np.uint8), "photo.png"])
+def test_one_image_in_place_of_a_list_is_refused(seg, images):
+    with pytest.raises(OptionError, match=r"images: expected a list of images, got .*; put it into a list"):
+        seg.encode_batch(images)
+
+
+def test_a_batch_takes_what_can_be_gone_through_once(seg, paths):
+    assert [view.source for view in seg.encode_batch(iter(paths[:2]))] == [str(path) for path in paths[:2]]
 
 
 class Recorder:

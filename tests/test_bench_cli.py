@@ -148,6 +148,63 @@ def test_boxes_and_captions_are_measured_from_their_files(bench, tmp_path):
     assert "image to text @10" in captions.out
 
 
+@pytest.mark.parametrize(
+    "words", [["--threshold", "0.3"], ["--preset", "sclip"], ["--sweep"], ["--only", "red"], ["--words", "names"]]
+)
+@pytest.mark.parametrize("task", ["boxes", "retrieval"])
+def test_an_option_that_a_task_does_not_take_is_refused_and_not_left_out(bench, tmp_path, task, words):
+    picture(tmp_path / "images" / "a.png")
+    row = {"id": "a", "difficulty": "hard", "bbox_xywh": [1, 2, 9, 9], "positive": ["red"], "negatives": ["blue"]}
+    images, texts = [{"id": 1, "file_name": "a.png"}], [{"image_id": 1, "caption": "a red circle"}]
+    write_json("boxes.json", {"rows": [row]})
+    write_json("retrieval.json", {"images": images, "annotations": texts})
+    run = bench("--task", task, "--data", f"{task}.json", *words)
+    assert run.code == USAGE
+    assert f"{words[0].removeprefix('--')}: {task} take" in run.err
+    assert "alone; leave it out" in run.err
+
+
+def test_an_own_folder_named_like_a_set_of_scenes_is_looked_at_before_a_model_is_loaded(bench, tmp_path):
+    color_folder(tmp_path / "scenes-shapes")
+    (tmp_path / "scenes-shapes" / "labels" / "0.png").unlink()
+    run = bench("--data", "./scenes-shapes")
+    assert run.code == USAGE
+    assert "nothing was measured" in run.err
+
+
+def test_labels_that_mean_something_else_do_not_go_on_from_rows_of_before(bench, tmp_path):
+    folder = color_folder(tmp_path / "pets", classes=("red", "green", "blue"))
+    (folder / "classes.txt").unlink()
+    listed = [{"id": index, "name": name} for index, name in enumerate(("red", "green", "blue"))]
+    items = [{"id": str(index)} for index in range(3)]
+    write_json(folder / "dataset.json", {"name": "pets", "classes": listed, "items": items, "ignore_index": 255})
+    assert bench("--data", "pets", "--no-pictures").code == DONE
+    listed[0]["id"], listed[1]["id"] = 1, 0
+    write_json(folder / "dataset.json", {"name": "pets", "classes": listed, "items": items, "ignore_index": 255})
+    again = bench("--data", "pets", "--no-pictures")
+    assert again.code != DONE
+    assert "--fresh" in again.err
+    assert bench("--data", "pets", "--no-pictures", "--fresh").code == DONE
+
+
+def test_a_background_word_that_the_model_does_not_know_is_said_to_be_one(bench, tmp_path):
+    color_folder(tmp_path / "pets", classes=("background", "green", "blue"))
+    run = bench("--data", "pets", "--background", "giraffe", "--only", "all")
+    assert run.code == USAGE
+    assert "pets: background: " in run.err
+    assert "giraffe" in run.err
+    assert "--background gives other words" in run.err
+
+
+def test_what_was_left_out_stands_beside_the_figures(bench, tmp_path):
+    color_folder(tmp_path / "pets", classes=("red", "green", "giraffe"))
+    run = bench("--data", "pets")
+    assert run.code == DONE
+    assert "pets: 3 images, 2 of 3 classes, " in run.err
+    page = (tmp_path / "fgseg-bench" / "pets" / "report.html").read_text()
+    assert "3 images, 0 failed; 2 of 3 classes. Figures" in page
+
+
 def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
     picture(tmp_path / "images" / "a.png")
     row = {"id": "a", "difficulty": "hard", "bbox_xywh": [1, 2, 9, 9], "positive": ["yacht"], "negatives": ["red"]}
@@ -171,6 +228,8 @@ def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
         (["--task", "poses"], "Invalid value for '--task'"),
         (["--classes", "a.txt", "--words", "names"], "--classes: a class file has its words"),
         (["--refine", "crf"], "refine: expected one of none, guided, pamr, superpixel"),
+        (["--sweep", "--recipe", "value,foo"], "recipe: expected one of value, vanilla"),
+        (["--sweep", "--recipe", ""], "--recipe: expected a name, got none"),
         (["--only", "purple elephant"], "expected names of its classes, got purple elephant"),
     ],
 )

@@ -18,6 +18,7 @@ import fgseg
 from fgseg.benching import SCENE_SETS, SegmentationTask, open_scenes, run_document, run_task, settings_for, write_run
 from fgseg.benching import segmentation as segmentation_module
 from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
+from fgseg.benching.identity import model_identity
 from fgseg.benching.page import best_and_worst, write_pictures
 from fgseg.benching.predicting import encode, predict
 from fgseg.benching.report import table_rows
@@ -465,6 +466,31 @@ def test_a_sweep_of_presence_thresholds_is_that_of_single_runs(seg, tmp_path):
 def test_a_sweep_of_what_changes_nothing_is_refused(seg, colors):
     with pytest.raises(OptionError, match="threshold, scale: colors has no background class"):
         SweepTask(seg, colors, settings_for(seg.encoder, colors), Grid(logit_scales=(10.0, 20.0)))
+
+
+def test_a_sweep_under_a_preset_says_of_each_row_how_it_was_resized_and_what_differs(seg, colors):
+    standard_set = replace(colors, name="ade20k")
+    base = settings_for(seg.encoder, standard_set, preset_name="naclip")
+    grid = Grid(("value", "naclip"), ("auto", "slide:32/32/16", "squash:32"), ("none", "pamr"))
+    task = SweepTask(seg, standard_set, base, grid)
+    rows = [task._described(group, task._variants(group)[0]) for group in task.groups]
+    for row in rows:
+        assert row["resize"] == ("area" if row["resolution"].startswith("squash") else "published")
+        assert ("recipe value in place of naclip" in row["deviations"]) == (row["recipe"] == "value")
+        assert any("pamr sees" in line for line in row["deviations"]) == (row["refine"] == "pamr")
+        for own in base.deviations:
+            assert own in row["deviations"] or own.startswith("recipe ")
+
+
+def test_an_unknown_recipe_is_refused_before_anything_is_measured(seg, colors):
+    with pytest.raises(OptionError, match="recipe: expected one of value"):
+        SweepTask(seg, colors, settings_for(seg.encoder, colors), Grid(recipes=("value", "foo")))
+
+
+def test_a_run_says_which_code_made_it(seg):
+    made = model_identity(seg.encoder)
+    assert len(made["code_sha256"]) == 64
+    assert {"python", "pycocotools"} <= set(made["versions"])
 
 
 def test_recipes_share_weights_and_unknown_ones_are_refused(seg):

@@ -44,8 +44,13 @@ def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
         "sweep": [row],
         "chosen": {**row, "on": {"name": "pets", "images": 3}},
     }
-    factor = {"data": "pets", "images": 3, "classes": 2, "factor": "refine", "chosen": "none"}
-    quality = [{**factor, "rows": [{"value": "none", "miou": 0.5, "interval": [0.4, 0.6], "aacc": 0.7}]}]
+    factor = {"data": "pets", "images": 3, "classes": 2, "factor": "refine", "chosen": "none", "default": "none"}
+    tried = [
+        {"value": "none", "miou": 0.5, "interval": [0.4, 0.6], "aacc": 0.7},
+        {"value": "guided", "miou": 0.475, "interval": [0.41, 0.52], "aacc": 0.6},
+        {"value": "pamr", "miou": 0.25, "interval": [0.2, 0.3], "aacc": 0.6},
+    ]
+    quality = [{**factor, "rows": tried, "default": default} for default in ("none", "guided", "pamr")]
     speed = [
         {"weights": "w", "who": "x", "seconds": 0.25, "quartiles": [0.2, 0.3], "times_fgseg": 2.0, "same_labels": 1.0}
     ]
@@ -60,11 +65,14 @@ def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
     page = readme.page(tmp_path)
     for expected in (
         "## mini on pets\n", "| mini | 50.0 [40.0, 60.0] |",
-        "3 images, 1 failed; of 9 in the published set; recipe value",
+        "3 images, 1 failed; 3 of 9 images; recipe value",
         "preset sclip; decision protocol; logit scale 40; only classes present",
         "weights aaaaaaaaaaaa, data bbbbbbbbbbbb",
         "## mini on pets, sweep", "Chosen by mIoU on 3 images of pets: recipe kk, resolution keep",
-        "| w | x | 0.25 | 0.2, 0.3 | 2 | 1 |", "pets (3 images, 2 classes): refine, best none",
+        "| w | x | 0.25 | 0.2, 0.3 | 2 | 1 |",
+        "pets (3 images, 2 classes): refine, best none; the default, none, is as good",
+        "best none; the default, guided, is 2.5 points below, within its interval",
+        "best none; the default, pamr, is 25.0 points below, beyond its interval",
         "| b\\|c | 1.25 |", "| e |", "[other.json](results/other.json)",
     ):  # fmt: skip
         assert expected in page

@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -76,6 +79,40 @@ def test_packed_weights_follow_the_plain_ones(change, dtype):
                 doubled = 2 * getattr(mlp.fc1, name).detach()
                 setattr(mlp.fc1, name, torch.nn.Parameter(doubled, requires_grad=False))
         torch.testing.assert_close(mlp.fc1(x).float(), 2 * before, atol=0, rtol=0)  # a power of two is exact
+
+
+@packed
+def test_packed_weights_are_not_those_of_a_tensor_that_had_the_same_address(dtype):
+    mlp, x = quick_mlp(dtype)
+    pack(mlp, dtype)
+    with torch.no_grad():
+        for value in range(20):
+            mlp.fc1(x)
+            for number in (-1, value):  # the first is freed, and the second may get its memory
+                mlp.fc1.weight = torch.nn.Parameter(torch.full_like(mlp.fc1.weight, number), requires_grad=False)
+            assert torch.equal(mlp.fc1(x), torch.nn.functional.linear(x, mlp.fc1.weight, mlp.fc1.bias))
+
+
+@packed
+def test_a_model_that_has_packed_can_be_copied_and_pickled(dtype):
+    mlp, x = quick_mlp(dtype)
+    pack(mlp, dtype)
+    with torch.inference_mode():
+        expected = mlp(x)
+        for copied in (copy.deepcopy(mlp), pickle.loads(pickle.dumps(mlp))):
+            assert torch.equal(copied(x), expected)
+
+
+@no_mkl
+def test_what_packed_weights_cannot_do_is_done_the_plain_way():
+    mlp, x = quick_mlp(torch.float32)
+    expected = mlp(x)
+    pack(mlp, torch.float32)
+    with torch.inference_mode():
+        mlp(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(mlp(x).float(), expected, atol=0.05 * float(expected.abs().max()), rtol=0)
+        torch.testing.assert_close(mlp.double()(x.double()).float(), expected)
 
 
 @no_bfloat16

@@ -455,7 +455,7 @@ def test_heatmap_writes_a_picture_and_numbers_and_prints_them(fgseg, photo):
         assert 0 <= entry["mean"] <= entry["peak"] <= 1
         assert 0 <= entry["share"] <= 1
     table = fgseg("heatmap", photo, "-p", "red", "-p", "blue").out.splitlines()
-    assert table[0].split() == ["image", "class", "mean", "peak", "%", "present"]
+    assert table[0].split() == ["image", "class", "mean", "peak", "%", "over", "0.5"]
     assert len(table) == 3
 
 

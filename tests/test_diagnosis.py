@@ -1,10 +1,12 @@
 """What `models` and `doctor` say about this machine."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from tiny_models import CLIP, with_tokenizer
 
 from fgseg import diagnosis
 from fgseg._version import __version__
@@ -159,3 +161,28 @@ def test_the_doctor_says_where_texts_are_kept_and_how_large_that_is(monkeypatch,
     assert str(tmp_path) in diagnose("mini", device="cpu", dtype="auto")["text cache"]
     monkeypatch.setenv("FGSEG_CACHE", "off")
     assert diagnose("mini", device="cpu", dtype="auto")["text cache"] == "off"
+
+
+@pytest.mark.parametrize(
+    ("break_", "problem"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
+        (
+            lambda folder: _edit(folder, fgseg={"threshold": 2}),
+            r"threshold: expected a number from 0 to 1, got 2",
+        ),
+        (lambda folder: _edit(folder, projection_dim=7), "expected shape"),
+    ],
+)
+def test_what_loading_would_refuse_is_a_problem(tmp_path, break_, problem):
+    folder = Path(with_tokenizer(tmp_path / "own", CLIP))
+    assert diagnosis.diagnose(str(folder), device="cpu", dtype="float32")["problems"] == []
+    break_(folder)
+    (found,) = diagnosis.diagnose(str(folder), device="cpu", dtype="float32")["problems"]
+    assert re.search(problem, found)
+
+
+def _edit(folder, **fields):
+    config = json.loads((folder / "config.json").read_text()) | fields
+    (folder / "config.json").unlink()  # a link to the golden one
+    (folder / "config.json").write_text(json.dumps(config))

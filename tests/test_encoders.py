@@ -385,6 +385,8 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
         ("templates", "a {}", "fgseg.templates: expected a list of strings, got str 'a {}'"),
         ("templates", ["a thing"], "templates.*'a thing'"),
         ("templates", [], "templates: expected"),
+        ("resolution", None, "fgseg.resolution: expected text such as 'keep', got None"),
+        ("thresold", 0.5, "fgseg: expected some of background, .*, got thresold"),
         ("resolution", "huge", "got 'huge'"),
     ],
 )
@@ -392,6 +394,34 @@ def test_a_default_that_cannot_be_followed_is_refused_with_the_config_it_stands_
     config = model_config(CLIP) | {"fgseg": {name: value}}
     folder = saved_model(tmp_path / "own", model_tensors(CLIP), config)
     with pytest.raises(WeightsError, match=rf"own.*: config.json: .*{message}"):
+        load_encoder(folder, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("value", ["x", 5, [1], None])
+def test_own_settings_that_are_no_object_are_refused(tmp_path, value):
+    folder = saved_model(tmp_path / "own", model_tensors(FG_CLIP_2), model_config(FG_CLIP_2) | {"fgseg": value})
+    with pytest.raises(WeightsError, match=r"own: config\.json: fgseg: expected an object"):
+        load_encoder(folder, device="cpu", dtype="float32")
+
+
+def test_fg_clip_2_takes_own_settings_as_the_others_do(tmp_path):
+    config = model_config(FG_CLIP_2) | {"fgseg": {"threshold": 0.7, "resolution": "squash"}}
+    own = load_encoder(saved_model(tmp_path / "own", model_tensors(FG_CLIP_2), config), device="cpu", dtype="float32")
+    assert (own.default_threshold, own.default_resolution) == (0.7, "squash")
+    assert golden_encoder(FG_CLIP_2).default_resolution == "keep"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("projection_dim", -3, "projection_dim: expected a whole number of at least 1, got -3"),
+        ("projection_dim", float("nan"), "projection_dim: expected a whole number of at least 1, got nan"),
+        ("projection_dim", 3.5, "projection_dim: expected a whole number of at least 1, got 3.5"),
+    ],
+)
+def test_a_size_that_no_model_has_is_refused(tmp_path, key, value, message):
+    folder = saved_model(tmp_path / "own", model_tensors(CLIP), model_config(CLIP) | {key: value})
+    with pytest.raises(WeightsError, match=message):
         load_encoder(folder, device="cpu", dtype="float32")
 
 

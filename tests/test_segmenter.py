@@ -466,3 +466,8 @@ def test_run_settings_hold_the_sizes_that_windows_had(seg, picture):
     assert settings["resolution"]["short_side"] == 336
     assert settings["resolution"]["crop"] == 224
     assert settings["resolution"]["stride"] == 112
+
+
+def test_one_caption_or_phrase_may_stand_without_a_list(seg, picture):
+    assert seg.rank(picture, "a red circle").captions == ("a red circle",)
+    assert seg.score_boxes(picture, [[0, 0, 9, 9]], "red circle").texts == ("red circle",)

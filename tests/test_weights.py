@@ -263,13 +263,16 @@ def test_what_a_config_leaves_out_is_clip_vit_b_32():
         ({"text_config": {"hidden_size": "wide"}}, r"text_config\.hidden_size: expected a number, got 'wide'"),
         ({"vision_config": {"patch_size": None}}, r"vision_config\.patch_size: expected a number, got None"),
         ({"vision_config": {"patch_size": [16, 16]}}, r"vision_config\.patch_size: expected a number"),
-        ({"vision_config": {"patch_size": 0}}, "patch_size from 1 to image_size, 224, got 0"),
+        ({"vision_config": {"patch_size": 0}}, r"patch_size: expected a whole number of at least 1, got 0"),
         ({"vision_config": {"patch_size": 256}}, "patch_size from 1 to image_size, 224, got 256"),
         ({"text_config": "sizes.json"}, "text_config: expected an object, got 'sizes.json'"),
         ({"projection_dim": None}, "projection_dim: expected a number, got None"),
         ({"text_config": {"eos_token_id": 600, "vocab_size": 600}}, "eos_token_id 600 is not in a vocabulary of 600"),
         ({"text_config": {"num_attention_heads": 7}}, "hidden_size must be a positive multiple of num_attention_heads"),
-        ({"vision_config": {"num_hidden_layers": 0}}, "hidden_size must be a positive multiple"),
+        (
+            {"vision_config": {"num_hidden_layers": 0}},
+            r"vision_config\.num_hidden_layers: expected .* at least 1, got 0",
+        ),
         ({"vision_config": {"hidden_act": "swish"}}, "hidden_act: expected one of quick_gelu, .* got 'swish'"),
     ],
 )

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from fgseg.prompts import PromptClass
 
 __all__ = ["data_identity", "device_name", "file_faults", "file_list_hash", "hash_of", "model_identity"]
 
+_PACKAGE = Path(__file__).parents[1]
 # Packages whose version can change a number.
-_PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "scikit-image", "tokenizers", "transformers")
+_PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "scikit-image", "tokenizers", "transformers", "pycocotools")
 
 
 def model_identity(encoder: Encoder) -> dict[str, Any]:
@@ -32,8 +34,19 @@ def model_identity(encoder: Encoder) -> dict[str, Any]:
         "recipe": getattr(encoder, "recipe", None),
         "device": device_name(encoder.device),
         "dtype": str(encoder.dtype).removeprefix("torch."),
-        "versions": {"fgseg": __version__, **{name: version_of(name) for name in _PACKAGES}},
-    }
+        "code_sha256": code_hash(),
+        "versions": {
+            "fgseg": __version__, "python": platform.python_version(),
+            **{name: version_of(name) for name in _PACKAGES},
+        },
+    }  # fmt: skip
+
+
+@cache
+def code_hash() -> str:
+    """SHA-256 of this package's modules: a version is the same all through its making, and its numbers are not."""
+    modules = sorted((path.relative_to(_PACKAGE).as_posix(), path) for path in _PACKAGE.rglob("*.py"))
+    return hash_of("\n".join(f"{name}\n{path.read_text(encoding='utf-8')}" for name, path in modules))
 
 
 def data_identity(dataset: Dataset) -> dict[str, Any]:
@@ -44,6 +57,7 @@ def data_identity(dataset: Dataset) -> dict[str, Any]:
         "images": len(dataset.items),
         "full_size": dataset.full_size,
         "list_sha256": file_list_hash(files, dataset.root),
+        "labels_sha256": hash_of("\n".join(item.source.meaning() for item in dataset.items)),
         "classes": [[entry.name, *entry.prompts] for entry in dataset.classes],
         "classes_left_out": list(dataset.left_out),
         "classes_sha256": class_list_hash(dataset.classes),

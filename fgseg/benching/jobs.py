@@ -11,7 +11,7 @@ from fgseg.benching.box_data import BoxSet, open_boxes
 from fgseg.benching.boxes import BoxTask, box_faults, whole_image_resolution
 from fgseg.benching.retrieval import CaptionSet, RetrievalTask, caption_faults, open_captions
 from fgseg.benching.runner import Task
-from fgseg.benching.scene_sets import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, open_scenes
+from fgseg.benching.scene_sets import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, SceneLabels, open_scenes
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.benching.settings import settings_for
 from fgseg.benching.sweeping import Grid, SweepTask
@@ -77,7 +77,8 @@ def faults(data: Data) -> tuple[str, ...]:
         return box_faults(data)
     if isinstance(data, CaptionSet):
         return caption_faults(data)
-    return () if data.name in SCENE_SETS else preflight(data)
+    is_drawn = bool(data.items) and all(isinstance(item.source, SceneLabels) for item in data.items)
+    return () if is_drawn else preflight(data)
 
 
 def make_task(seg: Segmenter, data: Data, asked: Asked) -> Task:
@@ -86,11 +87,12 @@ def make_task(seg: Segmenter, data: Data, asked: Asked) -> Task:
     Raises:
         PromptError, OptionError, DatasetError: options or words that do not fit.
     """
-    if isinstance(data, CaptionSet):
-        return RetrievalTask(seg, data, asked.route)
     given = dict(asked.settings)
+    if isinstance(data, CaptionSet):
+        _refuse("retrieval takes a route alone", [*given, *_of_segmentation(asked)])
+        return RetrievalTask(seg, data, asked.route)
     if isinstance(data, BoxSet):
-        return _box_task(seg, data, given)
+        return _box_task(seg, data, asked)
     templates = templates_named(given.get("templates") or seg.encoder.default_templates)
     if asked.only == (KNOWN,):
         data = known_classes(seg.encoder, data, templates)
@@ -109,7 +111,7 @@ def _opened(name: str, asked: Asked) -> Data:
         seed = MEASURED_SEED if asked.grid is None else SWEPT_SEED
         data = open_scenes(name, count=asked.scenes, side=asked.side, first_seed=seed)
     else:
-        takes_root = name in STANDARD_SETS or Path(name).suffix.lower() == ".json"
+        takes_root = name in STANDARD_SETS or Path(name).suffix.lower() == ".json" or len(asked.data) == 1
         data = open_dataset(name, asked.root if takes_root else None, words=asked.words)
     return data if asked.only in ((KNOWN,), (ALL,)) else data.only(asked.only)
 
@@ -131,10 +133,22 @@ def _limited(data: Data, limit: int | None) -> Data:
     return replace(data, images=data.images[:limit])
 
 
-def _box_task(seg: Segmenter, data: BoxSet, given: dict[str, Any]) -> BoxTask:
-    unused = [name for name in given if name not in ("templates", "resolution")]
-    if unused:
-        raise OptionError(f"{unused[0]}: boxes take templates and a resolution alone; leave it out")
+def _of_segmentation(asked: Asked) -> list[str]:
+    """What was asked that segmentation alone can be asked."""
+    named = {"sweep": asked.grid is not None, "words": asked.words is not None, "only": asked.only != (KNOWN,)}
+    return [name for name, is_given in named.items() if is_given]
+
+
+def _refuse(why: str, options: Sequence[str]) -> None:
+    if options:
+        raise OptionError(f"{options[0].removesuffix('_name')}: {why}; leave it out")
+
+
+def _box_task(seg: Segmenter, data: BoxSet, asked: Asked) -> BoxTask:
+    given = dict(asked.settings)
+    taken = ("templates", "resolution")
+    unused = [name for name in given if name not in taken]
+    _refuse("boxes take templates and a resolution alone", [*unused, *_of_segmentation(asked)])
     resolution = given.get("resolution", "auto")
     chosen = whole_image_resolution(seg) if resolution == "auto" else str(resolution)
     if chosen.startswith("slide"):

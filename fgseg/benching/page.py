@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fgseg._files import write_bytes, write_text
 from fgseg.benching.counting import total_confusion
-from fgseg.benching.report import run_document, table_rows
+from fgseg.benching.report import parts_of, run_document, table_rows
 from fgseg.benching.runner import Outcome, Task
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.charts import show_benchmark
@@ -118,7 +118,7 @@ def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
         f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
         f"<h1>{escape(title)}</h1>",
-        f"<p>{document['n_images']} images, {document['n_failed']} failed. Figures in percent over the whole data "
+        f"<p>{escape(_extent(document))}. Figures in percent over the whole data "
         "set, in brackets 95 % intervals from resampled images.</p>",
         _table(header, rows),
         "<h2>Classes</h2>" + _image(chart, "png", "IoU of each class, and the largest confusions", "chart"),
@@ -132,6 +132,12 @@ def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
         "</html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _extent(document: Mapping[str, Any]) -> str:
+    """How much was measured."""
+    parts = [f"{document['n_images']} images, {document['n_failed']} failed", parts_of(document)]
+    return "; ".join(part for part in parts if part)
 
 
 def _example(task: SegmentationTask, name: str, dataset: Dataset) -> str:

@@ -16,7 +16,7 @@ from fgseg.benching.counting import RESAMPLES, SEED
 from fgseg.benching.runner import Outcome
 from fgseg.metrics import BOUNDARY_SHARE
 
-__all__ = ["RUN_FILE", "run_document", "table_rows", "write_run"]
+__all__ = ["RUN_FILE", "parts_of", "run_document", "table_rows", "write_run"]
 
 RUN_FILE = "run.json"
 CLASSES_FILE = "classes.csv"
@@ -50,6 +50,20 @@ def run_document(outcome: Outcome) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = _without_nan(document)
     return cleaned
+
+
+def parts_of(document: Mapping[str, Any]) -> str:
+    """How much of a data set was measured, where that is not all of it; empty where it is.
+
+    >>> parts_of({"data": {"images": 3, "full_size": 1449, "classes": [["cat", "cat"]], "classes_left_out": ["dog"]}})
+    '1 of 2 classes, 3 of 1449 images'
+    """
+    data = document["data"]
+    count, left = len(data.get("classes", ())), len(data.get("classes_left_out", ()))
+    parts = [f"{count} of {count + left} classes"] if left else []
+    if (data.get("full_size") or data["images"]) != data["images"]:
+        parts.append(f"{data['images']} of {data['full_size']} images")
+    return ", ".join(parts)
 
 
 def write_run(outcome: Outcome, folder: Path) -> list[Path]:

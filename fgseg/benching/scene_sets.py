@@ -54,6 +54,10 @@ class SceneLabels:
         """(height, width) in pixels."""
         return self.size_hw
 
+    def meaning(self) -> str:
+        """The scene and what is asked of it."""
+        return f"{self.seed} {self.size_hw} {self.phrases}"
+
     def scene(self) -> Scene:
         """The scene itself."""
         return _drawn(self.seed, self.size_hw, self.kind)

@@ -16,6 +16,7 @@ __all__ = ["Decision", "Prompted", "SegmentationSettings", "settings_for"]
 
 Decision = Literal["protocol", "presence"]
 Prompted = Literal["all", "present"]
+_OTHER_RECIPE = "recipe "
 _PAMR_INPUT = "pamr sees the image, not the network's input resized to it"
 _RECIPES_OF = {"sclip": "sclip", "naclip": "naclip", "clearclip": "clearclip"}
 
@@ -114,7 +115,7 @@ def settings_for(
     decision = chosen.setdefault("decision", "protocol")
     check_choice("decision", decision, get_args(Decision))
     published = None if preset_name is None else preset(preset_name, dataset.name)
-    base = _own_settings(encoder, decision) if published is None else _published(published, encoder)
+    base = _own_settings(encoder, decision) if published is None else _published(published)
     if resolution != "auto":
         base["resolution"] = _resolved(encoder, resolution)
         is_published = published is not None and base["resolution"].mode == "slide"
@@ -123,9 +124,17 @@ def settings_for(
     base["background"] = _background(encoder, dataset, decision, published, background)
     settings = SegmentationSettings(**{**base, **chosen})
     _check_meaning(settings, dataset)
-    if settings.preset and settings.refine == "pamr":
-        settings = replace(settings, deviations=(*settings.deviations, _PAMR_INPUT))
-    return settings
+    return replace(settings, deviations=deviations_of(settings, getattr(encoder, "recipe", None)))
+
+
+def deviations_of(settings: SegmentationSettings, recipe: str | None) -> tuple[str, ...]:
+    """What differs from the preset's publication with this recipe, beside what the preset itself says."""
+    if settings.preset is None:
+        return ()
+    own = _RECIPES_OF.get(settings.preset)
+    kept = tuple(line for line in settings.deviations if line != _PAMR_INPUT and not line.startswith(_OTHER_RECIPE))
+    other = () if recipe == own or own is None else (f"{_OTHER_RECIPE}{recipe} in place of {own}",)
+    return (*kept, *other, *((_PAMR_INPUT,) if settings.refine == "pamr" else ()))
 
 
 def _own_settings(encoder: Encoder, decision: Decision) -> dict[str, Any]:
@@ -137,11 +146,8 @@ def _own_settings(encoder: Encoder, decision: Decision) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _published(published: Preset, encoder: Encoder) -> dict[str, Any]:
+def _published(published: Preset) -> dict[str, Any]:
     mode: Literal["keep", "slide"] = "keep" if published.crop is None else "slide"
-    own = _RECIPES_OF.get(published.name)
-    recipe = getattr(encoder, "recipe", None)
-    other = () if recipe == own or own is None else (f"recipe {recipe} in place of {own}",)
     return {
         "resolution": Resolution(
             mode, published.short_side, published.crop, published.stride, max_side=published.max_side
@@ -151,7 +157,7 @@ def _published(published: Preset, encoder: Encoder) -> dict[str, Any]:
         "threshold": published.prob_threshold,
         "min_foreground_share": published.min_foreground_share,
         "preset": published.name,
-        "deviations": (*published.deviations, *other),
+        "deviations": tuple(published.deviations),
     }
 
 

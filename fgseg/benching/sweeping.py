@@ -13,7 +13,7 @@ from fgseg.benching.counting import bootstrap, figures
 from fgseg.benching.identity import data_identity, model_identity
 from fgseg.benching.predicting import contest, encode, owners, score_chunks
 from fgseg.benching.segmentation import Words, prepared_words, prompted_classes
-from fgseg.benching.settings import SegmentationSettings
+from fgseg.benching.settings import SegmentationSettings, deviations_of
 from fgseg.benching.words import ClassWords
 from fgseg.datasets import Dataset, LabelledImage
 from fgseg.encoded import EncodedImage
@@ -77,9 +77,10 @@ class SweepTask:
             )
         if self.settings.min_foreground_share:
             raise OptionError("preset: a sweep does not drop small classes as this preset does; take another preset")
+        _ = self.segmenters  # made, and so checked, before anything is encoded
         for group in self.groups:
             for one in self._variants(group):
-                one.to_dict()  # made, and so checked, before anything is encoded
+                one.to_dict()
 
     @property
     def kind(self) -> str:
@@ -154,6 +155,7 @@ class SweepTask:
         """The settings of a group, thresholds within scales."""
         _, resolution, refine = group
         base = replace(self.settings, refine=refine or self.settings.refine, **self._sizes(resolution))
+        base = replace(base, deviations=deviations_of(base, self._recipe(group)))
         return [
             replace(
                 base,
@@ -169,13 +171,17 @@ class SweepTask:
             return {}
         chosen: Resolution = parse_resolution(resolution)
         side = self.seg.encoder.side
-        return {"resolution": chosen.resolved(side) if chosen.mode == "slide" else chosen, "resize": "area"}
+        resize = "published" if self.settings.preset and chosen.mode == "slide" else "area"
+        return {"resolution": chosen.resolved(side) if chosen.mode == "slide" else chosen, "resize": resize}
+
+    def _recipe(self, group: Group) -> str | None:
+        return group[0] or getattr(self.seg.encoder, "recipe", None)
 
     def _described(self, group: Group, one: SegmentationSettings) -> dict[str, Any]:
-        recipe = group[0] or getattr(self.seg.encoder, "recipe", None)
         return {
-            "recipe": recipe, "resolution": str(one.resolution), "refine": one.refine,
-            "logit_scale": one.logit_scale, "threshold": one.threshold,
+            "recipe": self._recipe(group), "resolution": str(one.resolution), "resize": one.resize,
+            "refine": one.refine, "logit_scale": one.logit_scale, "threshold": one.threshold,
+            "deviations": list(one.deviations),
         }  # fmt: skip
 
     def _labels(self, view: EncodedImage, group: Group, prompted: Sequence[int]) -> Iterator[Labels]:

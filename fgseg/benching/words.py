@@ -70,8 +70,8 @@ def _known_part_of(encoder: Encoder, dataset: Dataset, templates: Sequence[str])
 def explained(encoder: Encoder, dataset: Dataset, templates: Sequence[str], error: PromptError) -> PromptError:
     """An error about a word, with what to do when the data set has other classes that the model has words for."""
     known = [entry for entry in dataset.classes if _known_part(encoder, entry, templates) is not None]
-    if len(known) == len(dataset.classes):
-        return error
+    if len(known) == len(dataset.classes):  # then it is one of the words that compete with them
+        return PromptError(f"{dataset.name}: background: {error}; --background gives other words")
     named = ", ".join(entry.name for entry in known[:_NAMED]) + (", ..." if len(known) > _NAMED else "")
     choice = (
         f"it has words for {len(known)} ({named}): leave out --only all to measure those"

@@ -1,7 +1,6 @@
 """Encoders: a checkpoint's tensors decide which of the three model families it is."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 import torch
 
@@ -10,10 +9,18 @@ from fgseg.encoders.base import Encoder, has_fast_bfloat16, pick_device, pick_dt
 from fgseg.encoders.blocks import pack
 from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.config import ClipConfig, FgClip2Config
-from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
+from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder, own_settings
 from fgseg.encoders.fgclip import FgClipModel
 from fgseg.encoders.fgclip2 import FgClip2Model
-from fgseg.encoders.weights import MODELS, Checkpoint, find_checkpoint, load_tensors, tensor_shapes
+from fgseg.encoders.tokens import Tokenizer
+from fgseg.encoders.weights import (
+    MODELS,
+    Checkpoint,
+    check_tensors,
+    find_checkpoint,
+    load_tensors,
+    tensor_shapes,
+)
 from fgseg.errors import OptionError, WeightsError
 
 __all__ = [
@@ -24,11 +31,10 @@ __all__ = [
     "FgClip2Encoder",
     "Recipe",
     "Route",
+    "check_checkpoint",
     "family_of",
     "load_encoder",
 ]
-
-ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
 
 # In this order: a later family has every tensor of an earlier one's kind.
 _SIGNATURES = (
@@ -86,26 +92,39 @@ def load_encoder(
     picked = pick_device(device)
     number = pick_dtype(dtype, picked)
     checkpoint = find_checkpoint(name, revision=revision, offline=offline)
-    family = family_of(tensor_shapes(checkpoint))
-    if family == "FG-CLIP 2":
-        if recipe != "value":
-            raise OptionError(
-                f"recipe: FG-CLIP 2 has a trained dense head and takes no recipe, got {recipe!r}; leave it out"
-            )
-        sizes2 = FgClip2Config.from_dict(checkpoint.config)
-        model2 = _filled(lambda: FgClip2Model(sizes2), checkpoint, number, picked)
-        return FgClip2Encoder(checkpoint, model2, dtype=number, device=picked)
-    kind, sizes = FgClipModel if family == "FG-CLIP 1" else ClipModel, ClipConfig.from_dict(checkpoint.config)
-    model = _filled(lambda: kind(sizes), checkpoint, number, picked)
+    model = _sized(checkpoint)
+    if isinstance(model, FgClip2Model) and recipe != "value":
+        raise OptionError(
+            f"recipe: FG-CLIP 2 has a trained dense head and takes no recipe, got {recipe!r}; leave it out"
+        )
+    load_tensors(model, checkpoint, dtype=number, device=picked)
+    if picked.type == "cpu" and number == torch.float32:
+        pack(model.vision_model, number)
+    elif picked.type == "cpu" and number == torch.bfloat16 and has_fast_bfloat16():
+        pack(model, number)
+    model.eval().requires_grad_(False)
+    if isinstance(model, FgClip2Model):
+        return FgClip2Encoder(checkpoint, model, dtype=number, device=picked)
     return ClipEncoder(checkpoint, model, recipe=recipe, dtype=number, device=picked)
 
 
-def _filled(make: Callable[[], ModelT], checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> ModelT:
-    with torch.device("meta"):  # sizes only: no time is spent on numbers that are overwritten
-        model = make()
-    load_tensors(model, checkpoint, dtype=dtype, device=device)
-    if device.type == "cpu" and dtype == torch.float32:
-        pack(model.vision_model, dtype)
-    elif device.type == "cpu" and dtype == torch.bfloat16 and has_fast_bfloat16():
-        pack(model, dtype)
-    return model.eval().requires_grad_(False)
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Refuse what loading a model would refuse, without reading its weights.
+
+    Raises:
+        ModelNotFoundError: the folder has no tokenizer.
+        WeightsError: its tensors or its config are not those of a known model.
+    """
+    check_tensors(_sized(checkpoint), checkpoint)
+    own_settings(checkpoint)
+    Tokenizer(checkpoint.folder).encode(["a"])
+
+
+def _sized(checkpoint: Checkpoint) -> ClipModel | FgClip2Model:
+    """The model on the meta device: sizes only, no time is spent on numbers that are overwritten."""
+    family = family_of(tensor_shapes(checkpoint))
+    with torch.device("meta"):
+        if family == "FG-CLIP 2":
+            return FgClip2Model(FgClip2Config.from_dict(checkpoint.config))
+        kind = FgClipModel if family == "FG-CLIP 1" else ClipModel
+        return kind(ClipConfig.from_dict(checkpoint.config))

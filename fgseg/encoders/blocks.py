@@ -7,6 +7,7 @@ Tests hold every tower to transformers' models.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,8 @@ class TowerConfig:
 
 
 QUICK_GELU_SCALE = 1.702  # of OpenAI CLIP's sigmoid approximation of GELU
+_CPU = torch.device("cpu")
+_PACKABLE = (torch.float32, torch.bfloat16)
 _ROWS_EXPECTED = 1024  # a hint for oneDNN's order of weights; any from 200 to 4000 serves 6 to 1200 rows alike
 
 
@@ -104,25 +107,68 @@ class Linear(nn.Linear):
     """
 
     packs = False
-    _packed: tuple[object, Tensor, Tensor | None] | None = None
+    _packed: "_Packed | None" = None
 
     def reset_parameters(self) -> None:
         """Leave the values as they are."""
 
+    def __getstate__(self) -> dict[str, object]:
+        """For copies and pickles, which make packed weights of their own: the libraries' tensors cannot be copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        return super().forward(input) if torch.is_grad_enabled() or not self.packs else self.packed(input)
+        return self.packed(input) if self.takes_packed(input) else super().forward(input)
+
+    def takes_packed(self, x: Tensor) -> bool:
+        """Whether this input is multiplied by packed weights: in inference, on the CPU, in the dtype of the weights."""
+        if not self.packs or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return False
+        return x.device == self.weight.device == _CPU and x.dtype == self.weight.dtype and x.dtype in _PACKABLE
 
     def packed(self, x: Tensor, *, before: float = 1.0, after: float = 1.0) -> Tensor:
         """`after` times what `forward` gives for `before` times x, by packed weights made when first needed."""
         # MKL's order is for one number of rows; sorting for another takes no longer than `F.linear` does over it.
         rows = x[..., 0].numel() if x.dtype == torch.float32 else _ROWS_EXPECTED
-        # An optimiser, an adapter or a cast changes one of these.
-        state = (before, after, rows, *(_stamp(tensor) for tensor in (self.weight, self.bias)))
-        if self._packed is None or self._packed[0] != state:
+        packed = self._packed
+        if packed is None or packed.factors != (before, after, rows) or not packed.is_of(self.weight, self.bias):
             bias = None if self.bias is None else after * self.bias.detach()
-            self._packed = (state, _ordered(before * after * self.weight.detach(), rows), bias)
-        return _product(x, *self._packed[1:], self.weight, rows)
+            ordered = _ordered(before * after * self.weight.detach(), rows)
+            packed = _Packed((before, after, rows), _Seen.of(self.weight), _Seen.of(self.bias), ordered, bias)
+            self._packed = packed
+        return _product(x, packed.ordered, packed.bias, self.weight, rows)
+
+
+class _Seen(NamedTuple):
+    """A tensor as it was: an optimiser, an adapter or a cast changes its version, its memory or the tensor itself."""
+
+    tensor: Tensor | None
+    memory: int
+    version: int
+
+    @classmethod
+    def of(cls, tensor: Tensor | None) -> "_Seen":
+        if tensor is None:
+            return cls(None, 0, 0)
+        data = tensor.detach()  # it keeps the memory, so that no other tensor gets the same address
+        return cls(data, data.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+
+    def is_still(self, tensor: Tensor | None) -> bool:
+        now = _Seen.of(tensor)
+        return (now.memory, now.version) == (self.memory, self.version)
+
+
+class _Packed(NamedTuple):
+    """Weights in a library's order, and what they were made of."""
+
+    factors: tuple[float, float, int]
+    weight_seen: _Seen
+    bias_seen: _Seen
+    ordered: Tensor
+    bias: Tensor | None
+
+    def is_of(self, weight: Tensor, bias: Tensor | None) -> bool:
+        return self.weight_seen.is_still(weight) and self.bias_seen.is_still(bias)
 
 
 def _ordered(weight: Tensor, rows: int) -> Tensor:
@@ -141,11 +187,6 @@ def _product(x: Tensor, ordered: Tensor, bias: Tensor | None, weight: Tensor, ro
         else torch.ops.mkldnn._linear_pointwise(x, ordered, bias, "none", [], "")
     )
     return out
-
-
-def _stamp(tensor: Tensor | None) -> tuple[int, int] | None:
-    """What changes when a tensor's numbers do, in place or by another tensor in its stead."""
-    return None if tensor is None else (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
 
 
 def pack(model: nn.Module, dtype: torch.dtype) -> None:
@@ -229,7 +270,7 @@ class Mlp(nn.Module):
         Takes 0.8 of the time at 6 x 197 tokens of ViT-B on a Xeon, 0.92 at one image (bfloat16; float32 0.75, 0.91).
         """
         c = QUICK_GELU_SCALE
-        if self.fc1.packs:
+        if self.fc1.takes_packed(x):
             return self.fc2.packed(F.silu(self.fc1.packed(x, after=c), inplace=True), before=1 / c)
         hidden = torch.addmm(self.fc1.bias, x.flatten(0, -2), self.fc1.weight.T, beta=c, alpha=c)
         out = torch.addmm(self.fc2.bias, F.silu(hidden, inplace=True), self.fc2.weight.T, alpha=1 / c)

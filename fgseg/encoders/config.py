@@ -5,6 +5,7 @@ transformers' defaults. Only sizes and special tokens are read; nothing in a con
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,11 +192,19 @@ def _part(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> 
 
 
 def _checked(part: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """`part` over `defaults`; what is a number there must be one."""
+    """`part` over `defaults`; what is a number there must be one that a size can be."""
     merged = {**defaults, **part}
     for key, default in defaults.items():
-        if isinstance(default, (int, float)) and not isinstance(merged[key], (int, float)):
-            raise WeightsError(f"config.json: {prefix}{key}: expected a number, got {merged[key]!r:.60}")
+        if not isinstance(default, (int, float)):
+            continue
+        value = merged[key]
+        if not isinstance(value, (int, float)):
+            raise WeightsError(f"config.json: {prefix}{key}: expected a number, got {value!r:.60}")
+        least = 0 if isinstance(default, float) or key.endswith("token_id") else 1
+        is_whole = isinstance(default, float) or value == value // 1
+        if not (math.isfinite(value) and value >= least and is_whole):
+            kind = "number" if isinstance(default, float) else "whole number"
+            raise WeightsError(f"config.json: {prefix}{key}: expected a {kind} of at least {least}, got {value!r:.60}")
     return merged
 
 

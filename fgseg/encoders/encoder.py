@@ -23,7 +23,7 @@ from fgseg.refine import OFFERED
 from fgseg.types import DenseFeatures
 from fgseg.windows import parse_resolution
 
-__all__ = ["ClipEncoder", "FgClip2Encoder"]
+__all__ = ["ClipEncoder", "FgClip2Encoder", "own_settings"]
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's preprocessing
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -38,10 +38,7 @@ ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
 class _ImageTextEncoder(ABC, Generic[ModelT]):
     """What does not depend on the architecture: order, batches, unit length."""
 
-    default_background: tuple[str, ...] = BACKGROUND_WORDS
-    default_templates: tuple[str, ...] = IMAGENET_TEMPLATES
-    default_threshold = 0.5  # a tie with the best background word
-    default_refine = "none"  # it lowers the published recipe, see fgseg.refine
+    usual_resolution: str
     global_logit_bias: float | None = None
     side: int
 
@@ -53,6 +50,12 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         self.tokenizer = Tokenizer(checkpoint.folder)
         self.logit_scale = float(model.region_logit_scale().detach())
         self.global_logit_scale = float(model.logit_scale.detach().exp())
+        own = own_settings(checkpoint)
+        self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
+        self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
+        self.default_threshold = float(own.get("threshold", 0.5))  # a tie with the best background word
+        self.default_refine = own.get("refine", "none")  # it lowers the published recipe, see fgseg.refine
+        self.default_resolution = own.get("resolution", self.usual_resolution)
 
     def digest(self) -> str:
         """Identity of the weights: SHA-256 in hex."""
@@ -169,26 +172,39 @@ def _hw(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def _own_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+_OWN = ("background", "templates", "resolution", "threshold", "refine")
+
+
+def own_settings(checkpoint: Checkpoint) -> dict[str, Any]:
     """The defaults that a model's config.json brings along for fgseg.
 
     Raises:
         WeightsError: one that fgseg could not follow.
     """
-    own: dict[str, Any] = checkpoint.config.get("fgseg") or {}
+    own = checkpoint.config.get("fgseg", {})
+    place = f"{checkpoint.name}: config.json: fgseg"
+    if not isinstance(own, dict):
+        raise WeightsError(f"{place}: expected an object, got {own!r:.60}")
+    if unknown := sorted(set(own) - set(_OWN)):
+        raise WeightsError(f"{place}: expected some of {', '.join(_OWN)}, got {', '.join(unknown)}")
     try:
-        check_number("fgseg.threshold", own.get("threshold", 0), low=0, high=1)
-        check_choice("fgseg.refine", own.get("refine", "none"), OFFERED)
-        parse_resolution(own.get("resolution", "keep"))
-        check_words("fgseg.background", tuple(check_sequence("fgseg.background", own.get("background", ()))))
-        templates_named(check_sequence("fgseg.templates", own.get("templates", ("{}",))))
+        check_number("threshold", own.get("threshold", 0), low=0, high=1)
+        check_choice("refine", own.get("refine", "none"), OFFERED)
+        check_words("background", tuple(check_sequence("background", own.get("background", ()))))
+        templates_named(check_sequence("templates", own.get("templates", ("{}",))))
+        resolution = own.get("resolution", "keep")
+        if not isinstance(resolution, str):
+            raise OptionError(f"resolution: expected text such as 'keep', got {resolution!r:.60}")
+        parse_resolution(resolution)
     except (OptionError, PromptError) as error:
-        raise WeightsError(f"{checkpoint.name}: config.json: {error}") from error
+        raise WeightsError(f"{place}.{error}") from error
     return own
 
 
 class ClipEncoder(_ImageTextEncoder[ClipModel]):
     """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
+
+    usual_resolution = "slide"
 
     def __init__(
         self, checkpoint: Checkpoint, model: ClipModel, *, recipe: Recipe, dtype: torch.dtype, device: torch.device
@@ -198,12 +214,6 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         super().__init__(checkpoint, model, dtype=dtype, device=device)
         self.recipe = recipe
         self.side = model.config.side
-        own = _own_settings(checkpoint)
-        self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
-        self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
-        self.default_threshold = float(own.get("threshold", self.default_threshold))
-        self.default_refine = own.get("refine", self.default_refine)
-        self.default_resolution = own.get("resolution", "slide")
 
     def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
         side = side or self.side
@@ -253,7 +263,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
 class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
     """FG-CLIP 2 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
 
-    default_resolution = "keep"
+    usual_resolution = "keep"
     recipe = None
 
     def __init__(

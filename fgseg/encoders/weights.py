@@ -244,11 +244,8 @@ def _opened(path: Path) -> Any:
         raise WeightsError(f"{path}: expected a safetensors file, got {error}; download it again") from error
 
 
-def load_tensors(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device) -> None:
-    """Fill a model made on the meta device with a checkpoint's tensors, in place.
-
-    Every tensor of the model must be there, in the model's shape, and nothing else. Scalars stay float32: a
-    temperature in bf16 would be off by up to 0.4 %.
+def check_tensors(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Hold a checkpoint's tensors, unread, to those of a model: every one there, in its shape, and nothing else.
 
     Raises:
         WeightsError: the first missing, extra or misshaped tensor, by name.
@@ -272,6 +269,18 @@ def load_tensors(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype
             f"{where}: tensor {name!r}: expected shape {wanted[name]} from {CONFIG}, got {found[name]} "
             f"({len(misshaped)} such in all)"
         )
+
+
+def load_tensors(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device) -> None:
+    """Fill a model made on the meta device with a checkpoint's tensors, in place.
+
+    Scalars stay float32: a temperature in bf16 would be off by up to 0.4 %.
+
+    Raises:
+        WeightsError: what `check_tensors` refuses.
+    """
+    check_tensors(model, checkpoint)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     state: dict[str, Tensor] = {}
     for path in checkpoint.tensor_files:
         with _opened(path) as tensors:
