@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import fgseg
+from fgseg.benching import SegmentationTask, open_scenes, run_task, settings_for
+from fgseg.benching.page import write_pictures
 from fgseg.io import read_image, read_label_png, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -301,3 +303,26 @@ def test_a_closed_page_takes_its_picture_with_it(open_page, photo, address):
             return
         other.wait_for_timeout(100)
     raise AssertionError("the picture is still there")
+
+
+def test_the_page_of_a_benchmark_shows_photo_truth_and_prediction_and_asks_nobody(browser, tmp_path):
+    seg = fgseg.load("mini", device="cpu", dtype="float32")
+    dataset = open_scenes("scenes-colors", count=3, side=96)
+    task = SegmentationTask(seg, dataset, settings_for(seg.encoder, dataset))
+    written = write_pictures(task, run_task(task, tmp_path), tmp_path)
+    (path,) = (path for path in written if path.suffix == ".html")
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page, asked, failed = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.on("console", lambda line: failed.append(line.text))
+    page.goto(path.as_uri())
+    assert page.locator("h1").inner_text() == "mini on scenes-colors"
+    captions = page.locator("figcaption").all_inner_texts()
+    assert captions == ["photo", "truth", "prediction"] * 3
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 50)")
+    assert page.evaluate("document.images.length") == 1 + len(captions)  # the chart is the first
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()
+    assert [url for url in asked if url != path.as_uri() and not url.startswith("data:")] == []
+    assert failed == []

@@ -555,3 +555,11 @@ def test_a_revision_of_what_is_not_from_the_hub_is_refused(name, tmp_path):
     where = str(tmp_path) if name == "folder" else name
     with pytest.raises(OptionError, match=r"revision: .* is not from the hub and has no revision 'v2'"):
         find_checkpoint(where, revision="v2")
+
+
+def test_a_file_in_place_of_a_model_folder_is_said_to_be_one(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(
+        ModelNotFoundError, match=r"photo\.png': expected a folder with config\.json and weights, got a file"
+    ):
+        find_checkpoint(str(tmp_path / "photo.png"), offline=True)

@@ -101,7 +101,8 @@ class Tokenizer:
         for identifier, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
             if identifier == unknown:
                 others = ", ".join(name for name in MODELS if name != "mini")
+                own = "mini" if self.folder.parent.name == "assets" else self.folder
                 raise PromptError(
-                    f"prompt {text!r}: this model has never seen the word {text[start:stop]!r}; it knows colours, "
-                    f"patterns, shapes and materials (`fgseg models mini`). For any word, load a real model: {others}"
+                    f"prompt {text!r}: this model has never seen the word {text[start:stop]!r}; "
+                    f"`fgseg models {own}` lists those it knows. For any word, load a real model: {others}"
                 )

@@ -120,6 +120,8 @@ def find_checkpoint(name: str, *, revision: str | None = None, offline: bool | N
     if folder.is_dir():
         _refuse_revision(name, revision)
         return _from_folder(name, folder, None)
+    if folder.is_file():
+        raise ModelNotFoundError(f"model {name!r}: expected a folder with {CONFIG} and weights, got a file")
     known = MODELS.get(name)
     if known is None and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ModelNotFoundError(
