@@ -42,7 +42,7 @@ def tree_runs(rows: Sequence[Sequence[int]], *, budget: int = TOKENS_A_TREE) -> 
 
     Examples:
         >>> list(tree_runs([[1, 2, 9], [3, 9], [1, 2, 4, 9]], budget=5))
-        [[0, 2], [1]]
+        [[2, 0], [1]]
     """
     run: list[int] = []
     size = 0
