@@ -11,11 +11,12 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "sample"]
+__all__ = ["Axis", "axes", "compare_blocks", "compare_canvas", "compare_maps", "has_small_blocks", "sample"]
 
 # A class may be dropped only where another is above it by more than float32 can err. A bilinear value of four
 # numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
@@ -145,8 +146,7 @@ def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     """Labels and best scores by dropping, block by block, the prompts that cannot win."""
     height, width = image_hw
     rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
-    margin = _MARGIN * max(abs(float(end)) for end in grids.aminmax())  # `abs` would hold a copy
-    grid = _Grid(grids.permute(1, 2, 0).contiguous(), *_podium(grids, margin))
+    margin = _margin(grids)
     labels = torch.empty(image_hw, dtype=torch.int32, device=grids.device)
     best = torch.empty(image_hw, device=grids.device)
     strip_height = min(_STRIP_PIXELS, _STRIP_PAIRS * height * width // grids.numel()) // width
@@ -154,10 +154,48 @@ def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     while start < len(rows):
         stop = max(start + 1, bisect_right(edges, edges[start] + strip_height) - 1)
         strip = _Blocks(rows.axis, rows.edges[start : stop + 1])
-        candidates = _split(_candidates(grid, strip, columns, margin), margin)
+        every = torch.arange(len(strip) * len(columns), device=grids.device)
+        candidates = _split(_candidates(grids, strip, columns, every, margin), margin)
         labels[edges[start] : edges[stop]], best[edges[start] : edges[stop]] = _compare_pixels(candidates)
         start = stop
     return labels, best
+
+
+def compare_canvas(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and best scores where blocks are a few pixels each, as on a canvas stitched from windows.
+
+    Where one prompt is above all others at the four patches around a block it wins all of it: that is nearly
+    everywhere, and label and score are read off the canvas. Only the other blocks compare their prompts.
+    """
+    rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
+    margin = _margin(grids)
+    winner, highest = _podium(grids, margin)
+    labels = winner.index_select(1, columns.axis.low).index_select(0, rows.axis.low)
+    best = sample(highest, rows.axis, columns.axis)
+    contested = (~_is_settled(winner, rows, columns)).flatten().nonzero()[:, 0]
+    at_a_time = max(1, _STRIP_PAIRS // len(grids))
+    for start in range(0, len(contested), at_a_time):
+        candidates = _candidates(grids, rows, columns, contested[start : start + at_a_time], margin)
+        _contest(candidates, _runs(candidates), labels, best)
+    return labels, best
+
+
+def has_small_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> bool:
+    """Whether (T, h, w) grids have a patch at least every _FINE pixels: then `compare_canvas` is the faster one."""
+    return all(pixels <= _FINE * patches for pixels, patches in zip(image_hw, grids.shape[1:], strict=True))
+
+
+def _margin(grids: torch.Tensor) -> float:
+    return _MARGIN * max(abs(float(end)) for end in grids.aminmax())  # `abs` would hold a copy
+
+
+def _is_settled(winner: torch.Tensor, rows: _Blocks, columns: _Blocks) -> torch.Tensor:
+    """(blocks down, blocks across) bool: the four patches around a block have one winner."""
+    row, column = rows.axis.at(rows.edges[:-1]), columns.axis.at(columns.edges[:-1])
+    above, below = winner.index_select(0, row.low), winner.index_select(0, row.high)
+    above = torch.where(above == below, above, -1)
+    left, right = above.index_select(1, column.low), above.index_select(1, column.high)
+    return (left == right) & (left >= 0)
 
 
 @dataclass(frozen=True)
@@ -176,64 +214,30 @@ class _Candidates:
     patches: torch.Tensor
 
 
-def _candidates(grid: _Grid, rows: _Blocks, columns: _Blocks, margin: float) -> _Candidates:
-    """The prompts that can win in each coarse block.
-
-    Where one prompt is above all others at the four patches around a block it wins all of it, and nothing else is
-    looked at: on a canvas of many patches, stitched from windows, that is nearly everywhere.
-    """
-    above, left = rows.axis.at(rows.edges[:-1]), columns.axis.at(columns.edges[:-1])
-    row = torch.stack([above.low, above.high])[:, None, :, None]
-    column = torch.stack([left.low, left.high])[None, :, None, :]
-    winner = grid.winner[row, column].flatten(2)  # (2, 2, blocks)
-    first = winner[0, 0]
-    is_settled = ((winner == first).all(1).all(0)) & (first >= 0)
-    settled, contested = is_settled.nonzero()[:, 0], (~is_settled).nonzero()[:, 0]
-    block, prompt, patches = _contested(grid, contested, rows, columns, margin)
-    best = grid.best[row, column].flatten(2)[:, :, settled]
-    return _Candidates(
-        rows, columns, torch.cat([block, settled]), torch.cat([prompt, first[settled].long()]),
-        torch.cat([patches, best], 2),
-    )  # fmt: skip
-
-
-def _contested(
-    grid: _Grid, contested: torch.Tensor, rows: _Blocks, columns: _Blocks, margin: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Block, prompt and patches of what can win in blocks where no prompt is above all others all around."""
-    num_prompts = grid.scores.shape[2]
-    down, across = contested // len(columns), contested % len(columns)
+def _candidates(
+    grids: torch.Tensor, rows: _Blocks, columns: _Blocks, blocks: torch.Tensor, margin: float
+) -> _Candidates:
+    """The prompts that can win in each of some blocks (B,)."""
+    down, across = blocks // len(columns), blocks % len(columns)
     above, left = rows.axis.at(rows.edges[:-1][down]), columns.axis.at(columns.edges[:-1][across])
     row, column = torch.stack([above.low, above.high])[:, None], torch.stack([left.low, left.high])[None]
-    patches = grid.scores[row, column]  # (2, 2, blocks, prompts)
+    place = (row * grids.shape[2] + column).flatten()
+    patches = grids.flatten(1).index_select(1, place).view(-1, 2, 2, len(blocks)).movedim(0, 3)
     weight_down = rows.axis.weight[rows.ends()][:, None, down, None]
     weight_across = columns.axis.weight[columns.ends()][None, :, across, None]
     sides = torch.lerp(patches[:, :1], patches[:, 1:], weight_across)
-    corners = torch.lerp(sides[:1], sides[1:], weight_down).reshape(4, -1, num_prompts)
+    corners = torch.lerp(sides[:1], sides[1:], weight_down).reshape(4, -1, len(grids))
     # As in `_contenders`, where each block has every prompt: what the highest at the centre beats goes at once.
     rival = corners.gather(2, corners.sum(0).argmax(1).expand(4, -1)[..., None])
     owner, prompt = ((corners - rival).amax(0) >= -margin).nonzero().unbind(1)
     corners = corners[:, owner, prompt]
-    pair = _near(corners, owner, corners, len(contested), margin)
+    pair = _near(corners, owner, corners, len(blocks), margin)
     owner, prompt = owner[pair], prompt[pair]
-    return contested[owner], prompt, patches[:, :, owner, prompt]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Scores on patches and, at each patch, who wins there.
-
-    scores: (h, w, T), prompts last: blocks are picked as whole runs of memory; winner: (h, w) int32, the prompt that is
-    above all others by the margin, -1 where none is; best: (h, w) the highest score.
-    """
-
-    scores: torch.Tensor
-    winner: torch.Tensor
-    best: torch.Tensor
+    return _Candidates(rows, columns, blocks[owner], prompt, patches[:, :, owner, prompt])
 
 
 def _podium(grids: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Winner and best score at each patch (h, w); see `_Grid`."""
+    """At each patch (h, w) the prompt that is above all others by the margin, -1 where none is, and the best score."""
     best, second = grids[0].clone(), torch.full_like(grids[0], -torch.inf)
     winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
     for index in range(1, len(grids)):
@@ -306,21 +310,25 @@ def _highest(values: torch.Tensor, block: torch.Tensor, num_blocks: int) -> torc
 
 def _compare_pixels(candidates: _Candidates) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels and best scores of the blocks' pixels: most blocks have one candidate, others compare theirs."""
-    block, counts = torch.unique_consecutive(candidates.block, return_counts=True)
-    first = torch.empty_like(block).index_copy_(0, block, counts.cumsum(0) - counts)
-    counts = torch.empty_like(block).index_copy_(0, block, counts)
-    labels, best = _paint(candidates, first)
-    contested = (counts > 1).nonzero()[:, 0]
+    runs = _runs(candidates)
+    labels, best = _paint(candidates, torch.empty_like(runs.block).index_copy_(0, runs.block, runs.first))
+    contested = (runs.counts > 1).nonzero()[:, 0]
     if len(contested):
-        rows, columns = candidates.rows, candidates.columns
-        down = rows.pixels()[contested // len(columns)] - rows.edges[0]
-        across = columns.pixels()[contested % len(columns)]
-        place = (down[:, :, None] * labels.shape[1] + across[:, None]).flatten()
-        winner, score = _contest(candidates, contested, first[contested], counts[contested])
-        # A block shorter than the longest writes its last pixels again, with the same values.
-        labels.view(-1).index_copy_(0, place, winner.flatten())
-        best.view(-1).index_copy_(0, place, score.flatten())
+        _contest(candidates, _Runs(*(part[contested] for part in runs)), labels, best)
     return labels, best
+
+
+class _Runs(NamedTuple):
+    """Blocks (B,) int64, the first pair of each, and how many pairs it has."""
+
+    block: torch.Tensor
+    first: torch.Tensor
+    counts: torch.Tensor
+
+
+def _runs(candidates: _Candidates) -> _Runs:
+    block, counts = torch.unique_consecutive(candidates.block, return_counts=True)
+    return _Runs(block, counts.cumsum(0) - counts, counts)
 
 
 def _paint(candidates: _Candidates, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -336,19 +344,29 @@ def _paint(candidates: _Candidates, pair: torch.Tensor) -> tuple[torch.Tensor, t
     return labels.index_select(1, column).index_select(0, row), best
 
 
-def _contest(
-    candidates: _Candidates, block: torch.Tensor, first: torch.Tensor, counts: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Winners and scores of some blocks (M, longest, longest), by a running maximum over their candidates."""
+def _contest(candidates: _Candidates, runs: _Runs, labels: torch.Tensor, best: torch.Tensor) -> None:
+    """Compare the candidates of some blocks, and write winners and scores to their pixels of (H, W) labels and best."""
     rows, columns = candidates.rows, candidates.columns
-    down = rows.axis.weight[rows.pixels()][block // len(columns), :, None]
-    across = columns.axis.weight[columns.pixels()][block % len(columns), None]
-    best = torch.full((len(block), down.shape[1], across.shape[2]), -torch.inf, device=down.device)
+    down = rows.pixels()[runs.block // len(columns)] - rows.edges[0]
+    across = columns.pixels()[runs.block % len(columns)]
+    place = (down[:, :, None] * labels.shape[1] + across[:, None]).flatten()
+    winner, score = _compare_runs(candidates, runs)
+    # A block shorter than the longest writes its last pixels again, with the same values.
+    labels.view(-1).index_copy_(0, place, winner.flatten())
+    best.view(-1).index_copy_(0, place, score.flatten())
+
+
+def _compare_runs(candidates: _Candidates, runs: _Runs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Winners and scores of some blocks (B, longest, longest), by a running maximum over their candidates."""
+    rows, columns = candidates.rows, candidates.columns
+    down = rows.axis.weight[rows.pixels()][runs.block // len(columns), :, None]
+    across = columns.axis.weight[columns.pixels()][runs.block % len(columns), None]
+    best = torch.full((len(runs.block), down.shape[1], across.shape[2]), -torch.inf, device=down.device)
     winner = torch.zeros(best.shape, dtype=torch.int32, device=down.device)
-    here = torch.arange(len(block), device=down.device)
-    for rank in range(int(counts.max())):
-        here = here[counts[here] > rank]
-        pair = first[here] + rank
+    here = torch.arange(len(runs.block), device=down.device)
+    for rank in range(int(runs.counts.max())):
+        here = here[runs.counts[here] > rank]
+        pair = runs.first[here] + rank
         sides = candidates.patches[:, :, pair, None, None]
         above, below = torch.lerp(sides[:, 0], sides[:, 1], across[here])
         score = torch.lerp(above, below, down[here])

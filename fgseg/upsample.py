@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, describe
-from fgseg._winners import axes, compare_blocks, compare_maps, sample
+from fgseg._winners import axes, compare_blocks, compare_canvas, compare_maps, has_small_blocks, sample
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["label_map", "running_label_map", "shrink_map", "upsample_map", "upsample_maps"]
 
-# What dropping prompts costs, in pixels of a map compared: on every pixel as much as seven maps, and for each
-# prompt five pixels a patch on canvases of scenes (up to twenty on noise; 2 to 171 prompts, 3 to 950 pixels a patch,
-# one thread of a Xeon).
-_DROPPING_A_PIXEL, _DROPPING_A_PATCH = 7, 5
+# What dropping prompts costs, in pixels of a map compared: on every pixel as much as so many maps, and for each
+# prompt so many pixels a patch. On canvases of scenes, 2 to 171 prompts, 2 to 22 pixels between patches, one thread
+# of a Xeon; on noise three times that.
+_ON_CANVAS, _ON_PATCHES = (3, 2), (7, 5)
 
 
 def upsample_map(score_map_on_grid: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -193,8 +193,11 @@ def running_label_map(chunks: Iterable[Any], image_hw: tuple[int, int]) -> tuple
 def _winners(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     grids, size = _checked(scores, image_hw)
     pixels, patches = math.prod(size), grids[0].numel()
-    saved = len(grids) * (pixels - _DROPPING_A_PATCH * patches)
-    return (compare_blocks if saved > _DROPPING_A_PIXEL * pixels else compare_maps)(grids, size)
+    compare, (a_pixel, a_patch) = (
+        (compare_canvas, _ON_CANVAS) if has_small_blocks(grids, size) else (compare_blocks, _ON_PATCHES)
+    )
+    saved = len(grids) * (pixels - a_patch * patches)
+    return (compare if saved > a_pixel * pixels else compare_maps)(grids, size)
 
 
 def _checked(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:
