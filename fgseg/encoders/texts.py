@@ -51,7 +51,9 @@ class StoredTexts:
         Raises:
             PromptError, OptionError, ModelNotFoundError, WeightsError: as the encoder's `encode_texts`.
         """
-        space = self._space(route)
+        return self._encoded(texts, route, self._space(route))
+
+    def _encoded(self, texts: Sequence[str], route: Route, space: FeatureSpace | None) -> Tensor:
         if self._cache is None or space is None:
             return self._encoder.encode_texts(texts, route=route)
         listed = check_texts(texts)
@@ -75,20 +77,20 @@ class StoredTexts:
         """
         space = self._space(route)
         if self._cache is None or space is None:
-            return self._ensembled(groups, route)
+            return self._ensembled(groups, route, None)
         kept = replace(space, route=f"{route} ensemble")
         names = {group: json.dumps(group) for group in groups if len(group) > 1}
         known = self._cache.features(kept, list(names.values()))
         new = [group for group in dict.fromkeys(groups) if names.get(group) not in known]
         rows = {group: known[name] for group, name in names.items() if name in known}
         if new:
-            made = self._ensembled(new, route).cpu().numpy()
+            made = self._ensembled(new, route, space).cpu().numpy()
             rows.update(zip(new, made, strict=True))
             self._cache.add(kept, {names[group]: rows[group] for group in new if group in names})
         return torch.from_numpy(np.stack([rows[group] for group in groups])).to(self._encoder.device)
 
-    def _ensembled(self, groups: Sequence[tuple[str, ...]], route: Route) -> Tensor:
-        rows = self.encode([text for group in groups for text in group], route=route)
+    def _ensembled(self, groups: Sequence[tuple[str, ...]], route: Route, space: FeatureSpace | None) -> Tensor:
+        rows = self._encoded([text for group in groups for text in group], route, space)
         return ensemble(rows, [index for index, group in enumerate(groups) for _ in group])
 
     def digest(self) -> str:
@@ -122,8 +124,8 @@ class StoredTexts:
         The files alone would not do: weights changed in memory, by training or an adapter, would leave their features
         under the name of the published ones.
         """
-        tensors = _text_tensors(self._encoder.model)
-        structure = _text_structure(self._encoder.model)
+        modules = _text_modules(self._encoder.model)
+        tensors, structure = _tensors(modules), _structure(modules)
         # cheap to ask, and changed by nearly all that changes weights
         seen = (
             structure,
@@ -158,15 +160,25 @@ def _size(checkpoint: Checkpoint) -> int:
     return sum(path.stat().st_size for path in checkpoint.tensor_files if path.is_file())
 
 
-def _text_tensors(model: nn.Module) -> dict[str, Tensor]:
-    named = [*model.named_parameters(), *model.named_buffers()]
-    return {name: tensor for name, tensor in named if not name.startswith("vision")}
+def _text_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """By name, all modules but those of the vision tower: going through it would take as long again."""
+    towers = [(name, child) for name, child in model.named_children() if not name.startswith("vision")]
+    return {"": model} | {
+        name: module for prefix, child in towers for name, module in child.named_modules(prefix=prefix)
+    }
 
 
-def _text_structure(model: nn.Module) -> str:
-    """Names, kinds and settings of the modules; `repr` says the same of the vision tower too and takes milliseconds."""
-    modules = [(name, module) for name, module in model.named_modules() if not name.startswith("vision")]
-    return repr([(name, type(module).__qualname__, module.extra_repr()) for name, module in modules])
+def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    }
+
+
+def _structure(modules: Mapping[str, nn.Module]) -> str:
+    """Names, kinds and settings of modules."""
+    return repr([(name, type(module).__qualname__, module.extra_repr()) for name, module in modules.items()])
 
 
 def _sums(tensors: Mapping[str, Tensor]) -> list[tuple[str, int]]:
