@@ -41,9 +41,12 @@ Document = Mapping[str, Any]
 def page(results: Path) -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for path in sorted(results.glob("*.json")):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        body = "\n".join(RENDERERS.get(document.get("kind", ""), plain)(document)).strip()
+    documents = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+    rule = next((document["threshold_rule"] for document in documents.values() if "threshold_rule" in document), None)
+    for path, document in documents.items():
+        kind = document.get("kind", "")
+        made = peers(document, rule) if kind == "peers" else RENDERERS.get(kind, plain)(document)
+        body = "\n".join(made).strip()
         parts.append(f"## {title(document, path)}\n\n{body}\n\n[{path.name}](results/{path.name})\n")
     return "\n".join(parts)
 
@@ -86,8 +89,8 @@ def sentence(document: Document) -> str:
     return "; ".join(facts) + "."
 
 
-def peers(document: Document) -> Iterator[str]:
-    """What `benchmarks/peers.py` wrote."""
+def peers(document: Document, threshold_rule: str | None) -> Iterator[str]:
+    """What `benchmarks/peers.py` wrote, and by which rule the default threshold was chosen where not by its figures."""
     if rows := document.get("speed"):
         names = ("weights", "who", "seconds", "quartiles", "times_fgseg", "same_labels")
         header = ("weights", "who", "seconds an image", "quartiles", "times fgseg", "same labels")
@@ -95,6 +98,9 @@ def peers(document: Document) -> Iterator[str]:
     for part in document.get("quality", []):
         about = f"{part['data']} ({part['images']} images, {part['classes']} classes)"
         yield f"\n{about}: {part['factor']}, best {shown(part['chosen'])}; {default_of(part)}\n"
+        if part["factor"] == "threshold" and threshold_rule and part["default"] != part["chosen"]:
+            rule = f"The default is chosen by another rule than mIoU, on other scenes: {threshold_rule} (scenes.json)."
+            yield rule + "\n"
         rows = [
             (
                 shown(row["value"]),
@@ -159,7 +165,6 @@ def shown(value: Any) -> str:
 
 RENDERERS: dict[str, Callable[[Document], Iterator[str]]] = {
     **dict.fromkeys(("segmentation", "boxes", "retrieval", "sweep"), measured),
-    "peers": peers,
 }
 
 

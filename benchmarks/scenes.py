@@ -33,6 +33,9 @@ ALONE_SEED = 30_000_000  # nothing is chosen on these
 ABSENT = 2
 ALONE = 4  # absent phrases of a scene, each of them asked for alone
 ALONE_SHARE = 0.01  # of the pixels; what such a phrase may get
+THRESHOLD_RULE = (
+    f"the lowest at which an absent phrase that is asked for alone gets under {ALONE_SHARE:.0%} of the pixels"
+)
 LEAST_SHARE = 0.001  # of the picture; what shows less (50 pixels at 224) is neither asked for nor counted
 FALSE_CAPTIONS = 10  # beside a true one, as FG-OVD has it
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9)
@@ -220,6 +223,7 @@ def main() -> None:
         "alone": absent_alone(seg, **how | {"count": options.alone}),
         "threshold_sweep": swept,
         "chosen_threshold": chosen_threshold(swept),
+        "threshold_rule": THRESHOLD_RULE,
         "retrieval": retrieval(seg, count=100, side=options.side),
         "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},

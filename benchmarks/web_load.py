@@ -202,7 +202,7 @@ def busy(user: User, deadline: float) -> None:
 @contextmanager
 def server() -> Iterator[tuple[str, int]]:
     """A server of its own: address and process id."""
-    command = [sys.executable, "-m", "fgseg.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "fgseg", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         killer = threading.Timer(START_PATIENCE, process.kill)
         killer.start()

@@ -23,6 +23,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "find_images",
     "one_line",
+    "place",
     "reason",
     "replacing",
     "write_bytes",
@@ -72,8 +73,16 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     unique: dict[Path, Path] = {}
     for source in sources:
         for path in _expand(source):
-            unique.setdefault(path.absolute(), path)
+            unique.setdefault(place(path), path)
     return list(unique.values())
+
+
+def place(path: Path) -> Path:
+    """Where a file lies, whatever way leads there; a link to a file is a file of its own."""
+    try:
+        return path.parent.resolve() / path.name
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a null character: whoever reads it says so
+        return path.absolute()
 
 
 def write_text(path: str | Path, text: str) -> None:

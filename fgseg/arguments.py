@@ -165,6 +165,7 @@ def find_inputs(images: Sequence[str]) -> Inputs:
 
     Leaves with a line for each where none of them stands for an image.
     """
+    from fgseg._files import place
     from fgseg.io import find_images
 
     paths: dict[Path, Path] = {}
@@ -176,7 +177,7 @@ def find_inputs(images: Sequence[str]) -> Inputs:
             refused.append((source, str(error) if source else "'': expected a file, folder or pattern, got no name"))
         else:
             for path in found:
-                paths.setdefault(path.absolute(), path)
+                paths.setdefault(place(path), path)
     if not paths:
         for _, why in refused:
             complain(f"error: {why}")

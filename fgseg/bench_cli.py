@@ -210,16 +210,16 @@ def _bar(name: str, quiet: bool) -> Any:
 
 
 def _tell(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
+    from fgseg.benching.report import parts_of
+
     for image, why in outcome.failed[:_FIRST]:
         complain(f"error: {name}, {image}: {why}")
     resumed = f", {outcome.resumed} measured before" if outcome.resumed else ""
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
-    from fgseg.benching.report import parts_of
-
     files = ", ".join(path.name for path in written)
-    where = written[0].parent
-    parts = f"{parts_of(outcome.identity)}, " if parts_of(outcome.identity) else ""
-    complain(f"{name}: {outcome.count} images{resumed}{failed}, {parts}{outcome.seconds:.1f} s; {where}: {files}")
+    parts = parts_of(outcome.identity)
+    counts = f"{outcome.count} images{resumed}{failed}, {parts}{', ' if parts else ''}{outcome.seconds:.1f} s"
+    complain(f"{name}: {counts}; {written[0].parent}: {files}")
 
 
 def _refuse_faults(sets: Sequence[Data], *, keep_going: bool) -> None:

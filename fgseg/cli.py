@@ -544,7 +544,3 @@ def _usage(error: Any) -> str:
     command = error.ctx.command_path if getattr(error, "ctx", None) else "fgseg"
     message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's, which typer asks
     return f"error: {message}; see {command} --help"
-
-
-if __name__ == "__main__":
-    main()

@@ -85,7 +85,7 @@ def train(
     """Fine-tune FG-CLIP on captioned images and boxes; see docs/training.md.
 
     Defaults are the published recipe's. Killed at any time, the same command with --resume goes on from the last
-    checkpoint. On several GPUs: torchrun --nproc-per-node N -m fgseg.cli train ...
+    checkpoint. On several GPUs: torchrun --nproc-per-node N -m fgseg train ...
     """
     from fgseg.training.options import TrainingOptions
     from fgseg.training.trainer import train as run

@@ -38,6 +38,7 @@ LAYERS = (
     ("arguments", "web"),
     ("bench_cli", "train_command", "serving"),
     ("cli",),
+    ("__main__",),
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 

@@ -65,11 +65,15 @@ def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
     speed = [
         {"weights": "w", "who": "x", "seconds": 0.25, "quartiles": [0.2, 0.3], "times_fgseg": 2.0, "same_labels": 1.0}
     ]
+    rule = "the lowest that serves"
+    quality.append({**quality[0], "factor": "threshold", "chosen": 0.3, "default": 0.65})
+    quality[-1]["rows"] = [{**tried[0], "value": 0.3}, {**tried[1], "value": 0.65}]
     peers = {"kind": "peers", "model": model, "speed": speed, "quality": quality}
     for name, document in {
         "run": run,
         "sweep": sweep,
         "peers": peers,
+        "scenes": {"threshold_rule": rule},
         "other": {"a": {"b|c": 1.25}, "d": [{"e": 2}]},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(document))
@@ -84,6 +88,8 @@ def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
         "pets (3 images, 2 classes): refine, best none; the default, none, is as good",
         "best none; the default, guided, is 2.5 points below, within its interval",
         "best none; the default, pamr, is 25.0 points below, beyond its interval",
+        "best 0.3; the default, 0.65, is 2.5 points below",
+        "chosen by another rule than mIoU, on other scenes: the lowest that serves (scenes.json).",
         "| b\\|c | 1.25 |", "| e |", "[other.json](results/other.json)",
     ):  # fmt: skip
         assert expected in page

@@ -4,7 +4,7 @@ import pickle
 import pytest
 import torch
 
-from fgseg.encoders import load_encoder
+from fgseg.encoders import blocks, load_encoder
 from fgseg.encoders.base import has_fast_bfloat16
 from fgseg.encoders.blocks import Linear, Mlp, TowerConfig, pack
 
@@ -60,6 +60,24 @@ def test_packed_weights_serve_any_number_of_rows_in_any_order(dtype):
         for rows in (3, 7, 7, 1, 3):
             got = mlp(many[:rows]).float()
             torch.testing.assert_close(got, expected[:rows], atol=2**-6 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sorted_for"),
+    [
+        pytest.param(torch.bfloat16, [blocks._ROWS_EXPECTED], marks=no_bfloat16),
+        pytest.param(torch.float32, [3, 7, 3], marks=no_mkl),  # MKL's order is for one number of rows
+    ],
+)
+def test_weights_are_sorted_again_only_where_the_order_is_for_another_number_of_rows(monkeypatch, dtype, sorted_for):
+    mlp, x = quick_mlp(dtype)
+    pack(mlp, dtype)
+    order, seen = blocks._ordered, []
+    monkeypatch.setattr(blocks, "_ordered", lambda weight, rows: seen.append(rows) or order(weight, rows))
+    with torch.inference_mode():
+        for rows in (3, 3, 7, 3):
+            mlp.fc1(x.flatten(0, 1)[:rows])
+    assert seen == sorted_for
 
 
 @packed

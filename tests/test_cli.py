@@ -705,7 +705,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8
 
 def process_of(*words, stdout=subprocess.PIPE, **options):
     """`fgseg` in a process of its own."""
-    command = [sys.executable, "-m", "fgseg.cli", *map(str, words)]
+    command = [sys.executable, "-m", "fgseg", *map(str, words)]
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, **options)
 
 
@@ -720,6 +720,16 @@ def test_ctrl_c_while_images_are_done_is_one_line_and_exit_130(photo, tmp_path, 
         rest, err = process.communicate(timeout=60)
     assert json.loads(first)["image"] == str(photo)
     assert (process.returncode, rest, err) == (INTERRUPTED, "", "fgseg: interrupted\n")
+
+
+def test_ctrl_c_while_the_command_is_being_imported_is_one_line_too():
+    script = (
+        "import runpy, sys\nclass Hit:\n    def find_spec(name, *_):\n"
+        "        if name == 'fgseg.cli':\n            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Hit)\nrunpy.run_module('fgseg', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED, "", "fgseg: interrupted\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")

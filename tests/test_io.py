@@ -530,7 +530,18 @@ def test_a_pattern_gives_pictures_or_the_files_of_the_suffix_it_names(album, pat
 def test_order_is_kept_and_a_file_named_twice_comes_once(album, monkeypatch):
     assert_finds(album, ["b.JPG", "", "a.png", "deep"], ["b.JPG", "a.png", "deep/c.tiff"])
     monkeypatch.chdir(album)
-    assert find_images(["./a.png", "a.png", album / "a.png"]) == [Path("a.png")]
+    others = ["a.png", album / "a.png", "deep/../a.png", "deep/er/../../a.png"]
+    assert find_images(["./a.png", *others]) == [Path("a.png")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_folder_by_another_way_is_the_same_and_a_link_to_a_file_is_one_of_its_own(album):
+    (album / "again").symlink_to(album / "deep", target_is_directory=True)
+    (album / "linked.png").symlink_to(album / "a.png")
+    assert_finds(album, ["deep/c.tiff", "again/c.tiff"], ["deep/c.tiff"])
+    assert_finds(album, ["a.png", "linked.png"], ["a.png", "linked.png"])
+    (album / "round").symlink_to(album / "round")
+    assert_finds(album, ["round/x.png"], ["round/x.png"])  # for the reader to report
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(album):

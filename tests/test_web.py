@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(browser_path is None, reason=f"no browser found:
 @pytest.fixture(scope="module")
 def address():
     """Where a server of these tests answers; small limits, so that they can be met."""
-    command = [sys.executable, "-m", "fgseg.cli", "serve", "--port", "0", "--model", "mini"]
+    command = [sys.executable, "-m", "fgseg", "serve", "--port", "0", "--model", "mini"]
     command += ["--max-megabytes", "1", "--max-megapixels", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         yield process.stdout.readline().strip()

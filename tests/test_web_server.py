@@ -215,7 +215,7 @@ def test_the_page_may_load_nothing_from_elsewhere(client):
 
 
 def serve(*options):
-    command = [sys.executable, "-m", "fgseg.cli", "serve", *options]
+    command = [sys.executable, "-m", "fgseg", "serve", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
