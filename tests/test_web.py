@@ -262,7 +262,8 @@ def test_the_page_can_be_used_by_the_keyboard_alone(open_page):
     page.keyboard.press("Enter")
     page.keyboard.type("blue")
     page.keyboard.press("Shift+Enter")
-    page.locator(".fg-layer", has_text="blue").wait_for()
+    page.locator("#fg-note", has_text="kept from before").wait_for()  # the example's own prompts have "blue" as well
+    assert page.locator(".fg-layer .fg-word").all_inner_texts() == ["All masks", "red", "blue"]
     page.evaluate("document.activeElement.blur()")
     tab_to(".fg-canvas")
     page.keyboard.press("ArrowRight")
