@@ -58,7 +58,7 @@ class ScoreField:
         if threshold == TIE and self.asked.rivals and self.refine == "none":
             return self._not_beaten()
         winner, best = self._best(self.texts.below(len(self.names)))
-        labels = np.asarray(self.texts.query_to_class, np.int32)[winner]
+        labels = np.asarray(self.texts.query_to_class, np.int32).take(winner)
         if threshold == "auto":
             return self._auto_thresholded(labels)
         # Where prompts alone compete, every winner is at least a tie, and nothing is dropped up to that.
@@ -69,7 +69,7 @@ class ScoreField:
         """`exclusive` at a tie: what a rival wins is unlabelled, so one comparison of all words tells everything."""
         owners = np.asarray(self.texts.query_to_class, np.int32)
         owners[owners == len(self.names)] = UNLABELLED
-        return owners[self._best(self.texts.text)[0]]
+        return owners.take(self._best(self.texts.text)[0])
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where one class is present enough."""
