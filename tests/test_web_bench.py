@@ -10,9 +10,9 @@ import pytest
 import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.io import encode_png, read_image, read_label_png
-from fgseg.web.actions import MASKS, Actions, Form, Seat
+from fgseg.web.actions import Actions, Form
 from fgseg.web.bench import Bench
-from fgseg.web.desks import Desk, Desks
+from fgseg.web.desks import MASKS, Desk, Desks
 from fgseg.web.examples import examples, suited
 from fgseg.web.failures import explain, status_of
 from fgseg.web.limits import Asked, BusyError, GoneError, LimitError, Limits, prompt_lines
@@ -344,9 +344,9 @@ def test_an_upload_shows_the_picture_and_its_result_where_there_are_prompts(acti
     assert (bare.stage["width"], bare.stage["height"], bare.note, bare.legend["rows"]) == (60, 40, "", [])
     made = opened(actions)
     assert [row["name"] for row in made.legend["rows"]] == ["red", "blue"]
-    assert made.seat.layer == MASKS
+    assert actions.bench.desks.look(made.secret).layer == MASKS
     assert "Encoding the picture" in made.note
-    assert made.seat.secret in made.downloads
+    assert made.secret in made.downloads
 
 
 def test_an_upload_with_prompts_that_fail_shows_the_picture_and_says_why(actions):
@@ -358,7 +358,7 @@ def test_an_upload_with_prompts_that_fail_shows_the_picture_and_says_why(actions
 
 def test_running_again_says_that_the_features_were_kept(actions, encodings):
     first = opened(actions)
-    again = actions.run(first.seat, replace(FORM, prompts="purple"))
+    again = actions.run(first.secret, replace(FORM, prompts="purple"))
     assert "kept from before, 0 ms" in again.note
     assert len(encodings) == 1
     assert again.stage["src"] != first.stage["src"]
@@ -368,7 +368,7 @@ def test_an_example_brings_its_prompts_but_not_over_the_users_own(actions):
     empty = replace(FORM, prompts="")
     update = actions.example({"name": "coffee.png"}, empty, "me")
     assert update.prompts == "red\nwhite\nbrown, tan"
-    assert update.seat.secret
+    assert update.secret
     other = actions.example({"name": "chelsea.png"}, replace(FORM, prompts=update.prompts), "me")
     assert other.prompts == "orange, brown\npink\ngreen"
     own = actions.example({"name": "coffee.png"}, replace(FORM, prompts="purple"), "me")
@@ -378,43 +378,57 @@ def test_an_example_brings_its_prompts_but_not_over_the_users_own(actions):
 
 
 def test_a_layer_is_kept_while_the_prompts_are_and_a_mark_longer(actions):
-    seat = opened(actions).seat
-    chosen = actions.choose(seat, {"layer": 1}, 0.5)
-    marked = actions.mark(chosen.seat, {"box": [0.5, 0.5, 0.5, 0.5]})
+    secret = opened(actions).secret
+    actions.choose(secret, {"layer": 1}, 0.5)
+    marked = actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]})
     assert marked.legend["where"] == "at 30, 20"
     assert marked.legend["layer"] == 1
     assert 0 <= marked.legend["rows"][0]["mean"] <= 1
-    warmer = actions.refresh(marked.seat, replace(FORM, threshold=0.4))
-    assert (warmer.seat.layer, warmer.legend["where"]) == (1, "at 30, 20")
-    other = actions.run(marked.seat, replace(FORM, prompts="purple"))
-    assert (other.seat.layer, other.legend["where"]) == (MASKS, "at 30, 20")
-    cleared = actions.mark(other.seat, {"box": None})
+    warmer = actions.refresh(secret, replace(FORM, threshold=0.4))
+    assert (warmer.legend["layer"], warmer.legend["where"]) == (1, "at 30, 20")
+    other = actions.run(secret, replace(FORM, prompts="purple"))
+    assert (other.legend["layer"], other.legend["where"]) == (MASKS, "at 30, 20")
+    cleared = actions.mark(secret, {"box": None})
     assert cleared.legend["where"] == ""
     assert cleared.legend["rows"][0]["mean"] is None
-    box = actions.mark(other.seat, {"box": [0.0, 0.0, 0.5, 1.0]})
+    box = actions.mark(secret, {"box": [0.0, 0.0, 0.5, 1.0]})
     assert box.legend["where"] == "from 0, 0 to 30, 39"
 
 
+def test_a_point_and_a_layer_chosen_while_a_run_is_under_way_are_not_lost(actions, monkeypatch):
+    secret, segment = opened(actions).secret, actions.bench.segment
+
+    def meanwhile(*args):
+        assert actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]}).legend["where"] == "at 30, 20"
+        assert actions.choose(secret, {"layer": 1}, 0.5).legend["layer"] == 1
+        return segment(*args)
+
+    monkeypatch.setattr(actions.bench, "segment", meanwhile)
+    answer = actions.refresh(secret, replace(FORM, threshold=0.4))
+    assert (answer.legend["where"], answer.legend["layer"]) == ("at 30, 20", 1)
+    assert actions.run(secret, replace(FORM, prompts="purple")).legend["layer"] == MASKS  # of other prompts
+
+
 def test_opacity_draws_again_without_scoring_and_nothing_happens_before_a_result(actions, monkeypatch):
-    seat = opened(actions).seat
+    secret = opened(actions).secret
     monkeypatch.setattr(actions.bench, "segment", None)
-    assert actions.redraw(seat, 0.9).stage["src"] != actions.redraw(seat, 0.1).stage["src"]
-    for nothing in (actions.redraw(Seat(), 0.9), actions.refresh(Seat(), FORM), actions.mark(Seat(), {"box": None})):
+    assert actions.redraw(secret, 0.9).stage["src"] != actions.redraw(secret, 0.1).stage["src"]
+    for nothing in (actions.redraw(None, 0.9), actions.refresh(None, FORM), actions.mark(None, {"box": None})):
         assert all(value is None for value in vars(nothing).values())
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda a: a.run(Seat(), FORM), "image: expected a picture, got none; drop one, paste one, or choose"),
-        (lambda a: a.run(Seat("gone"), FORM), "this picture is not kept any longer; load it again"),
+        (lambda a: a.run(None, FORM), "image: expected a picture, got none; drop one, paste one, or choose"),
+        (lambda a: a.run("gone", FORM), "this picture is not kept any longer; load it again"),
         (lambda a: a.uploaded({"error": "too <large>"}, FORM, "me"), "too &lt;large&gt;"),
         (lambda a: a.uploaded({"secret": "guessed"}, FORM, "me"), "not kept any longer"),
-        (lambda a: a.mark(Seat(), {"box": [0, 0, 0, 0]}), "Write prompts and press Segment first"),
-        (lambda a: a.choose(opened(a).seat, {"layer": 9}, 0.5), "layer: expected a class from 0 to 1, got 9"),
-        (lambda a: a.choose(opened(a).seat, {"layer": "x"}, 0.5), "layer: expected a number"),
-        (lambda a: a.mark(opened(a).seat, {"box": "all"}), "box: expected four numbers"),
-        (lambda a: a.run(opened(a).seat, replace(FORM, mode="both")), "mode: expected one of exclusive, independent"),
+        (lambda a: a.mark(None, {"box": [0, 0, 0, 0]}), "Write prompts and press Segment first"),
+        (lambda a: a.choose(opened(a).secret, {"layer": 9}, 0.5), "layer: expected a class from 0 to 1, got 9"),
+        (lambda a: a.choose(opened(a).secret, {"layer": "x"}, 0.5), "layer: expected a number"),
+        (lambda a: a.mark(opened(a).secret, {"box": "all"}), "box: expected four numbers"),
+        (lambda a: a.run(opened(a).secret, replace(FORM, mode="both")), "mode: expected one of exclusive, independent"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_note_and_changes_nothing_else(actions, act, message):
@@ -424,13 +438,13 @@ def test_what_cannot_be_done_is_said_in_a_note_and_changes_nothing_else(actions,
 
 
 def test_an_unexpected_error_shows_neither_trace_nor_path(actions, monkeypatch, caplog):
-    seat = opened(actions).seat
+    secret = opened(actions).secret
 
     def broken(*_args, **_kwargs):
         raise FileNotFoundError("/home/someone/secret.bin")
 
     monkeypatch.setattr(actions.bench, "segment", broken)
-    note = actions.run(seat, FORM).note
+    note = actions.run(secret, FORM).note
     assert "This did not work" in note
     assert "/home" not in note
     assert "Traceback" not in note
@@ -447,7 +461,7 @@ def test_messages_of_ours_are_told_and_others_are_not():
 def test_prompts_are_text_on_the_page_whatever_they_hold(actions, monkeypatch):
     from fgseg.web.views import region_rows
 
-    shown = actions.bench.segment(opened(actions).seat.secret, FORM.asked())
+    shown = actions.bench.segment(opened(actions).secret, FORM.asked())
     summary = dict(shown.summary)
     summary["regions"] = [{**summary["regions"][0], "class_name": "<script>alert(1)</script>"}]
     assert "<script>" not in region_rows(replace(shown, summary=summary))

@@ -8,14 +8,13 @@ from typing import Any, Concatenate, ParamSpec, cast
 from fgseg.errors import OptionError
 from fgseg.web import views
 from fgseg.web.bench import Bench
-from fgseg.web.desks import Shown
+from fgseg.web.desks import MASKS, Shown
 from fgseg.web.examples import suited
 from fgseg.web.failures import explain
 from fgseg.web.limits import Asked, GoneError, Mode, prompt_lines
 
-__all__ = ["MASKS", "Actions", "Form", "Seat", "Update"]
+__all__ = ["Actions", "Form", "Update"]
 
-MASKS = -1
 P = ParamSpec("P")
 
 
@@ -55,26 +54,11 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Seat:
-    """What a session looks at.
-
-    Attributes:
-        secret: of its desk, None before the first picture.
-        layer: index of the class whose heatmap is shown, MASKS for all masks.
-        mark: the box (a point has no extent) where scores are shown, in shares of the picture.
-    """
-
-    secret: str | None = None
-    layer: int = MASKS
-    mark: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Update:
     """What changes on the page; None leaves a part as it is.
 
     Attributes:
-        seat: what the session looks at.
+        secret: of the desk that the session looks at.
         stage: the picture.
         legend: the prompts.
         note: a message.
@@ -83,7 +67,7 @@ class Update:
         prompts: text for the field of prompts.
     """
 
-    seat: Seat | None = None
+    secret: str | None = None
     stage: dict[str, Any] | None = None
     legend: dict[str, Any] | None = None
     note: str | None = None
@@ -133,45 +117,58 @@ class Actions:
         return replace(self._begun(secret, replace(form, prompts=prompts)), prompts=prompts)
 
     @_told
-    def run(self, seat: Seat, form: Form) -> Update:
+    def run(self, secret: str | None, form: Form) -> Update:
         """Segment the picture by the fields."""
-        if seat.secret is None:
+        if secret is None:
             raise OptionError("image: expected a picture, got none; drop one, paste one, or choose an example")
-        before = self.bench.desks.get(seat.secret).shown
-        shown = self.bench.segment(seat.secret, form.asked())
-        is_same = before is not None and before.asked.prompts == shown.asked.prompts
-        return self._result(seat if is_same else replace(seat, layer=MASKS), shown, form.opacity)
+        before = self.bench.desks.get(secret).shown
+        shown = self.bench.segment(secret, form.asked())
+        if before is None or before.asked.prompts != shown.asked.prompts:
+            self.bench.desks.look_at(secret, layer=MASKS)
+        return Update(
+            secret=secret,
+            stage=self._stage(secret, form.opacity),
+            legend=self._legend(secret),
+            note=views.timing_note(shown),
+            regions=views.region_rows(shown),
+            downloads=views.downloads(secret),
+        )
 
     @_told
-    def refresh(self, seat: Seat, form: Form) -> Update:
+    def refresh(self, secret: str | None, form: Form) -> Update:
         """An option changed: segment again, once there is a result."""
-        return self.run(seat, form) if self._has_result(seat) else Update()
+        return self.run(secret, form) if self._has_result(secret) else Update()
 
     @_told
-    def redraw(self, seat: Seat, opacity: float) -> Update:
+    def redraw(self, secret: str | None, opacity: float) -> Update:
         """The opacity changed: draw again, once there is a result."""
-        return Update(stage=self._stage(seat, opacity)) if self._has_result(seat) else Update()
+        return Update(stage=self._stage(secret, opacity)) if self._has_result(secret) else Update()
 
     @_told
-    def choose(self, seat: Seat, data: Mapping[str, Any], opacity: float) -> Update:
+    def choose(self, secret: str | None, data: Mapping[str, Any], opacity: float) -> Update:
         """Show the masks, or one prompt's heatmap: `data` holds the "layer"."""
         layer = data.get("layer")
         if not isinstance(layer, int):
             raise OptionError(f"layer: expected a number, got {layer!r:.60}")
-        chosen = replace(seat, layer=layer)
-        return Update(seat=chosen, stage=self._stage(chosen, opacity), legend=self._legend(chosen))
+        count = len(self._shown(secret).screen.classes)
+        if not MASKS <= layer < count:
+            raise OptionError(f"layer: expected a class from 0 to {count - 1}, got {layer}")
+        self.bench.desks.look_at(secret, layer=layer)
+        return Update(stage=self._stage(secret, opacity), legend=self._legend(secret))
 
     @_told
-    def mark(self, seat: Seat, data: Mapping[str, Any]) -> Update:
+    def mark(self, secret: str | None, data: Mapping[str, Any]) -> Update:
         """A point was clicked or a box drawn, or the mark taken away: `data` holds the "box" in shares, or null."""
         box = data.get("box")
         if not (box is None or isinstance(box, list)):
             raise OptionError(f"box: expected four numbers, got {box!r:.60}")
-        marked = replace(seat, mark=None if box is None else tuple(box))
-        if not self._has_result(seat):
+        if not self._has_result(secret):
             wanted = "Write prompts and press Segment first; then every prompt's score shows here."
             return Update(note=views.error_note(wanted)) if box else Update()
-        return Update(seat=marked, legend=self._legend(marked))
+        if box is not None:
+            self.bench.score(secret, box)  # refuses what is no box
+        self.bench.desks.look_at(secret, mark=None if box is None else tuple(box))
+        return Update(legend=self._legend(secret))
 
     def leave(self, owner: str) -> None:
         """A page was closed: its picture is dropped."""
@@ -179,9 +176,9 @@ class Actions:
 
     def _begun(self, secret: str, form: Form) -> Update:
         """A new picture, segmented at once where there are prompts."""
-        desk, seat = self.bench.desks.get(secret), Seat(secret)
+        desk = self.bench.desks.get(secret)
         bare = Update(
-            seat=seat,
+            secret=secret,
             stage=views.stage(secret, desk, self.bench.picture(secret), f"The picture {desk.name}"),
             legend=dict(views.NO_LEGEND),
             note="",
@@ -190,39 +187,30 @@ class Actions:
         )
         if not form.prompts.strip():
             return bare
-        made = self.run(seat, form)
+        made = self.run(secret, form)
         # Where there is no result the note says why, and the picture is there all the same.
         return made if made.stage else replace(bare, note=made.note)
 
-    def _result(self, seat: Seat, shown: Shown, opacity: float) -> Update:
-        return Update(
-            seat=seat,
-            stage=self._stage(seat, opacity),
-            legend=self._legend(seat),
-            note=views.timing_note(shown),
-            regions=views.region_rows(shown),
-            downloads=views.downloads(seat.secret or ""),
-        )
+    def _stage(self, secret: str | None, opacity: float) -> dict[str, Any]:
+        desk, layer = self.bench.desks.get(secret), self.bench.desks.look(secret).layer
+        picture = self.bench.draw(secret, opacity, None if layer == MASKS else layer)
+        names = self._shown(secret).screen.classes
+        what = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
+        return views.stage(secret or "", desk, picture, f"The picture {desk.name} under {what}")
 
-    def _stage(self, seat: Seat, opacity: float) -> dict[str, Any]:
-        desk = self.bench.desks.get(seat.secret)
-        picture = self.bench.draw(seat.secret, opacity, None if seat.layer == MASKS else seat.layer)
-        names = self._shown(seat).screen.classes
-        what = f"the masks of {', '.join(names)}" if seat.layer == MASKS else f"the heatmap of {names[seat.layer]}"
-        return views.stage(seat.secret or "", desk, picture, f"The picture {desk.name} under {what}")
+    def _legend(self, secret: str | None) -> dict[str, Any]:
+        look = self.bench.desks.look(secret)
+        if look.mark is None:
+            return views.legend(self._shown(secret), look.layer)
+        scores = self.bench.score(secret, look.mark)
+        where = views.place(look.mark, self.bench.desks.get(secret))
+        return views.legend(self._shown(secret), look.layer, scores, where)
 
-    def _legend(self, seat: Seat) -> dict[str, Any]:
-        if seat.mark is None:
-            return views.legend(self._shown(seat), seat.layer)
-        scores = self.bench.score(seat.secret, seat.mark)
-        where = views.place(seat.mark, self.bench.desks.get(seat.secret))
-        return views.legend(self._shown(seat), seat.layer, scores, where)
+    def _has_result(self, secret: str | None) -> bool:
+        return secret is not None and self.bench.desks.get(secret).shown is not None
 
-    def _has_result(self, seat: Seat) -> bool:
-        return seat.secret is not None and self.bench.desks.get(seat.secret).shown is not None
-
-    def _shown(self, seat: Seat) -> Shown:
-        shown = self.bench.desks.get(seat.secret).shown
+    def _shown(self, secret: str | None) -> Shown:
+        shown = self.bench.desks.get(secret).shown
         if shown is None:
             raise GoneError("result: there is none yet; segment the picture first")
         return shown

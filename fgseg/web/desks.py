@@ -5,7 +5,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from fgseg.encoded import EncodedImage
 from fgseg.segmentation import Segmentation
 from fgseg.web.limits import Asked, GoneError, Limits
 
-__all__ = ["Desk", "Desks", "Shown"]
+__all__ = ["MASKS", "Desk", "Desks", "Look", "Shown"]
+
+MASKS = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +68,25 @@ class Desk:
         return held + screen
 
 
+@dataclass(frozen=True)
+class Look:
+    """What of a desk is looked at; kept with the desk, since an event may be answered while another is under way.
+
+    Attributes:
+        layer: index of the class whose heatmap is shown, MASKS for all masks.
+        mark: the box (a point has no extent) where scores are shown, in shares of the picture.
+    """
+
+    layer: int = MASKS
+    mark: tuple[float, ...] | None = None
+
+
 @dataclass
 class _Kept:
     desk: Desk
     used: float
     owner: str | None = None
+    look: Look = Look()
 
 
 class Desks:
@@ -116,6 +133,25 @@ class Desks:
         with self._lock:
             self._touched(secret).desk = desk
             self._evict()
+
+    def look(self, secret: str | None) -> Look:
+        """What of a desk is looked at.
+
+        Raises:
+            GoneError: there is none, or no longer.
+        """
+        with self._lock:
+            return self._touched(secret).look
+
+    def look_at(self, secret: str | None, **changes: Any) -> None:
+        """Change what of a desk is looked at: some fields of its `Look`.
+
+        Raises:
+            GoneError: there is none, or no longer.
+        """
+        with self._lock:
+            kept = self._touched(secret)
+            kept.look = replace(kept.look, **changes)
 
     def claim(self, secret: str, owner: str) -> None:
         """Note whose the desk is; what the owner had before is dropped.

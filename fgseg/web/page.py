@@ -14,7 +14,7 @@ from gradio.themes.utils.fonts import LocalFont
 
 from fgseg._version import __version__
 from fgseg.overlay import shrink
-from fgseg.web.actions import Actions, Form, Seat, Update
+from fgseg.web.actions import Actions, Form, Update
 from fgseg.web.bench import Bench
 from fgseg.web.limits import MEGA
 from fgseg.web.views import data_uri
@@ -70,7 +70,7 @@ class _Page:
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.actions = bench, Actions(bench)
-        self.seat = gr.State(Seat())
+        self.secret = gr.State()
         gr.HTML(self._head(), apply_default_css=False, js_on_load=None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=7, min_width=320):
@@ -152,33 +152,33 @@ class _Page:
         def example(event: gr.EventData, request: gr.Request, *fields: Any) -> Update:
             return actions.example(event._data, Form(*fields), str(request.session_hash))
 
-        def run(seat: Seat, *fields: Any) -> Update:
-            return actions.run(seat, Form(*fields))
+        def run(secret: str | None, *fields: Any) -> Update:
+            return actions.run(secret, Form(*fields))
 
-        def refresh(seat: Seat, *fields: Any) -> Update:
-            return actions.refresh(seat, Form(*fields))
+        def refresh(secret: str | None, *fields: Any) -> Update:
+            return actions.refresh(secret, Form(*fields))
 
-        def choose(event: gr.EventData, seat: Seat, opacity: float) -> Update:
-            return actions.choose(seat, event._data, opacity)
+        def choose(event: gr.EventData, secret: str | None, opacity: float) -> Update:
+            return actions.choose(secret, event._data, opacity)
 
-        def mark(event: gr.EventData, seat: Seat) -> Update:
-            return actions.mark(seat, event._data)
+        def mark(event: gr.EventData, secret: str | None) -> Update:
+            return actions.mark(secret, event._data)
 
         self._on(self.stage.uploaded, uploaded, form)
         self._on(self.gallery.example, example, form)
-        self._on(self.run.click, run, [self.seat, *form])
-        self._on(self.prompts.submit, run, [self.seat, *form])
+        self._on(self.run.click, run, [self.secret, *form])
+        self._on(self.prompts.submit, run, [self.secret, *form])
         for field in (self.mode, self.threshold, self.resolution):
-            self._on(field.change, refresh, [self.seat, *form])
-        self._on(self.opacity.change, actions.redraw, [self.seat, self.opacity])
-        self._on(self.legend.layered, choose, [self.seat, self.opacity])
-        self._on(self.stage.marked, mark, [self.seat], is_quick=True)
+            self._on(field.change, refresh, [self.secret, *form])
+        self._on(self.opacity.change, actions.redraw, [self.secret, self.opacity])
+        self._on(self.legend.layered, choose, [self.secret, self.opacity])
+        self._on(self.stage.marked, mark, [self.secret], is_quick=True)
 
     def _on(
         self, event: Callable[..., Any], act: Callable[..., Update], inputs: list[Any], *, is_quick: bool = False
     ) -> None:
         outputs = {
-            "seat": self.seat,
+            "secret": self.secret,
             "stage": self.stage,
             "legend": self.legend,
             "note": self.note,
