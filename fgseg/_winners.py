@@ -8,7 +8,6 @@ device.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Axis", "axes", "compare_blocks", "compare_canvas", "compare_maps", "has_small_blocks", "sample"]
+__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "sample"]
 
 # A class may be dropped only where another is above it by more than float32 can err. A bilinear value of four
 # numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
@@ -25,7 +24,7 @@ _MARGIN = 2.0**-18
 # Fastest of 64..256 and 8..32 on 32x48 grids at 1080x1920 and 2160x3840.
 _COARSE, _FINE = 128, 16
 # Pixels, and pairs of prompt and block, worked on at a time: bounds memory at any number of prompts.
-_STRIP_PIXELS, _STRIP_PAIRS = 2**19, 2**18
+_PIXELS, _PAIRS = 3 * 2**16, 2**18
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ def sample(grid: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
 
 def _sample_columns(grid: torch.Tensor, columns: Axis) -> torch.Tensor:
     left, right = grid.index_select(1, columns.low), grid.index_select(1, columns.high)
-    return torch.lerp(left, right, columns.weight.view(-1, *[1] * (grid.ndim - 2)))
+    return left.lerp_(right, columns.weight.view(-1, *[1] * (grid.ndim - 2)))
 
 
 def _sample_rows(grid: torch.Tensor, rows: Axis) -> torch.Tensor:
     above, below = grid.index_select(0, rows.low), grid.index_select(0, rows.high)
-    return torch.lerp(above, below, rows.weight.view(-1, *[1] * (grid.ndim - 1)))
+    return above.lerp_(below, rows.weight.view(-1, *[1] * (grid.ndim - 1)))
 
 
 def compare_maps(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,10 +123,6 @@ class _Blocks:
         inside = self.edges[:-1, None] + torch.arange(self.longest, device=self.edges.device)
         return torch.minimum(inside, self.edges[1:, None] - 1)
 
-    def owners(self) -> torch.Tensor:
-        """The block of each pixel, from the first block's on: (N,)."""
-        return torch.arange(len(self), device=self.edges.device).repeat_interleave(self.edges.diff())
-
 
 def _blocks(axis: Axis) -> _Blocks:
     """The cells between patch centres that hold pixels, cut to the coarse size."""
@@ -143,50 +138,24 @@ def _blocks(axis: Axis) -> _Blocks:
 
 
 def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and best scores by dropping, block by block, the prompts that cannot win."""
-    height, width = image_hw
-    rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
-    margin = _margin(grids)
-    labels = torch.empty(image_hw, dtype=torch.int32, device=grids.device)
-    best = torch.empty(image_hw, device=grids.device)
-    strip_height = min(_STRIP_PIXELS, _STRIP_PAIRS * height * width // grids.numel()) // width
-    edges, start = rows.edges.tolist(), 0
-    while start < len(rows):
-        stop = max(start + 1, bisect_right(edges, edges[start] + strip_height) - 1)
-        strip = _Blocks(rows.axis, rows.edges[start : stop + 1])
-        every = torch.arange(len(strip) * len(columns), device=grids.device)
-        candidates = _split(_candidates(grids, strip, columns, every, margin), margin)
-        labels[edges[start] : edges[stop]], best[edges[start] : edges[stop]] = _compare_pixels(candidates)
-        start = stop
-    return labels, best
+    """Labels and best scores by dropping, block by block, the prompts that cannot win.
 
-
-def compare_canvas(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and best scores where blocks are a few pixels each, as on a canvas stitched from windows.
-
-    Where one prompt is above all others at the four patches around a block it wins all of it: that is nearly
-    everywhere, and label and score are read off the canvas. Only the other blocks compare their prompts.
+    Where one prompt is above all others at the four patches around a block it wins all of it, and label and score are
+    read off the grid; on a canvas stitched from windows that is nearly everywhere. The other blocks compare those of
+    their prompts that can win.
     """
+    grids = grids.contiguous()
     rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
-    margin = _margin(grids)
+    margin = _MARGIN * max(abs(float(end)) for end in grids.aminmax())  # `abs` would hold a copy
     winner, highest = _podium(grids, margin)
-    labels = winner.index_select(1, columns.axis.low).index_select(0, rows.axis.low)
     best = sample(highest, rows.axis, columns.axis)
+    labels = winner.index_select(1, columns.axis.low).index_select(0, rows.axis.low)
     contested = (~_is_settled(winner, rows, columns)).flatten().nonzero()[:, 0]
-    at_a_time = max(1, _STRIP_PAIRS // len(grids))
+    at_a_time = max(1, min(_PAIRS // len(grids), _PIXELS * len(rows) * len(columns) // labels.numel()))
     for start in range(0, len(contested), at_a_time):
-        candidates = _candidates(grids, rows, columns, contested[start : start + at_a_time], margin)
+        candidates = _split(_candidates(grids, rows, columns, contested[start : start + at_a_time], margin), margin)
         _contest(candidates, _runs(candidates), labels, best)
     return labels, best
-
-
-def has_small_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> bool:
-    """Whether (T, h, w) grids have a patch at least every _FINE pixels: then `compare_canvas` is the faster one."""
-    return all(pixels <= _FINE * patches for pixels, patches in zip(image_hw, grids.shape[1:], strict=True))
-
-
-def _margin(grids: torch.Tensor) -> float:
-    return _MARGIN * max(abs(float(end)) for end in grids.aminmax())  # `abs` would hold a copy
 
 
 def _is_settled(winner: torch.Tensor, rows: _Blocks, columns: _Blocks) -> torch.Tensor:
@@ -278,7 +247,7 @@ def _contenders(corners: torch.Tensor, block: torch.Tensor, num_blocks: int, mar
 
     Args:
         corners: (4, P) scores of each pair at the corners of its block.
-        block: (P,) the block of each pair; every block has one.
+        block: (P,) the block of each pair.
         num_blocks: number of blocks.
         margin: how far below counts as below.
     """
@@ -308,16 +277,6 @@ def _highest(values: torch.Tensor, block: torch.Tensor, num_blocks: int) -> torc
     return lowest.scatter_reduce_(0, block, key, "amax") & 0xFFFFFFFF
 
 
-def _compare_pixels(candidates: _Candidates) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and best scores of the blocks' pixels: most blocks have one candidate, others compare theirs."""
-    runs = _runs(candidates)
-    labels, best = _paint(candidates, torch.empty_like(runs.block).index_copy_(0, runs.block, runs.first))
-    contested = (runs.counts > 1).nonzero()[:, 0]
-    if len(contested):
-        _contest(candidates, _Runs(*(part[contested] for part in runs)), labels, best)
-    return labels, best
-
-
 class _Runs(NamedTuple):
     """Blocks (B,) int64, the first pair of each, and how many pairs it has."""
 
@@ -331,23 +290,10 @@ def _runs(candidates: _Candidates) -> _Runs:
     return _Runs(block, counts.cumsum(0) - counts, counts)
 
 
-def _paint(candidates: _Candidates, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and scores (H, W) when one pair wins each block; pair (B,)."""
-    rows, columns = candidates.rows, candidates.columns
-    row, column = rows.owners(), columns.owners()
-    shape = (len(rows), len(columns))
-    labels = candidates.prompt[pair].int().view(shape)
-    left, right = candidates.patches[:, :, pair].view(2, 2, *shape).index_select(3, column).unbind(1)
-    above, below = torch.lerp(left, right, columns.axis.weight)
-    weight = rows.axis.weight[rows.edges[0] : rows.edges[-1], None]
-    best = torch.lerp(above.index_select(0, row), below.index_select(0, row), weight)
-    return labels.index_select(1, column).index_select(0, row), best
-
-
 def _contest(candidates: _Candidates, runs: _Runs, labels: torch.Tensor, best: torch.Tensor) -> None:
     """Compare the candidates of some blocks, and write winners and scores to their pixels of (H, W) labels and best."""
     rows, columns = candidates.rows, candidates.columns
-    down = rows.pixels()[runs.block // len(columns)] - rows.edges[0]
+    down = rows.pixels()[runs.block // len(columns)]
     across = columns.pixels()[runs.block % len(columns)]
     place = (down[:, :, None] * labels.shape[1] + across[:, None]).flatten()
     winner, score = _compare_runs(candidates, runs)

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, describe
-from fgseg._winners import axes, compare_blocks, compare_canvas, compare_maps, has_small_blocks, sample
+from fgseg._winners import axes, compare_blocks, compare_maps, sample
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["label_map", "running_label_map", "shrink_map", "upsample_map", "upsample_maps"]
 
-# What dropping prompts costs, in pixels of a map compared: on every pixel as much as so many maps, and for each
-# prompt so many pixels a patch. On canvases of scenes, 2 to 171 prompts, 2 to 22 pixels between patches, one thread
-# of a Xeon; on noise three times that.
-_ON_CANVAS, _ON_PATCHES = (3, 2), (7, 5)
+# What dropping prompts costs, in pixels of a map compared: on every pixel as much as five maps, and for each prompt
+# two pixels a patch (scenes of 2 to 171 prompts, 2 to 40 pixels between patches, one thread of a Xeon); on noise three
+# times that.
+_DROPPING_A_PIXEL, _DROPPING_A_PATCH = 5, 2
 
 
 def upsample_map(score_map_on_grid: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -119,9 +119,9 @@ def label_map(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) ->
     Between four neighbouring patch centres each score map is bilinear, so inside any block of such a cell a
     prompt that another beats at all four corners cannot win. Prompts are dropped cell by cell, again in
     smaller blocks, and what is left is compared pixel by pixel. Prompts within float32 rounding of each other
-    are kept, so the result is that of comparing whole maps. Pixels are worked on in strips; memory beside the
-    result is a few copies of `scores` and the candidates of a strip: 8 MB (31 on noise) for 171 prompts from
-    32x48 patches to 1080x1920, 18 MB (85 on noise) for 847 to 2160x3840.
+    are kept, so the result is that of comparing whole maps. Cells are worked on some at a time; memory beside the
+    result is a copy of one map and the candidates of those cells: 13 MB (16 on noise) for 171 prompts from 32x48
+    patches to 1080x1920, 17 MB (34 on noise) for 847 to 2160x3840.
 
     Args:
         scores: (T, h, w) scores on patches (or on a canvas of stitched windows), any real dtype; compared in
@@ -193,11 +193,8 @@ def running_label_map(chunks: Iterable[Any], image_hw: tuple[int, int]) -> tuple
 def _winners(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     grids, size = _checked(scores, image_hw)
     pixels, patches = math.prod(size), grids[0].numel()
-    compare, (a_pixel, a_patch) = (
-        (compare_canvas, _ON_CANVAS) if has_small_blocks(grids, size) else (compare_blocks, _ON_PATCHES)
-    )
-    saved = len(grids) * (pixels - a_patch * patches)
-    return (compare if saved > a_pixel * pixels else compare_maps)(grids, size)
+    saved = len(grids) * (pixels - _DROPPING_A_PATCH * patches)
+    return (compare_blocks if saved > _DROPPING_A_PIXEL * pixels else compare_maps)(grids, size)
 
 
 def _checked(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -53,8 +53,6 @@ def scores_of(kind, rng, prompts, gh, gw):
 
 
 KINDS = ["random", "smooth", "ties", "one ulp apart", "regions"]
-DROPPING = (_winners.compare_blocks, _winners.compare_canvas)
-
 
 # upsample_map
 
@@ -187,11 +185,10 @@ def test_dropping_prompts_changes_nothing(kind, seed, prompts, grid_hw, image_hw
     scores = scores_of(kind, np.random.RandomState(seed), prompts, *grid_hw)
     grids = torch.from_numpy(scores)
     whole_labels, whole_best = _winners.compare_maps(grids, image_hw)
-    for compare in DROPPING:
-        labels, best = compare(grids, image_hw)
-        assert torch.equal(labels, whole_labels)
-        assert torch.equal(best, whole_best)
-        assert_wins(scores, image_hw, labels.numpy(), best.numpy())
+    labels, best = _winners.compare_blocks(grids, image_hw)
+    assert torch.equal(labels, whole_labels)
+    assert torch.equal(best, whole_best)
+    assert_wins(scores, image_hw, labels.numpy(), best.numpy())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,10 +212,9 @@ def test_a_label_map_equals_comparing_every_map(kind, prompts, grid_hw, image_hw
     assert labels.dtype == np.int32
     assert best.dtype == np.float32
     assert_wins(scores, image_hw, labels, best)
-    for compare in DROPPING:
-        dropped = compare(torch.from_numpy(scores), image_hw)
-        np.testing.assert_array_equal(dropped[0], labels)
-        np.testing.assert_array_equal(dropped[1], best)
+    dropped = _winners.compare_blocks(torch.from_numpy(scores), image_hw)
+    np.testing.assert_array_equal(dropped[0], labels)
+    np.testing.assert_array_equal(dropped[1], best)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 32])
@@ -228,7 +224,7 @@ def test_on_data_exact_in_float32_labels_and_scores_equal_opencvs_exactly(factor
     scores = np.random.RandomState(12).randint(-8, 9, (9, *grid_hw)).astype(np.float32)
     image_hw = grid_hw[0] * factor, grid_hw[1] * factor
     labels, best = plain_label_map(scores, image_hw)
-    for compare in (label_map, *DROPPING):
+    for compare in (label_map, _winners.compare_blocks):
         result = compare(torch.from_numpy(scores), image_hw)
         np.testing.assert_array_equal(result[0], labels)
         np.testing.assert_array_equal(result[1], best)
@@ -265,14 +261,12 @@ def test_tensors_come_back_as_tensors_and_arrays_as_arrays_with_the_same_values(
         np.testing.assert_array_equal(tensor, array)
 
 
-@pytest.mark.parametrize("size", [(45, 61), (90, 40)])  # all blocks small, and not
-def test_the_ways_meet_at_every_cost(monkeypatch, size):
+def test_the_two_ways_meet_at_every_cost(monkeypatch):
     scores = np.random.RandomState(17).uniform(size=(12, 3, 4)).astype(np.float32)
     results = []
-    for costs in ((0, 0), (1000, 0)):
-        monkeypatch.setattr("fgseg.upsample._ON_CANVAS", costs)
-        monkeypatch.setattr("fgseg.upsample._ON_PATCHES", costs)
-        results.append(label_map(scores, size))
+    for price in (0, 1000):
+        monkeypatch.setattr("fgseg.upsample._DROPPING_A_PIXEL", price)
+        results.append(label_map(scores, (45, 61)))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
 
@@ -280,35 +274,28 @@ def test_the_ways_meet_at_every_cost(monkeypatch, size):
 @pytest.mark.parametrize(
     ("prompts", "grid_hw", "image_hw", "way"),
     [
-        (3, (40, 40), (120, 120), "compare_maps"),  # too few prompts
-        (9, (40, 40), (120, 120), "compare_canvas"),
-        (9, (40, 40), (120, 121), "compare_canvas"),
+        (5, (4, 4), (200, 200), "compare_maps"),  # too few prompts
+        (6, (4, 4), (200, 200), "compare_blocks"),
+        (9, (40, 40), (120, 120), "compare_blocks"),
         (9, (40, 40), (40, 40), "compare_maps"),  # as many patches as pixels
-        (9, (4, 40), (64, 640), "compare_canvas"),  # 16 pixels between patches
-        (9, (4, 40), (65, 640), "compare_blocks"),
-        (9, (4, 40), (64, 641), "compare_blocks"),
-        (7, (4, 4), (200, 200), "compare_maps"),
     ],
 )
-def test_the_way_is_chosen_by_the_pixels_between_patches_and_by_what_dropping_saves(
-    monkeypatch, prompts, grid_hw, image_hw, way
-):
+def test_the_way_is_chosen_by_what_dropping_saves(monkeypatch, prompts, grid_hw, image_hw, way):
     taken = []
-    for name in ("compare_maps", "compare_blocks", "compare_canvas"):
+    for name in ("compare_maps", "compare_blocks"):
         monkeypatch.setattr(f"fgseg.upsample.{name}", lambda *args, name=name: taken.append(name) or (None, None))
     label_map(torch.zeros(prompts, *grid_hw), image_hw)
     assert taken == [way]
 
 
-def test_strips_of_any_height_give_the_same_labels(monkeypatch):
+def test_any_number_of_blocks_at_a_time_gives_the_same_labels(monkeypatch):
     grids = torch.from_numpy(scores_of("random", np.random.RandomState(18), 5, 6, 7))
     whole = _winners.compare_maps(grids, (120, 90))
     for pixels, pairs in ((1, 2**18), (3000, 2**18), (2**19, 1), (2**19, 100)):
-        monkeypatch.setattr(_winners, "_STRIP_PIXELS", pixels)
-        monkeypatch.setattr(_winners, "_STRIP_PAIRS", pairs)
-        for compare in DROPPING:
-            for part, expected in zip(compare(grids, (120, 90)), whole, strict=True):
-                assert torch.equal(part, expected)
+        monkeypatch.setattr(_winners, "_PIXELS", pixels)
+        monkeypatch.setattr(_winners, "_PAIRS", pairs)
+        for part, expected in zip(_winners.compare_blocks(grids, (120, 90)), whole, strict=True):
+            assert torch.equal(part, expected)
 
 
 def test_prompts_that_cannot_win_are_dropped_before_pixels_are_compared(monkeypatch):
@@ -317,13 +304,13 @@ def test_prompts_that_cannot_win_are_dropped_before_pixels_are_compared(monkeypa
     scores[3, :, :4] = 1
     scores[7, :, 4:] = 1
     seen = []
-    compare = _winners._compare_pixels
+    compare = _winners._contest
 
-    def spy(candidates):
-        seen.append(torch.bincount(candidates.block))
-        return compare(candidates)
+    def spy(candidates, runs, *found):
+        seen.append(runs.counts)
+        compare(candidates, runs, *found)
 
-    monkeypatch.setattr(_winners, "_compare_pixels", spy)
+    monkeypatch.setattr(_winners, "_contest", spy)
     labels, _ = _winners.compare_blocks(torch.from_numpy(scores), (256, 256))
     counts = torch.cat(seen)
     assert counts.min() == 1
@@ -332,8 +319,8 @@ def test_prompts_that_cannot_win_are_dropped_before_pixels_are_compared(monkeypa
     np.testing.assert_array_equal(np.unique(labels), [3, 7])
 
 
-def test_on_a_canvas_only_blocks_without_one_winner_all_around_are_compared(monkeypatch):
-    """Characterises the speed, and holds what is read off the canvas to what is compared."""
+def test_only_blocks_without_one_winner_all_around_are_compared(monkeypatch):
+    """Characterises the speed, and holds what is read off the grid to what is compared."""
     scores = np.zeros((3, 8, 8), np.float32)
     scores[0, :, :4] = scores[2, :, 4:] = 1
     scores[1, 0, 0] = 1  # a tie
@@ -345,7 +332,7 @@ def test_on_a_canvas_only_blocks_without_one_winner_all_around_are_compared(monk
         return compare(grids, rows, columns, blocks, margin)
 
     monkeypatch.setattr(_winners, "_candidates", spy)
-    labels, best = _winners.compare_canvas(torch.from_numpy(scores), (32, 32))
+    labels, best = _winners.compare_blocks(torch.from_numpy(scores), (32, 32))
     down, across = (torch.cat(parts).tolist() for parts in zip(*compared, strict=True))
     # 9 blocks an axis, from beyond the first patch to beyond the last: the border's column, and around the tie
     assert set(zip(down, across, strict=True)) == {(row, 4) for row in range(9)} | {(0, 0), (0, 1), (1, 0), (1, 1)}
