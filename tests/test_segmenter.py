@@ -247,10 +247,10 @@ def test_small_parts_are_dropped(seg, picture, min_area):
 def test_independent_masks_threshold_their_own_presence_and_may_overlap(seg):
     image = np.full((96, 96, 3), 240, np.uint8)
     image[16:80, 16:80] = (220, 20, 20)
-    result = seg.segment(image, ["red", "scarlet", "blue"], mode="independent", threshold=0.4)
+    result = seg.segment(image, ["red", "red square", "blue"], mode="independent", threshold=0.4)
     for name, mask in result.masks.items():
         np.testing.assert_array_equal(mask, result.scores[name] >= 0.4)
-    assert (result.masks["red"] & result.masks["scarlet"]).any()
+    assert (result.masks["red"] & result.masks["red square"]).any()
     np.testing.assert_array_equal(result.labels == UNLABELLED, ~np.any(list(result.masks.values()), axis=0))
 
 
