@@ -248,7 +248,7 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
     if len(colors) <= _MAX_8_BIT_CLASSES:
         picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
         picture.putpalette(palette.ljust(3 * 256, b"\0"))  # whole: 255 has an entry and PNG keeps 8 bits
-        # Runs of one byte are what a label map is made of: half the time of zlib's own way, and no larger a file.
+        # Runs of one byte are what a label map is made of.
         data = _encoded(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     else:
         data = _encoded(Image.fromarray(labels.astype(np.uint16)), "PNG")  # and 65535 here

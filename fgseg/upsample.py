@@ -22,9 +22,9 @@ from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["label_map", "running_label_map", "shrink_map", "upsample_map", "upsample_maps"]
 
-# What dropping prompts costs, in pixels of a map compared: on every pixel as much as five maps, and for each prompt
-# two pixels a patch (scenes of 2 to 171 prompts, 2 to 40 pixels between patches, one thread of a Xeon); on noise three
-# times that.
+# What dropping prompts is taken to cost, in pixels of a map compared: on every pixel as much as five maps, and for each
+# prompt two pixels a patch. It only decides which of two ways to the same labels is taken; benchmarks/speed.py times
+# the way that it took.
 _DROPPING_A_PIXEL, _DROPPING_A_PATCH = 5, 2
 
 

@@ -1,6 +1,10 @@
 """Images read by region: as the whole image in memory, bounded in what is held, clear about what cannot be read."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -684,6 +688,19 @@ def test_ctrl_c_on_the_command_line_leaves_nothing_under_the_final_name(command,
     monkeypatch.setattr("fgseg._strips.patch_scores", interrupted)
     code, out, err = command("a.tif", "-p", "red", "--by-region")
     assert (code, out, err) == (130, "", "fgseg: interrupted\n")
+    assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_sigterm_ends_the_process_and_leaves_no_half_written_file(tmp_path, tiny_model):
+    tiff(tmp_path / "a.tif", RGB, photometric="rgb")
+    script = (
+        "import os, signal\nfrom fgseg import __main__, _strips\n"
+        "_strips.patch_scores = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n__main__.main()"
+    )
+    words = ["segment", "a.tif", "-p", "red", "--by-region", "--model", str(tiny_model), "-o", "out", "-q"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, b"", b"")
     assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
 
 

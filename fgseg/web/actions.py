@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, cast
 from fgseg.errors import OptionError
 from fgseg.web import views
 from fgseg.web.bench import Bench
-from fgseg.web.desks import MASKS, Shown
+from fgseg.web.desks import MASKS, Look, Shown
 from fgseg.web.examples import suited
 from fgseg.web.failures import explain
 from fgseg.web.limits import Asked, GoneError, Mode, prompt_lines
@@ -121,14 +121,12 @@ class Actions:
         """Segment the picture by the fields."""
         if secret is None:
             raise OptionError("image: expected a picture, got none; drop one, paste one, or choose an example")
-        before = self.bench.desks.get(secret).shown
         shown = self.bench.segment(secret, form.asked())
-        if before is None or before.asked.prompts != shown.asked.prompts:
-            self.bench.desks.look_at(secret, layer=MASKS)
+        look = self.bench.desks.look(secret)
         return Update(
             secret=secret,
-            stage=self._stage(secret, form.opacity),
-            legend=self._legend(secret),
+            stage=self._stage(secret, form.opacity, look.layer),
+            legend=self._legend(secret, look),
             note=views.timing_note(shown),
             regions=views.region_rows(shown),
             downloads=views.downloads(secret),
@@ -142,7 +140,9 @@ class Actions:
     @_told
     def redraw(self, secret: str | None, opacity: float) -> Update:
         """The opacity changed: draw again, once there is a result."""
-        return Update(stage=self._stage(secret, opacity)) if self._has_result(secret) else Update()
+        if not self._has_result(secret):
+            return Update()
+        return Update(stage=self._stage(secret, opacity, self.bench.desks.look(secret).layer))
 
     @_told
     def choose(self, secret: str | None, data: Mapping[str, Any], opacity: float) -> Update:
@@ -150,11 +150,9 @@ class Actions:
         layer = data.get("layer")
         if not isinstance(layer, int):
             raise OptionError(f"layer: expected a number, got {layer!r:.60}")
-        count = len(self._shown(secret).screen.classes)
-        if not MASKS <= layer < count:
-            raise OptionError(f"layer: expected a class from 0 to {count - 1}, got {layer}")
-        self.bench.desks.look_at(secret, layer=layer)
-        return Update(stage=self._stage(secret, opacity), legend=self._legend(secret))
+        stage = self._stage(secret, opacity, layer)  # refuses what is no layer
+        look = self.bench.desks.look_at(secret, layer=layer)
+        return Update(stage=stage, legend=self._legend(secret, look))
 
     @_told
     def mark(self, secret: str | None, data: Mapping[str, Any]) -> Update:
@@ -165,10 +163,10 @@ class Actions:
         if not self._has_result(secret):
             wanted = "Write prompts and press Segment first; then every prompt's score shows here."
             return Update(note=views.error_note(wanted)) if box else Update()
-        if box is not None:
-            self.bench.score(secret, box)  # refuses what is no box
-        self.bench.desks.look_at(secret, mark=None if box is None else tuple(box))
-        return Update(legend=self._legend(secret))
+        mark = None if box is None else tuple(box)
+        legend = self._legend(secret, replace(self.bench.desks.look(secret), mark=mark))  # refuses what is no box
+        self.bench.desks.look_at(secret, mark=mark)
+        return Update(legend=legend)
 
     def leave(self, owner: str) -> None:
         """A page was closed: its picture is dropped."""
@@ -191,15 +189,14 @@ class Actions:
         # Where there is no result the note says why, and the picture is there all the same.
         return made if made.stage else replace(bare, note=made.note)
 
-    def _stage(self, secret: str | None, opacity: float) -> dict[str, Any]:
-        desk, layer = self.bench.desks.get(secret), self.bench.desks.look(secret).layer
+    def _stage(self, secret: str | None, opacity: float, layer: int) -> dict[str, Any]:
+        desk = self.bench.desks.get(secret)
         picture = self.bench.draw(secret, opacity, None if layer == MASKS else layer)
         names = self._shown(secret).screen.classes
         what = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
         return views.stage(secret or "", desk, picture, f"The picture {desk.name} under {what}")
 
-    def _legend(self, secret: str | None) -> dict[str, Any]:
-        look = self.bench.desks.look(secret)
+    def _legend(self, secret: str | None, look: Look) -> dict[str, Any]:
         if look.mark is None:
             return views.legend(self._shown(secret), look.layer)
         scores = self.bench.score(secret, look.mark)

@@ -89,6 +89,10 @@ class _Kept:
     look: Look = Look()
 
 
+def _prompts(desk: Desk) -> object:
+    return desk.shown and desk.shown.asked.prompts
+
+
 class Desks:
     """Desks by their secrets, which the server makes; whoever has no secret reaches no picture."""
 
@@ -125,13 +129,16 @@ class Desks:
             return self._touched(secret).desk
 
     def replace(self, secret: str, desk: Desk) -> None:
-        """Put a desk in another's place.
+        """Put a desk in another's place; where other prompts are shown than before, all their masks are looked at.
 
         Raises:
             GoneError: there is no longer any.
         """
         with self._lock:
-            self._touched(secret).desk = desk
+            kept = self._touched(secret)
+            if _prompts(kept.desk) != _prompts(desk):
+                kept.look = replace(kept.look, layer=MASKS)
+            kept.desk = desk
             self._evict()
 
     def look(self, secret: str | None) -> Look:
@@ -143,8 +150,8 @@ class Desks:
         with self._lock:
             return self._touched(secret).look
 
-    def look_at(self, secret: str | None, **changes: Any) -> None:
-        """Change what of a desk is looked at: some fields of its `Look`.
+    def look_at(self, secret: str | None, **changes: Any) -> Look:
+        """Change what of a desk is looked at: some fields of its `Look`, which is returned.
 
         Raises:
             GoneError: there is none, or no longer.
@@ -152,6 +159,7 @@ class Desks:
         with self._lock:
             kept = self._touched(secret)
             kept.look = replace(kept.look, **changes)
+            return kept.look
 
     def claim(self, secret: str, owner: str) -> None:
         """Note whose the desk is; what the owner had before is dropped.

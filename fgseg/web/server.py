@@ -2,14 +2,11 @@
 
 import asyncio
 import os
-import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -55,7 +52,7 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
     Raises:
         OptionError: the port is taken, or not one of this machine's.
     """
-    with _listening(port) as listener, _private_folder() as folder, _terminable():
+    with _listening(port) as listener, _private_folder() as folder:
         bench = Bench(seg, limits, folder, examples())
         config = uvicorn.Config(
             application(bench),
@@ -95,17 +92,3 @@ def _private_folder() -> Iterator[Path]:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         yield Path(folder)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C, so that the folder is removed."""
-
-    def leave(_signal: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
