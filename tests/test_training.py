@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from fgseg.encoders import load_encoder
-from fgseg.training import batches, mini, scenes
+from fgseg.training import appearance, batches, mini
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
-from fgseg.training.losses import info_nce, patch_choice, patch_presence
+from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
 from fgseg.training.muon import Muon
 from fgseg.training.scenes import KINDS, Thing, is_held_out, is_held_out_phrase, phrase_truth, scene, truth_table
@@ -101,7 +102,11 @@ def test_held_out_combinations_are_never_drawn_for_training_and_always_when_aske
 
 
 def test_a_held_out_combination_is_never_said_in_training_not_even_where_it_is_false():
-    said = {text for first in range(0, 40, 8) for text in batches.make_batch(range(first, first + 8), (64, 64)).phrases}
+    said = {
+        text
+        for first in range(0, 40, 8)
+        for text in batches.make_batch(batches.Lot(range(first, first + 8), (64, 64))).phrases
+    }
     held_out = {
         " ".join(part for part in (color, None if pattern == "plain" else pattern, shape) if part)
         for color in BASIC_COLORS
@@ -152,7 +157,7 @@ def test_every_material_is_painted_finite_and_unlike_a_flat_colour(material):
         assert color.std((0, 1)).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind, share in KINDS.items() if share])
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_no_phrase_of_a_scene_might_be_meant_for_another_of_its_things(kind, seed):
@@ -167,6 +172,33 @@ def test_a_shape_leaves_those_behind_it_to_be_seen():
         shown = np.bincount(drawn.owners.ravel(), minlength=len(drawn.things))
         shaped = [index for index, item in enumerate(drawn.things) if item.shape in SHAPES]
         assert (shown[shaped[:-1]] > 20).all()
+
+
+@pytest.mark.parametrize(("image_hw", "shapes"), [((224, 224), {4, 9, 16}), ((112, 160), {1, 6}), ((24, 24), {1})])
+def test_a_sheet_holds_rows_of_shapes_of_names_of_their_own(image_hw, shapes):
+    counts = set()
+    for seed in range(20):
+        drawn = scene(seed, image_hw, kind="sheet")
+        ground, *front = drawn.things
+        assert ground.shape not in SHAPES
+        assert len({item.phrase for item in front}) == len(front)
+        assert all(item.shape in SHAPES and not is_held_out_phrase(item.phrase) for item in front)
+        assert set(np.unique(drawn.owners)) == set(range(len(drawn.things)))
+        counts.add(len(front))
+    assert counts == shapes
+
+
+def test_a_shape_of_a_sheet_is_where_it_is_owned():
+    drawn = scene(3, (224, 224), kind="sheet")
+    for index, item in enumerate(drawn.things):
+        if item.shape in SHAPES and item.pattern == "plain":
+            inside = drawn.image[drawn.owners == index].mean(0) / 255
+            assert np.corrcoef(inside, item.rgb)[0, 1] > 0.8 or np.ptp(item.rgb) < 0.2
+
+
+def test_nothing_draws_a_sheet_unless_it_is_asked_for():
+    assert KINDS["sheet"] == 0
+    assert len(scene(5, (224, 224)).things) <= 7
 
 
 def test_landscapes_hold_materials_and_put_the_sky_above_the_ground():
@@ -184,7 +216,7 @@ def test_landscapes_hold_materials_and_put_the_sky_above_the_ground():
 def test_compression_changes_a_picture_little_and_leaves_red_red():
     image = np.full((32, 48, 3), (200, 30, 60), np.uint8)
     image[8:24, 8:40] = (30, 60, 200)
-    stored = scenes._compressed(image, 40)
+    stored = appearance._compressed(image, 40)
     assert stored.shape == image.shape
     assert (stored != image).any()
     assert np.abs(stored[12:20, 16:32].mean((0, 1)) - (30, 60, 200)).max() < 8
@@ -335,6 +367,25 @@ def test_the_scale_gets_a_gradient_beside_phrases_that_are_not_counted():
     assert torch.isfinite(scale.grad)
 
 
+def test_one_of_equals_a_loop_over_rows():
+    random = np.random.RandomState(5)
+    cosine, truth = torch.from_numpy(random.randn(40, 4)), torch.from_numpy(random.randint(-1, 2, (40, 4)))
+    weight = torch.from_numpy(random.rand(40))
+    total = counted = 0.0
+    for row in range(40):
+        if (truth[row] == 1).sum() != 1:
+            continue
+        worth = [np.exp(2.0 * float(cosine[row, p])) * float(truth[row, p] >= 0) for p in range(4)]
+        total -= float(weight[row]) * np.log(worth[truth[row].tolist().index(1)] / sum(worth))
+        counted += float(weight[row])
+    assert counted
+    assert float(one_of(cosine, truth, torch.tensor(2.0), weight=weight)) == pytest.approx(total / counted, rel=1e-6)
+
+
+def test_one_of_is_0_where_no_word_is_true():
+    assert one_of(torch.ones(2, 3), torch.zeros(2, 3), torch.tensor(1.0), weight=torch.ones(2)) == 0
+
+
 # --- the recipe
 
 
@@ -363,7 +414,7 @@ def test_muon_leaves_a_matrix_without_a_gradient_alone():
 
 
 def test_a_batch_says_of_each_place_whose_it_is():
-    batch = batches.make_batch(range(3), (32, 48))
+    batch = batches.make_batch(batches.Lot(range(3), (32, 48)))
     assert batch.pixels.shape == (3, 32, 48, 3)
     assert batch.owner.shape == (3, 8 * 12)
     assert batch.own.shape == (3, batches.PHRASES)
@@ -393,21 +444,36 @@ def test_a_shape_is_pooled_over_its_box_and_a_background_over_its_own_patches():
 
 
 def test_a_mirrored_batch_shows_the_same_scenes_the_other_way_round():
-    plain, mirrored = (batches.make_batch(range(2), (16, 24), view) for view in (0, 1))
+    plain, mirrored = (batches.make_batch(batches.Lot(range(2), (16, 24), view)) for view in (0, 1))
     np.testing.assert_array_equal(plain.pixels.flip(2), mirrored.pixels)
 
 
-def test_a_cropped_batch_shows_windows_of_the_same_scenes_and_names_what_they_show():
-    seeds, image_hw = range(12), (64, 64)
-    batch = batches.make_batch(seeds, image_hw, 2)
-    assert batch.pixels.shape == (12, 56, 56, 3)
+def test_a_moved_batch_shows_the_same_scenes_mirrored_at_their_edges_and_names_what_they_show():
+    seeds, image_hw, most = range(6), (64, 72), batches.MOVED
+    batch = batches.make_batch(batches.Lot(seeds, image_hw, 2))
+    assert batch.pixels.shape == (6, *image_hw, 3)
     for seed, pixels, owner in zip(seeds, batch.pixels.numpy(), batch.owner, strict=True):
         drawn = scene(seed, image_hw)
-        windows = [(top, left) for top in range(9) for left in range(9)]
-        (where,) = [w for w in windows if (drawn.image[w[0] : w[0] + 56, w[1] : w[1] + 56] == pixels).all()]
-        owners = drawn.owners[where[0] : where[0] + 56, where[1] : where[1] + 56]
-        named = {drawn.things[index].phrase.text for index in np.unique(owners)}
+        around = [(most, most), (most, most)]
+        image, owners = np.pad(drawn.image, [*around, (0, 0)], "symmetric"), np.pad(drawn.owners, around, "symmetric")
+        steps = [(y, x) for y in range(2 * most + 1) for x in range(2 * most + 1)]
+        (at,) = [(y, x) for y, x in steps if (image[y : y + 64, x : x + 72] == pixels).all()]
+        named = {drawn.things[index].phrase.text for index in np.unique(owners[at[0] :, at[1] :][:64, :72])}
         assert {batch.phrases[batch.full[thing]] for thing in owner} <= named
+
+
+def test_a_batch_of_sheets_shows_many_shapes_and_has_no_captions():
+    batch = batches.make_batch(batches.Lot(range(4), (224, 224), kind="sheet"))
+    assert batch.captions == ()
+    assert (batch.things >= 0).sum(1).min() >= 5
+    assert batches.Texts(mini.build_tokenizer())(batch.captions).shape == (0, 0)
+
+
+def test_the_words_asked_everywhere_follow_the_rival():
+    batch = batches.make_batch(batches.Lot(range(1), (32, 32)))
+    asked = [phrase.text for kind in batches.WORDS.values() for phrase in kind]
+    assert list(batch.phrases[1 : 1 + len(asked)]) == asked
+    assert len(set(batch.phrases)) == len(batch.phrases)
 
 
 def test_a_window_of_nothing_but_clutter_keeps_all_the_names():
@@ -424,15 +490,18 @@ def test_a_window_of_nothing_but_clutter_keeps_all_the_names():
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_each_scene_is_shown_in_every_view_and_by_one_worker(workers):
-    shown = [batches.Schedule(36, 36, 4, 1e-3, workers, views=6, first_seed=100).scenes(step) for step in range(72)]
+    schedule = batches.Schedule(36, 36, 4, 1e-3, workers, views=6, first_seed=100)
     views = {}
-    for step, (seeds, image_hw, view) in enumerate(shown):
-        views.setdefault(seeds[0], []).append((step % workers, image_hw, len(seeds), view))
+    for step, lot in enumerate(map(schedule.lot, range(72))):
+        views.setdefault(lot.seeds[0], []).append((step % workers, lot.image_hw, len(lot.seeds), lot.kind, lot.view))
     for seen in views.values():
         assert [view for *_, view in seen] == list(range(6))
-        assert len({one[:3] for one in seen}) == 1
-    assert [one[0][2] for one in views.values()] == [4] * 6 + [2] * 6
+        assert len({one[:4] for one in seen}) == 1
     assert list(views) == list(range(100, 148, 4))
+    kinds = [(one[0][3], one[0][1]) for one in views.values()]
+    small, large, late = batches.SMALL_LOTS, batches.LARGE_LOTS, batches.ATTENTION_LOTS
+    assert kinds == [*small, *(large[index % 4] for index in range(2, 6)), *late, *late]
+    assert [one[0][2] for one in views.values()] == [4 if hw == batches.SMALL else 2 for _, hw in kinds]
 
 
 def test_the_rate_falls_by_steps_or_by_the_clock_whichever_is_ahead():
@@ -450,27 +519,32 @@ def test_a_run_ends_in_the_time_it_is_given(tiny, tmp_path):
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
+def features(model, pixels):
+    """What the model itself computes, as `seen` gives it."""
+    unit = torch.nn.functional.normalize
+    return unit(model.dense_features(pixels), dim=-1).flatten(1, 2), unit(model.image_features(pixels), dim=-1)
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])  # ways of computing, both of which a CPU can do
 def test_what_training_sees_is_what_the_model_computes(tiny, device):
     torch.manual_seed(0)
     model = mini.new_model(mini.full_config(mini.build_tokenizer()))
     pixels = torch.randn(2, 3, 32, 32)
-    dense, image = mini._way_of_seeing(device, compiled=False)(model, pixels)
-    unit = torch.nn.functional.normalize
-    torch.testing.assert_close(dense, unit(model.dense_features(pixels), dim=-1).flatten(1, 2), atol=2e-6, rtol=0)
-    torch.testing.assert_close(image, unit(model.image_features(pixels), dim=-1), atol=2e-6, rtol=0)
+    found = mini._ways_of_seeing(device, compiled=False)["attention"](model, pixels)
+    torch.testing.assert_close(found, features(model, pixels), atol=2e-6, rtol=0)
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setattr(mini, "WIDTH", 16)
     monkeypatch.setattr(mini, "TEXT_CONFIG", {**mini.TEXT_CONFIG, "hidden_size": 16, "intermediate_size": 32,
                                               "num_attention_heads": 2, "num_hidden_layers": 1})  # fmt: skip
-    vision = {**mini.CONFIG["vision_config"], "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2,
-              "num_hidden_layers": 2, "image_size": 32}  # fmt: skip
+    vision = {**mini.CONFIG["vision_config"], "hidden_size": 120, "intermediate_size": 32, "num_hidden_layers": 3,
+              "image_size": 32}  # fmt: skip
     monkeypatch.setattr(mini, "CONFIG", {**mini.CONFIG, "projection_dim": 16, "vision_config": vision})
-    monkeypatch.setattr(batches, "EARLY_SIZES", ((16, 16),))
-    monkeypatch.setattr(batches, "LATE_SIZES", ((32, 32),))
+    monkeypatch.setattr(batches, "SMALL", (16, 16))
+    monkeypatch.setattr(batches, "SMALL_LOTS", ((None, (16, 16)),))
+    monkeypatch.setattr(batches, "LARGE_LOTS", ((None, (16, 16)), ("sheet", (32, 32))))
+    monkeypatch.setattr(batches, "ATTENTION_LOTS", ((None, (32, 32)),))
 
 
 def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny, tmp_path):
@@ -483,12 +557,21 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny, tmp_path):
 
 
 def test_a_run_can_start_from_another_models_weights(tiny, tmp_path):
-    first = mini.train(tmp_path / "first", batches.Schedule(1, 0, 4, 1e-3, workers=0), compiled=False)
-    schedule = batches.Schedule(1, 0, 4, 0.0, workers=0)
+    first = mini.train(tmp_path / "first", batches.Schedule(0, 1, 4, 1e-3, workers=0), compiled=False)
+    schedule = batches.Schedule(0, 1, 4, 0.0, workers=0)
     same = mini.train(tmp_path / "same", schedule, seed=1, start=first, compiled=False)
     assert (first / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
     other = mini.train(tmp_path / "other", schedule, seed=1, compiled=False)
     assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+
+
+def test_shifts_take_another_models_text_side_and_a_vision_tower_of_their_own(tiny, tmp_path):
+    first = mini.train(tmp_path / "first", batches.Schedule(0, 1, 4, 1e-3, workers=0), compiled=False)
+    then = mini.train(tmp_path / "then", batches.Schedule(1, 0, 4, 0.0, workers=0), seed=1, start=first, compiled=False)
+    before, after = (load_file(folder / "model.safetensors") for folder in (first, then))
+    same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    assert same >= {name for name in before if not name.startswith("vision_model.")}
+    assert "vision_model.encoder.layers.0.self_attn.v_proj.weight" not in same
 
 
 class Killed(Exception):

@@ -16,20 +16,34 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from fgseg.encoders.clip import Route
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
-from fgseg.training.scenes import Scene, Thing, is_held_out_phrase, phrase_truth, scene
-from fgseg.training.vocabulary import CLUTTER, RIVAL, SHAPES, Phrase
+from fgseg.training.scenes import Kind, Scene, Thing, is_held_out_phrase, phrase_truth, scene
+from fgseg.training.vocabulary import BASIC_COLORS, CLUTTER, PATTERNS, RIVAL, SHAPES, Phrase
 
-__all__ = ["PATCH", "SAMPLE", "SIDE", "Batch", "Schedule", "Texts", "Tokenized", "loader", "make_batch"]
+__all__ = ["PATCH", "SAMPLE", "SIDE", "WORDS", "Batch", "Lot", "Schedule", "Texts", "Tokenized", "loader", "make_batch"]
 
 SIDE, PATCH = 224, 8
-# Small pictures first, a third of the cost a step; then the native side among others: positions are interpolated.
-EARLY_SIZES = ((112, 112), (96, 128), (128, 128), (128, 96))
-LATE_SIZES = ((224, 224), (192, 256), (256, 192))
-LATE_SHARE = 0.5  # scenes in a step of large pictures, beside one of small ones
-CROP = 7 / 8  # of each side, in whole patches, from anywhere
+Look = tuple[Kind | None, tuple[int, int]]  # the kind of a lot's scenes, None for each its own, and their size
+SMALL, NATIVE = (112, 112), (SIDE, SIDE)
+# What the lots of the shifts' stage are in turn: sheets teach shapes, scenes all there is.
+SMALL_LOTS: tuple[Look, ...] = (("sheet", SMALL), (None, SMALL))
+LARGE_LOTS: tuple[Look, ...] = (
+    ("sheet", NATIVE), (None, NATIVE), ("sheet", SMALL), (None, NATIVE),
+)  # fmt: skip
+SMALL_SHARE = 0.25  # of that stage's steps, the first ones: half the cost of the others
+# Then the native side among others: positions are interpolated.
+ATTENTION_LOTS: tuple[Look, ...] = ((None, NATIVE), (None, (192, 256)), (None, (256, 192)))
+LARGE_SHARE = 0.5  # scenes in a step of large pictures, beside one of small ones
+MOVED = 12  # pixels each way, in views from 2 up
 PHRASES = 20  # an image: the full names of its things, then narrowed, changed and random ones
 CHANGED = 8  # of them, beside what chance adds
 FALSE = 10  # captions of each shape with one attribute changed, against which its box is held
+SHEET_CHANGED, SHEET_FALSE = 2, 0  # of a sheet, where the other things are wrong enough
+# What is asked of every place and box, beside whole phrases: which word of each kind is true of it.
+WORDS: dict[str, tuple[Phrase, ...]] = {
+    "shape": tuple(Phrase(noun=shape) for shape in SHAPES),
+    "pattern": tuple(Phrase(pattern=pattern) for pattern in PATTERNS),
+    "color": tuple(Phrase(color=color) for color in BASIC_COLORS),
+}
 UNSAID = 0.12  # share of things whose full name is not among them: there the rival is right
 SAMPLE = 4  # pixels between the places that the per-pixel losses look at
 
@@ -44,11 +58,11 @@ class Batch:
         pooling: (B, K, Gh*Gw) float32, of each thing of an image the weights of the patches in its box (of a
             background the patches it owns); zero rows where an image has fewer than K.
         things: (B, K) int64, index into the batch's things, -1 where an image has fewer.
-        phrases: unique phrase texts of the batch, the rival first.
+        phrases: unique phrase texts of the batch: the rival, those of WORDS, and what is said of the images.
         own: (B, PHRASES) int64, rows of `phrases` said about each image.
         truth: (N, B's phrases) int8, of every thing and every phrase.
         full: (N,) int64, row of `phrases` that names each thing in full.
-        captions: B captions, short ones and long ones in turn.
+        captions: B captions, short ones and long ones in turn; none of sheets, which have too many things.
         route: "short" or "long".
     """
 
@@ -64,29 +78,42 @@ class Batch:
     route: Route
 
 
-@lru_cache(maxsize=2)
-def _drawn(seeds: range, image_hw: tuple[int, int]) -> tuple[Scene, ...]:
-    return tuple(scene(seed, image_hw) for seed in seeds)
+@dataclass(frozen=True)
+class Lot:
+    """Scenes that a step shows.
 
-
-def make_batch(seeds: range, image_hw: tuple[int, int], view: int = 0) -> Batch:
-    """Draw the scenes of these seeds, look at them, and say things about them.
-
-    Args:
+    Attributes:
         seeds: of the scenes.
         image_hw: (height, width) in pixels, multiples of PATCH.
-        view: odd ones are mirrored, those from 2 up are windows of CROP of each side, each view others.
+        view: odd ones are mirrored, those from 2 up are moved by up to MOVED pixels, each view otherwise.
+        kind: of all scenes, or None for one of its own each.
     """
-    rng = np.random.default_rng([17, seeds[0], view])
-    scenes = [_looked_at(rng, drawn, view) for drawn in _drawn(seeds, image_hw)]
+
+    seeds: range
+    image_hw: tuple[int, int]
+    view: int = 0
+    kind: Kind | None = None
+
+
+@lru_cache(maxsize=2)
+def _drawn(seeds: range, image_hw: tuple[int, int], kind: Kind | None) -> tuple[Scene, ...]:
+    return tuple(scene(seed, image_hw, kind=kind) for seed in seeds)
+
+
+def make_batch(lot: Lot) -> Batch:
+    """Draw the scenes of a lot, look at them, and say things about them."""
+    rng = np.random.default_rng([17, lot.seeds[0], lot.view])
+    is_sheet = lot.kind == "sheet"
+    scenes = [_looked_at(rng, drawn, lot.view) for drawn in _drawn(lot.seeds, lot.image_hw, lot.kind)]
     is_long = bool(rng.random() < 0.5)  # by turns: half the cost of both at once
     things = [thing for drawn in scenes for thing in drawn.things]
     offsets = np.cumsum([0, *(len(drawn.things) for drawn in scenes)])
-    rows: dict[Phrase, int] = {}
-    own = [[rows.setdefault(phrase, len(rows)) for phrase in _said_about(rng, drawn)] for drawn in scenes]
+    rows = {phrase: row for row, phrase in enumerate(phrase for asked in WORDS.values() for phrase in asked)}
+    said = [_said_about(rng, drawn, SHEET_CHANGED if is_sheet else CHANGED) for drawn in scenes]
+    own = [[rows.setdefault(phrase, len(rows)) for phrase in phrases] for phrases in said]
     full = [rows.setdefault(thing.phrase, len(rows)) for thing in things]
     for shape in (thing.phrase for thing in things if thing.shape in SHAPES):
-        for _ in range(FALSE):
+        for _ in range(SHEET_FALSE if is_sheet else FALSE):
             rows.setdefault(_trained(partial(changed, rng, shape)), len(rows))
     most = max(len(drawn.things) for drawn in scenes)
     members = [np.arange(most) + first for first in offsets[:-1]]
@@ -101,7 +128,7 @@ def make_batch(seeds: range, image_hw: tuple[int, int], view: int = 0) -> Batch:
         own=torch.tensor(own) + 1,
         truth=torch.from_numpy(np.pad(phrase_truth(things, list(rows)), ((0, 0), (1, 0)), constant_values=-1)),
         full=torch.tensor(full) + 1,
-        captions=tuple((long_caption if is_long else short_caption)(drawn) for drawn in scenes),
+        captions=() if is_sheet else tuple((long_caption if is_long else short_caption)(drawn) for drawn in scenes),
         route="long" if is_long else "short",
     )
 
@@ -111,11 +138,16 @@ def _looked_at(rng: np.random.Generator, drawn: Scene, view: int) -> Scene:
     if view % 2:
         image, owners = image[:, ::-1], owners[:, ::-1]
     if view > 1:
-        cut_hw = [max(PATCH, int(side * CROP) // PATCH * PATCH) for side in owners.shape]
-        top, left = (rng.integers(side - cut + 1) for side, cut in zip(owners.shape, cut_hw, strict=True))
-        window = slice(top, top + cut_hw[0]), slice(left, left + cut_hw[1])
-        image, (owners, things) = image[window], _shown(owners[window], things)
+        y, x = (_moved(rng, side) for side in owners.shape)
+        image, (owners, things) = image[y][:, x], _shown(owners[y][:, x], things)
     return Scene(image, owners, things)
+
+
+def _moved(rng: np.random.Generator, side: int) -> NDArray[np.int64]:
+    """Which pixel each of `side` shows when the picture moves a little along an axis, mirrored beyond its edge."""
+    index = np.arange(side) + rng.integers(-MOVED, MOVED + 1)
+    inside = np.where(index < 0, -1 - index, index)
+    return np.where(inside >= side, 2 * side - 1 - inside, inside)
 
 
 def _shown(owners: NDArray[np.int32], things: tuple[Thing, ...]) -> tuple[NDArray[np.int32], tuple[Thing, ...]]:
@@ -155,12 +187,12 @@ def _span(occupied: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return spanned
 
 
-def _said_about(rng: np.random.Generator, drawn: Scene) -> list[Phrase]:
+def _said_about(rng: np.random.Generator, drawn: Scene, changes: int) -> list[Phrase]:
     phrases = [thing.phrase for thing in drawn.things if thing.shape != CLUTTER and rng.random() >= UNSAID]
     named = [thing for thing in drawn.things if thing.shape != CLUTTER]
     for make in (narrowed, narrowed):
         phrases.append(make(rng, named[rng.integers(len(named))]))
-    for _ in range(CHANGED):
+    for _ in range(changes):
         phrases.append(_trained(lambda: changed(rng, named[rng.integers(len(named))].phrase)))
     phrases += [_trained(lambda: random_phrase(rng)) for _ in range(PHRASES - len(phrases))]
     return phrases[:PHRASES]
@@ -178,39 +210,45 @@ class Schedule:
     """Which scenes a step sees, and at which rate.
 
     Attributes:
-        early: steps of small pictures.
-        late: steps of large pictures, after them.
-        batch_size: scenes a step of small pictures; a step of large ones takes LATE_SHARE of it.
+        shifts: steps through fixed shifts (`fgseg.training.shifts`), of SMALL_LOTS and then of LARGE_LOTS.
+        attention: steps of ATTENTION_LOTS through the model's own attention, after them.
+        batch_size: scenes a step of small pictures; a step of large ones takes LARGE_SHARE of it.
         rate: peak learning rate.
         workers: processes that draw scenes, each with a lot of them in hand; 0: the training's own.
-        views: times a scene is shown, one soon after the other, in views 0 and up of `make_batch`.
+        views: times a scene is shown, one soon after the other, in views 0 and up of `Lot`.
         first_seed: of the scenes.
     """
 
-    early: int
-    late: int
+    shifts: int
+    attention: int
     batch_size: int
     rate: float
     workers: int = 2
-    views: int = 2
+    views: int = 3
     first_seed: int = 0
 
     @property
     def steps(self) -> int:
         """All steps."""
-        return self.early + self.late
+        return self.shifts + self.attention
 
-    def scenes(self, step: int) -> tuple[range, tuple[int, int], int]:
-        """Seeds, size and view of the scenes of a step: a lot for each worker in turn, then the next view of each."""
+    def lot(self, step: int) -> Lot:
+        """What a step shows: a lot for each worker in turn, then the next view of each."""
         lots = max(1, self.workers)
         round_length = lots * self.views
         start = step - step % round_length
-        lot, view = start // self.views + step % lots, step % round_length // lots
-        is_early = start < self.early
-        count = self.batch_size if is_early else max(1, int(self.batch_size * LATE_SHARE))
-        sizes = EARLY_SIZES if is_early else LATE_SIZES
-        first = self.first_seed + lot * self.batch_size
-        return range(first, first + count), sizes[lot % len(sizes)], view
+        index, view = start // self.views + step % lots, step % round_length // lots
+        kinds = self._kinds(start)
+        kind, image_hw = kinds[index % len(kinds)]
+        count = self.batch_size if image_hw == SMALL else max(1, int(self.batch_size * LARGE_SHARE))
+        first = self.first_seed + index * self.batch_size
+        return Lot(range(first, first + count), image_hw, view, kind)
+
+    def _kinds(self, step: int) -> tuple[Look, ...]:
+        """The lots in turn of the stage that a step belongs to."""
+        if step < SMALL_SHARE * self.shifts:
+            return SMALL_LOTS
+        return LARGE_LOTS if step < self.shifts else ATTENTION_LOTS
 
     def rate_at(self, step: int, *, done: float = 0.0, warmup: int = 100) -> float:
         """Linear warm-up, then a cosine to 2 % of the peak.
@@ -236,8 +274,10 @@ class Texts:
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """(T, L) int64."""
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        longest = max(map(len, ids))
-        return torch.tensor([row + [self.end] * (longest - len(row)) for row in ids])
+        longest = max(map(len, ids), default=0)
+        return torch.tensor([row + [self.end] * (longest - len(row)) for row in ids], dtype=torch.int64).view(
+            len(ids), longest
+        )
 
 
 Tokenized = tuple[Batch, Tensor, Tensor]
@@ -256,7 +296,7 @@ class _Stream(IterableDataset[Tokenized]):
         worker = torch.utils.data.get_worker_info()
         start, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for index in range(self.first + start, self.schedule.steps, step):
-            batch = make_batch(*self.schedule.scenes(index))
+            batch = make_batch(self.schedule.lot(index))
             yield batch, self.texts(batch.phrases), self.texts(batch.captions)
 
 

@@ -1,4 +1,4 @@
-"""FG-CLIP's contrastive losses, and the two per-patch losses of the embedded model.
+"""FG-CLIP's contrastive losses, and those of the embedded model: per patch, and per word.
 
 Every function takes unit-length features and returns a scalar; none keeps state.
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["info_nce", "patch_choice", "patch_presence"]
+__all__ = ["info_nce", "one_of", "patch_choice", "patch_presence"]
 
 
 def info_nce(left: Tensor, right: Tensor, scale: Tensor, *, ignored: Tensor | None = None) -> Tensor:
@@ -83,4 +83,28 @@ def patch_choice(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *,
     right = torch.cat([~known[..., None], truth == 1], -1)
     missed = logits.logsumexp(-1) - logits.masked_fill(~right, -torch.inf).logsumexp(-1)
     weight = weight * counted
+    return (missed * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def one_of(cosine: Tensor, truth: Tensor, scale: Tensor, *, weight: Tensor) -> Tensor:
+    """Cross-entropy of every row over words that exclude each other, where exactly one of them is true.
+
+    Args:
+        cosine: (N, P) of N places or boxes with P words.
+        truth: (N, P) 1 true, 0 false, -1 not counted.
+        scale: scalar that multiplies the cosines.
+        weight: (N,) of each row, at least 0.
+
+    Returns:
+        the weighted mean over the rows with one true word; 0 without any.
+
+    Examples:
+        >>> cosine, truth = torch.zeros(2, 4), torch.tensor([[1, 0, 0, -1], [1, 1, 0, 0]])
+        >>> round(one_of(cosine, truth, torch.tensor(1.0), weight=torch.ones(2)).item(), 4)  # log(3)
+        1.0986
+    """
+    counted = (truth == 1).sum(-1) == 1
+    logits = (scale * cosine)[counted].masked_fill(truth[counted] == -1, -torch.inf)
+    missed = F.cross_entropy(logits, (truth[counted] == 1).int().argmax(-1), reduction="none")
+    weight = weight[counted]
     return (missed * weight).sum() / weight.sum().clamp(min=1e-6)

@@ -1,9 +1,10 @@
 """The recipe of the embedded model: `python -m fgseg.training.mini --out FOLDER`.
 
-FG-CLIP 1's architecture, a few million parameters, on scenes that are drawn while it trains. Four losses: FG-CLIP's
-global contrast (short and long captions) and region contrast, and per patch the choice among the image's own phrases
-and the presence of right and wrong ones. Checkpoints go to FOLDER/checkpoint.pt every 200 steps; the same command
-goes on from the last one.
+FG-CLIP 1's architecture, a few million parameters, on scenes that are drawn while it trains: first through fixed shifts
+(`fgseg.training.shifts`), then, where asked, through its own attention. Losses: FG-CLIP's global contrast (short and
+long captions) and region contrast; per place the choice among the image's own phrases and the presence of right and
+wrong ones; per place and box which shape's, pattern's and colour's word is true. Checkpoints go to
+FOLDER/checkpoint.pt every 200 steps; the same command goes on from the last one.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -25,9 +27,11 @@ from torch.nn import functional as F
 from fgseg.encoders.blocks import Block
 from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.fgclip import FgClipModel
-from fgseg.training.batches import PATCH, SAMPLE, SIDE, Batch, Schedule, Texts, Tokenized, loader
-from fgseg.training.losses import info_nce, patch_choice, patch_presence
+from fgseg.training import shifts
+from fgseg.training.batches import PATCH, SAMPLE, SIDE, WORDS, Batch, Schedule, Texts, Tokenized, loader
+from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
 from fgseg.training.muon import Muon
+from fgseg.training.scenes import scene
 from fgseg.training.vocabulary import RIVAL, words
 
 __all__ = ["PIXEL_MEAN", "PIXEL_STD", "build_tokenizer", "train"]
@@ -41,6 +45,7 @@ PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 NEGATIVE_WEIGHT = 2.0
 REGION_WEIGHT = 2.0
+WORD_WEIGHTS = {"shape": 1.0, "pattern": 0.5, "color": 0.25}  # shapes are the hardest
 CHECKPOINT_STEPS = 200
 
 TEXT_CONFIG = {
@@ -88,19 +93,26 @@ def full_config(tokenizer: Tokenizer) -> dict[str, object]:
 
 
 def losses(model: FgClipModel, tokenized: Tokenized, see: Seeing) -> dict[str, Tensor]:
-    """The four losses of a batch, by name."""
+    """The losses of a batch, by name."""
     batch, phrases, captions = tokenized
     device = model.logit_scale.device
-    pixels = batch.pixels.to(device).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    dense, image = see(model, (pixels - mean) / std)
+    dense, image = see(model, _normalized(batch.pixels.to(device)))
     phrase = F.normalize(model.text_features(phrases.to(device), route="region").float(), dim=-1)
-    caption = F.normalize(model.text_features(captions.to(device), route=batch.route).float(), dim=-1)
-    scale, region_scale = model.logit_scale.exp(), model.logit_scale_finegraind.exp()
-
-    # bf16 keeps 8 bits of a cosine, too few for differences that a scale of 50 multiplies: float32 from here on.
+    parts = {}
+    # bf16 keeps 8 bits of a cosine, too few for differences that a scale of 50 multiplies: float32 for losses.
+    if batch.captions:
+        caption = F.normalize(model.text_features(captions.to(device), route=batch.route).float(), dim=-1)
+        with torch.autocast(device.type, enabled=False):
+            parts["global"] = info_nce(image, caption, model.logit_scale.exp())
     with torch.autocast(device.type, enabled=False):
-        return _compared(batch, (dense, image, phrase, caption), (scale, region_scale))
+        scale = model.logit_scale_finegraind.exp()
+        return parts | _compared(batch, dense, phrase, scale) | _word_losses(batch, dense, phrase, scale)
+
+
+def _normalized(pixels: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) as the model takes them."""
+    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def _through(block: nn.Module, x: Tensor) -> Tensor:
@@ -122,40 +134,78 @@ def seen(
 
     Tests hold both to the model's own methods.
     """
-    vision = model.vision_model
-    x, grid_hw = vision.embeddings(pixel_values)
-    x = vision.pre_layrnorm(x)
-    for block in vision.encoder.layers[:-1]:
+    x, grid_hw = model.vision_model.embeddings(pixel_values)
+    x = model.vision_model.pre_layrnorm(x)
+    for block in model.vision_model.encoder.layers[:-1]:
         x = through(block, x)
+    return _features(model, x, grid_hw, through)
+
+
+def seen_through_shifts(model: FgClipModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """`seen` with shifts instead of attention in all blocks but the last."""
+    x, grid_hw = model.vision_model.embeddings(pixel_values)
+    x = shifts.shifted(model, model.vision_model.pre_layrnorm(x), grid_hw)
+    return _features(model, x, grid_hw, _through)
+
+
+def _features(
+    model: FgClipModel, x: Tensor, grid_hw: tuple[int, int], through: Callable[[nn.Module, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The last block and the projections."""
+    vision = model.vision_model
     dense = model.visual_projection(vision.patch_tokens(x, grid_hw, "value"))
     image = model.visual_projection(vision.post_layernorm(through(vision.encoder.layers[-1], x)[:, 0]))
     return F.normalize(dense.float(), dim=-1), F.normalize(image.float(), dim=-1)
 
 
-def _compared(batch: Batch, features: tuple[Tensor, ...], scales: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    (dense, image, phrase, caption), (scale, region_scale) = features, scales
+def _compared(batch: Batch, dense: Tensor, phrase: Tensor, region_scale: Tensor) -> dict[str, Tensor]:
+    """The losses of whole phrases, per box and per place."""
     owner, own, truth = (part.to(dense.device) for part in (batch.owner, batch.own, batch.truth))
     height, width = batch.pixels.shape[1:3]
-    words = torch.cat([phrase[:1].expand(len(own), 1, -1), phrase[own]], 1)
-    grid = (words @ dense.transpose(1, 2)).reshape(*words.shape[:2], height // PATCH, width // PATCH)
-    cosine = F.interpolate(grid, scale_factor=PATCH / SAMPLE, mode="bilinear", align_corners=False)
+    asked = torch.cat([phrase[:1].expand(len(own), 1, -1), phrase[own]], 1)
+    cosine = _upsampled(dense, asked, (height, width))
     rival, cosine = cosine[:, 0].flatten(1), cosine[:, 1:].flatten(2).transpose(1, 2)
     place_truth = truth[owner[:, :, None], own[:, None, :]]
     return {
-        "global": info_nce(image, caption, scale),
         "region": REGION_WEIGHT * _region_loss(batch, dense, phrase, region_scale),
         "choice": patch_choice(cosine, rival, place_truth, region_scale, weight=_small_things_count(owner)),
         "presence": patch_presence(cosine, rival, place_truth, region_scale, negative_weight=NEGATIVE_WEIGHT),
     }
 
 
+def _upsampled(dense: Tensor, texts: Tensor, image_hw: tuple[int, int]) -> Tensor:
+    """(B, P, H/SAMPLE, W/SAMPLE) cosines of the places that the losses look at with (B, P, D) or (P, D) texts."""
+    grid = (texts @ dense.transpose(1, 2)).reshape(len(dense), -1, image_hw[0] // PATCH, image_hw[1] // PATCH)
+    return F.interpolate(grid, scale_factor=PATCH / SAMPLE, mode="bilinear", align_corners=False)
+
+
+def _word_losses(batch: Batch, dense: Tensor, phrase: Tensor, scale: Tensor) -> dict[str, Tensor]:
+    """Which shape's, pattern's and colour's word is true of every place and of every box."""
+    owner, truth = batch.owner.to(dense.device), batch.truth.to(dense.device)
+    height, width = batch.pixels.shape[1:3]
+    index, pooled = _boxes(batch, dense)
+    weight, even = _small_things_count(owner).flatten(), torch.ones(len(index), device=dense.device)
+    parts, start = {}, 1  # after the rival
+    for kind, asked in WORDS.items():
+        columns = slice(start, start := start + len(asked))
+        place = _upsampled(dense, phrase[columns], (height, width)).flatten(2).transpose(1, 2).flatten(0, 1)
+        placed = one_of(place, truth[owner.flatten(), columns], scale, weight=weight)
+        boxed = one_of(pooled @ phrase[columns].T, truth[index, columns], scale, weight=even)
+        parts[kind] = WORD_WEIGHTS[kind] * (placed + boxed)
+    return parts
+
+
+def _boxes(batch: Batch, dense: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) index into the things, and (N, D) unit feature of the box, of every thing that is to be seen."""
+    pooling, things = batch.pooling.to(dense.device), batch.things.to(dense.device)
+    counted = (pooling.sum(-1) > 0.5) & (things >= 0)  # a thing that is hidden has no feature
+    return things[counted], F.normalize((pooling @ dense)[counted], dim=-1)
+
+
 def _region_loss(batch: Batch, dense: Tensor, phrase: Tensor, scale: Tensor) -> Tensor:
     """InfoNCE of every thing's box against all phrases of the batch, hard negatives among them, and the other way."""
-    things, full, truth = (part.to(dense.device) for part in (batch.things, batch.full, batch.truth))
-    held = batch.pooling.to(dense.device).sum(-1) > 0.5  # a thing that is hidden has no feature
-    counted = held & (things >= 0)
-    index = things[counted]
-    pooled = F.normalize((batch.pooling.to(dense.device) @ dense)[counted], dim=-1)
+    full, truth = batch.full.to(dense.device), batch.truth.to(dense.device)
+    index, pooled = _boxes(batch, dense)
     target = full[index]
     logits = scale * pooled @ phrase[1:].T
     own = F.one_hot(target - 1, logits.shape[1]).bool()
@@ -225,7 +275,8 @@ def train(
         out: folder for metrics.jsonl, checkpoint.pt and model/.
         schedule: steps, scenes and learning rate.
         seed: of the first weights; scenes have seeds of their own.
-        start: a model's folder whose weights are the first ones instead.
+        start: a model's folder whose weights are the first ones instead; all but the vision tower's where training
+            begins with shifts, which need values of their own.
         compiled: on a CPU let torch.compile fuse the vision tower: half the time a step after minutes of compiling.
         hours: the longest this run may take: the learning rate falls by the clock where that is ahead of the steps.
 
@@ -237,36 +288,58 @@ def train(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = build_tokenizer()
     config = full_config(tokenizer)
-    model = new_model(config)
-    if start:
-        model.load_state_dict(load_file(start / "model.safetensors"))
-    model.to(device)
+    model = _first_model(config, schedule, start).to(device)
     optimizers = _optimizers(model, schedule.rate)
     first = _resume(out, model, optimizers)
-    see = _way_of_seeing(device, compiled=compiled)
+    ways = _ways_of_seeing(device, compiled=compiled)
     started = time.monotonic()
     for step, batch in enumerate(loader(first, schedule, Texts(tokenizer)), start=first):
         passed = (time.monotonic() - started) / (3600 * hours)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = schedule.rate_at(step, done=passed)
-        parts = _update(model, optimizers, batch, see)
+        is_shifted = step < schedule.shifts
+        if 0 < step == schedule.shifts:
+            model.load_state_dict(_with_attention(model).state_dict())
+        model.vision_model.embeddings.position_embedding.weight.requires_grad_(not is_shifted)
+        parts = _update(model, optimizers, batch, ways["shifts" if is_shifted else "attention"])
+        if is_shifted:
+            shifts.keep_reserved(model)
         if step % 20 == 0:
             _log(out, model, parts, {"step": step, "seconds": round(time.monotonic() - started)})
         is_last = step + 1 == schedule.steps or passed >= 1
         if (step + 1) % CHECKPOINT_STEPS == 0 or is_last:
             _checkpoint(out, model, optimizers, step + 1)
-            save(model, tokenizer, config, out / "model")
+            save(_with_attention(model) if is_shifted else model, tokenizer, config, out / "model")
         if is_last:
             break
     return out / "model"
 
 
-def _way_of_seeing(device: str, *, compiled: bool) -> Seeing:
+def _first_model(config: dict[str, object], schedule: Schedule, start: Path | None) -> FgClipModel:
+    model = new_model(config)
+    if schedule.shifts:
+        shifts.prepare(model)
+    if start:
+        own = "vision_model." if schedule.shifts else ()
+        weights = load_file(start / "model.safetensors")
+        model.load_state_dict(model.state_dict() | {name: t for name, t in weights.items() if not name.startswith(own)})
+    return model
+
+
+def _with_attention(model: FgClipModel) -> FgClipModel:
+    """A model trained through shifts as the plain one it stands for."""
+    side = model.vision_model.embeddings.side * PATCH
+    pictures = [scene(seed, (side, side)).image for seed in range(8)]
+    pixels = torch.from_numpy(np.stack(pictures)).to(model.logit_scale.device)
+    return shifts.handed_over(model, _normalized(pixels))
+
+
+def _ways_of_seeing(device: str, *, compiled: bool) -> dict[str, Seeing]:
     """A GPU has fused attention that is fast forth and back; a CPU has a compiler that pays."""
     if device == "cuda":
-        return partial(seen, through=lambda block, x: block(x))
-    see: Seeing = torch.compile(seen, dynamic=False) if compiled else seen
-    return see
+        return {"shifts": seen_through_shifts, "attention": partial(seen, through=lambda block, x: block(x))}
+    ways: dict[str, Seeing] = {"shifts": seen_through_shifts, "attention": seen}
+    return {name: torch.compile(see, dynamic=False) for name, see in ways.items()} if compiled else ways
 
 
 def _update(
@@ -318,18 +391,20 @@ def main() -> None:
     """Command line of the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--early", type=int, default=2600, help="steps of small pictures")
-    parser.add_argument("--late", type=int, default=800, help="steps of large pictures")
+    parser.add_argument("--shifts", type=int, default=5000, help="steps through fixed shifts")
+    parser.add_argument("--attention", type=int, default=0, help="steps through the model's own attention, after them")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw scenes")
-    parser.add_argument("--views", type=int, default=2, help="times each scene is shown, mirrored and cropped")
+    parser.add_argument("--views", type=int, default=3, help="times each scene is shown, mirrored and moved")
     parser.add_argument("--first-seed", type=int, default=0, help="of the scenes")
-    parser.add_argument("--start", type=Path, help="folder of a model whose weights are the first ones")
+    parser.add_argument(
+        "--start", type=Path, help="folder of a model whose weights (with shifts: of its text side) are the first ones"
+    )
     parser.add_argument("--hours", type=float, default=math.inf, help="the longest the run may take")
     options = parser.parse_args()
     schedule = Schedule(
-        options.early, options.late, options.batch_size, options.rate, options.workers, options.views,
+        options.shifts, options.attention, options.batch_size, options.rate, options.workers, options.views,
         options.first_seed,
     )  # fmt: skip
     train(options.out, schedule, start=options.start, hours=options.hours)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg.training.appearance import cast_shadow, highlight, pattern, photographed, shading
 from fgseg.training.landscapes import Layer, collage, outdoors, room, side
 from fgseg.training.materials import PAINTERS, facing
 from fgseg.training.outlines import OUTLINES
-from fgseg.training.textures import CLOUDY, FINE, axes, crop
+from fgseg.training.textures import axes, crop
 from fgseg.training.vocabulary import (
     ANY_SHAPE,
     BACKGROUND,
@@ -47,9 +47,12 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating[Any]]
-Kind = Literal["shapes", "outdoors", "room", "collage"]
-KINDS: dict[Kind, float] = {"shapes": 0.6, "outdoors": 0.26, "room": 0.06, "collage": 0.08}
+Window = tuple[slice, slice]
+WHOLE: Window = (slice(None), slice(None))
+Kind = Literal["shapes", "outdoors", "room", "collage", "sheet"]
+KINDS: dict[Kind, float] = {"shapes": 0.6, "outdoors": 0.26, "room": 0.06, "collage": 0.08, "sheet": 0.0}
 ON_MATERIAL = 0.25  # share of backgrounds that are of a material
+SHEET_CELL = 56  # pixels, the least side of a cell of a sheet
 LEAST_SEEN, LEAST_SEEN_AREA = 0.6, 0.2  # share of a thing, of a background, that each later thing leaves to be seen
 
 
@@ -124,7 +127,7 @@ def scene(
         seed: any integer >= 0; the same seed and size give the same scene.
         image_hw: (height, width) in pixels.
         kind: "shapes" on backgrounds, "outdoors", "room", or materials side by side ("collage"); None draws one of
-            them by its share in KINDS.
+            them by its share in KINDS. "sheet": shapes in rows, many a picture; only training asks for it.
         held_out: let the combinations that training never shows appear, one at least as the front thing; scenes of
             shapes only.
     """
@@ -134,28 +137,30 @@ def scene(
     canvas = _Canvas(image_hw)
     if kind == "shapes":
         _shapes(rng, canvas, held_out=held_out)
+    elif kind == "sheet":
+        _sheet(rng, canvas)
     else:
         for layer in {"outdoors": outdoors, "room": room, "collage": collage}[kind](rng, image_hw):
             canvas.lay(_of_material(layer), layer.color, layer.coverage)
-    return Scene(_photographed(rng, canvas.picture), canvas.owners, tuple(canvas.things))
+    return Scene(photographed(rng, canvas.picture), canvas.owners, tuple(canvas.things))
 
 
 class _Canvas:
-    """A picture that things are laid on, and whose pixel is whose."""
+    """A picture that things are laid on, and which thing owns which pixel."""
 
     def __init__(self, image_hw: tuple[int, int]) -> None:
         self.picture = np.zeros((*image_hw, 3), np.float32)
         self.owners = np.zeros(image_hw, np.int32)
         self.things: list[Thing] = []
 
-    def lay(self, thing: Thing, color: Floats, coverage: Floats) -> None:
-        """Cover the picture by a thing; one of a material that is there already grows it."""
+    def lay(self, thing: Thing, color: Floats, coverage: Floats, where: Window = WHOLE) -> None:
+        """Cover a window of the picture by a thing; one of a material that is there already grows it."""
         known = [other.phrase for other in self.things]
         same = known.index(thing.phrase) if thing.phrase in known else len(known)
         if same == len(known):
             self.things.append(thing)
-        self.picture += coverage[..., None] * (color - self.picture)
-        self.owners[coverage > 0.5] = same
+        self.picture[where] += coverage[..., None] * (color - self.picture[where])
+        self.owners[where][coverage > 0.5] = same
 
 
 def _of_material(layer: Layer) -> Thing:
@@ -188,9 +193,50 @@ def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> Non
         coverage = _placed(rng, canvas.owners, len(areas), thing.shape, count, must=is_last)
         if coverage is not None:
             if rng.random() < 0.35:
-                _cast_shadow(rng, canvas.picture, coverage)
-            lit = _shading(rng, coverage)[..., None] * _surface(rng, image_hw, thing)
-            canvas.lay(thing, lit + _highlight(rng, coverage)[..., None], coverage)
+                cast_shadow(rng, canvas.picture, coverage)
+            lit = shading(rng, axes(image_hw))[..., None] * _surface(rng, image_hw, thing)
+            canvas.lay(thing, lit + highlight(rng, coverage)[..., None], coverage)
+
+
+def _sheet(rng: np.random.Generator, canvas: _Canvas) -> None:
+    """Shapes in rows, near one another's size, on one background: several times as many a picture as in a scene."""
+    image_hw = canvas.owners.shape[0], canvas.owners.shape[1]
+    ground = _background(rng)
+    canvas.lay(ground, _surface(rng, image_hw, ground), np.ones(image_hw, np.float32))
+    most = max(1, min(image_hw) // SHEET_CELL)
+    rows = int(rng.integers((most + 1) // 2, most + 1))
+    columns = max(1, round(rows * image_hw[1] / image_hw[0]))
+    cell_hw = image_hw[0] / rows, image_hw[1] / columns
+    for index in rng.permutation(rows * columns).tolist():
+        center = tuple((place + 0.5) * side for place, side in zip(divmod(index, columns), cell_hw, strict=True))
+        _lay_shape(rng, canvas, center, min(cell_hw))
+
+
+def _lay_shape(rng: np.random.Generator, canvas: _Canvas, center: tuple[float, ...], cell: float) -> None:
+    """A shape that fills most of its cell, or reaches a little beyond it, near the cell's centre."""
+    short = min(canvas.owners.shape)
+    radius = cell * rng.uniform(0.3, 0.56)
+    room = max(0.08 * cell, cell / 2 - radius)
+    spans, at = [], []
+    for middle, size in zip(center, canvas.owners.shape, strict=True):
+        middle = middle + rng.uniform(-room, room)
+        span = slice(max(0, int(middle - 1.15 * radius)), min(size, int(middle + 1.15 * radius) + 1))
+        spans.append(span)
+        at.append((np.arange(span.start, span.stop, dtype=np.float32) + 0.5 - middle) / short)
+    where, (y, x) = (spans[0], spans[1]), (at[0][:, None], at[1][None])
+    thing = _standing_out(rng, canvas, canvas.picture[where].mean((0, 1)))
+    first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
+    color = first + pattern(rng, (y, x), thing.pattern)[..., None] * (second - first)
+    coverage = _outlined(rng, (y, x), thing.shape, radius / short, short)
+    canvas.lay(thing, shading(rng, (y, x))[..., None] * color, coverage, where)
+
+
+def _standing_out(rng: np.random.Generator, canvas: _Canvas, beneath: Floats) -> Thing:
+    """A shape of a colour other than what is beneath it, and of a name that no other thing has."""
+    while True:
+        thing = _shaped(rng, held_out=False)
+        if np.abs(thing.rgb - beneath).sum() > 0.3 and all(thing.phrase != other.phrase for other in canvas.things):
+            return thing
 
 
 def _told_apart(
@@ -283,9 +329,12 @@ def _basic_names(rgb: tuple[float, float, float]) -> list[str]:
 # --- where a thing is -------------------------------------------------------------------------------------------
 
 
-def _edge(inside: Floats, image_hw: tuple[int, int]) -> Floats:
-    """Signed distance (positive inside, shorter side = 1) to coverage in [0, 1], one pixel wide."""
-    return np.clip(inside * min(image_hw) + 0.5, 0, 1).astype(np.float32)
+def _outlined(rng: np.random.Generator, at: tuple[Floats, Floats], shape: str, radius: float, short: int) -> Floats:
+    """(H, W) coverage in [0, 1] of a shape, a little turned, whose middle is the origin of `at`; a pixel-wide edge."""
+    y, x = at
+    turn = rng.normal(0, 0.35)
+    u, v = (x * np.cos(turn) + y * np.sin(turn)) / radius, (y * np.cos(turn) - x * np.sin(turn)) / radius
+    return np.clip(OUTLINES[shape](rng, u, v) * radius * short + 0.5, 0, 1).astype(np.float32)
 
 
 def _coverage(rng: np.random.Generator, image_hw: tuple[int, int], shape: str, count: int) -> Floats:
@@ -295,9 +344,7 @@ def _coverage(rng: np.random.Generator, image_hw: tuple[int, int], shape: str, c
     reach_y, reach_x = height / 2 / min(image_hw), width / 2 / min(image_hw)
     y = y - rng.uniform(-0.9, 0.9) * max(reach_y - radius * 0.6, 0.05)
     x = x - rng.uniform(-0.9, 0.9) * max(reach_x - radius * 0.6, 0.05)
-    turn = rng.normal(0, 0.35)
-    u, v = (x * np.cos(turn) + y * np.sin(turn)) / radius, (y * np.cos(turn) - x * np.sin(turn)) / radius
-    return _edge(OUTLINES[shape](rng, u, v) * radius, image_hw)
+    return _outlined(rng, (y, x), shape, radius, min(image_hw))
 
 
 # --- what it looks like -----------------------------------------------------------------------------------------
@@ -308,94 +355,10 @@ def _surface(rng: np.random.Generator, image_hw: tuple[int, int], thing: Thing) 
     if thing.shape in MATERIALS:
         return PAINTERS[thing.shape](rng, facing(rng, image_hw))
     first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
-    surface: Floats = first + _pattern(rng, image_hw, thing.pattern)[..., None] * (second - first)
+    surface: Floats = first + pattern(rng, axes(image_hw), thing.pattern)[..., None] * (second - first)
     if rng.random() < 0.6:
         surface = surface * (1 + rng.uniform(0.02, 0.16) * crop(rng, image_hw, int(rng.integers(3)))[..., None])
     return surface
-
-
-def _pattern(rng: np.random.Generator, image_hw: tuple[int, int], pattern: str) -> Floats:
-    """(H, W) in [0, 1]: how much of the second colour shows. The first colour covers more than half."""
-    if pattern == "plain":
-        return np.zeros(image_hw, np.float32)
-    if pattern == "speckled":
-        return (crop(rng, image_hw, FINE) > rng.uniform(0.5, 0.9)).astype(np.float32)
-    y, x = axes(image_hw)
-    turn, period = rng.uniform(0, np.pi), rng.uniform(0.07, 0.16)
-    u, v = (x * np.cos(turn) + y * np.sin(turn)) / period, (y * np.cos(turn) - x * np.sin(turn)) / period
-    if pattern == "wavy":
-        v = v + 0.9 * np.sin(u * rng.uniform(1.5, 2.5))
-    if pattern in ("striped", "wavy"):
-        return np.clip((np.cos(2 * np.pi * v) - rng.uniform(0.0, 0.4)) * 3 + 0.5, 0, 1)
-    if pattern == "checkered":
-        return np.clip(np.sin(np.pi * u) * np.sin(np.pi * v) * 6 + 0.5, 0, 1)
-    spot = np.hypot(u - np.round(u), v - np.round(v))
-    return np.clip((rng.uniform(0.22, 0.34) - spot) * 8 + 0.5, 0, 1)
-
-
-def _shading(rng: np.random.Generator, coverage: Floats) -> Floats:
-    """Light falling off across a thing, from one side."""
-    y, x = axes((coverage.shape[0], coverage.shape[1]))
-    turn, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.2)
-    return np.clip(1 + strength * (x * np.cos(turn) + y * np.sin(turn)), 0.35, 1.3).astype(np.float32)
-
-
-def _highlight(rng: np.random.Generator, coverage: Floats) -> Floats:
-    """A white spot of gloss somewhere on the thing, on one in three."""
-    if rng.random() > 0.33 or coverage.max() < 0.5:
-        return np.zeros_like(coverage)
-    rows, columns = np.nonzero(coverage > 0.5)
-    spot = rng.integers(len(rows))
-    y, x = (
-        np.arange(coverage.shape[0])[:, None] - rows[spot],
-        np.arange(coverage.shape[1])[None] - columns[spot],
-    )
-    spread = min(coverage.shape) * rng.uniform(0.015, 0.05)
-    return (rng.uniform(0.3, 0.9) * np.exp(-(y**2 + (x * rng.uniform(0.4, 1)) ** 2) / (2 * spread**2))).astype(
-        np.float32
-    )
-
-
-def _cast_shadow(rng: np.random.Generator, picture: Floats, coverage: Floats) -> None:
-    shift = rng.integers(2, 9, 2) * rng.choice([-1, 1], 2)
-    shadow = _blurred(np.roll(coverage, tuple(shift.tolist()), (0, 1)), 3)
-    picture *= 1 - rng.uniform(0.2, 0.7) * shadow[..., None]
-
-
-def _blurred(values: Floats, radius: int) -> Floats:
-    """Box blur along the first two axes, edges repeated."""
-    for axis in (0, 1):
-        pad = [(radius, radius) if a == axis else (0, 0) for a in range(values.ndim)]
-        total = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis, dtype=np.float32)
-        total = np.insert(total, 0, 0, axis=axis)
-        size = 2 * radius + 1
-        ends = [slice(None)] * values.ndim
-        starts = list(ends)
-        ends[axis], starts[axis] = slice(size, None), slice(None, -size)
-        values = (total[tuple(ends)] - total[tuple(starts)]) / size
-    return values
-
-
-def _photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]:
-    """Light, colour cast, shadow, blur, sensor noise and compression over the whole picture."""
-    image_hw = picture.shape[0], picture.shape[1]
-    y, x = axes(image_hw)
-    turn = rng.uniform(0, 2 * np.pi)
-    light = 1 + rng.uniform(0, 0.5) * (x * np.cos(turn) + y * np.sin(turn))
-    if rng.random() < 0.3:
-        light = light * (1 - rng.uniform(0.2, 0.6) * np.clip(crop(rng, image_hw, CLOUDY) - 0.3, 0, 1))
-    picture = picture * (light * rng.uniform(0.75, 1.15))[..., None] * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
-    if rng.random() < 0.4:
-        picture = _blurred(picture, 1)
-    picture = picture + rng.normal(0, rng.uniform(0, 0.035), picture.shape).astype(np.float32)
-    image = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
-    return _compressed(image, int(rng.integers(40, 96))) if rng.random() < 0.3 else image
-
-
-def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """What JPEG leaves of it."""
-    _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])  # red for blue, there and back
-    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)
 
 
 # --- what is true of it -----------------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""What things look like: patterns, light on them and the shadows they cast, and what a camera makes of the whole."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fgseg.training.textures import CLOUDY, FINE, axes, crop
+
+__all__ = ["cast_shadow", "highlight", "pattern", "photographed", "shading"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+def pattern(rng: np.random.Generator, at: tuple[Floats, Floats], name: str) -> Floats:
+    """(H, W) in [0, 1]: how much of the second colour shows at `axes`. The first colour covers more than half."""
+    y, x = at
+    image_hw = len(y), x.size
+    if name == "plain":
+        return np.zeros(image_hw, np.float32)
+    if name == "speckled":
+        return (crop(rng, image_hw, FINE) > rng.uniform(0.5, 0.9)).astype(np.float32)
+    turn, period = rng.uniform(0, np.pi), rng.uniform(0.07, 0.16)
+    u, v = (x * np.cos(turn) + y * np.sin(turn)) / period, (y * np.cos(turn) - x * np.sin(turn)) / period
+    if name == "wavy":
+        v = v + 0.9 * np.sin(u * rng.uniform(1.5, 2.5))
+    if name in ("striped", "wavy"):
+        return np.clip((np.cos(2 * np.pi * v) - rng.uniform(0.0, 0.4)) * 3 + 0.5, 0, 1)
+    if name == "checkered":
+        return np.clip(np.sin(np.pi * u) * np.sin(np.pi * v) * 6 + 0.5, 0, 1)
+    spot = np.hypot(u - np.round(u), v - np.round(v))
+    return np.clip((rng.uniform(0.22, 0.34) - spot) * 8 + 0.5, 0, 1)
+
+
+def shading(rng: np.random.Generator, at: tuple[Floats, Floats]) -> Floats:
+    """(H, W) light falling off from one side, at `axes`."""
+    y, x = at
+    turn, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.2)
+    return np.clip(1 + strength * (x * np.cos(turn) + y * np.sin(turn)), 0.35, 1.3).astype(np.float32)
+
+
+def highlight(rng: np.random.Generator, coverage: Floats) -> Floats:
+    """A white spot of gloss somewhere on the thing, on one in three."""
+    if rng.random() > 0.33 or coverage.max() < 0.5:
+        return np.zeros_like(coverage)
+    rows, columns = np.nonzero(coverage > 0.5)
+    spot = rng.integers(len(rows))
+    y, x = (
+        np.arange(coverage.shape[0])[:, None] - rows[spot],
+        np.arange(coverage.shape[1])[None] - columns[spot],
+    )
+    spread = min(coverage.shape) * rng.uniform(0.015, 0.05)
+    return (rng.uniform(0.3, 0.9) * np.exp(-(y**2 + (x * rng.uniform(0.4, 1)) ** 2) / (2 * spread**2))).astype(
+        np.float32
+    )
+
+
+def cast_shadow(rng: np.random.Generator, picture: Floats, coverage: Floats) -> None:
+    """Darken the picture where a thing's blurred shadow falls, a few pixels to one side."""
+    shift = rng.integers(2, 9, 2) * rng.choice([-1, 1], 2)
+    shadow = _blurred(np.roll(coverage, tuple(shift.tolist()), (0, 1)), 3)
+    picture *= 1 - rng.uniform(0.2, 0.7) * shadow[..., None]
+
+
+def _blurred(values: Floats, radius: int) -> Floats:
+    """Box blur along the first two axes, edges repeated."""
+    for axis in (0, 1):
+        pad = [(radius, radius) if a == axis else (0, 0) for a in range(values.ndim)]
+        total = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis, dtype=np.float32)
+        total = np.insert(total, 0, 0, axis=axis)
+        size = 2 * radius + 1
+        ends = [slice(None)] * values.ndim
+        starts = list(ends)
+        ends[axis], starts[axis] = slice(size, None), slice(None, -size)
+        values = (total[tuple(ends)] - total[tuple(starts)]) / size
+    return values
+
+
+def photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]:
+    """Light, colour cast, shadow, blur, sensor noise and compression over the whole picture."""
+    image_hw = picture.shape[0], picture.shape[1]
+    y, x = axes(image_hw)
+    turn = rng.uniform(0, 2 * np.pi)
+    light = 1 + rng.uniform(0, 0.5) * (x * np.cos(turn) + y * np.sin(turn))
+    if rng.random() < 0.3:
+        light = light * (1 - rng.uniform(0.2, 0.6) * np.clip(crop(rng, image_hw, CLOUDY) - 0.3, 0, 1))
+    picture = picture * (light * rng.uniform(0.75, 1.15))[..., None] * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
+    if rng.random() < 0.4:
+        picture = _blurred(picture, 1)
+    picture = picture + rng.normal(0, rng.uniform(0, 0.035), picture.shape).astype(np.float32)
+    image = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return _compressed(image, int(rng.integers(40, 96))) if rng.random() < 0.3 else image
+
+
+def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """What JPEG leaves of it."""
+    _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])  # red for blue, there and back
+    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)
