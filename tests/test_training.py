@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from fgseg.encoders import load_encoder
-from fgseg.training import appearance, batches, mini
+from fgseg.training import appearance, batches, mini, shifts
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
@@ -572,6 +572,48 @@ def test_shifts_take_another_models_text_side_and_a_vision_tower_of_their_own(ti
     same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
     assert same >= {name for name in before if not name.startswith("vision_model.")}
     assert "vision_model.encoder.layers.0.self_attn.v_proj.weight" not in same
+
+
+def checkpointed(folder):
+    """The model of a run's checkpoint, and whether its hidden states keep positions to themselves."""
+    model = mini.new_model(mini.full_config(mini.build_tokenizer()))
+    model.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
+    written = model.vision_model.encoder.layers[0].mlp.fc2.weight[: shifts.RESERVED]
+    return model, not written.any()
+
+
+def test_what_a_run_through_shifts_writes_is_a_plain_model_that_sees_the_same(tiny, tmp_path):
+    folder = mini.train(tmp_path, batches.Schedule(3, 0, 4, 3e-3, workers=0), compiled=False)
+    model, keeps = checkpointed(tmp_path)
+    assert keeps
+    plain = mini.new_model(mini.full_config(mini.build_tokenizer()))
+    plain.load_state_dict(load_file(folder / "model.safetensors"))
+    pixels = mini._normalized(torch.from_numpy(np.stack([scene(seed, (32, 32)).image for seed in range(3)])))
+    with torch.no_grad():
+        for ours, theirs in zip(mini.seen_through_shifts(model, pixels), mini.seen(plain, pixels), strict=True):
+            assert (ours * theirs).sum(-1).min() > 0.999
+
+
+def test_attention_takes_over_where_the_shifts_end(tiny, tmp_path):
+    mini.train(tmp_path, batches.Schedule(2, 0, 4, 1e-3, workers=0), compiled=False)
+    before, _ = checkpointed(tmp_path)
+    mini.train(tmp_path, batches.Schedule(2, 1, 4, 0.0, workers=0), compiled=False)
+    after, _ = checkpointed(tmp_path)
+    pixels = mini._normalized(torch.from_numpy(scene(9, (32, 32)).image[None]))
+    with torch.no_grad():
+        (ours, _), (theirs, _) = mini.seen_through_shifts(before, pixels), mini.seen(after, pixels)
+    assert (ours * theirs).sum(-1).min() > 0.999
+
+
+@pytest.mark.parametrize("kind", batches.WORDS)
+def test_each_kind_of_word_is_asked_of_its_own_columns(kind):
+    batch = batches.make_batch(batches.Lot(range(4), (64, 64), kind="shapes"))
+    own = torch.tensor([text in {phrase.text for phrase in batches.WORDS[kind]} for text in batch.phrases])
+    phrase, scale = torch.eye(len(batch.phrases)), torch.tensor(10.0)
+    places = batch.owner.view(4, 16, 16)[:, ::2, ::2].flatten(1)  # a place of each patch, whose thing it shows
+    right = (batch.truth[places] == 1).float()
+    found = [mini._word_losses(batch, right * told, phrase, scale)[kind] for told in (own, ~own)]
+    assert found[0] < 0.5 * found[1]
 
 
 class Killed(Exception):
