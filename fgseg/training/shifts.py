@@ -133,8 +133,8 @@ def _look(block: Block, offsets: tuple[Offset, ...], normed: Tensor) -> None:
     """Write the queries and keys of a block; heads that look everywhere get none, so all places draw."""
     attention, head_width = block.self_attn, normed.shape[-1] // len(offsets)
     one = normed[:, 1:, ONE] - normed[:, 1:, ZERO]  # what is left of 1
-    low = one.float().quantile(0.1)
-    on_class = (normed[:, 0, CLASS] - normed[:, 0, ZERO]).mean()
+    low = one.float().quantile(0.1).item()
+    on_class = (normed[:, 0, CLASS] - normed[:, 0, ZERO]).mean().item()
     gap = sum(1 - math.cos(2 * math.pi / period) for period in PERIODS)  # between neighbours
     size = math.sqrt(MARGIN * head_width**0.5 / gap) / low
     query_one = -2.0 * len(PERIODS)
@@ -152,7 +152,7 @@ def _look(block: Block, offsets: tuple[Offset, ...], normed: Tensor) -> None:
         rows = slice(head * head_width, head * head_width + ONE + 1)
         for linear, reads in ((attention.q_proj, queries), (attention.k_proj, keys)):
             reads = reads - reads.sum(1, keepdim=True) * torch.eye(RESERVED)[ZERO]  # differences to what 0 has become
-            linear.weight[rows, :RESERVED] = size * reads
+            linear.weight[rows, :RESERVED] = (size * reads).to(linear.weight)
 
 
 def _turned(offset: tuple[int, int]) -> Tensor:
