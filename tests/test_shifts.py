@@ -136,3 +136,9 @@ def test_the_hidden_states_keep_their_positions_through_every_block(model):
     scaled = first[..., : shifts.RESERVED] - first[..., shifts.ZERO :][..., :1]
     table = vision.embeddings.position_embedding.weight[:, : shifts.RESERVED]
     assert F.cosine_similarity(scaled, table.expand_as(scaled), dim=-1).min() > 0.9999
+
+
+def test_a_tower_deeper_than_the_offsets_is_refused(model, monkeypatch):
+    monkeypatch.setattr(shifts, "OFFSETS", shifts.OFFSETS[:-1])
+    with pytest.raises(ValueError, match="shorter"):
+        shifts.shifted(model, torch.zeros(1, 1 + SIDE**2, 120), (SIDE, SIDE))

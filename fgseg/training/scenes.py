@@ -225,8 +225,7 @@ def _lay_shape(rng: np.random.Generator, canvas: _Canvas, center: tuple[float, .
         at.append((np.arange(span.start, span.stop, dtype=np.float32) + 0.5 - middle) / short)
     where, (y, x) = (spans[0], spans[1]), (at[0][:, None], at[1][None])
     thing = _standing_out(rng, canvas, canvas.picture[where].mean((0, 1)))
-    first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
-    color = first + pattern(rng, (y, x), thing.pattern)[..., None] * (second - first)
+    color = _patterned(rng, (y, x), thing)
     coverage = _outlined(rng, (y, x), thing.shape, radius / short, short)
     canvas.lay(thing, shading(rng, (y, x))[..., None] * color, coverage, where)
 
@@ -350,12 +349,18 @@ def _coverage(rng: np.random.Generator, image_hw: tuple[int, int], shape: str, c
 # --- what it looks like -----------------------------------------------------------------------------------------
 
 
+def _patterned(rng: np.random.Generator, at: tuple[Floats, Floats], thing: Thing) -> Floats:
+    """(H, W, 3) a thing's two colours in its pattern, at `axes`."""
+    first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
+    color: Floats = first + pattern(rng, at, thing.pattern)[..., None] * (second - first)
+    return color
+
+
 def _surface(rng: np.random.Generator, image_hw: tuple[int, int], thing: Thing) -> Floats:
     """(H, W, 3) what a thing is made of, all over."""
     if thing.shape in MATERIALS:
         return PAINTERS[thing.shape](rng, facing(rng, image_hw))
-    first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
-    surface: Floats = first + pattern(rng, axes(image_hw), thing.pattern)[..., None] * (second - first)
+    surface = _patterned(rng, axes(image_hw), thing)
     if rng.random() < 0.6:
         surface = surface * (1 + rng.uniform(0.02, 0.16) * crop(rng, image_hw, int(rng.integers(3)))[..., None])
     return surface

@@ -68,13 +68,19 @@ def shifted(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> Tensor:
 
     A patch beyond the edge has the class token's value. The class token itself gets the mean of all values.
     """
-    for block, offsets in zip(_blocks(model)[:-1], OFFSETS, strict=False):
+    for block, offsets in _with_offsets(model):
         x = _through(block, x, offsets, grid_hw)
     return x
 
 
 def _blocks(model: FgClipModel) -> list[Block]:
     return [block for block in model.vision_model.encoder.layers if isinstance(block, Block)]
+
+
+def _with_offsets(model: FgClipModel) -> list[tuple[Block, tuple[Offset, ...]]]:
+    """Every block but the last with its heads' offsets; a deeper tower than OFFSETS describes is a ValueError."""
+    blocks = _blocks(model)[:-1]
+    return list(zip(blocks, OFFSETS[: len(blocks)], strict=True))
 
 
 def _through(block: Block, x: Tensor, offsets: tuple[Offset, ...], grid_hw: tuple[int, int]) -> Tensor:
@@ -122,7 +128,7 @@ def handed_over(model: FgClipModel, pixel_values: Tensor) -> FgClipModel:
     with torch.no_grad():
         x, grid_hw = vision.embeddings(pixel_values)
         x = vision.pre_layrnorm(x)
-        for block, offsets in zip(_blocks(own)[:-1], OFFSETS, strict=False):
+        for block, offsets in _with_offsets(own):
             _look(block, offsets, block.layer_norm1(x))
             x = _through(block, x, offsets, grid_hw)
     vision.embeddings.position_embedding.weight.requires_grad_(True)
