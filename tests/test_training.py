@@ -490,17 +490,18 @@ def test_a_window_of_nothing_but_clutter_keeps_all_the_names():
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_each_scene_is_shown_in_every_view_and_by_one_worker(workers):
-    schedule = batches.Schedule(36, 36, 4, 1e-3, workers, views=6, first_seed=100)
+    schedule = batches.Schedule(720, 36, 4, 1e-3, workers, views=6, first_seed=100)
     views = {}
-    for step, lot in enumerate(map(schedule.lot, range(72))):
+    for step, lot in enumerate(map(schedule.lot, range(756))):
         views.setdefault(lot.seeds[0], []).append((step % workers, lot.image_hw, len(lot.seeds), lot.kind, lot.view))
     for seen in views.values():
         assert [view for *_, view in seen] == list(range(6))
         assert len({one[:4] for one in seen}) == 1
-    assert list(views) == list(range(100, 148, 4))
+    assert list(views) == list(range(100, 604, 4))
     kinds = [(one[0][3], one[0][1]) for one in views.values()]
-    small, large, late = batches.SMALL_LOTS, batches.LARGE_LOTS, batches.ATTENTION_LOTS
-    assert kinds == [*small, *(large[index % 4] for index in range(2, 6)), *late, *late]
+    lots = (batches.SMALL_LOTS, 0, 30), (batches.LARGE_LOTS, 30, 72), (batches.LAST_LOTS, 72, 120)
+    lots += ((batches.ATTENTION_LOTS, 120, 126),)
+    assert kinds == [looks[index % len(looks)] for looks, first, stop in lots for index in range(first, stop)]
     assert [one[0][2] for one in views.values()] == [4 if hw == batches.SMALL else 2 for _, hw in kinds]
 
 
@@ -544,6 +545,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(batches, "SMALL", (16, 16))
     monkeypatch.setattr(batches, "SMALL_LOTS", ((None, (16, 16)),))
     monkeypatch.setattr(batches, "LARGE_LOTS", ((None, (16, 16)), ("sheet", (32, 32))))
+    monkeypatch.setattr(batches, "LAST_LOTS", ((None, (32, 32)), ("outdoors", (32, 32))))
     monkeypatch.setattr(batches, "ATTENTION_LOTS", ((None, (32, 32)),))
 
 

@@ -24,12 +24,15 @@ __all__ = ["PATCH", "SAMPLE", "SIDE", "WORDS", "Batch", "Lot", "Schedule", "Text
 SIDE, PATCH = 224, 8
 Look = tuple[Kind | None, tuple[int, int]]  # the kind of a lot's scenes, None for each its own, and their size
 SMALL, NATIVE = (112, 112), (SIDE, SIDE)
-# What the lots of the shifts' stage are in turn: sheets teach shapes, scenes all there is.
+# What the lots of the shifts' stage are in turn: sheets teach shapes, scenes all there is, outdoors its materials.
 SMALL_LOTS: tuple[Look, ...] = (("sheet", SMALL), (None, SMALL))
 LARGE_LOTS: tuple[Look, ...] = (
     ("sheet", NATIVE), (None, NATIVE), ("sheet", SMALL), (None, NATIVE),
 )  # fmt: skip
-SMALL_SHARE = 0.25  # of that stage's steps, the first ones: half the cost of the others
+LAST_LOTS: tuple[Look, ...] = (
+    ("sheet", NATIVE), (None, NATIVE), ("outdoors", NATIVE), (None, NATIVE),
+)  # fmt: skip
+SMALL_SHARE, LAST_SHARE = 0.25, 0.4  # of that stage's steps, the first ones, half the cost of others, and the last ones
 # Then the native side among others: positions are interpolated.
 ATTENTION_LOTS: tuple[Look, ...] = ((None, NATIVE), (None, (192, 256)), (None, (256, 192)))
 LARGE_SHARE = 0.5  # scenes in a step of large pictures, beside one of small ones
@@ -210,7 +213,7 @@ class Schedule:
     """Which scenes a step sees, and at which rate.
 
     Attributes:
-        shifts: steps through fixed shifts (`fgseg.training.shifts`), of SMALL_LOTS and then of LARGE_LOTS.
+        shifts: steps through fixed shifts (`fgseg.training.shifts`), of SMALL_LOTS, LARGE_LOTS and LAST_LOTS.
         attention: steps of ATTENTION_LOTS through the model's own attention, after them.
         batch_size: scenes a step of small pictures; a step of large ones takes LARGE_SHARE of it.
         rate: peak learning rate.
@@ -248,7 +251,9 @@ class Schedule:
         """The lots in turn of the stage that a step belongs to."""
         if step < SMALL_SHARE * self.shifts:
             return SMALL_LOTS
-        return LARGE_LOTS if step < self.shifts else ATTENTION_LOTS
+        if step < (1 - LAST_SHARE) * self.shifts:
+            return LARGE_LOTS
+        return LAST_LOTS if step < self.shifts else ATTENTION_LOTS
 
     def rate_at(self, step: int, *, done: float = 0.0, warmup: int = 100) -> float:
         """Linear warm-up, then a cosine to 2 % of the peak.
