@@ -207,13 +207,17 @@ def _candidates(
 
 def _podium(grids: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
     """At each patch (h, w) the prompt that is above all others by the margin, -1 where none is, and the best score."""
-    best, second = grids[0].clone(), torch.full_like(grids[0], -torch.inf)
-    winner = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
-    for index in range(1, len(grids)):
-        winner.masked_fill_(grids[index] > best, index)
-        torch.maximum(second, torch.minimum(best, grids[index]), out=second)
-        torch.maximum(best, grids[index], out=best)
-    return winner.masked_fill_(best - second <= margin, -1), best
+    best = grids.amax(0)
+    least = best - margin
+    winner = torch.full(best.shape, -1, dtype=torch.int32, device=best.device)
+    is_near = torch.zeros(best.shape, dtype=torch.bool, device=best.device)
+    has_rival = is_near.clone()
+    for index, grid in enumerate(grids):
+        reaches = grid >= least
+        has_rival |= is_near & reaches
+        is_near |= reaches
+        winner.masked_fill_(reaches, index)
+    return winner.masked_fill_(has_rival, -1), best
 
 
 def _split(coarse: _Candidates, margin: float) -> _Candidates:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -58,7 +59,7 @@ class ScoreField:
         if threshold == TIE and self.asked.rivals and self.refine == "none":
             return self._not_beaten()
         winner, best = self._best(self.texts.below(len(self.names)))
-        labels = np.asarray(self.texts.query_to_class, np.int32).take(winner)
+        labels = _looked_up(np.asarray(self.texts.query_to_class, np.int32), winner)
         if threshold == "auto":
             return self._auto_thresholded(labels)
         # Where prompts alone compete, every winner is at least a tie, and nothing is dropped up to that.
@@ -69,7 +70,7 @@ class ScoreField:
         """`exclusive` at a tie: what a rival wins is unlabelled, so one comparison of all words tells everything."""
         owners = np.asarray(self.texts.query_to_class, np.int32)
         owners[owners == len(self.names)] = UNLABELLED
-        return owners.take(self._best(self.texts.text)[0])
+        return _looked_up(owners, self._best(self.texts.text)[0])
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where one class is present enough."""
@@ -133,6 +134,13 @@ class ScoreField:
             return maps
         patch_pixels = max(self.view.image_hw) / max(self.view.grid_hw)
         return refined(self.view.image, maps, method=self.refine, patch_pixels=patch_pixels)
+
+
+def _looked_up(values: NDArray[np.int32], index: NDArray[np.intp] | NDArray[np.int32]) -> NDArray[np.int32]:
+    """The value at each index, by torch, since numpy first makes a copy of 64 bits of 32-bit indexes."""
+    found = torch.from_numpy(values).index_select(0, torch.from_numpy(index).flatten())
+    looked_up: NDArray[np.int32] = found.view(index.shape).numpy()
+    return looked_up
 
 
 def _podium(

@@ -186,7 +186,7 @@ def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antiali
     """
     check_image("image", image)
     height, width = _check_size("image_hw", image_hw)
-    resized = np.array(image, order="C")
+    resized = np.ascontiguousarray(image)
     if antialias:
         # OpenCV's area mean turns into nearest-like sampling along an axis that grows: shrink first, then
         # grow.
@@ -194,7 +194,7 @@ def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antiali
         resized = _cv2_resized(resized, smaller_wh, cv2.INTER_AREA)
     if resized.shape[:2] != (height, width):
         resized = _cv2_resized(resized, (width, height), cv2.INTER_LINEAR)
-    return resized
+    return resized.copy() if np.may_share_memory(resized, image) else resized
 
 
 def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[BoxXyxy, ...]:
@@ -320,10 +320,11 @@ def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], c
         if place not in rows:
             rows[place] = coverage.new_zeros(len(scores), scores.shape[1], coverage.shape[1])
         across = _bilinear(scores.shape[2], right - left).to(coverage.device)
-        rows[place][:, :, left:right] += scores.detach().float() @ across.T
+        rows[place][:, :, left:right].baddbmm_(scores.detach().float(), across.T.expand(len(scores), -1, -1))
     canvas = coverage.new_zeros(len(window_scores[0]), *coverage.shape)
     for (top, bottom, patches), row in rows.items():
-        canvas[:, top:bottom] += _bilinear(patches, bottom - top).to(coverage.device) @ row
+        down = _bilinear(patches, bottom - top).to(coverage.device)
+        canvas[:, top:bottom].baddbmm_(down.expand(len(row), -1, -1), row)
     return canvas.div_(coverage)
 
 
