@@ -499,9 +499,11 @@ def test_each_scene_is_shown_in_every_view_and_by_one_worker(workers):
         assert len({one[:4] for one in seen}) == 1
     assert list(views) == list(range(100, 604, 4))
     kinds = [(one[0][3], one[0][1]) for one in views.values()]
-    lots = (batches.SMALL_LOTS, 0, 30), (batches.LARGE_LOTS, 30, 72), (batches.LAST_LOTS, 72, 120)
-    lots += ((batches.ATTENTION_LOTS, 120, 126),)
-    assert kinds == [looks[index % len(looks)] for looks, first, stop in lots for index in range(first, stop)]
+    stages = [
+        (batches.SMALL_LOTS, 0, 30), (batches.LARGE_LOTS, 30, 72),
+        (batches.LAST_LOTS, 72, 120), (batches.ATTENTION_LOTS, 120, 126),
+    ]  # fmt: skip
+    assert kinds == [looks[index % len(looks)] for looks, first, stop in stages for index in range(first, stop)]
     assert [one[0][2] for one in views.values()] == [4 if hw == batches.SMALL else 2 for _, hw in kinds]
 
 

@@ -217,6 +217,17 @@ def test_a_label_map_equals_comparing_every_map(kind, prompts, grid_hw, image_hw
     np.testing.assert_array_equal(dropped[1], best)
 
 
+def test_a_prompt_ahead_by_rounding_alone_settles_no_block():
+    """Between patches the two round to the same score in places, and there the lower index has the pixel."""
+    low = torch.rand(6, 7, generator=torch.Generator().manual_seed(0))
+    grids = torch.stack([low, torch.nextafter(low, torch.ones(()))])
+    labels, best = _winners.compare_blocks(grids, (48, 56))
+    whole_labels, whole_best = _winners.compare_maps(grids, (48, 56))
+    assert 0 < int((whole_labels == 0).sum()) < whole_labels.numel()
+    torch.testing.assert_close(labels, whole_labels, rtol=0, atol=0)
+    torch.testing.assert_close(best, whole_best, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("factor", [1, 2, 4, 32])
 @pytest.mark.parametrize("grid_hw", [(4, 8), (1, 4), (16, 16)])
 def test_on_data_exact_in_float32_labels_and_scores_equal_opencvs_exactly(factor, grid_hw):
