@@ -210,7 +210,7 @@ class Segmenter:
             threshold = self.encoder.default_threshold if asked.rivals else TIE
         if max_hole and mode == "exclusive":
             raise OptionError(
-                "max_hole: filling a hole would take pixels from other classes; use mode='independent', or 0"
+                'max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0'
             )
         texts = self._query_texts(asked, templates)
         started -= time.perf_counter()  # encoding has a figure of its own
