@@ -40,7 +40,16 @@ from fgseg.regions import box_features
 from fgseg.segmentation import Segmentation
 from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
-from fgseg.windows import BoxXyxy, Resolution, crops, parse_resolution, resize_image, short_side_hw, window_boxes
+from fgseg.windows import (
+    BoxXyxy,
+    Resolution,
+    crops,
+    parse_resolution,
+    resize_image,
+    short_side_hw,
+    whole_image,
+    window_boxes,
+)  # fmt: skip
 
 __all__ = ["Segmenter", "load"]
 
@@ -338,8 +347,7 @@ class Segmenter:
             PromptError: an empty or too long phrase.
             OptionError: a resolution in windows.
         """
-        whole = "squash" if self.encoder.default_resolution == "slide" else self.encoder.default_resolution
-        chosen = self._resolution(whole if resolution == "auto" else resolution)
+        chosen = self._resolution(whole_image(self.encoder.default_resolution) if resolution == "auto" else resolution)
         if chosen.mode == "slide":
             raise OptionError(
                 "resolution: boxes are pooled from the whole image's features, got slide; use squash or keep"

@@ -23,6 +23,7 @@ __all__ = [
     "short_side_hw",
     "stitch",
     "stitch_chunks",
+    "whole_image",
     "window_boxes",
 ]
 
@@ -127,6 +128,18 @@ def parse_resolution(text: str) -> Resolution:
     numbers = [None if size == "auto" else int(size) for size in sizes]
     short_side, crop, stride = [*numbers, None, None, None][:3]
     return Resolution(cast(Mode, mode), short_side, crop, stride)
+
+
+def whole_image(resolution: str) -> str:
+    """The resolution to take a whole image at where `resolution` suits an encoder: "squash" instead of any windows.
+
+    Boxes and ranking see one grid of the whole image.
+
+    Example:
+        >>> whole_image("slide:448/224/112"), whole_image("keep:336")
+        ('squash', 'keep:336')
+    """
+    return "squash" if parse_resolution(resolution).mode == "slide" else resolution
 
 
 def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = 2048) -> tuple[int, int]:

@@ -10,13 +10,14 @@ from benching_data import picture, write_json
 
 import fgseg
 from fgseg.benching.box_data import Phrased, open_boxes
-from fgseg.benching.boxes import BoxTask, box_faults, whole_image_resolution
+from fgseg.benching.boxes import BoxTask, box_faults
 from fgseg.benching.report import run_document
 from fgseg.benching.retrieval import RetrievalTask, caption_faults, open_captions
 from fgseg.benching.runner import run_task
 from fgseg.benching.shares import place_of, share
 from fgseg.encoders import load_encoder
 from fgseg.errors import DatasetError
+from fgseg.windows import whole_image
 
 CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id": 9, "name": "green"}]
 
@@ -46,7 +47,7 @@ def instances(root):
 
 
 def box_task(seg, boxes):
-    return BoxTask(seg, boxes, ("{}",), whole_image_resolution(seg))
+    return BoxTask(seg, boxes, ("{}",), whole_image(seg.encoder.default_resolution))
 
 
 def test_class_boxes_come_from_an_instance_file_by_category_id(tmp_path):

@@ -373,6 +373,16 @@ def test_a_box_of_the_whole_image_is_the_mean_of_the_grid(seg, picture):
     np.testing.assert_allclose(scores.cosine[0, 0], float(mean @ text[0]), atol=1e-5)
 
 
+def test_boxes_see_the_whole_image_of_a_model_whose_own_resolution_is_windows_of_some_size(seg, picture, monkeypatch):
+    boxes = [[10, 10, 60, 60]]
+    expected = seg.score_boxes(picture, boxes, ["red"], resolution="squash").cosine
+    monkeypatch.setattr(seg.encoder, "default_resolution", "slide:336/224/112")
+    np.testing.assert_array_equal(seg.score_boxes(picture, boxes, ["red"]).cosine, expected)
+    view = seg.encode(picture)
+    assert len(view.windows) > 1
+    np.testing.assert_array_equal(seg.score_boxes(view, boxes, ["red"]).cosine, expected)
+
+
 def test_no_boxes_give_an_empty_table(seg, picture):
     assert seg.score_boxes(picture, np.zeros((0, 4)), ["red", "blue"]).cosine.shape == (0, 2)
 

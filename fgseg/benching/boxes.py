@@ -19,7 +19,7 @@ from fgseg.regions import box_features
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import unit
 
-__all__ = ["BoxTask", "box_faults", "whole_image_resolution"]
+__all__ = ["BoxTask", "box_faults"]
 
 Row = dict[str, Any]
 
@@ -110,11 +110,6 @@ class BoxTask:
             text = self.texts.encode(answer.texts, route="region")
             return [answer.group, place_of((text @ feature).float().cpu().numpy(), 0)]
         return [answer, place_of((self.words.text @ feature).float().cpu().numpy(), answer)]
-
-
-def whole_image_resolution(seg: Segmenter) -> str:
-    """The mode that takes a whole image at once and suits the model best: boxes are pooled from one grid."""
-    return "squash" if seg.encoder.default_resolution == "slide" else seg.encoder.default_resolution
 
 
 def box_faults(boxes: BoxSet) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fgseg._checks import check_number
 from fgseg._files import one_line
 from fgseg.benching.box_data import BoxSet, open_boxes
-from fgseg.benching.boxes import BoxTask, box_faults, whole_image_resolution
+from fgseg.benching.boxes import BoxTask, box_faults
 from fgseg.benching.retrieval import CaptionSet, RetrievalTask, caption_faults, open_captions
 from fgseg.benching.runner import Task
 from fgseg.benching.scene_sets import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, SceneLabels, open_scenes
@@ -20,6 +20,7 @@ from fgseg.datasets import STANDARD_SETS, Dataset, open_dataset, preflight
 from fgseg.errors import OptionError
 from fgseg.prompts import templates_named
 from fgseg.segmenter import Segmenter
+from fgseg.windows import whole_image
 
 __all__ = ["TASKS", "Asked", "Data", "faults", "make_task", "open_data"]
 
@@ -150,7 +151,7 @@ def _box_task(seg: Segmenter, data: BoxSet, asked: Asked) -> BoxTask:
     unused = [name for name in given if name not in taken]
     _refuse("boxes take templates and a resolution alone", [*unused, *_of_segmentation(asked)])
     resolution = given.get("resolution", "auto")
-    chosen = whole_image_resolution(seg) if resolution == "auto" else str(resolution)
+    chosen = whole_image(seg.encoder.default_resolution) if resolution == "auto" else str(resolution)
     if chosen.startswith("slide"):
         raise OptionError(f"resolution: boxes are pooled from the whole image, got {chosen}; use squash or keep")
     task = BoxTask(seg, data, templates_named(given.get("templates") or seg.encoder.default_templates), chosen)
