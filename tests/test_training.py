@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from fgseg.encoders import load_encoder
+from fgseg.errors import OptionError, WeightsError
 from fgseg.training import appearance, batches, mini, shifts
+from fgseg.training.average import average, mixed
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
@@ -641,3 +643,40 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tiny, tmp_path, monkeypa
             mini.train(tmp_path / "parts", schedule, compiled=False)
     parts = mini.train(tmp_path / "parts", schedule, compiled=False)
     assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
+
+
+# --- two checkpoints' average
+
+
+def test_the_average_of_a_checkpoint_and_itself_is_the_model_that_the_run_wrote(tiny, tmp_path):
+    written = mini.train(tmp_path / "run", batches.Schedule(3, 0, 4, 1e-3, workers=0), compiled=False)
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    folder = average(checkpoint, checkpoint, tmp_path / "average", share=0.3)
+    own, made = (load_file(place / "model.safetensors") for place in (written, folder))
+    assert own.keys() == made.keys()
+    for name, tensor in own.items():
+        torch.testing.assert_close(made[name], tensor, rtol=0, atol=0)
+    assert (folder / "config.json").read_text() == (written / "config.json").read_text()
+    load_encoder(str(folder), dtype="float32", device="cpu")
+
+
+def test_tensors_are_mixed_by_share_and_whole_numbers_are_the_second_s():
+    first = {"a": torch.tensor([0.0, 4.0]), "n": torch.tensor(3)}
+    second = {"a": torch.tensor([1.0, 0.0]), "n": torch.tensor(5)}
+    made = mixed(first, second, 0.25)
+    assert made["a"].tolist() == [0.25, 3.0]
+    assert made["n"] == 5
+
+
+def test_what_cannot_be_averaged_is_refused(tiny, tmp_path):
+    with pytest.raises(OptionError, match=r"share: expected a number in \[0, 1\], got 1.5"):
+        mixed({}, {}, 1.5)
+    with pytest.raises(WeightsError, match="name two of one run"):
+        mixed({"a": torch.zeros(2)}, {"a": torch.zeros(3)}, 0.5)
+    (tmp_path / "x.pt").write_bytes(b"no")
+    with pytest.raises(WeightsError, match=r"x\.pt: expected a checkpoint\.pt of the recipe"):
+        average(tmp_path / "x.pt", tmp_path / "x.pt", tmp_path / "out")
+    torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"other\.pt: expected weights of the recipe's model"):
+        average(tmp_path / "other.pt", tmp_path / "other.pt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

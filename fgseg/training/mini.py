@@ -299,7 +299,7 @@ def train(
             group["lr"] = schedule.rate_at(step, done=passed)
         is_shifted = step < schedule.shifts
         if 0 < step == schedule.shifts:
-            model.load_state_dict(_with_attention(model).state_dict())
+            model.load_state_dict(with_attention(model).state_dict())
         model.vision_model.embeddings.position_embedding.weight.requires_grad_(not is_shifted)
         parts = _update(model, optimizers, batch, ways["shifts" if is_shifted else "attention"])
         if is_shifted:
@@ -309,7 +309,7 @@ def train(
         is_last = step + 1 == schedule.steps or passed >= 1
         if (step + 1) % CHECKPOINT_STEPS == 0 or is_last:
             _checkpoint(out, model, optimizers, step + 1)
-            save(_with_attention(model) if is_shifted else model, tokenizer, config, out / "model")
+            save(with_attention(model) if is_shifted else model, tokenizer, config, out / "model")
         if is_last:
             break
     return out / "model"
@@ -326,7 +326,7 @@ def _first_model(config: dict[str, object], schedule: Schedule, start: Path | No
     return model
 
 
-def _with_attention(model: FgClipModel) -> FgClipModel:
+def with_attention(model: FgClipModel) -> FgClipModel:
     """A model trained through shifts as the plain one it stands for."""
     side = model.vision_model.embeddings.side * PATCH
     pictures = [scene(seed, (side, side)).image for seed in range(8)]
