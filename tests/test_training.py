@@ -11,6 +11,7 @@ from fgseg.encoders import load_encoder
 from fgseg.errors import OptionError, WeightsError
 from fgseg.training import appearance, batches, mini, shifts
 from fgseg.training.average import average, mixed
+from fgseg.training.average import main as average_command
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
@@ -680,3 +681,14 @@ def test_what_cannot_be_averaged_is_refused(tiny, tmp_path):
     with pytest.raises(WeightsError, match=r"other\.pt: expected weights of the recipe's model"):
         average(tmp_path / "other.pt", tmp_path / "other.pt", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_average_s_command_says_what_is_wrong_in_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["average", str(tmp_path / "a.pt"), "b.pt", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="2"):
+        average_command()
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(f"average: error: {tmp_path / 'a.pt'}: expected a checkpoint")
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgseg.errors import OptionError, WeightsError
+from fgseg.errors import FgsegError, OptionError, WeightsError
 from fgseg.training import mini, shifts
 
 __all__ = ["average", "mixed"]
@@ -72,7 +72,10 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of the second, in [0, 1]")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    print(average(asked.first, asked.second, asked.out, share=asked.share))
+    try:
+        print(average(asked.first, asked.second, asked.out, share=asked.share))
+    except FgsegError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
