@@ -14,6 +14,7 @@ from fgseg.windows import (
     short_side_hw,
     stitch,
     stitch_chunks,
+    whole_image,
     window_boxes,
 )
 
@@ -150,6 +151,20 @@ def test_a_view_of_an_image_is_resized_like_the_image():
     image = noise(4, 20, 20)
     flipped = resize_image(image[:, ::-1], (9, 9), antialias=False)
     np.testing.assert_array_equal(flipped, resize_image(image[:, ::-1].copy(), (9, 9), antialias=False))
+
+
+@pytest.mark.parametrize(
+    ("resolution", "whole"),
+    [
+        ("squash", "squash"),
+        ("keep", "keep"),
+        ("keep:336", "keep:336"),
+        ("slide", "squash"),
+        ("slide:448/224/112", "squash"),
+    ],
+)
+def test_a_whole_image_is_squashed_where_windows_would_suit_its_parts(resolution, whole):
+    assert whole_image(resolution) == whole
 
 
 def test_only_rgb_images_and_whole_sizes_are_resized():
