@@ -49,7 +49,7 @@ from fgseg.windows import (
     short_side_hw,
     whole_image,
     window_boxes,
-)  # fmt: skip
+)
 
 __all__ = ["Segmenter", "load"]
 

@@ -131,9 +131,16 @@ def parse_resolution(text: str) -> Resolution:
 
 
 def whole_image(resolution: str) -> str:
-    """The resolution to take a whole image at where `resolution` suits an encoder: "squash" instead of any windows.
+    """The resolution to take a whole image at, as boxes need it, where `resolution` suits an encoder.
 
-    Boxes and ranking see one grid of the whole image.
+    Args:
+        resolution: as `parse_resolution` reads it.
+
+    Returns:
+        "squash" for any windows, else `resolution` itself.
+
+    Raises:
+        OptionError: not a resolution.
 
     Example:
         >>> whole_image("slide:448/224/112"), whole_image("keep:336")

@@ -22,7 +22,7 @@ def average(first: Path, second: Path, out: Path, *, share: float = 0.5) -> Path
     """Write the model between two checkpoints of the shifts' stage, as the recipe writes a run's.
 
     Args:
-        first: checkpoint.pt of a run.
+        first: checkpoint.pt of a run, from before any steps through attention: those would be written over.
         second: another of the same run, or of one that began from it.
         out: folder for config.json, model.safetensors and tokenizer.json.
         share: of the second, in [0, 1].
@@ -42,7 +42,9 @@ def average(first: Path, second: Path, out: Path, *, share: float = 0.5) -> Path
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise WeightsError(f"{first}: expected weights of the recipe's model, got others") from error
+        raise WeightsError(
+            f"{first}: expected weights of the recipe's model, got others; name its checkpoint.pt"
+        ) from error
     mini.save(mini.with_attention(model), tokenizer, config, out)
     return out
 
