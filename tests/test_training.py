@@ -581,6 +581,17 @@ def test_shifts_take_another_models_text_side_and_a_vision_tower_of_their_own(ti
     assert "vision_model.encoder.layers.0.self_attn.v_proj.weight" not in same
 
 
+def test_shifts_go_on_from_a_model_that_went_through_them(tiny, tmp_path):
+    first = mini.train(tmp_path / "first", batches.Schedule(3, 0, 4, 3e-3, workers=0), compiled=False)
+    mini.train(tmp_path / "then", batches.Schedule(1, 0, 4, 0.0, workers=0), seed=1, start=first, compiled=False)
+    (before, _), (after, keeps) = checkpointed(tmp_path / "first"), checkpointed(tmp_path / "then")
+    assert keeps
+    pixels = mini._normalized(torch.from_numpy(np.stack([scene(seed, (32, 32)).image for seed in range(3)])))
+    with torch.no_grad():
+        for ours, theirs in zip(*(mini.seen_through_shifts(model, pixels) for model in (before, after)), strict=True):
+            assert (ours * theirs).sum(-1).min() > 0.999  # bf16 on the way
+
+
 def checkpointed(folder):
     """The model of a run's checkpoint, and whether its hidden states keep positions to themselves."""
     model = mini.new_model(mini.full_config(mini.build_tokenizer()))

@@ -44,9 +44,10 @@ WIDTH = 192
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 NEGATIVE_WEIGHT = 2.0
-REGION_WEIGHT = 2.0
-WORD_WEIGHTS = {"shape": 1.0, "pattern": 0.5, "color": 0.25}  # shapes are the hardest
+REGION_WEIGHT = 3.0
+WORD_WEIGHTS = {"shape": 1.0, "pattern": 0.5, "color": 0.5}  # shapes are the hardest
 CHECKPOINT_STEPS = 200
+POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
 TEXT_CONFIG = {
     "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 3, "num_hidden_layers": 3,
@@ -123,8 +124,12 @@ def _through(block: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(block, Block)
     attention, normed = block.self_attn, block.layer_norm1(x)
     q, k, v = (attention.split(project(normed)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
+    return block.add_mlp(x + attention.merge(_attended(q, k, v)))
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
-    return block.add_mlp(x + attention.merge(weights.to(v.dtype) @ v))
+    return weights.to(v.dtype) @ v
 
 
 def seen(
@@ -138,24 +143,31 @@ def seen(
     x = model.vision_model.pre_layrnorm(x)
     for block in model.vision_model.encoder.layers[:-1]:
         x = through(block, x)
-    return _features(model, x, grid_hw, through)
+    return _features(model, x, grid_hw)
 
 
 def seen_through_shifts(model: FgClipModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     """`seen` with shifts instead of attention in all blocks but the last."""
     x, grid_hw = model.vision_model.embeddings(pixel_values)
     x = shifts.shifted(model, model.vision_model.pre_layrnorm(x), grid_hw)
-    return _features(model, x, grid_hw, _through)
+    return _features(model, x, grid_hw)
 
 
-def _features(
-    model: FgClipModel, x: Tensor, grid_hw: tuple[int, int], through: Callable[[nn.Module, Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def _features(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The last block and the projections."""
     vision = model.vision_model
     dense = model.visual_projection(vision.patch_tokens(x, grid_hw, "value"))
-    image = model.visual_projection(vision.post_layernorm(through(vision.encoder.layers[-1], x)[:, 0]))
+    image = model.visual_projection(vision.post_layernorm(_class_token(vision.encoder.layers[-1], x)))
     return F.normalize(dense.float(), dim=-1), F.normalize(image.float(), dim=-1)
+
+
+def _class_token(block: nn.Module, x: Tensor) -> Tensor:
+    """(B, width): what a block makes of the class token, whose query is the only one it is asked for."""
+    assert isinstance(block, Block)
+    attention, normed = block.self_attn, block.layer_norm1(x)
+    q = attention.split(attention.q_proj(normed[:, :1]))
+    k, v = (attention.split(project(normed)) for project in (attention.k_proj, attention.v_proj))
+    return block.add_mlp(x[:, :1] + attention.merge(_attended(q, k, v)))[:, 0]
 
 
 def _compared(batch: Batch, dense: Tensor, phrase: Tensor, region_scale: Tensor) -> dict[str, Tensor]:
@@ -275,8 +287,8 @@ def train(
         out: folder for metrics.jsonl, checkpoint.pt and model/.
         schedule: steps, scenes and learning rate.
         seed: of the first weights; scenes have seeds of their own.
-        start: a model's folder whose weights are the first ones instead; all but the vision tower's where training
-            begins with shifts, which need values of their own.
+        start: a model's folder whose weights are the first ones instead. Where training begins with shifts, which
+            need values of their own, its vision tower is taken only if it was trained through them.
         compiled: on a CPU let torch.compile fuse the vision tower: half the time a step after minutes of compiling.
         hours: the longest this run may take: the learning rate falls by the clock where that is ahead of the steps.
 
@@ -320,9 +332,14 @@ def _first_model(config: dict[str, object], schedule: Schedule, start: Path | No
     if schedule.shifts:
         shifts.prepare(model)
     if start:
-        own = "vision_model." if schedule.shifts else ()
         weights = load_file(start / "model.safetensors")
-        model.load_state_dict(model.state_dict() | {name: t for name, t in weights.items() if not name.startswith(own)})
+        if schedule.shifts:
+            table = weights.pop(POSITIONS)  # the exact one stays
+            if not shifts.carries_waves(table):
+                weights = {name: t for name, t in weights.items() if not name.startswith("vision_model.")}
+        model.load_state_dict(model.state_dict() | weights)
+        if schedule.shifts:
+            shifts.keep_reserved(model)
     return model
 
 
@@ -399,7 +416,9 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=3, help="times each scene is shown, mirrored and moved")
     parser.add_argument("--first-seed", type=int, default=0, help="of the scenes")
     parser.add_argument(
-        "--start", type=Path, help="folder of a model whose weights (with shifts: of its text side) are the first ones"
+        "--start",
+        type=Path,
+        help="folder of a model whose weights are the first ones (with shifts: the vision tower's if from shifts)",
     )
     parser.add_argument("--hours", type=float, default=math.inf, help="the longest the run may take")
     options = parser.parse_args()

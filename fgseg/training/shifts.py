@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fgseg.encoders.blocks import Block
 from fgseg.encoders.fgclip import FgClipModel
 
-__all__ = ["OFFSETS", "RESERVED", "handed_over", "keep_reserved", "prepare", "shifted"]
+__all__ = ["OFFSETS", "RESERVED", "carries_waves", "handed_over", "keep_reserved", "prepare", "shifted"]
 
 Offset = tuple[int, int] | None
 EVERYWHERE: Offset = None
@@ -48,6 +48,12 @@ def prepare(model: FgClipModel) -> None:
         table.copy_(_positions(vision.embeddings.side, width))
         table.requires_grad_(False)
     keep_reserved(model)
+
+
+def carries_waves(table: Tensor) -> bool:
+    """Whether a position table (1 + side**2, width) is that of a model trained through shifts, in bf16 or better."""
+    side = math.isqrt(len(table) - 1)
+    return table.shape[1] >= RESERVED and torch.allclose(table.float(), _positions(side, table.shape[1]), atol=1e-2)
 
 
 def keep_reserved(model: FgClipModel) -> None:
