@@ -13,6 +13,7 @@ import typer
 from fgseg.arguments import USAGE, check_resolution, check_writable, load_segmenter, split_words
 from fgseg.console import SOME_FAILED, complain, table, to_json
 from fgseg.errors import OptionError
+from fgseg.options import Device, Dtype, Model, Offline, Quiet, Revision, Route, Templates, Verbose
 
 if TYPE_CHECKING:
     from fgseg.benching.jobs import Asked, Data
@@ -45,13 +46,6 @@ class LabelDecision(StrEnum):
 
     protocol = "protocol"
     presence = "presence"
-
-
-class CaptionRoute(StrEnum):
-    """Text route of captions."""
-
-    short = "short"
-    long = "long"
 
 
 Data_ = Annotated[
@@ -100,11 +94,11 @@ def bench(
     threshold: Threshold = None,
     scale: Scale = None,
     background: Background = None,
-    templates: Annotated[str | None, typer.Option(help="none, imagenet or a file. [default: the model's]")] = None,
+    templates: Templates = None,
     resolution: Resolution = "auto",
     recipe: Recipe = "value",
     refine: Refine = "auto",
-    route: Annotated[CaptionRoute, typer.Option(help="Text route of retrieval.")] = CaptionRoute.short,
+    route: Annotated[Route, typer.Option(help="Text route of retrieval.")] = Route.short,
     sweep: Annotated[bool, typer.Option("--sweep", help="Try every combination; choose the best mIoU.")] = False,
     scenes: Annotated[int, typer.Option(min=1, help="Scenes a procedural set.")] = 60,
     side: Annotated[int, typer.Option(min=32, help="Their side in pixels.")] = 224,
@@ -114,15 +108,15 @@ def bench(
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Drop the rows of an earlier run.")] = False,
     pictures: Annotated[bool, typer.Option(help="Write the figure and the page of best and worst.")] = True,
-    model: Annotated[str | None, typer.Option("--model", help="[default: FGSEG_MODEL, else mini]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Hub commit, tag or branch.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    offline: Offline = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="A folder a data set goes there.")] = Path("fgseg-bench"),
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a data set.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Measure a model on labelled images; without data, on procedural scenes."""
     from fgseg.benching.jobs import Asked, open_data

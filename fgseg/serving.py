@@ -9,6 +9,7 @@ import typer
 
 from fgseg.arguments import load_segmenter
 from fgseg.console import complain
+from fgseg.options import Device, Dtype, Model, Offline, Recipe, Revision, Verbose
 
 __all__ = ["serve"]
 
@@ -19,21 +20,16 @@ NEEDED = ("gradio", "fastapi", "uvicorn")
 
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")] = 7860,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Name (see `fgseg models`), folder or hub id. [default: FGSEG_MODEL, else mini]"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    recipe: Annotated[
-        str, typer.Option(help="Dense recipe of CLIP and FG-CLIP 1: value, vanilla, sclip, naclip, kk, clearclip.")
-    ] = "value",
-    revision: Annotated[str | None, typer.Option(help="Hub commit, tag or branch. [default: the pinned one]")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the network.")] = False,
+    model: Model = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    recipe: Recipe = "value",
+    revision: Revision = None,
+    offline: Offline = False,
     max_megabytes: Annotated[float, typer.Option(min=0.001, help="Of a picture's file.")] = 25,
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of a picture.")] = 25,
     max_requests: Annotated[int, typer.Option(min=1, help="At a time, those that wait their turn included.")] = 32,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """A web page in your browser, and an endpoint for programs, on this machine only."""
     if any(find_spec(package) is None for package in NEEDED):

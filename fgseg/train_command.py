@@ -14,6 +14,7 @@ import typer
 from fgseg.arguments import check_writable
 from fgseg.console import pairs, to_json
 from fgseg.errors import OptionError
+from fgseg.options import Device
 
 if TYPE_CHECKING:
     from fgseg.training.records import Source
@@ -70,7 +71,7 @@ def train(
         bool, typer.Option("--from-scratch", help="Take the model's sizes and tokenizer, and draw first weights.")
     ] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16; weights stay float32.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
     gradient_checkpointing: Annotated[
         bool, typer.Option(help="A fraction of the memory for a third more time; same results.")
     ] = True,
