@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.fgclip import FgClipModel
-from fgseg.training import mini, shifts
+from fgseg.training import mini, seeing, shifts
 
 SIDE = 8  # patches
 
@@ -103,7 +103,7 @@ def test_attention_handed_over_finds_what_the_shifts_found(model):
     plain = shifts.handed_over(moved, pixels())
     with torch.no_grad():
         for ours, theirs in zip(
-            mini.seen_through_shifts(moved, pixels(seed=1)), mini.seen(plain, pixels(seed=1)), strict=True
+            seeing.seen_through_shifts(moved, pixels(seed=1)), seeing.seen(plain, pixels(seed=1)), strict=True
         ):
             assert (ours * theirs).sum(-1).min() > 0.9999
 
@@ -112,7 +112,7 @@ def test_it_still_does_so_with_weights_as_coarse_as_the_file_s(model):
     moved = trained_a_little(model)
     plain = shifts.handed_over(moved, pixels()).bfloat16().float()
     with torch.no_grad():
-        (ours, _), (theirs, _) = mini.seen_through_shifts(moved, pixels(seed=1)), mini.seen(plain, pixels(seed=1))
+        (ours, _), (theirs, _) = seeing.seen_through_shifts(moved, pixels(seed=1)), seeing.seen(plain, pixels(seed=1))
         assert F.cosine_similarity(ours, theirs, dim=-1).min() > 0.999
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from fgseg.encoders import load_encoder
+from fgseg.encoders.encoder import normalized_pixels
 from fgseg.errors import OptionError, WeightsError
-from fgseg.training import appearance, batches, mini, shifts
+from fgseg.training import appearance, batches, mini, objective, seeing, shifts
 from fgseg.training.average import average, mixed
 from fgseg.training.average import main as average_command
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
@@ -586,9 +587,9 @@ def test_shifts_go_on_from_a_model_that_went_through_them(tiny, tmp_path):
     mini.train(tmp_path / "then", batches.Schedule(1, 0, 4, 0.0, workers=0), seed=1, start=first, compiled=False)
     (before, _), (after, keeps) = checkpointed(tmp_path / "first"), checkpointed(tmp_path / "then")
     assert keeps
-    pixels = mini._normalized(torch.from_numpy(np.stack([scene(seed, (32, 32)).image for seed in range(3)])))
+    pixels = normalized_pixels(torch.from_numpy(np.stack([scene(seed, (32, 32)).image for seed in range(3)])))
     with torch.no_grad():
-        for ours, theirs in zip(*(mini.seen_through_shifts(model, pixels) for model in (before, after)), strict=True):
+        for ours, theirs in zip(*(seeing.seen_through_shifts(model, pixels) for model in (before, after)), strict=True):
             assert (ours * theirs).sum(-1).min() > 0.999  # bf16 on the way
 
 
@@ -606,9 +607,9 @@ def test_what_a_run_through_shifts_writes_is_a_plain_model_that_sees_the_same(ti
     assert keeps
     plain = mini.new_model(mini.full_config(mini.build_tokenizer()))
     plain.load_state_dict(load_file(folder / "model.safetensors"))
-    pixels = mini._normalized(torch.from_numpy(np.stack([scene(seed, (32, 32)).image for seed in range(3)])))
+    pixels = normalized_pixels(torch.from_numpy(np.stack([scene(seed, (32, 32)).image for seed in range(3)])))
     with torch.no_grad():
-        for ours, theirs in zip(mini.seen_through_shifts(model, pixels), mini.seen(plain, pixels), strict=True):
+        for ours, theirs in zip(seeing.seen_through_shifts(model, pixels), seeing.seen(plain, pixels), strict=True):
             assert (ours * theirs).sum(-1).min() > 0.999
 
 
@@ -617,9 +618,9 @@ def test_attention_takes_over_where_the_shifts_end(tiny, tmp_path):
     before, _ = checkpointed(tmp_path)
     mini.train(tmp_path, batches.Schedule(2, 1, 4, 0.0, workers=0), compiled=False)
     after, _ = checkpointed(tmp_path)
-    pixels = mini._normalized(torch.from_numpy(scene(9, (32, 32)).image[None]))
+    pixels = normalized_pixels(torch.from_numpy(scene(9, (32, 32)).image[None]))
     with torch.no_grad():
-        (ours, _), (theirs, _) = mini.seen_through_shifts(before, pixels), mini.seen(after, pixels)
+        (ours, _), (theirs, _) = seeing.seen_through_shifts(before, pixels), seeing.seen(after, pixels)
     assert (ours * theirs).sum(-1).min() > 0.999
 
 
@@ -630,7 +631,7 @@ def test_each_kind_of_word_is_asked_of_its_own_columns(kind):
     phrase, scale = torch.eye(len(batch.phrases)), torch.tensor(10.0)
     places = batch.owner.view(4, 16, 16)[:, ::2, ::2].flatten(1)  # a place of each patch, whose thing it shows
     right = (batch.truth[places] == 1).float()
-    found = [mini._word_losses(batch, right * told, phrase, scale)[kind] for told in (own, ~own)]
+    found = [objective._word_losses(batch, right * told, phrase, scale)[kind] for told in (own, ~own)]
     assert found[0] < 0.5 * found[1]
 
 

@@ -23,7 +23,7 @@ from fgseg.refine import OFFERED
 from fgseg.types import DenseFeatures
 from fgseg.windows import parse_resolution
 
-__all__ = ["ClipEncoder", "FgClip2Encoder", "own_settings"]
+__all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels", "own_settings"]
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's preprocessing
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -33,6 +33,12 @@ TOKENS_A_BATCH = 16384
 TREES_A_BATCH = 16
 
 ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
+
+
+def normalized_pixels(pixels: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, in the units of OpenAI CLIP's training."""
+    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 class _ImageTextEncoder(ABC, Generic[ModelT]):
@@ -255,9 +261,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
     def _pixels(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) normalised pixels in the model's dtype."""
         resized = [image if _hw(image) == image_hw else resize_bicubic(image, image_hw) for image in images]
-        pixels = torch.from_numpy(np.stack(resized)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-        return ((pixels - mean) / std).to(self.dtype)
+        return normalized_pixels(torch.from_numpy(np.stack(resized)).to(self.device)).to(self.dtype)
 
 
 class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):

@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,31 +21,24 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from fgseg.encoders.blocks import Block
 from fgseg.encoders.config import ClipConfig
+from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.fgclip import FgClipModel
 from fgseg.training import shifts
-from fgseg.training.batches import PATCH, SAMPLE, SIDE, WORDS, Batch, Schedule, Texts, Tokenized, loader
-from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
+from fgseg.training.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader
 from fgseg.training.muon import Muon
+from fgseg.training.objective import losses
 from fgseg.training.scenes import scene
+from fgseg.training.seeing import Seeing, seen, seen_through_shifts
 from fgseg.training.vocabulary import RIVAL, words
 
-__all__ = ["PIXEL_MEAN", "PIXEL_STD", "build_tokenizer", "train"]
+__all__ = ["build_tokenizer", "train"]
 
 log = logging.getLogger(__name__)
 
-Seeing = Callable[[FgClipModel, Tensor], tuple[Tensor, Tensor]]
-
 WIDTH = 192
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-NEGATIVE_WEIGHT = 2.0
-REGION_WEIGHT = 3.0
-WORD_WEIGHTS = {"shape": 1.0, "pattern": 0.5, "color": 0.5}  # shapes are the hardest
 CHECKPOINT_STEPS = 200
 POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
@@ -91,148 +84,6 @@ def full_config(tokenizer: Tokenizer) -> dict[str, object]:
         "eos_token_id": tokenizer.token_to_id("<end>"),
     }
     return {**CONFIG, "text_config": text, "fgseg": OWN_DEFAULTS}
-
-
-def losses(model: FgClipModel, tokenized: Tokenized, see: Seeing) -> dict[str, Tensor]:
-    """The losses of a batch, by name."""
-    batch, phrases, captions = tokenized
-    device = model.logit_scale.device
-    dense, image = see(model, _normalized(batch.pixels.to(device)))
-    phrase = F.normalize(model.text_features(phrases.to(device), route="region").float(), dim=-1)
-    parts = {}
-    # bf16 keeps 8 bits of a cosine, too few for differences that a scale of 50 multiplies: float32 for losses.
-    if batch.captions:
-        caption = F.normalize(model.text_features(captions.to(device), route=batch.route).float(), dim=-1)
-        with torch.autocast(device.type, enabled=False):
-            parts["global"] = info_nce(image, caption, model.logit_scale.exp())
-    with torch.autocast(device.type, enabled=False):
-        scale = model.logit_scale_finegraind.exp()
-        return parts | _compared(batch, dense, phrase, scale) | _word_losses(batch, dense, phrase, scale)
-
-
-def _normalized(pixels: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) as the model takes them."""
-    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
-
-
-def _through(block: nn.Module, x: Tensor) -> Tensor:
-    """A block with plain softmax attention.
-
-    The compiler fuses it, and its gradient takes a third of the time of torch's fused attention on a CPU.
-    """
-    assert isinstance(block, Block)
-    attention, normed = block.self_attn, block.layer_norm1(x)
-    q, k, v = (attention.split(project(normed)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
-    return block.add_mlp(x + attention.merge(_attended(q, k, v)))
-
-
-def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
-    return weights.to(v.dtype) @ v
-
-
-def seen(
-    model: FgClipModel, pixel_values: Tensor, through: Callable[[nn.Module, Tensor], Tensor] = _through
-) -> tuple[Tensor, Tensor]:
-    """Unit patch features (B, Gh*Gw, D) and unit image features (B, D), float32.
-
-    Tests hold both to the model's own methods.
-    """
-    x, grid_hw = model.vision_model.embeddings(pixel_values)
-    x = model.vision_model.pre_layrnorm(x)
-    for block in model.vision_model.encoder.layers[:-1]:
-        x = through(block, x)
-    return _features(model, x, grid_hw)
-
-
-def seen_through_shifts(model: FgClipModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """`seen` with shifts instead of attention in all blocks but the last."""
-    x, grid_hw = model.vision_model.embeddings(pixel_values)
-    x = shifts.shifted(model, model.vision_model.pre_layrnorm(x), grid_hw)
-    return _features(model, x, grid_hw)
-
-
-def _features(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The last block and the projections."""
-    vision = model.vision_model
-    dense = model.visual_projection(vision.patch_tokens(x, grid_hw, "value"))
-    image = model.visual_projection(vision.post_layernorm(_class_token(vision.encoder.layers[-1], x)))
-    return F.normalize(dense.float(), dim=-1), F.normalize(image.float(), dim=-1)
-
-
-def _class_token(block: nn.Module, x: Tensor) -> Tensor:
-    """(B, width): what a block makes of the class token, whose query is the only one it is asked for."""
-    assert isinstance(block, Block)
-    attention, normed = block.self_attn, block.layer_norm1(x)
-    q = attention.split(attention.q_proj(normed[:, :1]))
-    k, v = (attention.split(project(normed)) for project in (attention.k_proj, attention.v_proj))
-    return block.add_mlp(x[:, :1] + attention.merge(_attended(q, k, v)))[:, 0]
-
-
-def _compared(batch: Batch, dense: Tensor, phrase: Tensor, region_scale: Tensor) -> dict[str, Tensor]:
-    """The losses of whole phrases, per box and per place."""
-    owner, own, truth = (part.to(dense.device) for part in (batch.owner, batch.own, batch.truth))
-    height, width = batch.pixels.shape[1:3]
-    asked = torch.cat([phrase[:1].expand(len(own), 1, -1), phrase[own]], 1)
-    cosine = _upsampled(dense, asked, (height, width))
-    rival, cosine = cosine[:, 0].flatten(1), cosine[:, 1:].flatten(2).transpose(1, 2)
-    place_truth = truth[owner[:, :, None], own[:, None, :]]
-    return {
-        "region": REGION_WEIGHT * _region_loss(batch, dense, phrase, region_scale),
-        "choice": patch_choice(cosine, rival, place_truth, region_scale, weight=_small_things_count(owner)),
-        "presence": patch_presence(cosine, rival, place_truth, region_scale, negative_weight=NEGATIVE_WEIGHT),
-    }
-
-
-def _upsampled(dense: Tensor, texts: Tensor, image_hw: tuple[int, int]) -> Tensor:
-    """(B, P, H/SAMPLE, W/SAMPLE) cosines of the places that the losses look at with (B, P, D) or (P, D) texts."""
-    grid = (texts @ dense.transpose(1, 2)).reshape(len(dense), -1, image_hw[0] // PATCH, image_hw[1] // PATCH)
-    return F.interpolate(grid, scale_factor=PATCH / SAMPLE, mode="bilinear", align_corners=False)
-
-
-def _word_losses(batch: Batch, dense: Tensor, phrase: Tensor, scale: Tensor) -> dict[str, Tensor]:
-    """Which shape's, pattern's and colour's word is true of every place and of every box."""
-    owner, truth = batch.owner.to(dense.device), batch.truth.to(dense.device)
-    height, width = batch.pixels.shape[1:3]
-    index, pooled = _boxes(batch, dense)
-    weight, even = _small_things_count(owner).flatten(), torch.ones(len(index), device=dense.device)
-    parts, start = {}, 1  # after the rival
-    for kind, asked in WORDS.items():
-        columns = slice(start, start := start + len(asked))
-        place = _upsampled(dense, phrase[columns], (height, width)).flatten(2).transpose(1, 2).flatten(0, 1)
-        placed = one_of(place, truth[owner.flatten(), columns], scale, weight=weight)
-        boxed = one_of(pooled @ phrase[columns].T, truth[index, columns], scale, weight=even)
-        parts[kind] = WORD_WEIGHTS[kind] * (placed + boxed)
-    return parts
-
-
-def _boxes(batch: Batch, dense: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) index into the things, and (N, D) unit feature of the box, of every thing that is to be seen."""
-    pooling, things = batch.pooling.to(dense.device), batch.things.to(dense.device)
-    counted = (pooling.sum(-1) > 0.5) & (things >= 0)  # a thing that is hidden has no feature
-    return things[counted], F.normalize((pooling @ dense)[counted], dim=-1)
-
-
-def _region_loss(batch: Batch, dense: Tensor, phrase: Tensor, scale: Tensor) -> Tensor:
-    """InfoNCE of every thing's box against all phrases of the batch, hard negatives among them, and the other way."""
-    full, truth = batch.full.to(dense.device), batch.truth.to(dense.device)
-    index, pooled = _boxes(batch, dense)
-    target = full[index]
-    logits = scale * pooled @ phrase[1:].T
-    own = F.one_hot(target - 1, logits.shape[1]).bool()
-    logits = logits.masked_fill((truth[index][:, 1:] != 0) & ~own, -torch.inf)
-    named = truth[index, target] == 1  # clutter is called nothing
-    forth = F.cross_entropy(logits[named], target[named] - 1)
-    back = info_nce(pooled[named], phrase[target[named]], scale, ignored=truth[index[named]][:, target[named]] != 0)
-    return (forth + back) / 2
-
-
-def _small_things_count(owner: Tensor) -> Tensor:
-    """(B, N) weights: each thing counts as the root of its area, between a pixel each and a thing each."""
-    area = torch.zeros(int(owner.max()) + 1, device=owner.device)
-    area.index_add_(0, owner.flatten(), torch.ones(owner.numel(), device=owner.device))
-    return area[owner].rsqrt()
 
 
 def new_model(config: dict[str, object]) -> FgClipModel:
@@ -348,7 +199,7 @@ def with_attention(model: FgClipModel) -> FgClipModel:
     side = model.vision_model.embeddings.side * PATCH
     pictures = [scene(seed, (side, side)).image for seed in range(8)]
     pixels = torch.from_numpy(np.stack(pictures)).to(model.logit_scale.device)
-    return shifts.handed_over(model, _normalized(pixels))
+    return shifts.handed_over(model, normalized_pixels(pixels))
 
 
 def _ways_of_seeing(device: str, *, compiled: bool) -> dict[str, Seeing]:

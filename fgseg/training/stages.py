@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fgseg.encoders.blocks import Block
 from fgseg.encoders.clip import Route
-from fgseg.encoders.encoder import PIXEL_MEAN, PIXEL_STD
+from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.fgclip import FgClipModel
 from fgseg.regions import box_weights
 from fgseg.training.contrast import hard_negative_loss, pair_loss, weighted_sum
@@ -63,7 +63,7 @@ def batch_features(model: FgClipModel, batch: Batch, *, stage: int, dtype: torch
     if not len(batch.pixels):
         return Features(empty, empty, empty, empty, empty, empty)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
-        hidden, grid_hw = model.vision_model.before_last(_normalised_pixels(batch.pixels.to(device)))
+        hidden, grid_hw = model.vision_model.before_last(normalized_pixels(batch.pixels.to(device)))
         image = model.visual_projection(model.vision_model.global_token(hidden))
         short = _text_features(model, batch.short_ids, "short")
         long = _text_features(model, batch.long_ids, "long")
@@ -79,12 +79,6 @@ def batch_features(model: FgClipModel, batch: Batch, *, stage: int, dtype: torch
 def _unit(rows: Tensor) -> Tensor:
     # bfloat16 keeps 8 bits of a cosine, too few once a temperature of 100 has multiplied it
     return F.normalize(rows.float(), dim=-1)
-
-
-def _normalised_pixels(pixels: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32, as the encoder feeds them."""
-    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
-    return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 def _text_features(model: FgClipModel, ids: Tensor, route: Route) -> Tensor:
