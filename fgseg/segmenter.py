@@ -25,16 +25,16 @@ from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
-from fgseg.encoders import Encoder, Recipe, Route, load_encoder
+from fgseg.encoders import Encoder, Recipe, load_encoder
 from fgseg.encoders.base import Fit
-from fgseg.encoders.texts import StoredTexts
-from fgseg.errors import OptionError, PromptError, ShapeError
+from fgseg.errors import OptionError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
 from fgseg.io import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
-from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
+from fgseg.prompts import PromptClass, PromptSet
+from fgseg.queries import Queries
 from fgseg.refine import OFFERED
 from fgseg.regions import box_features
 from fgseg.segmentation import Segmentation
@@ -102,9 +102,7 @@ class Segmenter:
     def __init__(self, encoder: Encoder) -> None:
         """Wire up an encoder; `load` makes one by name."""
         self.encoder = encoder
-        self._texts: dict[tuple[str, str], Tensor] = {}
-        self._ensembles: dict[tuple[str, ...], Tensor] = {}
-        self._stored = StoredTexts(encoder)
+        self._queries = Queries(encoder)
 
     def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
         """Encode an image once, to use it many times.
@@ -214,14 +212,14 @@ class Segmenter:
         check_number("min_area", min_area, low=0, high=2**62)
         check_number("max_hole", max_hole, low=0, high=2**62)
         started = time.perf_counter()
-        asked = self._prompt_set(prompts, background, negatives)
+        asked = self._queries.prompt_set(prompts, background, negatives)
         if threshold is None:
             threshold = self.encoder.default_threshold if asked.rivals else TIE
         if max_hole and mode == "exclusive":
             raise OptionError(
                 'max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0'
             )
-        texts = self._query_texts(asked, templates)
+        texts = self._queries.texts(asked, templates)
         started -= time.perf_counter()  # encoding has a figure of its own
         view = self.encode(image, resolution=resolution)
         started += time.perf_counter()
@@ -288,11 +286,11 @@ class Segmenter:
             OutputError: the label map cannot be written.
         """
         started = time.perf_counter()
-        asked = self._prompt_set(prompts, background, negatives)
+        asked = self._queries.prompt_set(prompts, background, negatives)
         if threshold is None:
             threshold = self.encoder.default_threshold if asked.rivals else TIE
         check_number("threshold", threshold, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
-        texts = self._query_texts(asked, templates)
+        texts = self._queries.texts(asked, templates)
         chosen = Resolution("slide") if resolution == "auto" else self._resolution(resolution)
         with open_tiled(image) as source:
             plan = plan_windows(source.image_hw, chosen, native=self.encoder.side, reduction=reduction)
@@ -319,8 +317,8 @@ class Segmenter:
         background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`, whose masks are cut
         from these maps; refine="none" shows what the patches say.
         """
-        asked = self._prompt_set(prompts, background, negatives)
-        texts = self._query_texts(asked, templates)
+        asked = self._queries.prompt_set(prompts, background, negatives)
+        texts = self._queries.texts(asked, templates)
         view = self.encode(image, resolution=resolution)
         return ScoreField(view, texts, asked, self.encoder.logit_scale, self._refinement(refine)).scores
 
@@ -361,7 +359,7 @@ class Segmenter:
         scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
         pooled = unit(box_features(grid, torch.from_numpy(boxes).to(grid.device) * scale))
         listed = _listed(texts)
-        words = self._embedded([PromptClass(text, (text,)) for text in listed], templates)
+        words = self._queries.phrases(listed, templates)
         cosine = pooled @ words.T
         return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(listed))
 
@@ -388,7 +386,7 @@ class Segmenter:
         if not several:
             raise OptionError("images: expected at least one, got none")
         listed = _listed(captions)
-        text = self._encoded(listed, route)
+        text = self._queries.captions(listed, route)
         pixels = [item.image if isinstance(item, EncodedImage) else read_image(item) for item in several]
         cosine = self.encoder.embed_images(pixels) @ text.T
         logits = cosine * self.encoder.global_logit_scale
@@ -405,9 +403,13 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
     ) -> None:
         """Check and encode prompts before any image; arguments and errors as in `segment`."""
-        self._query_texts(self._prompt_set(prompts, background, negatives), templates)
+        self._queries.texts(self._queries.prompt_set(prompts, background, negatives), templates)
 
     # --- images
+
+    def _refinement(self, refine: str) -> str:
+        check_choice("refine", refine, ("auto", *OFFERED))
+        return self.encoder.default_refine if refine == "auto" else refine
 
     def _resolution(self, resolution: str | Resolution) -> Resolution:
         if isinstance(resolution, Resolution):
@@ -440,55 +442,7 @@ class Segmenter:
                 f"resolution: the image was encoded with {view.resolution}; encode it again, or leave resolution out"
             )
 
-    # --- words
-
-    def _refinement(self, refine: str) -> str:
-        check_choice("refine", refine, ("auto", *OFFERED))
-        return self.encoder.default_refine if refine == "auto" else refine
-
-    def _prompt_set(
-        self, prompts: Sequence[str | PromptClass], background: Sequence[str] | None, negatives: Sequence[str]
-    ) -> PromptSet:
-        default = self.encoder.default_background
-        asked = make_prompt_set(prompts, background=background, negatives=negatives, default_background=default)
-        if len(asked.classes) == 1 and not asked.rivals:
-            raise OptionError(
-                "background: one prompt alone has nothing to compete with; "
-                "give background words, negatives or a second prompt"
-            )
-        return asked
-
-    def _query_texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> QueryTexts:
-        """Unit text of every query word, the rivals' last."""
-        everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
-        chosen = templates_named(self.encoder.default_templates if templates is None else templates)
-        plan = expand(everyone, chosen)
-        try:
-            text = self._ensembled(plan)
-        except PromptError as error:
-            if chosen == ("{}",):
-                raise
-            raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
-        return QueryTexts(text, plan.query_to_class, chosen)
-
-    def _embedded(self, classes: Sequence[PromptClass], templates: str | Sequence[str]) -> Tensor:
-        return self._ensembled(expand(classes, templates_named(templates)))
-
-    def _ensembled(self, plan: TextPlan) -> Tensor:
-        """Unit text of each query word; each is made once, or read from the cache on disk."""
-        groups = [tuple(plan.texts[index] for index in row) for row in plan.rows]
-        new = [group for group in dict.fromkeys(groups) if group not in self._ensembles]
-        if new:
-            self._ensembles.update(zip(new, self._stored.ensembles(new, route="region"), strict=True))
-        return torch.stack([self._ensembles[group] for group in groups])
-
-    def _encoded(self, texts: Sequence[str], route: Route) -> Tensor:
-        """Unit text features; each text is encoded once, or read from the cache on disk."""
-        new = [text for text in dict.fromkeys(texts) if (route, text) not in self._texts]
-        if new:
-            for text, row in zip(new, self._stored.encode(new, route=route), strict=True):
-                self._texts[route, text] = row
-        return torch.stack([self._texts[route, text] for text in texts])
+    # --- what is recorded
 
     def _view_settings(self, view: EncodedImage) -> dict[str, Any]:
         return {
@@ -525,7 +479,7 @@ class Segmenter:
 
     @cached_property
     def _digest(self) -> str:
-        return self._stored.digest()
+        return self._queries.digest()
 
 
 def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:

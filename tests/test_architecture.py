@@ -28,7 +28,7 @@ LAYERS = (
     ("encoders",),
     ("encoded", "segmentation"),
     ("field",),
-    ("_strips",),
+    ("_strips", "queries"),
     ("large",),
     ("segmenter", "diagnosis"),
     ("explorer", "ahead"),
@@ -66,7 +66,7 @@ OWNERS = {
 }
 TORCH = {
     "types", "similarity", "upsample", "_winners", "windows", "refine", "protocol", "regions", "encoders", "encoded",
-    "field", "_strips", "segmenter", "diagnosis", "training", "benching",
+    "field", "_strips", "queries", "segmenter", "diagnosis", "training", "benching",
 }  # fmt: skip
 
 

@@ -1,0 +1,77 @@
+"""What a Segmenter is asked for: prompts, phrases and captions become unit texts, and each is encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fgseg.encoders import Encoder, Route
+from fgseg.encoders.texts import StoredTexts
+from fgseg.errors import OptionError, PromptError
+from fgseg.field import QueryTexts
+from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
+
+__all__ = ["Queries"]
+
+
+class Queries:
+    """The texts of one encoder, kept for as long as this lives, and on disk where that pays."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Take the encoder, whose defaults stand for what is not given."""
+        self._encoder = encoder
+        self._texts: dict[tuple[str, str], Tensor] = {}
+        self._ensembles: dict[tuple[str, ...], Tensor] = {}
+        self._stored = StoredTexts(encoder)
+
+    def prompt_set(
+        self, prompts: Sequence[str | PromptClass], background: Sequence[str] | None, negatives: Sequence[str]
+    ) -> PromptSet:
+        """Prompts and what competes with them; arguments and errors as in `Segmenter.segment`."""
+        default = self._encoder.default_background
+        asked = make_prompt_set(prompts, background=background, negatives=negatives, default_background=default)
+        if len(asked.classes) == 1 and not asked.rivals:
+            raise OptionError(
+                "background: one prompt alone has nothing to compete with; "
+                "give background words, negatives or a second prompt"
+            )
+        return asked
+
+    def texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> QueryTexts:
+        """Unit text of every query word, the rivals' last."""
+        everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
+        chosen = templates_named(self._encoder.default_templates if templates is None else templates)
+        plan = expand(everyone, chosen)
+        try:
+            text = self._ensembled(plan)
+        except PromptError as error:
+            if chosen == ("{}",):
+                raise
+            raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
+        return QueryTexts(text, plan.query_to_class, chosen)
+
+    def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
+        """(T, D) unit text of each phrase, in which commas mean nothing."""
+        return self._ensembled(expand([PromptClass(text, (text,)) for text in phrases], templates_named(templates)))
+
+    def captions(self, captions: Sequence[str], route: Route) -> Tensor:
+        """(T, D) unit text of each caption."""
+        new = [text for text in dict.fromkeys(captions) if (route, text) not in self._texts]
+        if new:
+            for text, row in zip(new, self._stored.encode(new, route=route), strict=True):
+                self._texts[route, text] = row
+        return torch.stack([self._texts[route, text] for text in captions])
+
+    def digest(self) -> str:
+        """Of the weights, as the cache on disk names them."""
+        return self._stored.digest()
+
+    def _ensembled(self, plan: TextPlan) -> Tensor:
+        """Unit text of each query word."""
+        groups = [tuple(plan.texts[index] for index in row) for row in plan.rows]
+        new = [group for group in dict.fromkeys(groups) if group not in self._ensembles]
+        if new:
+            self._ensembles.update(zip(new, self._stored.ensembles(new, route="region"), strict=True))
+        return torch.stack([self._ensembles[group] for group in groups])
