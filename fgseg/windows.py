@@ -127,7 +127,10 @@ def parse_resolution(text: str) -> Resolution:
         raise OptionError(f"resolution: expected a mode and sizes, got {text!r:.60}; {_SPELLING}")
     numbers = [None if size == "auto" else int(size) for size in sizes]
     short_side, crop, stride = [*numbers, None, None, None][:3]
-    return Resolution(cast(Mode, mode), short_side, crop, stride)
+    try:
+        return Resolution(cast(Mode, mode), short_side, crop, stride)
+    except OptionError as error:  # names a field, and what was typed are numbers in order
+        raise OptionError(f"resolution: expected sizes that fit together, got {text!r:.60}; {error}") from error
 
 
 def whole_image(resolution: str) -> str:

@@ -123,6 +123,8 @@ def test_a_mistyped_command_is_one_line_and_exit_2(fgseg, words, parts):
         (["--threshold", "half"], ["--threshold", "'half'"]),
         (["--resolution", "huge"], ["resolution: expected", "'huge'"]),
         (["--resolution", "slide:1/2"], ["resolution: expected", "'slide:1/2'"]),
+        (["--resolution", "keep:5000"], ["resolution: expected sizes", "'keep:5000'", "at most max_side 2048"]),
+        (["--resolution", "slide:64/32/48"], ["resolution: expected sizes", "'slide:64/32/48'", "stride"]),
         (["--device", "cuda:97"], ["device: 'cuda:97' is not on this machine", "use device='auto'"]),
         (["--device", "tpu9"], ["device: expected auto, cpu, cuda", "'tpu9'"]),
         (["--dtype", "int8"], ["dtype: expected one of auto, float32", "'int8'"]),
