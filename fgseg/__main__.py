@@ -4,9 +4,9 @@ import signal
 import sys
 from types import FrameType
 
-__all__ = ["main"]
+from fgseg._status import INTERRUPTED
 
-INTERRUPTED = 130  # as shells count: 128 and the signal
+__all__ = ["main"]
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fgseg._status import USAGE
 from fgseg.console import complain
 from fgseg.errors import ImageError, OptionError, OutputError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fgseg.segmenter import Segmenter
 
 __all__ = [
-    "USAGE",
     "Inputs",
     "check_region_options",
     "check_resolution",
@@ -37,8 +37,6 @@ __all__ = [
     "result_folders",
     "split_words",
 ]
-
-USAGE = 2  # exit status: the command cannot be carried out as typed
 
 
 def read_prompts(prompt: list[str] | None, classes: Path | None) -> list[str | PromptClass]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fgseg.arguments import USAGE, check_resolution, check_writable, load_segmenter, split_words
-from fgseg.console import SOME_FAILED, complain, table, to_json
+from fgseg._status import SOME_FAILED, USAGE
+from fgseg.arguments import check_resolution, check_writable, load_segmenter, split_words
+from fgseg.console import complain, table, to_json
 from fgseg.errors import OptionError
 from fgseg.options import Device, Dtype, Model, Offline, Quiet, Revision, Route, Templates, Verbose
 

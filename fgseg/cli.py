@@ -17,8 +17,8 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
+from fgseg._status import DONE, FAILED, INTERRUPTED, USAGE
 from fgseg._version import __version__
-from fgseg.arguments import USAGE
 from fgseg.bench_cli import bench
 from fgseg.console import complain, pairs, table, to_json
 from fgseg.errors import FgsegError
@@ -28,8 +28,6 @@ from fgseg.serving import serve
 from fgseg.train_command import train
 
 __all__ = ["app", "main"]
-
-DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def _click_error() -> type[Exception]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import typer
 
+from fgseg._status import SOME_FAILED
 from fgseg.errors import ImageError, OutputError, ShapeError
 
-__all__ = ["SOME_FAILED", "Report", "complain", "pairs", "row_bar", "run", "table", "to_json"]
+__all__ = ["Report", "complain", "pairs", "row_bar", "run", "table", "to_json"]
 
-SOME_FAILED = 3  # exit status: finished, but some images failed
 Records = list[dict[str, Any]]
 Rows = Callable[[dict[str, Any]], Iterable[Sequence[Any]]]
 

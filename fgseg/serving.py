@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from fgseg._status import FAILED
 from fgseg.arguments import load_segmenter
 from fgseg.console import complain
 from fgseg.options import Device, Dtype, Model, Offline, Recipe, Revision, Verbose
 
 __all__ = ["serve"]
 
-FAILED = 1
 MEGA = 1_000_000
 NEEDED = ("gradio", "fastapi", "uvicorn")
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "fgseg"
 
 # Low to high. Modules of one layer do not import each other.
 LAYERS = (
-    ("errors", "_version"),
+    ("errors", "_status", "_version"),
     ("_checks", "_words", "templates"),
     ("types", "_wordfiles", "_files", "_headers"),
     ("prompts",),
