@@ -22,7 +22,7 @@ def average(first: Path, second: Path, out: Path, *, share: float = 0.5) -> Path
     """Write the model between two checkpoints of the shifts' stage, as the recipe writes a run's.
 
     Args:
-        first: checkpoint.pt of a run, from before any steps through attention: those would be written over.
+        first: checkpoint.pt of a run, from before any steps through attention.
         second: another of the same run, or of one that began from it.
         out: folder for config.json, model.safetensors and tokenizer.json.
         share: of the second, in [0, 1].
@@ -31,7 +31,7 @@ def average(first: Path, second: Path, out: Path, *, share: float = 0.5) -> Path
         `out`.
 
     Raises:
-        WeightsError: a file that holds no checkpoint, or two of models of other sizes.
+        WeightsError: a file that holds no checkpoint, one of the stage of attention, or two of models of other sizes.
         OptionError: a share outside [0, 1].
     """
     tokenizer = mini.build_tokenizer()
@@ -61,9 +61,12 @@ def mixed(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -> 
 def _weights(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, weights_only=True, map_location="cpu")
-        return dict(state["model"])
+        weights = dict(state["model"])
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: expected a checkpoint.pt of the recipe, got {error!r:.80}") from error
+    if shifts.PROOF in weights and not shifts.went_through(weights):
+        raise WeightsError(f"{path}: expected a checkpoint of the stage of shifts, got one from after it; name another")
+    return weights
 
 
 def main() -> None:

@@ -1,10 +1,9 @@
 """The recipe of the embedded model: `python -m fgseg.training.mini --out FOLDER`.
 
 FG-CLIP 1's architecture, a few million parameters, on scenes that are drawn while it trains: first through fixed shifts
-(`fgseg.training.shifts`), then, where asked, through its own attention. Losses: FG-CLIP's global contrast (short and
-long captions) and region contrast; per place the choice among the image's own phrases and the presence of right and
-wrong ones; per place and box which shape's, pattern's and colour's word is true. Checkpoints go to
-FOLDER/checkpoint.pt every 200 steps; the same command goes on from the last one.
+(`fgseg.training.shifts`), then, where asked, through its own attention. What it is trained for is
+`fgseg.training.objective`. Checkpoints go to FOLDER/checkpoint.pt every 200 steps; the same command goes on from the
+last one.
 """
 
 import argparse
@@ -185,12 +184,9 @@ def _first_model(config: dict[str, object], schedule: Schedule, start: Path | No
     if start:
         weights = load_file(start / "model.safetensors")
         if schedule.shifts:
-            table = weights.pop(POSITIONS)  # the exact one stays
-            if not shifts.carries_waves(table):
-                weights = {name: t for name, t in weights.items() if not name.startswith("vision_model.")}
+            left = POSITIONS if shifts.went_through(weights) else "vision_model."
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(left)}
         model.load_state_dict(model.state_dict() | weights)
-        if schedule.shifts:
-            shifts.keep_reserved(model)
     return model
 
 

@@ -10,6 +10,7 @@ Attention in Vision Transformers" (arXiv:2404.01139).
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from fgseg.encoders.blocks import Block
 from fgseg.encoders.fgclip import FgClipModel
 
-__all__ = ["OFFSETS", "RESERVED", "carries_waves", "handed_over", "keep_reserved", "prepare", "shifted"]
+__all__ = ["OFFSETS", "RESERVED", "handed_over", "keep_reserved", "prepare", "shifted", "went_through"]
 
 Offset = tuple[int, int] | None
 EVERYWHERE: Offset = None
@@ -31,6 +32,7 @@ ONE = WAVES  # the unit that is 1 for every patch
 CLASS = WAVES + 1  # the unit that only the class token has
 ZERO = WAVES + 2  # the unit that is 0 for all, and behind a LayerNorm tells what 0 has become
 RESERVED = WAVES + 3
+PROOF = "vision_model.encoder.layers.0.mlp.fc2.weight"  # writes nothing to the reserved units while shifts are trained
 CLASS_SIZE = 4.0
 MARGIN = 24.0  # by which the place looked for beats its neighbours, and by half of which it beats the class token
 
@@ -50,12 +52,6 @@ def prepare(model: FgClipModel) -> None:
     keep_reserved(model)
 
 
-def carries_waves(table: Tensor) -> bool:
-    """Whether a position table (1 + side**2, width) is that of a model trained through shifts, in bf16 or better."""
-    side = math.isqrt(len(table) - 1)
-    return table.shape[1] >= RESERVED and torch.allclose(table.float(), _positions(side, table.shape[1]), atol=1e-2)
-
-
 def keep_reserved(model: FgClipModel) -> None:
     """Undo what a step of training wrote to the reserved units: to be called after each."""
     vision = model.vision_model
@@ -67,6 +63,11 @@ def keep_reserved(model: FgClipModel) -> None:
         for block in _blocks(model)[:-1]:
             for linear in (block.self_attn.out_proj, block.mlp.fc2):
                 linear.weight[:RESERVED], linear.bias[:RESERVED] = 0, 0
+
+
+def went_through(weights: Mapping[str, Tensor]) -> bool:
+    """Whether a model's weights, by name, come from training through shifts and from nothing after it."""
+    return not weights[PROOF][:RESERVED].any()
 
 
 def shifted(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> Tensor:
