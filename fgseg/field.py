@@ -47,10 +47,12 @@ class ScoreField:
     """Scores of one image with one set of prompts; maps are made one at a time."""
 
     def __init__(
-        self, view: EncodedImage, texts: QueryTexts, asked: PromptSet, logit_scale: float, refine: str
-    ) -> None:
+        self, view: EncodedImage, texts: QueryTexts, asked: PromptSet, logit_scale: float, refine: str, *,
+        least: float = TIE,
+    ) -> None:  # fmt: skip
+        """Take all that scores depend on, and the least that an automatic threshold may be."""
         self.view, self.texts, self.asked = view, texts, asked
-        self.logit_scale, self.refine = logit_scale, refine
+        self.logit_scale, self.refine, self.least = logit_scale, refine, least
         self.names = tuple(entry.name for entry in asked.classes)
         self.scores = Heatmaps(view.image, self.names, self.presence)
 
@@ -74,7 +76,11 @@ class ScoreField:
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where one class is present enough."""
-        return threshold_mask(self.presence(index), threshold=threshold)
+        score_map = self.presence(index)
+        return threshold_mask(score_map, threshold=self._limit(score_map) if threshold == "auto" else threshold)
+
+    def _limit(self, score_map: NDArray[np.float32]) -> float:
+        return automatic_threshold(score_map, low=self.least)
 
     def winners(self, masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int32]:
         """(H, W) int32: the most present class among the masks that hold a pixel; ties to the lowest index."""
@@ -110,7 +116,7 @@ class ScoreField:
         kept = labels.copy()
         for index in range(len(self.names)):
             score_map = self.presence(index)
-            kept[(labels == index) & (score_map < automatic_threshold(score_map))] = UNLABELLED
+            kept[(labels == index) & (score_map < self._limit(score_map))] = UNLABELLED
         return kept
 
     def _best(self, text: Tensor) -> tuple[NDArray[np.intp] | NDArray[np.int32], NDArray[np.float32]]:

@@ -189,8 +189,8 @@ class Segmenter:
             mode: "exclusive": each pixel goes to its best prompt, if present enough; "independent": a mask a prompt,
                 which may overlap.
             threshold: least presence of a mask's pixels, 0 to 1; "auto" chooses one a prompt by Otsu's method, never
-                below 0.5 (see `fgseg.masks.automatic_threshold` for its limits). None takes the model's own: 0.5, a
-                tie with the best background word, unless its card says otherwise.
+                below the model's own (see `fgseg.masks.automatic_threshold` for its limits). None takes the model's
+                own: 0.5, a tie with the best background word, unless its card says otherwise.
             background: words for anything else; None takes the model's own, () none.
             negatives: "not this": words that compete and never win a pixel.
             templates: "none", "imagenet" (80 sentences, averaged), a file, or one's own; None takes the model's own.
@@ -213,8 +213,8 @@ class Segmenter:
         check_number("max_hole", max_hole, low=0, high=2**62)
         started = time.perf_counter()
         asked = self._queries.prompt_set(prompts, background, negatives)
-        if threshold is None:
-            threshold = self.encoder.default_threshold if asked.rivals else TIE
+        own = self._own_threshold(asked)
+        threshold = own if threshold is None else threshold
         if max_hole and mode == "exclusive":
             raise OptionError(
                 'max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0'
@@ -223,7 +223,7 @@ class Segmenter:
         started -= time.perf_counter()  # encoding has a figure of its own
         view = self.encode(image, resolution=resolution)
         started += time.perf_counter()
-        field = ScoreField(view, texts, asked, self.encoder.logit_scale, chosen_refine)
+        field = ScoreField(view, texts, asked, self.encoder.logit_scale, chosen_refine, least=own)
         if mode == "exclusive":
             labels = remove_small_labels(field.exclusive(threshold), min_area=int(min_area))
             masks = LazyMaps(field.names, lambda index: labels == index)
@@ -287,8 +287,7 @@ class Segmenter:
         """
         started = time.perf_counter()
         asked = self._queries.prompt_set(prompts, background, negatives)
-        if threshold is None:
-            threshold = self.encoder.default_threshold if asked.rivals else TIE
+        threshold = self._own_threshold(asked) if threshold is None else threshold
         check_number("threshold", threshold, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
         texts = self._queries.texts(asked, templates)
         chosen = Resolution("slide") if resolution == "auto" else self._resolution(resolution)
@@ -404,6 +403,10 @@ class Segmenter:
     ) -> None:
         """Check and encode prompts before any image; arguments and errors as in `segment`."""
         self._queries.texts(self._queries.prompt_set(prompts, background, negatives), templates)
+
+    def _own_threshold(self, asked: PromptSet) -> float:
+        """The model's, which is one of presence before its background words; without any, a tie."""
+        return self.encoder.default_threshold if asked.rivals else TIE
 
     # --- images
 

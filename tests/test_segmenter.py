@@ -273,15 +273,30 @@ def test_holes_are_filled_up_to_their_size(seg):
 
 def test_the_automatic_threshold_is_each_classs_own(seg, picture):
     names = ["red", "green", "blue", "brown"]
+    own = seg.encoder.default_threshold
     everything = seg.segment(picture, names, threshold=0.0)
     automatic = seg.segment(picture, names, threshold="auto")
     expected = everything.labels.copy()
     for index, name in enumerate(names):
         score_map = everything.scores[name]
         assert automatic_threshold(score_map) >= 0.5
-        expected[(everything.labels == index) & (score_map < automatic_threshold(score_map))] = UNLABELLED
+        limit = automatic_threshold(score_map, low=own)
+        expected[(everything.labels == index) & (score_map < limit)] = UNLABELLED
     np.testing.assert_array_equal(automatic.labels, expected)
     assert (automatic.labels != UNLABELLED).any()
+
+
+@pytest.mark.parametrize("mode", ["exclusive", "independent"])
+def test_an_automatic_threshold_is_no_laxer_than_the_models_own(seg, picture, mode, monkeypatch):
+    monkeypatch.setattr(seg.encoder, "default_threshold", 0.97)
+    names = ["red", "green", "blue", "brown"]
+    own, automatic = (seg.segment(picture, names, mode=mode, threshold=limit) for limit in (None, "auto"))
+    assert own.settings["threshold"] == 0.97
+    for name in names:
+        assert not (automatic.masks[name] & ~own.masks[name]).any()
+    assert any(mask.any() for mask in automatic.masks.values())
+    without = seg.segment(picture, names, mode=mode, threshold="auto", background=())
+    assert any(without.scores[name][without.masks[name]].min(initial=1) < 0.97 for name in names)
 
 
 @pytest.mark.parametrize("mode", ["exclusive", "independent"])
