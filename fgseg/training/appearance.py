@@ -11,7 +11,6 @@ from fgseg.training.textures import CLOUDY, FINE, axes, crop
 __all__ = ["cast_shadow", "highlight", "pattern", "photographed", "shading"]
 
 Floats = NDArray[np.floating[Any]]
-DRAWN = 0.15  # share of pictures that no camera has seen: graphics
 
 
 def pattern(rng: np.random.Generator, at: tuple[Floats, Floats], name: str) -> Floats:
@@ -79,9 +78,7 @@ def _blurred(values: Floats, radius: int) -> Floats:
 
 
 def photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]:
-    """Light, colour cast, shadow, blur, sensor noise and compression over the whole picture; some are left as drawn."""
-    if rng.random() < DRAWN:
-        return _pixels(picture)
+    """Light, colour cast, shadow, blur, sensor noise and compression over the whole picture."""
     image_hw = picture.shape[0], picture.shape[1]
     y, x = axes(image_hw)
     turn = rng.uniform(0, 2 * np.pi)
@@ -92,12 +89,8 @@ def photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]
     if rng.random() < 0.4:
         picture = _blurred(picture, 1)
     picture = picture + rng.normal(0, rng.uniform(0, 0.035), picture.shape).astype(np.float32)
-    image = _pixels(picture)
+    image = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
     return _compressed(image, int(rng.integers(40, 96))) if rng.random() < 0.3 else image
-
-
-def _pixels(picture: Floats) -> NDArray[np.uint8]:
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
 def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
