@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -64,8 +65,9 @@ class Queries:
                 self._texts[route, text] = row
         return torch.stack([self._texts[route, text] for text in captions])
 
+    @cached_property
     def digest(self) -> str:
-        """Of the weights, as the cache on disk names them."""
+        """Of the weights, as the cache on disk names them; read once."""
         return self._stored.digest()
 
     def _ensembled(self, plan: TextPlan) -> Tensor:

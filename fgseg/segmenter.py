@@ -463,7 +463,7 @@ class Segmenter:
         return {
             "model": encoder.name,
             "revision": encoder.revision,
-            "weights_sha256": self._digest,
+            "weights_sha256": self._queries.digest,
             "recipe": getattr(encoder, "recipe", None),
             "device": str(encoder.device),
             "dtype": str(encoder.dtype).removeprefix("torch."),
@@ -479,10 +479,6 @@ class Segmenter:
     def _versions(self) -> dict[str, str | None]:
         """Read once: reading the packages' records takes 12 ms."""
         return {"fgseg": __version__, **{name: version_of(name) for name in _RECORDED}}
-
-    @cached_property
-    def _digest(self) -> str:
-        return self._queries.digest()
 
 
 def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:

@@ -690,7 +690,7 @@ def test_what_cannot_be_averaged_is_refused(tiny, tmp_path):
     with pytest.raises(WeightsError, match=r"x\.pt: expected a checkpoint\.pt of the recipe"):
         average(tmp_path / "x.pt", tmp_path / "x.pt", tmp_path / "out")
     mini.train(tmp_path / "run", batches.Schedule(0, 1, 4, 1e-3, workers=0), compiled=False)
-    with pytest.raises(WeightsError, match=r"checkpoint\.pt: expected a checkpoint of the stage of shifts"):
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt: expected checkpoints of the stage of shifts"):
         average(tmp_path / "run" / "checkpoint.pt", tmp_path / "run" / "checkpoint.pt", tmp_path / "out")
     torch.save({"model": {"a": torch.zeros(2)}}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"other\.pt: expected weights of the recipe's model"):

@@ -45,6 +45,10 @@ def average(first: Path, second: Path, out: Path, *, share: float = 0.5) -> Path
         raise WeightsError(
             f"{first}: expected weights of the recipe's model, got others; name its checkpoint.pt"
         ) from error
+    if not shifts.went_through(weights):
+        raise WeightsError(
+            f"{first}, {second}: expected checkpoints of the stage of shifts, got one from after it; name earlier ones"
+        )
     mini.save(mini.with_attention(model), tokenizer, config, out)
     return out
 
@@ -61,12 +65,9 @@ def mixed(first: dict[str, Tensor], second: dict[str, Tensor], share: float) -> 
 def _weights(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, weights_only=True, map_location="cpu")
-        weights = dict(state["model"])
+        return dict(state["model"])
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: expected a checkpoint.pt of the recipe, got {error!r:.80}") from error
-    if shifts.PROOF in weights and not shifts.went_through(weights):
-        raise WeightsError(f"{path}: expected a checkpoint of the stage of shifts, got one from after it; name another")
-    return weights
 
 
 def main() -> None:

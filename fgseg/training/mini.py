@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument(
         "--start",
         type=Path,
-        help="folder of a model whose weights are the first ones (with shifts: the vision tower's if from shifts)",
+        help="folder of a model whose weights are the first ones (with shifts, its vision tower's if it had them too)",
     )
     parser.add_argument("--hours", type=float, default=math.inf, help="the longest the run may take")
     options = parser.parse_args()

@@ -32,7 +32,7 @@ ONE = WAVES  # the unit that is 1 for every patch
 CLASS = WAVES + 1  # the unit that only the class token has
 ZERO = WAVES + 2  # the unit that is 0 for all, and behind a LayerNorm tells what 0 has become
 RESERVED = WAVES + 3
-PROOF = "vision_model.encoder.layers.0.mlp.fc2.weight"  # writes nothing to the reserved units while shifts are trained
+_PROOF = "vision_model.encoder.layers.0.mlp.fc2.weight"  # writes nothing to reserved units while shifts are trained
 CLASS_SIZE = 4.0
 MARGIN = 24.0  # by which the place looked for beats its neighbours, and by half of which it beats the class token
 
@@ -67,7 +67,7 @@ def keep_reserved(model: FgClipModel) -> None:
 
 def went_through(weights: Mapping[str, Tensor]) -> bool:
     """Whether a model's weights, by name, come from training through shifts and from nothing after it."""
-    return not weights[PROOF][:RESERVED].any()
+    return not weights[_PROOF][:RESERVED].any()
 
 
 def shifted(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> Tensor:
