@@ -11,7 +11,7 @@ import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.io import encode_png, read_image, read_label_png
 from fgseg.web.actions import Actions, Form
-from fgseg.web.bench import Bench
+from fgseg.web.bench import FILES, Bench
 from fgseg.web.desks import MASKS, Desk, Desks
 from fgseg.web.examples import examples, suited
 from fgseg.web.failures import explain, status_of
@@ -169,8 +169,44 @@ def test_an_idle_desk_is_dropped():
     desks.get(first)
     now[0] = 120
     desks.add(Desk("b", picture()))
+    assert len(desks) == 1
     with pytest.raises(GoneError):
         desks.get(first)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda desks, secret: desks.get(secret),
+        lambda desks, secret: desks.look(secret),
+        lambda desks, secret: desks.look_at(secret, layer=0),
+        lambda desks, secret: desks.claim(secret, "me"),
+        lambda desks, secret: desks.replace(secret, Desk("b", picture())),
+    ],
+)
+def test_an_idle_desk_is_gone_when_it_is_asked_for_though_none_came_after_it(ask):
+    now = [0.0]
+    desks = Desks(Limits(idle_seconds=10), clock=lambda: now[0])
+    secret = desks.add(Desk("a", picture()))
+    now[0] = 10
+    ask(desks, secret)  # as long as the limit is not too long, and counts as used
+    now[0] = 20
+    ask(desks, secret)
+    now[0] = 30.5
+    with pytest.raises(GoneError, match="this picture is not kept any longer; load it again"):
+        ask(desks, secret)
+    assert len(desks) == 0
+
+
+def test_whoever_asks_for_a_desk_has_the_idle_ones_of_others_dropped():
+    now = [0.0]
+    desks = Desks(Limits(idle_seconds=10), clock=lambda: now[0])
+    idle, used = desks.add(Desk("a", picture())), desks.add(Desk("b", picture()))
+    for now[0] in (8, 16):
+        assert desks.get(used).name == "b"
+    assert (len(desks), desks.nbytes) == (1, picture().nbytes)
+    with pytest.raises(GoneError):
+        desks.get(idle)
 
 
 def test_a_new_picture_of_an_owner_takes_the_place_of_the_last_and_leaving_drops_it():
@@ -281,9 +317,20 @@ def test_downloads_are_those_of_the_whole_result(bench, seg, tmp_path):
 
 def test_a_picture_without_a_result_has_no_files_and_no_scores(bench):
     secret = bench.open(encode_png(picture()), "a.png")
-    for ask in (lambda: bench.file(secret, "labels.png"), lambda: bench.score(secret, (0, 0, 1, 1))):
+    for ask in (
+        lambda: bench.shown(secret),
+        lambda: bench.file(secret, "labels.png"),
+        lambda: bench.score(secret, (0, 0, 1, 1)),
+    ):
         with pytest.raises(GoneError, match="there is none yet; segment the picture first"):
             ask()
+
+
+def test_what_is_shown_of_a_picture_is_its_last_result(bench):
+    secret = bench.open(encode_png(picture()), "a.png")
+    for prompt in ("red", "blue"):
+        made = bench.segment(secret, Asked((prompt,)))
+        assert bench.shown(secret) is made
 
 
 def test_pictures_over_the_limits_and_files_that_are_none_are_refused(seg, tmp_path):
@@ -456,6 +503,15 @@ def test_messages_of_ours_are_told_and_others_are_not():
     assert "log" in explain(fgseg.WeightsError("/models/secret"))
     statuses = [status_of(e) for e in (LimitError(), BusyError(), GoneError(), ImageError(), KeyError())]
     assert statuses == [413, 503, 404, 400, 500]
+
+
+def test_every_file_has_a_link_that_says_its_title():
+    from fgseg.web.views import downloads
+
+    links = downloads("s3cret")
+    assert links.count("<a ") == len(FILES)
+    for name, (_, _, title) in FILES.items():
+        assert f'href="desk/s3cret/{name}" download="{name}">{title}</a>' in links
 
 
 def test_prompts_are_text_on_the_page_whatever_they_hold(actions, monkeypatch):

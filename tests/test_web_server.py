@@ -151,13 +151,17 @@ def test_a_picture_is_reached_by_its_secret_alone(client, bench):
 # --- the door
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.7:7860", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.7:7860", "", "[::1", "127.0.0.1]", "[x]"]
+)
 def test_other_names_than_this_machines_own_are_refused(client, host):
     answer = client.get("/", headers={"host": host})
     assert (answer.status_code, answer.json()["error"]) == (403, "host: expected 127.0.0.1 or localhost")
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://127.0.0.1:1", "null", "http://[x", "http://127.0.0.1]"]
+)
 def test_requests_from_other_pages_are_refused(client, origin):
     answer = client.post("/api/segment", headers={"origin": origin}, data={"prompt": "red"})
     assert (answer.status_code, "own page" in answer.json()["error"]) == (403, True)

@@ -8,10 +8,10 @@ from typing import Any, Concatenate, ParamSpec, cast
 from fgseg.errors import OptionError
 from fgseg.web import views
 from fgseg.web.bench import Bench
-from fgseg.web.desks import MASKS, Look, Shown
+from fgseg.web.desks import MASKS, Look
 from fgseg.web.examples import suited
 from fgseg.web.failures import explain
-from fgseg.web.limits import Asked, GoneError, Mode, prompt_lines
+from fgseg.web.limits import Asked, Mode, prompt_lines
 
 __all__ = ["Actions", "Form", "Update"]
 
@@ -192,25 +192,19 @@ class Actions:
     def _stage(self, secret: str | None, opacity: float, layer: int) -> dict[str, Any]:
         desk = self.bench.desks.get(secret)
         picture = self.bench.draw(secret, opacity, None if layer == MASKS else layer)
-        names = self._shown(secret).screen.classes
+        names = self.bench.shown(secret).screen.classes
         what = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
         return views.stage(secret or "", desk, picture, f"The picture {desk.name} under {what}")
 
     def _legend(self, secret: str | None, look: Look) -> dict[str, Any]:
         if look.mark is None:
-            return views.legend(self._shown(secret), look.layer)
+            return views.legend(self.bench.shown(secret), look.layer)
         scores = self.bench.score(secret, look.mark)
         where = views.place(look.mark, self.bench.desks.get(secret))
-        return views.legend(self._shown(secret), look.layer, scores, where)
+        return views.legend(self.bench.shown(secret), look.layer, scores, where)
 
     def _has_result(self, secret: str | None) -> bool:
         return secret is not None and self.bench.desks.get(secret).shown is not None
-
-    def _shown(self, secret: str | None) -> Shown:
-        shown = self.bench.desks.get(secret).shown
-        if shown is None:
-            raise GoneError("result: there is none yet; segment the picture first")
-        return shown
 
     def _proposals(self) -> dict[str, str]:
         """Prompts for each example that the model knows."""

@@ -31,13 +31,13 @@ TEXTS_KEPT = 20_000  # texts a Segmenter remembers before another takes its plac
 NAME_LENGTH = 100  # letters of a file's name
 FINE = 3  # short side of the finer windows, in native sides; "slide" itself takes 1.5
 
-FILES: Mapping[str, tuple[str, str]] = {
-    "labels.png": ("labels", "image/png"),
-    "overlay.png": ("overlay", "image/png"),
-    "coco.json": ("coco", "application/json"),
-    "regions.csv": ("regions", "text/csv"),
+FILES: Mapping[str, tuple[str, str, str]] = {
+    "labels.png": ("labels", "image/png", "Label map (PNG)"),
+    "overlay.png": ("overlay", "image/png", "Overlay (PNG)"),
+    "coco.json": ("coco", "application/json", "Masks (COCO JSON)"),
+    "regions.csv": ("regions", "text/csv", "Regions (CSV)"),
 }
-"""What can be downloaded: file name -> (name in `fgseg.segmentation.FORMATS`, media type)."""
+"""What can be downloaded: file name -> (name in `fgseg.segmentation.FORMATS`, media type, title of its link)."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,17 @@ class Bench:
         """
         return shrink(self.desks.get(secret).pixels, max_side=SCREEN_SIDE)
 
+    def shown(self, secret: str | None) -> Shown:
+        """The last result of the picture on a desk.
+
+        Raises:
+            GoneError: the picture is not kept any longer, or has no result yet.
+        """
+        shown = self.desks.get(secret).shown
+        if shown is None:
+            raise GoneError("result: there is none yet; segment the picture first")
+        return shown
+
     def draw(self, secret: str | None, opacity: float, layer: int | None) -> NDArray[np.uint8]:
         """(h, w, 3) uint8 RGB: the picture on a desk under its masks, or under the heatmap of one class.
 
@@ -123,7 +134,7 @@ class Bench:
             OptionError: no such class, or an opacity out of range.
             GoneError: the picture or its result is not kept any longer.
         """
-        screen = self._shown(secret).screen
+        screen = self.shown(secret).screen
         if layer is None:
             return screen.overlay(opacity=opacity, legend=False)
         if not 0 <= layer < len(screen.classes):
@@ -141,7 +152,7 @@ class Bench:
             OptionError: not such a box.
             GoneError: the picture or its result is not kept any longer.
         """
-        screen = self._shown(secret).screen
+        screen = self.shown(secret).screen
         window = box_window(box, screen.labels.shape)
         return [
             BoxScore(name, float(score_map[window].mean(dtype=np.float64)), float(score_map[window].max()))
@@ -157,7 +168,7 @@ class Bench:
         """
         if name not in FILES:
             raise GoneError(f"file: expected one of {', '.join(FILES)}, got {name!r:.60}")
-        asked = self._shown(secret).asked
+        asked = self.shown(secret).asked
         return self.turns.take(lambda: self._file(self.desks.get(secret), asked, name))
 
     def once(self, data: bytes, name: str, asked: Asked, boxes_xyxy: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -242,12 +253,6 @@ class Bench:
         if self._texts > TEXTS_KEPT:
             self._seg, self._texts = Segmenter(self._seg.encoder), 0
         return result
-
-    def _shown(self, secret: str | None) -> Shown:
-        shown = self.desks.get(secret).shown
-        if shown is None:
-            raise GoneError("result: there is none yet; segment the picture first")
-        return shown
 
 
 def _shares(box_xyxy: Sequence[float], image_hw: tuple[int, int]) -> tuple[float, ...]:

@@ -115,6 +115,7 @@ class Desks:
         """Keep a desk; returns its secret, 128 random bits."""
         secret = secrets.token_urlsafe(16)
         with self._lock:
+            self._drop_idle()
             self._kept[secret] = _Kept(desk, self._clock())
             self._evict()
         return secret
@@ -179,6 +180,7 @@ class Desks:
             self._drop(owner)
 
     def _touched(self, secret: str | None) -> _Kept:
+        self._drop_idle()
         kept = self._kept.get(secret or "")
         if kept is None:
             raise GoneError("image: this picture is not kept any longer; load it again")
@@ -190,14 +192,16 @@ class Desks:
         for secret in [secret for secret, kept in self._kept.items() if kept.owner == owner]:
             del self._kept[secret]
 
+    def _drop_idle(self) -> None:
+        oldest = self._clock() - self._limits.idle_seconds
+        for secret in [secret for secret, kept in self._kept.items() if kept.used < oldest]:
+            del self._kept[secret]
+
     def _bytes(self) -> int:
         return sum(kept.desk.nbytes for kept in self._kept.values())
 
     def _evict(self) -> None:
-        """Drop the idle ones, then the least recently used while there are too many; the newest stays."""
-        oldest = self._clock() - self._limits.idle_seconds
-        for secret in [secret for secret, kept in self._kept.items() if kept.used < oldest]:
-            del self._kept[secret]
+        """Drop the least recently used while there are too many; the newest stays."""
         while len(self._kept) > 1 and (
             len(self._kept) > self._limits.pictures or self._bytes() > self._limits.kept_bytes
         ):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -73,10 +73,10 @@ class Door:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
-        if urlsplit(f"//{headers.get('host', '')}").hostname not in self.hosts:
+        if _parts(f"//{headers.get('host', '')}").hostname not in self.hosts:
             return JSONResponse({"error": f"host: expected {' or '.join(self.hosts)}"}, 403)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and _parts(origin).netloc != headers.get("host"):
             return JSONResponse({"error": "origin: requests are taken from this server's own page"}, 403)
         is_known = path in _PAGES or path.startswith(_BELOW) or path in _OURS or path.startswith("/desk/")
         if not is_known or method not in ("GET", "HEAD", "POST"):
@@ -113,6 +113,14 @@ class Door:
                 log.error("an answer broke off", exc_info=error)
                 return
             await failure(error)(scope, receive, send)
+
+
+def _parts(address: str) -> SplitResult:
+    """The parts of an address, all empty where it is none, so that it is taken for nobody's."""
+    try:
+        return urlsplit(address)
+    except ValueError:  # a bracket without its other, or brackets around what is no IPv6 address
+        return urlsplit("")
 
 
 def _guarded(send: Send, path: str) -> Send:

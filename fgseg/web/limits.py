@@ -65,7 +65,7 @@ class Limits:
         in_flight: requests at a time, those that wait their turn included.
         pictures: kept at a time; the least recently used goes first.
         kept_bytes: of all pictures that are kept, with their features.
-        idle_seconds: a picture that nobody used for as long is dropped.
+        idle_seconds: a picture that nobody used for as long is dropped when any picture is next opened or used.
 
     Raises:
         OptionError: a limit below 1.

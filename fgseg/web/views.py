@@ -94,14 +94,9 @@ def region_rows(shown: Shown) -> str:
 
 def downloads(secret: str) -> str:
     """Links to the result's files, which are made when they are asked for."""
-    titles = {
-        "labels.png": "Label map (PNG)",
-        "overlay.png": "Overlay (PNG)",
-        "coco.json": "Masks (COCO JSON)",
-        "regions.csv": "Regions (CSV)",
-    }
     links = "".join(
-        f'<a class="fg-link" href="desk/{escape(secret)}/{name}" download="{name}">{titles[name]}</a>' for name in FILES
+        f'<a class="fg-link" href="desk/{escape(secret)}/{name}" download="{name}">{title}</a>'
+        for name, (_, _, title) in FILES.items()
     )
     return f'<nav class="fg-downloads" aria-label="Downloads">{links}</nav>'
 
