@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_image, check_number
 from fgseg.colors import Color, check_colors
 from fgseg.errors import OptionError
-from fgseg.lettering import SMALLEST_FONT, font_size_for, line_height, text_block, text_width, wrap_text
+from fgseg.lettering import SMALLEST_FONT, font_size_within, line_height, text_block, text_width, wrap_text
 
 __all__ = ["Box", "LegendLayout", "LegendRow", "legend", "legend_layout", "with_legend"]
 
@@ -62,7 +62,8 @@ class LegendLayout:
 def legend_layout(image_hw: tuple[int, int], names: Sequence[str]) -> LegendLayout:
     """Place a legend beside or below a picture.
 
-    Side and number of columns are those that make the canvas least long, then least large.
+    Side and number of columns are those that make the canvas least long, then least large. The font is
+    `fgseg.lettering.font_size_within` the picture.
 
     Args:
         image_hw: (height, width) of the picture in pixels.
@@ -77,8 +78,8 @@ def legend_layout(image_hw: tuple[int, int], names: Sequence[str]) -> LegendLayo
     """
     height, width = image_hw
     if not names:
-        return LegendLayout((height, width), (0, height, 0, height), font_size_for(image_hw), ())
-    font_size = font_size_for(image_hw)
+        return LegendLayout((height, width), (0, height, 0, height), font_size_within(image_hw), ())
+    font_size = font_size_within(image_hw)
     panel = _Panel.of(names, font_size)
     choices = []
     for columns in panel.column_counts():

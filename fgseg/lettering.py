@@ -22,6 +22,7 @@ from fgseg.errors import OptionError
 
 __all__ = [
     "font_size_for",
+    "font_size_within",
     "line_height",
     "printable",
     "text_block",
@@ -36,18 +37,35 @@ SPACE = 0.318
 """Width of a space in font sizes (DejaVu Sans)."""
 SMALLEST_FONT = 13
 """Pixels; below it DejaVu's letters close up."""
+LARGEST_FONT = 4096
+"""Pixels; a longer side of 225,000 asks for it."""
 SIDE_PER_FONT = 55
 """A picture this many font sizes long shows 18 px letters when it fills a 1,000 px window."""
+SHORT_SIDE_IN_FONTS = 4
+"""A legend of one line takes 2.6 font sizes, less than a picture this many high; all but panoramas are higher."""
 INK = 32
 
 
 def font_size_for(image_hw: tuple[int, int]) -> int:
     """Font size in pixels that stays readable on a picture of this (height, width) shown whole.
 
-    >>> font_size_for((64, 64)), font_size_for((6000, 8000))
-    (13, 145)
+    It grows with the longer side alone; `font_size_within` minds the shorter one too.
+
+    >>> font_size_for((64, 64)), font_size_for((6000, 8000)), font_size_for((100, 20_000))
+    (13, 145, 364)
     """
-    return max(SMALLEST_FONT, round(max(image_hw) / SIDE_PER_FONT))
+    return min(LARGEST_FONT, max(SMALLEST_FONT, round(max(image_hw) / SIDE_PER_FONT)))
+
+
+def font_size_within(image_hw: tuple[int, int]) -> int:
+    """`font_size_for`, but at most a quarter of the shorter side, so that no text dwarfs a panorama.
+
+    The smallest font is kept however low the picture is. Up to ten times as long as high the bound changes nothing.
+
+    >>> font_size_within((64, 64)), font_size_within((6000, 8000)), font_size_within((100, 20_000))
+    (13, 145, 25)
+    """
+    return max(SMALLEST_FONT, min(font_size_for(image_hw), min(image_hw) // SHORT_SIDE_IN_FONTS))
 
 
 def line_height(font_size: int) -> int:
@@ -103,7 +121,7 @@ def text_coverage(text: str, font_size: int) -> NDArray[np.uint8]:
     >>> text_coverage("cup", 20).shape[0] == line_height(20)
     True
     """
-    check_number("font_size", font_size, low=1, high=4096)
+    check_number("font_size", font_size, low=1, high=LARGEST_FONT)
     if not all(_in_dejavu(character) or _in_opencv(character) for character in text):
         raise OptionError(f"text: expected characters that a font holds, got {text!a:.60}; pass it through printable")
     pieces = [np.zeros((line_height(font_size), 1), np.uint8)]

@@ -19,6 +19,8 @@ __all__ = ["outline_thickness", "overlay_heatmap", "overlay_labels", "overlay_ma
 
 SIDE_PER_OUTLINE = 400
 """A picture this many outlines long shows them 2 to 3 px thick in a 1,000 px window."""
+SHORT_SIDE_IN_OUTLINES = 20
+"""A picture this many outlines high still shows what lies inside them; all but panoramas are higher."""
 BAND_PIXELS = 2**20
 """Pixels worked on at a time: 25 MB of temporaries."""
 OPAQUE = 256
@@ -28,10 +30,13 @@ OPAQUE = 256
 def outline_thickness(image_hw: tuple[int, int]) -> int:
     """Thickness in pixels of the outlines on a picture of this (height, width).
 
-    >>> outline_thickness((480, 640)), outline_thickness((6000, 8000))
-    (2, 20)
+    It grows with the longer side, up to a twentieth of the shorter one, so that outlines do not fill a panorama.
+    Up to ten times as long as high that bound changes nothing.
+
+    >>> outline_thickness((480, 640)), outline_thickness((6000, 8000)), outline_thickness((100, 20_000))
+    (2, 20, 5)
     """
-    return -(-max(image_hw) // SIDE_PER_OUTLINE)
+    return max(1, min(-(-max(image_hw) // SIDE_PER_OUTLINE), min(image_hw) // SHORT_SIDE_IN_OUTLINES))
 
 
 def overlay_labels(

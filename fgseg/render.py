@@ -14,7 +14,7 @@ from fgseg._checks import check_image, check_number
 from fgseg.colors import COLORMAPS, Color, colorize, palette, to_uint8
 from fgseg.errors import OptionError
 from fgseg.legend import LegendLayout, LegendRow, legend, legend_layout, with_legend
-from fgseg.lettering import SMALLEST_FONT, font_size_for, line_height, text_block, text_width
+from fgseg.lettering import SMALLEST_FONT, font_size_for, font_size_within, line_height, text_block, text_width
 from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks, shrink
 
 __all__ = [
@@ -79,7 +79,7 @@ def heatmap_beside(
     """
     hot = overlay_heatmap(image, score_map, opacity=opacity, colormap=colormap)
     height, width = image.shape[:2]
-    font_size = font_size_for((height, width))
+    font_size = font_size_within((height, width))
     gap = font_size // 2
     pair = _stack([image, hot], axis=0 if width > STACKED_FROM * height else 1, gap=gap)
     bar = color_bar(height=pair.shape[0], font_size=font_size, colormap=colormap)

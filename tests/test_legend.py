@@ -25,6 +25,8 @@ SIZES = [
     (2000, 3000),
     (6000, 8000),
     (8000, 64),
+    (100, 20_000),
+    (300_000, 400),
 ]
 
 
@@ -59,6 +61,19 @@ def test_a_legend_lies_along_the_long_side(image_hw, side):
     layout = legend_layout(image_hw, many_names(5))
     height, width = image_hw
     assert layout.panel_xyxy[:2] == ((0, height) if side == "below" else (width, 0))
+
+
+@pytest.mark.parametrize("image_hw", [(100, 20_000), (100, 100_000), (400, 6000), (400, 300_000)])
+def test_a_legend_is_no_higher_than_the_panorama_it_names(image_hw):
+    names = ["sky", "old town houses", "river with boats"]
+    height, width = legend_layout(image_hw, names).canvas_hw
+    assert height <= 2 * image_hw[0]
+    assert width == image_hw[1]
+
+
+def test_the_picture_of_a_panorama_with_its_legend_stays_a_panorama():
+    canvas = with_legend(np.zeros((100, 20_000, 3), np.uint8), ["sky", "river"], palette(2))
+    assert canvas.shape[0] <= 200
 
 
 def test_names_keep_their_order_down_the_columns():

@@ -8,6 +8,7 @@ from fgseg import lettering
 from fgseg.errors import OptionError
 from fgseg.lettering import (
     font_size_for,
+    font_size_within,
     line_height,
     printable,
     text_block,
@@ -81,6 +82,25 @@ def test_chinese_is_drawn_by_opencv_5_and_escaped_by_opencv_4(monkeypatch):
 def test_the_font_grows_with_the_picture_and_never_falls_below_13_pixels():
     sizes = [font_size_for((side, side)) for side in (1, 64, 640, 1280, 8000)]
     assert sizes == [13, 13, 13, 23, 145]
+
+
+def test_the_font_never_outgrows_what_can_be_drawn():
+    assert font_size_for((400, 300_000)) == 4096
+    assert font_size_within((300_000, 300_000)) == 4096
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "font_size"), [((100, 20_000), 25), ((400, 6000), 100), ((400, 300_000), 100), ((1, 10_000), 13)]
+)
+def test_letters_beside_a_panorama_follow_its_shorter_side(image_hw, font_size):
+    assert font_size_within(image_hw) == font_size_within(image_hw[::-1]) == font_size
+
+
+@pytest.mark.parametrize("ratio", [1, 4 / 3, 4, 10])
+def test_the_shorter_side_says_nothing_up_to_ten_times_as_long_as_high(ratio):
+    for short in range(1, 4000):
+        image_hw = short, int(ratio * short)
+        assert font_size_within(image_hw) == font_size_within(image_hw[::-1]) == max(13, round(image_hw[1] / 55))
 
 
 def test_threads_draw_the_same_text_as_one():

@@ -158,7 +158,33 @@ def test_a_heatmap_is_as_opaque_as_its_score():
 
 
 def test_outlines_grow_with_the_picture():
-    assert [outline_thickness((side, 10)) for side in (10, 64, 640, 8000)] == [1, 1, 2, 20]
+    assert [outline_thickness((side, side)) for side in (10, 64, 640, 8000)] == [1, 1, 2, 20]
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "thickness"), [((100, 20_000), 5), ((100, 100_000), 5), ((400, 300_000), 20), ((1, 10_000), 1)]
+)
+def test_outlines_on_a_panorama_follow_its_shorter_side(image_hw, thickness):
+    assert outline_thickness(image_hw) == outline_thickness(image_hw[::-1]) == thickness
+
+
+@pytest.mark.parametrize("ratio", [1, 4 / 3, 4, 10])
+def test_the_shorter_side_says_nothing_up_to_ten_times_as_long_as_high(ratio):
+    for short in range(1, 4000):
+        image_hw = short, int(ratio * short)
+        assert outline_thickness(image_hw) == outline_thickness(image_hw[::-1]) == -(-image_hw[1] // 400)
+
+
+@pytest.mark.parametrize("image_hw", [(100, 20_000), (20_000, 100)])
+def test_the_classes_of_a_panorama_are_tinted_inside_their_outlines(image_hw):
+    image = np.zeros((*image_hw, 3), np.uint8)
+    labels = np.zeros(image_hw, np.int32)
+    # Two halves along the panorama: the boundary is its long middle line.
+    half = np.s_[50:] if image_hw[0] == 100 else np.s_[:, 50:]
+    labels[half] = 1
+    drawn = overlay_labels(image, labels, [RED, RED])
+    assert np.mean(drawn[..., 0] == RED[0]) == pytest.approx(0.1)
+    np.testing.assert_array_equal(overlay_masks(image, [labels == 0, labels == 1], [RED, RED]), drawn)
 
 
 def test_shrinking_averages_and_never_enlarges():
