@@ -1,5 +1,6 @@
 """Argument checks: refuse at the door, saying argument, expected, got and what to do."""
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from fgseg.errors import OptionError, ShapeError
 
-__all__ = ["check_array", "check_choice", "check_image", "check_mask", "check_number", "describe"]
+__all__ = ["check_array", "check_choice", "check_image", "check_mask", "check_number", "check_whole", "describe"]
 
 
 def describe(value: Any) -> str:
@@ -65,8 +66,23 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise OptionError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
 
 
-def check_number(name: str, value: Any, *, low: float, high: float, hint: str = "") -> None:
-    """Refuse anything but a finite number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high:
-        tail = f"; {hint}" if hint else ""
-        raise OptionError(f"{name}: expected a number from {low:g} to {high:g}, got {value!r}{tail}")
+def check_number(name: str, value: Any, *, low: float, high: float, hint: str = "") -> float:
+    """The value as Python's float; anything but a finite number in [low, high] is refused."""
+    if not (_is_number(value) and low <= value <= high and math.isfinite(value)):
+        raise OptionError(_expected(name, "a number", value, low, high, hint))
+    return float(value)
+
+
+def check_whole(name: str, value: Any, *, low: int, high: int, hint: str = "") -> int:
+    """The value as Python's int; anything but a whole number in [low, high] is refused."""
+    if not (_is_number(value) and low <= value <= high and value == int(value)):
+        raise OptionError(_expected(name, "a whole number", value, low, high, hint))
+    return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _expected(name: str, what: str, value: Any, low: float, high: float, hint: str) -> str:
+    return f"{name}: expected {what} from {low:g} to {high:g}, got {value!r}{f'; {hint}' if hint else ''}"

@@ -16,11 +16,12 @@ from pycocotools import mask as coco_rle
 
 from fgseg._files import one_line, reason
 from fgseg._headers import read_header
-from fgseg._labelled import Dataset, LabelledImage, ignore_label
+from fgseg._labelled import Dataset, LabelledImage
 from fgseg._standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
 from fgseg.io import read_image
 from fgseg.prompts import PromptClass
+from fgseg.types import unlabelled_value
 
 __all__ = ["InstanceLabels", "PanopticLabels", "open_coco"]
 
@@ -180,7 +181,7 @@ def open_coco(path: Path, images: Path | None) -> Dataset:
 
 def _panoptic(path: Path, folder: Path, categories: Sequence[Row], images: Sequence[tuple[Row, list[Row]]]) -> Dataset:
     index_of = {int(row["id"]): index for index, row in enumerate(categories)}
-    ignore = ignore_label(len(categories))
+    ignore = unlabelled_value(len(categories))
     maps = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent / "panoptic"
     items = []
     for image, rows in images:

@@ -213,17 +213,29 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     # Not tempfile's: its files are private to the owner and would stay so.
     temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with _possible_name(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = temporary.open("xb")
+        with file:
             yield file
-        temporary.replace(path)
+        with _possible_name(path):
+            temporary.replace(path)
     except FgsegError:  # some are OSErrors too: what went wrong is not this file
         raise
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+    except OSError as error:
         raise OutputError(f"{one_line(path)}: cannot be written, {_output_cause(error)}") from error
     finally:
         with suppress(OSError, ValueError):  # it may be in place already, or its folder was never made
             temporary.unlink()
+
+
+@contextmanager
+def _possible_name(path: Path) -> Iterator[None]:
+    """What Python says of a name that no file can have, one with a null character, is an OutputError."""
+    try:
+        yield
+    except ValueError as error:
+        raise OutputError(f"{one_line(path)}: cannot be written, {_output_cause(error)}") from error
 
 
 def _output_cause(error: Exception) -> str:

@@ -17,7 +17,7 @@ from fgseg._words import same_key
 from fgseg.errors import DatasetError
 from fgseg.io import read_image, read_label_png
 from fgseg.prompts import PromptClass
-from fgseg.types import UNLABELLED
+from fgseg.types import UNLABELLED, unlabelled_value
 
 __all__ = [
     "ChosenLabels",
@@ -26,22 +26,12 @@ __all__ = [
     "LabelSource",
     "LabelledImage",
     "PngLabels",
-    "ignore_label",
     "image_hw_of",
     "ranges",
 ]
 
 _STORED_VALUES = 65_536  # a PNG holds 16 bits at most
 _NOT_A_CLASS = -1
-
-
-def ignore_label(num_classes: int) -> int:
-    """The label of pixels that do not count: 255, or 65535 where 255 could be a class.
-
-    >>> ignore_label(254), ignore_label(255)
-    (255, 65535)
-    """
-    return 255 if num_classes <= 254 else 65_535
 
 
 class IdTable:
@@ -295,7 +285,7 @@ class Dataset:
             asked = ", ".join(unknown) or "none"
             raise DatasetError(f"{self.name}: expected names of its classes, got {asked}; it has {known:.400}")
         kept = sorted({index_of[same_key(name)] for name in names})
-        ignore = ignore_label(len(kept))
+        ignore = unlabelled_value(len(kept))
         table = np.full(len(self.classes) + 1, ignore, np.int32)
         table[kept] = np.arange(len(kept))
         items = tuple(replace(item, source=ChosenLabels(item.source, table)) for item in self.items)

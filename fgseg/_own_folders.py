@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fgseg._files import IMAGE_SUFFIXES, one_line, reason
-from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels, ignore_label
+from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels
 from fgseg._standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
 from fgseg.prompts import PromptClass, read_class_file
+from fgseg.types import unlabelled_value
 
 __all__ = ["open_class_file_folder", "open_mask_folder", "open_shared_format"]
 
@@ -24,7 +25,7 @@ def open_class_file_folder(folder: Path) -> Dataset:
         PromptError: a class file that cannot be read.
     """
     classes = _read_classes(folder)
-    count, ignore = len(classes), ignore_label(len(classes))
+    count, ignore = len(classes), unlabelled_value(len(classes))
     ids = {index: index for index in range(count)}
     ids |= {value: ignore for value in (255, 65_535) if value >= count}
     return Dataset(
@@ -88,12 +89,12 @@ def _shared_format(folder: Path, document: Mapping[str, Any]) -> Dataset:
     ignored = document.get("ignore_index")
     rows = sorted((row for row in document["classes"] if row["id"] != ignored), key=lambda row: int(row["id"]))
     classes = tuple(PromptClass(row["name"], (row.get("prompt", row["name"]),)) for row in rows)
-    ignore = None if ignored is None else ignore_label(len(classes))
+    ignore = None if ignored is None else unlabelled_value(len(classes))
     index_of = {int(row["id"]): index for index, row in enumerate(rows)}
     if len(index_of) < len(rows) or not all(0 <= value <= 65_535 for value in index_of):
         raise ValueError("class ids are not different whole numbers from 0 to 65535")
     if ignored is not None:
-        index_of[int(ignored)] = ignore_label(len(classes))
+        index_of[int(ignored)] = unlabelled_value(len(classes))
     ids, images = IdTable(index_of), _by_stem(folder / "images")
     items = tuple(
         LabelledImage(name, _image_path(folder, images, name), PngLabels(folder / "labels" / f"{name}.png", ids))

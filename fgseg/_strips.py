@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_number
+from fgseg._checks import check_whole
 from fgseg.encoders import Encoder
 from fgseg.errors import OptionError
 from fgseg.field import QueryTexts
@@ -94,9 +94,7 @@ def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, na
         >>> plan.canvas_hw, plan.crop, plan.stride, plan.windows
         ((4096, 4096), 224, 112, 1296)
     """
-    check_number("reduction", reduction, low=1, high=2**20)
-    if reduction != int(reduction):
-        raise OptionError(f"reduction: expected a whole number, got {reduction!r}; images are shrunk by whole numbers")
+    factor = check_whole("reduction", reduction, low=1, high=2**20, hint="images are shrunk by whole numbers")
     chosen = resolution or Resolution("slide")
     if chosen.mode != "slide" or chosen.short_side is not None:
         raise OptionError(
@@ -106,7 +104,7 @@ def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, na
     sizes = chosen.resolved(native)
     assert sizes.crop is not None
     assert sizes.stride is not None
-    return Plan(image_hw, int(reduction), sizes.crop, sizes.stride)
+    return Plan(image_hw, factor, sizes.crop, sizes.stride)
 
 
 @dataclass(frozen=True, eq=False)

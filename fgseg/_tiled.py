@@ -22,7 +22,7 @@ from fgseg._checks import check_array
 from fgseg._files import HOW_TO_TILE, one_line, reason, replacing
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
 from fgseg.io import inks_to_rgb, read_image, upright
-from fgseg.types import UNLABELLED
+from fgseg.types import MAX_CLASSES, UNLABELLED, unlabelled_value
 
 __all__ = [
     "TIFF_SUFFIXES",
@@ -30,14 +30,11 @@ __all__ = [
     "open_tiled",
     "read_label_tiff",
     "tiled_hw",
-    "unlabelled_value",
     "write_label_tiff",
 ]
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs", ".qptiff", ".scn", ".ndpi", ".bif")
 LABEL_TILE = 256  # pixels; a multiple of 16, as TIFF 6.0 section 15 demands
-_MAX_8_BIT_CLASSES = 254  # as in label PNGs: 255 is unlabelled
-_MAX_CLASSES = 65_534
 _BIGTIFF_FROM = 2**32 - 2**26  # bytes of labels from which 32-bit offsets might not do
 _ORIENTATION, _EXTRA_SAMPLES, _COLOR_MAP, _INK_SET = 274, 338, 320, 332  # TIFF tags
 _CMYK_INKS = 1  # value of InkSet, and what its absence means
@@ -167,15 +164,6 @@ def open_tiled(path: str | os.PathLike[str]) -> Iterator[TiledImage]:
         yield TiledImage(name, (page.imagelength, page.imagewidth), (page.tilelength, page.tilewidth), page)
 
 
-def unlabelled_value(num_classes: int) -> int:
-    """What an unlabelled pixel is in a file of this many classes: 255 in 8 bits, 65535 in 16.
-
-    >>> unlabelled_value(3), unlabelled_value(255)
-    (255, 65535)
-    """
-    return 255 if num_classes <= _MAX_8_BIT_CLASSES else 65_535
-
-
 def write_label_tiff(
     path: str | Path,
     strips: Iterator[NDArray[np.int32]],
@@ -206,8 +194,8 @@ def write_label_tiff(
         array([[ 0, -1],
                [ 1,  1]], dtype=int32)
     """
-    if len(colors) > _MAX_CLASSES:
-        raise OptionError(f"colors: a 16-bit label map holds {_MAX_CLASSES} classes, got {len(colors)}; split them")
+    if len(colors) > MAX_CLASSES:
+        raise OptionError(f"colors: a 16-bit label map holds {MAX_CLASSES} classes, got {len(colors)}; split them")
     unlabelled = unlabelled_value(len(colors))
     dtype = np.dtype(np.uint8 if unlabelled == 255 else np.uint16)
     layout: dict[str, Any] = {"photometric": "minisblack"}

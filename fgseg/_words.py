@@ -30,7 +30,7 @@ _SYNONYM_COMMA = re.compile(r"(?<!\\),")
 
 def same_key(word: str) -> str:
     """What is equal for two spellings of one word."""
-    return " ".join(word.casefold().split())
+    return " ".join(word.lower().split())
 
 
 def first_repeat(words: Iterable[str]) -> tuple[int, int] | None:

@@ -7,7 +7,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgseg._status import USAGE
-from fgseg.console import complain
+from fgseg.console import Inputs, complain
 from fgseg.errors import ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from fgseg.segmenter import Segmenter
 
 __all__ = [
-    "Inputs",
     "check_region_options",
     "check_resolution",
     "check_writable",
@@ -99,10 +97,10 @@ def check_region_options(
             raise OptionError("--reduce: only an image read by region is shrunk; add --by-region, or use --resolution")
         return
     name = sorted(paths)[0]
-    usual = {"mode": "exclusive", "refine": ("auto", "none"), "max_hole": 0, "min_area": (0, 1)}
-    for option, value in usual.items():
+    usual = {"mode": ("exclusive",), "refine": ("auto", "none"), "max_hole": (0,), "min_area": (0, 1)}
+    for option, allowed in usual.items():
         given = options[option]
-        if given != value and not (isinstance(value, tuple) and given in value):
+        if given not in allowed:
             raise OptionError(
                 f"--{option.replace('_', '-')}: {name} is read by region, and {given} needs all of it at once; "
                 "leave the option out for it"
@@ -148,14 +146,6 @@ def split_words(values: list[str] | None) -> list[str]:
 def given_words(values: list[str] | None) -> list[str] | None:
     """None where the option was not given; '' alone asks for none at all."""
     return None if values is None else [value for value in values if value.strip()]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """paths: images to do, each once; refused: (what was asked for, why) of what stands for no image."""
-
-    paths: tuple[Path, ...]
-    refused: tuple[tuple[str, str], ...]
 
 
 def find_inputs(images: Sequence[str]) -> Inputs:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ import typer
 from fgseg._status import SOME_FAILED
 from fgseg.errors import ImageError, OutputError, ShapeError
 
-__all__ = ["Report", "complain", "pairs", "row_bar", "run", "table", "to_json"]
+__all__ = ["Inputs", "complain", "pairs", "row_bar", "run", "table", "to_json"]
 
 Records = list[dict[str, Any]]
 Rows = Callable[[dict[str, Any]], Iterable[Sequence[Any]]]
 
 
-class Report:
+@dataclass(frozen=True)
+class Inputs:
+    """paths: images to do, each once; refused: (what was asked for, why) of what stands for no image."""
+
+    paths: tuple[Path, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+class _Report:
     """What comes of each input: records on stdout as lines of JSON or one table at the end, failures on stderr."""
 
     def __init__(self, rows: Rows, *, as_json: bool) -> None:
@@ -53,21 +62,31 @@ class Report:
 
 
 def run(
-    paths: Sequence[Path],
-    refused: Sequence[tuple[str, str]],
+    inputs: Inputs,
     one: Callable[[Path], Records],
-    report: Report,
+    rows: Rows,
     header: Sequence[str],
     *,
+    as_json: bool,
     quiet: bool,
 ) -> None:
-    """Do every image; one that cannot be done is named on stderr and the others go on."""
+    """Do every image; one that cannot be done is named on stderr and the others go on.
+
+    Args:
+        inputs: the images.
+        one: makes the records of an image.
+        rows: makes the table's rows of a record.
+        header: of the table's columns.
+        as_json: print a record a line in place of the table.
+        quiet: show no progress.
+    """
     from tqdm import tqdm
 
-    for name, why in refused:
+    report = _Report(rows, as_json=as_json)
+    for name, why in inputs.refused:
         report.fail(name, why)
-    is_silent = True if quiet or len(paths) == 1 else None  # None: silent where stderr is no terminal
-    with tqdm(paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
+    is_silent = True if quiet or len(inputs.paths) == 1 else None  # None: silent where stderr is no terminal
+    with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
         for path in bar:
             try:
                 records = one(path)
@@ -77,7 +96,7 @@ def run(
             else:
                 bar.clear()
                 report.add(records)
-    report.close(header, len(paths) + len(refused))
+    report.close(header, len(inputs.paths) + len(inputs.refused))
 
 
 @contextmanager

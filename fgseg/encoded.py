@@ -28,6 +28,8 @@ class EncodedImage:
         canvas_hw: size of the resized image that the windows cut up.
         resolution: how it was resized and cut.
         model: name of the model that encoded it.
+        revision: hub commit of its weights, None for a folder or the embedded model.
+        recipe: how its last vision block attended, None where there is one way.
         source: file name, None for an array.
         seconds: what the encoder took, reading left out; the mean of those that were encoded together.
         together: how many those were; in bfloat16, labels near a tie depend on it.
@@ -42,6 +44,8 @@ class EncodedImage:
     canvas_hw: tuple[int, int]
     resolution: Resolution
     model: str
+    revision: str | None = None
+    recipe: str | None = None
     source: str | None = None
     seconds: float = 0.0
     together: int = 1

@@ -1,7 +1,7 @@
 """The commands that look at images: `fgseg segment | heatmap | boxes | rank`.
 
-Each reads its options, checks all of them before a model is loaded, and hands `fgseg.console.run` what to do with
-one image. Heavy modules load inside, so that `--help` is quick.
+Each reads its options, checks what it can of them before a model is loaded and the rest before any image is read, and
+hands `fgseg.console.run` what to do with one image. Heavy modules load inside, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fgseg.arguments import (
     result_folders,
     split_words,
 )
-from fgseg.console import Report, row_bar, run
+from fgseg.console import row_bar, run
 from fgseg.errors import OptionError
 from fgseg.options import (
     AsJson,
@@ -105,10 +105,11 @@ def segment(
 ) -> None:
     """Masks from words: label map, overlay, region table and more for every image."""
     from fgseg.ahead import EncodedAhead
-    from fgseg.segmentation import check_formats
+    from fgseg.segmentation import check_formats, check_mode
 
     wanted = split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(wanted)
+    check_mode(mode.value, max_hole=max_hole)
     prompts, limit = read_prompts(prompt, classes), read_threshold(threshold)
     check_resolution(resolution)
     inputs = find_inputs(images)
@@ -147,14 +148,7 @@ def segment(
 
     small = [path for path in inputs.paths if path not in large]
     views = EncodedAhead(seg, small, resolution=resolution, batch_size=batch)
-    run(
-        inputs.paths,
-        inputs.refused,
-        one,
-        Report(rows, as_json=as_json),
-        ("image", "class", "% of pixels", "regions", "peak"),
-        quiet=quiet,
-    )
+    run(inputs, one, rows, ("image", "class", "% of pixels", "regions", "peak"), as_json=as_json, quiet=quiet)
 
 
 def heatmap(
@@ -219,14 +213,7 @@ def heatmap(
             )
 
     views = EncodedAhead(seg, inputs.paths, resolution=resolution, batch_size=batch)
-    run(
-        inputs.paths,
-        inputs.refused,
-        one,
-        Report(rows, as_json=as_json),
-        ("image", "class", "mean", "peak", "% over 0.5"),
-        quiet=quiet,
-    )
+    run(inputs, one, rows, ("image", "class", "mean", "peak", "% over 0.5"), as_json=as_json, quiet=quiet)
 
 
 def boxes(
@@ -282,14 +269,7 @@ def boxes(
                 f"{score['probability']:.4f}",
             )
 
-    run(
-        inputs.paths,
-        inputs.refused,
-        one,
-        Report(rows, as_json=as_json),
-        ("image", "box", "text", "cosine", "probability"),
-        quiet=quiet,
-    )
+    run(inputs, one, rows, ("image", "box", "text", "cosine", "probability"), as_json=as_json, quiet=quiet)
 
 
 def rank(
@@ -338,11 +318,4 @@ def rank(
                 f"{score['probability']:.4f}",
             )
 
-    run(
-        inputs.paths,
-        inputs.refused,
-        one,
-        Report(rows, as_json=as_json),
-        ("image", "rank", "caption", "cosine", "probability"),
-        quiet=quiet,
-    )
+    run(inputs, one, rows, ("image", "rank", "caption", "cosine", "probability"), as_json=as_json, quiet=quiet)

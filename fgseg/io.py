@@ -18,6 +18,7 @@ reader sees the old file or the new one and never half of it.
 """
 
 import io
+import logging
 import os
 import threading
 import zlib
@@ -30,10 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from fgseg._checks import check_array, check_image, check_number, describe
+from fgseg._checks import check_array, check_image, check_mask, check_number, describe
 from fgseg._files import HOW_TO_TILE, IMAGE_SUFFIXES, find_images, one_line, reason, write_bytes, write_npz, write_text
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
-from fgseg.types import UNLABELLED
+from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -50,6 +51,7 @@ __all__ = [
     "write_bytes",
     "write_image",
     "write_label_png",
+    "write_mask_png",
     "write_npz",
     "write_text",
 ]
@@ -62,8 +64,7 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG200
 _ORIENTATION = 0x0112  # the EXIF tag
 _JPEG_QUALITY = 95  # with full colour resolution: outlines and the text of legends stay clean
 _JPEG_MAX_SIDE = 65_500  # libjpeg's JPEG_MAX_DIMENSION
-_MAX_8_BIT_CLASSES = 254  # 0..253; 255 is unlabelled, 254 becomes that in zero-reduced data sets
-_MAX_CLASSES = 65_534
+log = logging.getLogger("fgseg")
 _BYTES = "image data"  # what messages call a source without a name
 
 
@@ -245,7 +246,7 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
     """
     palette = _palette(colors)
     _check_labels(labels, len(colors))
-    if len(colors) <= _MAX_8_BIT_CLASSES:
+    if len(colors) <= MAX_8_BIT_CLASSES:
         picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
         picture.putpalette(palette.ljust(3 * 256, b"\0"))  # whole: 255 has an entry and PNG keeps 8 bits
         # Runs of one byte are what a label map is made of.
@@ -253,6 +254,30 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
     else:
         data = _encoded(Image.fromarray(labels.astype(np.uint16)), "PNG")  # and 65535 here
     write_bytes(path, data)
+
+
+def write_mask_png(path: str | Path, mask: NDArray[np.bool_]) -> None:
+    """Write a mask as a 1-bit PNG: white where it holds.
+
+    Args:
+        path: file to write; its folder is made.
+        mask: (H, W) bool.
+
+    Raises:
+        ShapeError: `mask` is not a mask, or without pixels.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_mask_png(folder + "/mask.png", np.array([[True, False]]))
+        ...     read_label_png(folder + "/mask.png")
+        array([[1, 0]], dtype=int32)
+    """
+    check_mask("mask", mask)
+    if not mask.size:
+        raise ShapeError(f"mask: expected at least one pixel, got {describe(mask)}")
+    write_bytes(path, _encoded(Image.fromarray(mask), "PNG"))
 
 
 def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
@@ -348,10 +373,11 @@ def _checked(image: Image.Image, name: str, max_pixels: int) -> Iterator[Image.I
         if not width * height:
             raise ImageError(f"{name}: the image has no pixels ({width} x {height}); save it again")
         if width * height > max_pixels:
+            # Below the usual limit, which only a caller sets, no file is too large for `fgseg segment`.
+            other = f", or {HOW_TO_TILE}, which `fgseg segment` and Segmenter.segment_large read by region"
             raise ImageError(
                 f"{name}: {width} x {height} are {width * height / 1e6:.4g} megapixels, over the limit of "
-                f"{max_pixels // 1_000_000 or max_pixels / 1e6:g}; shrink it, or {HOW_TO_TILE}, which `fgseg segment` "
-                "and Segmenter.segment_large read by region"
+                f"{max_pixels / 1e6:.5g}; shrink it{other if max_pixels >= MAX_PIXELS else ''}"
             )
         yield image
 
@@ -395,7 +421,15 @@ def _explained(name: str) -> Iterator[None]:
 def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     rgb = _image_to_rgb(image, name)
     # Decoded first: a TIFF turns itself then, and a PNG may have its EXIF behind the pixels.
-    return np.ascontiguousarray(upright(rgb, image.getexif().get(_ORIENTATION, 1)))
+    return np.ascontiguousarray(upright(rgb, _orientation(image)))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception as error:  # as many kinds as there are ways to be damaged; the pixels were read
+        log.debug("EXIF that cannot be read says no rotation: %s", error)
+        return 1
 
 
 def inks_to_rgb(cmyk: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -535,9 +569,9 @@ def _check_labels(labels: Any, num_classes: int) -> None:
 
 
 def _palette(colors: Sequence[tuple[int, int, int]]) -> bytes:
-    if len(colors) > _MAX_CLASSES:
+    if len(colors) > MAX_CLASSES:
         raise OptionError(
-            f"colors: a 16-bit PNG holds {_MAX_CLASSES} classes, got {len(colors)}; split them or save an npz"
+            f"colors: a 16-bit PNG holds {MAX_CLASSES} classes, got {len(colors)}; split them or save an npz"
         )
     for color in colors:
         if len(color) != 3 or not all(isinstance(v, (int, np.integer)) and 0 <= v <= 255 for v in color):

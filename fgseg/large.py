@@ -20,7 +20,7 @@ from fgseg import export
 from fgseg._checks import check_choice
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
-from fgseg._tiled import TiledImage, read_label_tiff, unlabelled_value, write_label_tiff
+from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.encoders import Encoder
 from fgseg.io import encode_png, write_image, write_text
 from fgseg.legend import with_legend
@@ -126,7 +126,7 @@ class LargeSegmentation:
         texts = {folder / "run.json": json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n"}
         written = [self.labels_path]
         if "labels" in formats:
-            texts[folder / "classes.json"] = classes_json(self.prompts, unlabelled=unlabelled_value(len(self.prompts)))
+            texts[folder / "classes.json"] = classes_json(self.prompts)
         if "overlay" in formats:
             write_image(folder / "overlay.png", self.overlay())
             written.append(folder / "overlay.png")
@@ -234,9 +234,10 @@ class _Summary:
         self.parts = RunningParts(image_hw[1], keep=MAX_REGIONS)
         self.overview = np.zeros((*small_hw, 3), np.uint8)
         self.overview_labels = np.full(small_hw, UNLABELLED, np.int32)
-        middle = np.minimum(np.arange(max(small_hw)) * factor + factor // 2, max(image_hw) - 1)
-        self._rows = np.minimum(middle[: small_hw[0]], image_hw[0] - 1)
-        self._columns = np.minimum(middle[: small_hw[1]], image_hw[1] - 1)
+        self._rows, self._columns = (
+            np.minimum(np.arange(small) * factor + factor // 2, side - 1)
+            for small, side in zip(small_hw, image_hw, strict=True)
+        )
         self._shrink = Shrinker(factor, image_hw[0])
 
     def watched(self, bands: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:

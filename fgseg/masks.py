@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 
-from fgseg._checks import check_array, check_mask, check_number
+from fgseg._checks import check_array, check_mask, check_number, check_whole
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import UNLABELLED
 
@@ -509,4 +509,4 @@ def _check_presence(presence_map: NDArray[np.float32]) -> None:
 
 
 def _check_area(name: str, area: int) -> None:
-    check_number(name, area, low=0, high=np.iinfo(np.int64).max)
+    check_whole(name, area, low=0, high=np.iinfo(np.int64).max)

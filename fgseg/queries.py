@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fgseg.encoders import Encoder, Route
+from fgseg.encoders.base import check_texts
 from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import OptionError, PromptError
 from fgseg.field import QueryTexts
@@ -55,15 +56,17 @@ class Queries:
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
         """(T, D) unit text of each phrase, in which commas mean nothing."""
-        return self._ensembled(expand([PromptClass(text, (text,)) for text in phrases], templates_named(templates)))
+        listed = check_texts(phrases)
+        return self._ensembled(expand([PromptClass(text, (text,)) for text in listed], templates_named(templates)))
 
     def captions(self, captions: Sequence[str], route: Route) -> Tensor:
         """(T, D) unit text of each caption."""
-        new = [text for text in dict.fromkeys(captions) if (route, text) not in self._texts]
+        listed = check_texts(captions, name="captions")
+        new = [text for text in dict.fromkeys(listed) if (route, text) not in self._texts]
         if new:
             for text, row in zip(new, self._stored.encode(new, route=route), strict=True):
                 self._texts[route, text] = row
-        return torch.stack([self._texts[route, text] for text in captions])
+        return torch.stack([self._texts[route, text] for text in listed])
 
     @cached_property
     def digest(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_image, check_number, describe
+from fgseg._checks import check_array, check_choice, check_image, check_number, check_whole, describe
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["OFFERED", "REFINEMENTS", "guided_filter", "pamr", "refined", "superpixel_vote"]
@@ -138,14 +138,14 @@ def pamr(
     check_array("scores", scores, ("T", "H", "W"))
     if not np.prod(scores.shape):
         raise ShapeError(f"scores: expected at least one score map with pixels, got {describe(scores)}")
-    check_number("iterations", iterations, low=0, high=1000)
+    repeats = check_whole("iterations", iterations, low=0, high=1000)
     if not dilations or min(dilations) < 1:
         raise OptionError(f"dilations: expected whole numbers of at least 1, got {dilations!r:.60}")
     maps = scores.detach().float() if isinstance(scores, torch.Tensor) else _tensor(scores)
     weights = _affinities(_channels_first(image, tuple(maps.shape[1:])).to(maps.device), dilations)
     refined = torch.empty_like(maps)
     for index, score_map in enumerate(maps):
-        for _ in range(iterations):
+        for _ in range(repeats):
             near = _neighbours(score_map[None], dilations)
             score_map = sum((w * n[0] for w, n in zip(weights, near, strict=True)), torch.zeros_like(score_map))
         refined[index] = score_map
@@ -192,10 +192,10 @@ def guided_filter(
     """
     check_image("image", image)
     check_array("score_map", score_map, image.shape[:2], hint="upsample it to the image first")
-    check_number("radius", radius, low=1, high=1000)
-    check_number("epsilon", epsilon, low=1e-8, high=1e6)
-    check_number("subsampling", subsampling, low=1, high=radius)
-    return _Guide(image, int(radius), float(epsilon), int(subsampling)).filtered(score_map)
+    radius = check_whole("radius", radius, low=1, high=1000)
+    epsilon = check_number("epsilon", epsilon, low=1e-8, high=1e6)
+    subsampling = check_whole("subsampling", subsampling, low=1, high=radius)
+    return _Guide(image, radius, epsilon, subsampling).filtered(score_map)
 
 
 class _Guide:

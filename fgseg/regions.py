@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from skimage.measure import label
 
-from fgseg._checks import check_array, check_mask, check_number
+from fgseg._checks import check_array, check_mask, check_whole
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import Region
 
@@ -153,7 +153,7 @@ def region_table(
     >>> [(region.box_xyxy, region.area, region.mean_score) for region in table]
     [((0, 0, 2, 1), 2, 0.75), ((3, 0, 4, 1), 1, 0.75)]
     """
-    check_number("min_area", min_area, low=0, high=np.iinfo(np.int64).max)
+    check_whole("min_area", min_area, low=0, high=np.iinfo(np.int64).max)
     known = set(scores)  # asking a lazy mapping whether it holds a name may compute that map
     if missing := [name for name in masks if name not in known]:
         raise OptionError(f"scores: expected a map for every class, got none for {missing[0]!r}")

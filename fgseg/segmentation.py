@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,12 @@ from fgseg._checks import check_array, check_choice, check_image
 from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
 from fgseg.heatmaps import heatmap_sheet
-from fgseg.io import encode_png, write_bytes, write_image, write_label_png, write_npz, write_text
+from fgseg.io import encode_png, write_image, write_label_png, write_mask_png, write_npz, write_text
 from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels, overlay_masks, shrink
 from fgseg.prompts import PromptClass
 from fgseg.regions import region_table
-from fgseg.types import UNLABELLED, Region
+from fgseg.types import UNLABELLED, Region, unlabelled_value
 from fgseg.upsample import shrink_map
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Segmentation:
     def __post_init__(self) -> None:
         check_image("image", self.image)
         check_array("labels", self.labels, self.image.shape[:2], hint="one label a pixel of the image")
-        check_choice("mode", self.mode, ("exclusive", "independent"))
+        check_choice("mode", self.mode, get_args(Mode))
         low, high = int(self.labels.min()), int(self.labels.max())
         if self.labels.dtype != np.int32 or low < UNLABELLED or high >= len(self.prompts):
             raise ShapeError(
@@ -147,9 +147,10 @@ class Segmentation:
         """
         for name in formats:
             check_choice("formats", name, FORMATS)
+        settings = _json(self.settings)
         written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](self, Path(folder))]
         run = Path(folder) / "run.json"
-        write_text(run, _json(self.settings))
+        write_text(run, settings)
         return [*written, run]
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,10 +159,9 @@ class Segmentation:
         In independent mode masks overlap, so shares may add up to more than 1.
         """
         height, width = self.labels.shape
-        counts = self._pixel_counts()
         classes = [
             {"index": index, "name": name, "pixels": count, "share": round(count / self.labels.size, 6)}
-            for index, (name, count) in enumerate(zip(self.classes, counts, strict=True))
+            for index, (name, count) in enumerate(zip(self.classes, self._pixel_counts, strict=True))
         ]
         regions = json.loads(export.regions_json(self.regions))
         return {
@@ -181,21 +181,19 @@ class Segmentation:
         """
         return export.detections(self.masks, self.regions, image_hw=self._image_hw())
 
-    def _pixel_counts(self) -> list[int]:
+    @cached_property
+    def _pixel_counts(self) -> tuple[int, ...]:
         """Pixels of each class's mask."""
         if self.mode == "independent":
-            return [int(mask.sum()) for mask in self.masks.values()]
-        counts: list[int] = np.bincount(self.labels.ravel() + 1, minlength=len(self.prompts) + 1)[1:].tolist()
-        return counts
+            return tuple(int(mask.sum()) for mask in self.masks.values())
+        return tuple(np.bincount(self.labels.ravel() + 1, minlength=len(self.prompts) + 1)[1:].tolist())
 
     def _image_hw(self) -> tuple[int, int]:
         return self.labels.shape[0], self.labels.shape[1]
 
     def _present(self) -> list[int]:
         """Indices of the classes that hold a pixel."""
-        if self.mode == "exclusive":
-            return [int(index) for index in np.unique(self.labels) if index != UNLABELLED]
-        return [index for index, mask in enumerate(self.masks.values()) if mask.any()]
+        return [index for index, count in enumerate(self._pixel_counts) if count]
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
@@ -213,13 +211,13 @@ def class_colors(prompts: Sequence[PromptClass]) -> tuple[tuple[int, int, int], 
     return tuple(prompt.color or default for prompt, default in zip(prompts, defaults, strict=True))
 
 
-def classes_json(prompts: Sequence[PromptClass], *, unlabelled: int) -> str:
+def classes_json(prompts: Sequence[PromptClass]) -> str:
     """What the values of a label map stand for, as the text of classes.json."""
     classes = [
         {"index": index, "name": prompt.name, "prompts": list(prompt.prompts), "color": list(color)}
         for index, (prompt, color) in enumerate(zip(prompts, class_colors(prompts), strict=True))
     ]
-    return _json({"unlabelled": unlabelled, "classes": classes})
+    return _json({"unlabelled": unlabelled_value(len(prompts)), "classes": classes})
 
 
 def _json(value: Any) -> str:
@@ -231,9 +229,8 @@ def _name(result: Segmentation) -> str:
 
 
 def _save_labels(result: Segmentation, folder: Path) -> list[Path]:
-    unlabelled = 255 if len(result.prompts) <= 254 else 65535
     write_label_png(folder / "labels.png", result.labels, colors=result.colors)
-    write_text(folder / "classes.json", classes_json(result.prompts, unlabelled=unlabelled))
+    write_text(folder / "classes.json", classes_json(result.prompts))
     return [folder / "labels.png", folder / "classes.json"]
 
 
@@ -292,7 +289,7 @@ def _save_masks(result: Segmentation, folder: Path) -> list[Path]:
     for index, (name, mask) in enumerate(result.masks.items()):
         safe = "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
         path = folder / "masks" / f"{index:03d}_{safe}.png"
-        write_bytes(path, encode_png(np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)))
+        write_mask_png(path, mask)
         written.append(path)
     return written
 
@@ -309,6 +306,17 @@ FORMATS: Mapping[str, Callable[[Segmentation, Path], list[Path]]] = {
     "labelme": _save_labelme,
 }
 """What a result can be saved as: name -> function that writes it and returns the files."""
+
+
+def check_mode(mode: str, *, max_hole: int) -> None:
+    """Refuse an unknown mode, and holes to fill where masks share no pixel.
+
+    Raises:
+        OptionError: one of these.
+    """
+    check_choice("mode", mode, get_args(Mode))
+    if max_hole and mode == "exclusive":
+        raise OptionError('max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0')
 
 
 def check_formats(formats: Sequence[str]) -> None:

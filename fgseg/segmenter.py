@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import islice
@@ -20,14 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_array, check_choice, check_number, describe
+from fgseg._checks import check_array, check_choice, check_number, check_whole, describe
+from fgseg._files import place
 from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import Encoder, Recipe, load_encoder
 from fgseg.encoders.base import Fit
-from fgseg.errors import OptionError, ShapeError
+from fgseg.errors import OptionError, OutputError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
 from fgseg.io import read_image
@@ -37,7 +38,7 @@ from fgseg.prompts import PromptClass, PromptSet
 from fgseg.queries import Queries
 from fgseg.refine import OFFERED
 from fgseg.regions import box_features
-from fgseg.segmentation import Segmentation
+from fgseg.segmentation import Segmentation, check_mode
 from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
 from fgseg.windows import (
@@ -108,7 +109,8 @@ class Segmenter:
         """Encode an image once, to use it many times.
 
         Args:
-            image: a path, an (H, W, 3) uint8 RGB array, a PIL image, or an EncodedImage, which is returned as it is.
+            image: a path, an (H, W, 3) uint8 RGB array (copied), a PIL image, or an EncodedImage, which is returned as
+                it is.
             resolution: "squash" (resized to the native square, as the model card does), "keep" (aspect kept, position
                 table interpolated), "slide" (windows of the native side over an image whose shorter side is 1.5 times
                 that, as the field measures), each with an optional size ("slide:448"), or a `Resolution`. "auto" is
@@ -116,7 +118,7 @@ class Segmenter:
 
         Raises:
             ImageError: a file that cannot be read.
-            OptionError: an unknown resolution, or an EncodedImage of another model or resolution.
+            OptionError: an unknown resolution, or an EncodedImage of another model, revision, recipe or resolution.
         """
         if isinstance(image, EncodedImage):
             self._check_view(image, resolution)
@@ -144,19 +146,22 @@ class Segmenter:
             OptionError: no image, or an unknown resolution.
         """
         chosen = self._resolution(resolution)
-        if isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "shape"):
+        is_single = isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "shape")
+        if is_single or not isinstance(images, Iterable):
             raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")
         images = list(images)
-        pixels = [read_image(image) for image in images]
+        # A caller's own array is copied: results are computed from the image for as long as they live.
+        pixels = [pixels.copy() if pixels is image else pixels for image in images for pixels in [read_image(image)]]
         started = time.perf_counter()
         cuts = [self._cut(one, chosen) for one in pixels]
         fit: Fit = "exact" if chosen.mode == "slide" else chosen.mode
         side = None if chosen.mode == "slide" else chosen.short_side
-        features = iter(self.encoder.encode_images([part for cut in cuts for part in cut.parts], fit=fit, side=side))
+        parts = [part for cut in cuts for part in cut.parts]
+        features = iter(self.encoder.encode_images(parts, fit=fit, side=side, max_side=chosen.max_side))
         seconds = (time.perf_counter() - started) / len(pixels)
         return [
             EncodedImage(
-                one, tuple(islice(features, len(cut.parts))), cut.boxes, cut.canvas_hw, chosen, self.encoder.name,
+                one, tuple(islice(features, len(cut.parts))), cut.boxes, cut.canvas_hw, chosen, *self._identity,
                 str(image) if isinstance(image, (str, os.PathLike)) else None, seconds, len(images),
             )
             for image, one, cut in zip(images, pixels, cuts, strict=True)
@@ -181,7 +186,8 @@ class Segmenter:
 
         A prompt's presence at a pixel is 1 / (1 + exp(-logit_scale * (score - rival))), where rival is the best score
         of the background words and negatives there; without any, of the other prompts. It does not depend on which
-        other prompts are asked for as long as there are background words.
+        other prompts are asked for as long as there are background words (a default one that is itself asked for is no
+        longer among them).
 
         Args:
             image: a path, an (H, W, 3) uint8 RGB array, a PIL image, or an EncodedImage.
@@ -205,30 +211,25 @@ class Segmenter:
             PromptError: an empty, duplicate or too long prompt, or a word the model does not know.
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
-        check_choice("mode", mode, ("exclusive", "independent"))
         chosen_refine = self._refinement(refine)
-        if threshold is not None:
-            _check_threshold(threshold)
-        check_number("min_area", min_area, low=0, high=2**62)
-        check_number("max_hole", max_hole, low=0, high=2**62)
+        threshold = None if threshold is None else _checked_threshold(threshold)
+        min_area = check_whole("min_area", min_area, low=0, high=2**62)
+        max_hole = check_whole("max_hole", max_hole, low=0, high=2**62)
+        check_mode(mode, max_hole=max_hole)
         started = time.perf_counter()
         asked = self._queries.prompt_set(prompts, background, negatives)
         own = self._own_threshold(asked)
         threshold = own if threshold is None else threshold
-        if max_hole and mode == "exclusive":
-            raise OptionError(
-                'max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0'
-            )
         texts = self._queries.texts(asked, templates)
         started -= time.perf_counter()  # encoding has a figure of its own
         view = self.encode(image, resolution=resolution)
         started += time.perf_counter()
         field = ScoreField(view, texts, asked, self.encoder.logit_scale, chosen_refine, least=own)
         if mode == "exclusive":
-            labels = remove_small_labels(field.exclusive(threshold), min_area=int(min_area))
+            labels = remove_small_labels(field.exclusive(threshold), min_area=min_area)
             masks = LazyMaps(field.names, lambda index: labels == index)
         else:
-            clean = _cleaner(int(min_area), int(max_hole))
+            clean = _cleaner(min_area, max_hole)
             masks = LazyMaps(field.names, lambda index: clean(field.mask(index, threshold)))
             labels = field.winners(masks)
         settings = self._view_settings(view) | self._settings(asked, texts) | {
@@ -244,7 +245,7 @@ class Segmenter:
             mode,
             view.grid_hw,
             settings,
-            max(1, int(min_area)),
+            max(1, min_area),
         )
 
     def segment_large(
@@ -283,19 +284,21 @@ class Segmenter:
             ImageError: not a tiled TIFF, or one that cannot be read.
             PromptError: as `segment`.
             OptionError: as `segment`; or a resolution other than windows at the image's own scale.
-            OutputError: the label map cannot be written.
+            OutputError: the label map cannot be written, or would be written over the image.
         """
         started = time.perf_counter()
         asked = self._queries.prompt_set(prompts, background, negatives)
-        threshold = self._own_threshold(asked) if threshold is None else threshold
-        check_number("threshold", threshold, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
+        least = self._own_threshold(asked) if threshold is None else threshold
+        least = check_number("threshold", least, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
         texts = self._queries.texts(asked, templates)
         chosen = Resolution("slide") if resolution == "auto" else self._resolution(resolution)
         with open_tiled(image) as source:
+            if place(Path(labels)) == place(Path(image)):
+                raise OutputError(f"labels: {labels} is the image itself; name another file")
             plan = plan_windows(source.image_hw, chosen, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
-            settings |= self._settings(asked, texts) | {"mode": "exclusive", "threshold": threshold}
-            task = Task(asked.classes, texts, threshold)
+            settings |= self._settings(asked, texts) | {"mode": "exclusive", "threshold": least}
+            task = Task(asked.classes, texts, least)
             result = segment_tiled(source, Path(labels), self.encoder, task, plan, settings, progress)
         return replace(result, settings=settings | {"seconds": round(time.perf_counter() - started, 4)})
 
@@ -341,17 +344,18 @@ class Segmenter:
 
         Raises:
             ShapeError: not (N, 4), not finite, empty boxes, or outside the image.
-            PromptError: an empty or too long phrase.
-            OptionError: a resolution in windows.
+            PromptError: no phrase, or an empty or too long one.
+            OptionError: a resolution in windows, or another than an EncodedImage's.
         """
         chosen = self._resolution(whole_image(self.encoder.default_resolution) if resolution == "auto" else resolution)
         if chosen.mode == "slide":
             raise OptionError(
                 "resolution: boxes are pooled from the whole image's features, got slide; use squash or keep"
             )
-        if isinstance(image, EncodedImage):
-            image = image if len(image.windows) == 1 and image.resolution.mode != "slide" else image.image
-        view = self.encode(image, resolution="auto" if isinstance(image, EncodedImage) else chosen)
+        if isinstance(image, EncodedImage) and image.resolution.mode != "slide":
+            view = self.encode(image, resolution=resolution)
+        else:
+            view = self.encode(image.image if isinstance(image, EncodedImage) else image, resolution=chosen)
         boxes = _checked_boxes(boxes_xyxy, view.image_hw)
         grid = view.windows[0].grid
         (height, width), (rows, columns) = view.image_hw, grid.shape[:2]
@@ -377,7 +381,7 @@ class Segmenter:
             route: "short" (77 tokens) or FG-CLIP's "long" (248 tokens, FG-CLIP 2 196).
 
         Raises:
-            PromptError: an empty or too long caption.
+            PromptError: no caption, or an empty or too long one.
             OptionError: a route the model does not have.
         """
         check_choice("route", route, ("short", "long"))
@@ -417,6 +421,10 @@ class Segmenter:
     def _resolution(self, resolution: str | Resolution) -> Resolution:
         if isinstance(resolution, Resolution):
             return resolution
+        if not isinstance(resolution, str):
+            raise OptionError(
+                f"resolution: expected text such as 'keep:448' or a Resolution, got {describe(resolution)}"
+            )
         return parse_resolution(self.encoder.default_resolution if resolution == "auto" else resolution)
 
     def _sizes(self, chosen: Resolution) -> Resolution:
@@ -438,12 +446,18 @@ class Segmenter:
         return _Cut(crops(resize_image(pixels, canvas_hw, antialias=True), boxes), boxes, canvas_hw)
 
     def _check_view(self, view: EncodedImage, resolution: str | Resolution) -> None:
-        if view.model != self.encoder.name:
-            raise OptionError(f"image: encoded with {view.model!r}, and this is {self.encoder.name!r}; encode it again")
+        if (view.model, view.revision, view.recipe) != self._identity:
+            other, own = _said(view.model, view.revision, view.recipe), _said(*self._identity)
+            raise OptionError(f"image: encoded with {other}; this is {own}; encode it again")
         if resolution != "auto" and self._resolution(resolution) != view.resolution:
             raise OptionError(
                 f"resolution: the image was encoded with {view.resolution}; encode it again, or leave resolution out"
             )
+
+    @property
+    def _identity(self) -> tuple[str, str | None, str | None]:
+        """What features must have in common with the texts they meet."""
+        return self.encoder.name, self.encoder.revision, self.encoder.recipe
 
     # --- what is recorded
 
@@ -464,7 +478,7 @@ class Segmenter:
             "model": encoder.name,
             "revision": encoder.revision,
             "weights_sha256": self._queries.digest,
-            "recipe": getattr(encoder, "recipe", None),
+            "recipe": encoder.recipe,
             "device": str(encoder.device),
             "dtype": str(encoder.dtype).removeprefix("torch."),
             "logit_scale": encoder.logit_scale,
@@ -488,9 +502,15 @@ def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDAr
     return clean
 
 
-def _check_threshold(threshold: Threshold) -> None:
-    if threshold != "auto":
-        check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
+def _checked_threshold(threshold: Threshold) -> Threshold:
+    if threshold == "auto":
+        return "auto"
+    return check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
+
+
+def _said(model: str, revision: str | None, recipe: str | None) -> str:
+    named = {"revision": revision, "recipe": recipe}
+    return ", ".join([repr(model), *(f"{name} {value}" for name, value in named.items() if value)])
 
 
 def _listed(texts: Sequence[str]) -> list[str]:
@@ -500,19 +520,22 @@ def _listed(texts: Sequence[str]) -> list[str]:
 def _checked_boxes(
     boxes_xyxy: NDArray[Any] | Sequence[Sequence[float]], image_hw: tuple[int, int]
 ) -> NDArray[np.float32]:
-    boxes = (
-        np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4)
-        if not len(boxes_xyxy)
-        else np.asarray(boxes_xyxy, np.float32)
-    )
+    try:
+        boxes = np.array(boxes_xyxy, np.float32)  # a copy, which torch can take whatever its strides and flags are
+    except (TypeError, ValueError) as error:
+        raise ShapeError(
+            f"boxes_xyxy: expected (left, top, right, bottom) numbers a row, got {describe(boxes_xyxy)}"
+        ) from error
+    boxes = boxes if boxes.size else boxes.reshape(-1, 4)
     check_array("boxes_xyxy", boxes, ("N", 4), hint="one (left, top, right, bottom) a row")
     height, width = image_hw
-    inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= width) & (boxes[:, 3] <= height)
-    if not inside.all():
-        row = int(np.argmin(inside))
+    left, top, right, bottom = boxes.T
+    fits = (left >= 0) & (left < right) & (right <= width) & (top >= 0) & (top < bottom) & (bottom <= height)
+    if not fits.all():  # NaN fits nowhere
+        row = int(np.argmin(fits))
         raise ShapeError(
-            f"boxes_xyxy: expected row {row} within the image, {width} pixels wide and {height} high, "
-            f"got {boxes[row].tolist()}"
+            f"boxes_xyxy: expected row {row} within the image, {width} pixels wide and {height} high, with "
+            f"left < right and top < bottom, got {boxes[row].tolist()}"
         )
     return boxes
 

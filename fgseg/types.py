@@ -17,10 +17,33 @@ if TYPE_CHECKING:
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
-__all__ = ["UNLABELLED", "BoxScores", "DenseFeatures", "LazyMaps", "Ranking", "Region"]
+__all__ = [
+    "MAX_8_BIT_CLASSES",
+    "MAX_CLASSES",
+    "UNLABELLED",
+    "BoxScores",
+    "DenseFeatures",
+    "LazyMaps",
+    "Ranking",
+    "Region",
+    "unlabelled_value",
+]
 
 UNLABELLED = -1
 """Value of `labels` where no class wins: the one sentinel of the package (255 in an 8-bit PNG, 65535 in 16-bit)."""
+MAX_8_BIT_CLASSES = 254
+"""Most classes of an 8-bit file, 0 to 253: 255 is unlabelled, and 254 becomes that in zero-reduced data sets."""
+MAX_CLASSES = 65_534
+"""Most classes of a 16-bit file."""
+
+
+def unlabelled_value(num_classes: int) -> int:
+    """What an unlabelled pixel is in a file of this many classes: 255 in 8 bits, 65535 in 16.
+
+    >>> unlabelled_value(254), unlabelled_value(255)
+    (255, 65535)
+    """
+    return 255 if num_classes <= MAX_8_BIT_CLASSES else 65_535
 
 
 @dataclass(frozen=True)
@@ -142,7 +165,7 @@ class LazyMaps(Mapping[str, NDArray[ScalarT]]):
             raise OptionError(f"names: expected unique names, got {list(names)!r:.200}")
 
     def __getitem__(self, name: str) -> NDArray[ScalarT]:
-        array = self._compute(self._index[name])
+        array = self._compute(self._index[name]).view()  # the array itself may be the caller's
         array.setflags(write=False)
         return array
 

@@ -15,6 +15,7 @@ from fgseg._checks import check_array, check_choice, check_image, describe
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = [
+    "MAX_SIDE",
     "BoxXyxy",
     "Resolution",
     "crops",
@@ -31,6 +32,8 @@ Mode = Literal["squash", "keep", "slide"]
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
 
+MAX_SIDE = 2048
+"""Pixels; a panorama is shrunk to this long side unless another is given."""
 _CHUNK_BYTES = 2**26  # of a canvas; each chunk is compared on every pixel of the image once
 _SPELLING = "write squash, keep or slide, then :SIDE, for slide also :SIDE/CROP/STRIDE, such as slide:336/224/112"
 
@@ -42,14 +45,16 @@ class Resolution:
     Attributes:
         mode: "squash" a square, whatever the image's shape (the model card's quick start); "keep" the image's
             shape, as one window; "slide" the image's shape, in overlapping square windows.
-        short_side: pixels of the image's short side after resizing; of the square for "squash".
+        short_side: pixels of the image's short side after resizing; of the square for "squash". FG-CLIP 2's "keep"
+            takes as many patches as a square of it has.
         crop: side of a window in pixels, "slide" only.
         stride: pixels from one window to the next, at most `crop`, "slide" only.
-        max_side: the long side is not made longer than this, in pixels; for "keep" and "slide".
+        max_side: the long side is not made longer than this, in pixels; for "slide", and "keep" of other encoders
+            than FG-CLIP 2's, which is bound by its number of patches.
 
     Raises:
         OptionError: unknown mode, a size that is not a whole number of at least 1, `crop` or `stride` without
-            "slide", windows that leave gaps, or a short side above `max_side`.
+            "slide", windows that leave gaps, or a short side above `max_side` but for "squash".
 
     Example:
         >>> Resolution("slide", short_side=448).resolved(224)
@@ -60,18 +65,19 @@ class Resolution:
     short_side: int | None = None
     crop: int | None = None
     stride: int | None = None
-    max_side: int = 2048
+    max_side: int = MAX_SIDE
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
         for name in ("short_side", "crop", "stride", "max_side"):
-            if getattr(self, name) is not None:
-                _check_side(name, getattr(self, name))
+            if (side := getattr(self, name)) is not None:
+                _check_side(name, side)
+                object.__setattr__(self, name, int(side))  # numpy's whole numbers go into no JSON
         if self.mode != "slide" and (self.crop, self.stride) != (None, None):
             raise OptionError(f'crop: expected windows only with mode "slide", got {self.mode!r}; drop crop and stride')
         if self.crop is not None and self.stride is not None:
             _check_stride(self.stride, self.crop)
-        if self.short_side is not None and self.short_side > self.max_side:
+        if self.mode != "squash" and self.short_side is not None and self.short_side > self.max_side:
             raise OptionError(f"short_side: expected at most max_side {self.max_side}, got {self.short_side}")
 
     def __str__(self) -> str:
@@ -122,7 +128,7 @@ def parse_resolution(text: str) -> Resolution:
     mode, colon, rest = text.partition(":")
     sizes = rest.split("/") if colon else []
     allowed = (0, 1, 3) if mode == "slide" else (0, 1)
-    readable = all(size == "auto" or (size.isascii() and size.isdigit()) for size in sizes)
+    readable = all(size == "auto" or (size.isascii() and size.isdigit() and len(size) < 10) for size in sizes)
     if mode not in get_args(Mode) or len(sizes) not in allowed or not readable:
         raise OptionError(f"resolution: expected a mode and sizes, got {text!r:.60}; {_SPELLING}")
     numbers = [None if size == "auto" else int(size) for size in sizes]
@@ -152,7 +158,7 @@ def whole_image(resolution: str) -> str:
     return "squash" if parse_resolution(resolution).mode == "slide" else resolution
 
 
-def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = 2048) -> tuple[int, int]:
+def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = MAX_SIDE) -> tuple[int, int]:
     """The size to resize an image to: its aspect, a short side, and no long side above `max_side`.
 
     Each side is ``int(side * scale + 0.5)``, as mmcv rounds, so that benchmark images get the published

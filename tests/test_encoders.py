@@ -216,6 +216,7 @@ def grid_hw(name, image, **options):
         ((50, 200), {"fit": "keep"}, (6, 24)),
         ((200, 50), {"fit": "keep", "side": 32}, (8, 2)),
         ((100, 6000), {"fit": "keep"}, (2, 128)),  # a long side of 2048 at most: 34 x 2048 pixels
+        ((50, 200), {"fit": "keep", "max_side": 96}, (2, 6)),  # 24 x 96 pixels, 1.5 patches: to the even number
         ((50, 200), {"fit": "exact"}, (3, 12)),  # 3.1 and 12.5 patches
         ((7, 9), {"fit": "exact"}, (1, 1)),
     ],

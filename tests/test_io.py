@@ -244,6 +244,19 @@ def test_a_pil_image_is_checked_as_a_file_is(tmp_path):
         read_image(broken)
 
 
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage garbage", b"MM\0*"])
+def test_pixels_are_read_whatever_their_exif_says(tmp_path, suffix, exif):
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(PICTURE).save(path, exif=exif, lossless=True)
+    np.testing.assert_array_equal(read_image(path), PICTURE)
+
+
+def test_a_limit_is_said_to_the_tenth_and_tiles_are_advised_only_where_they_help(tmp_path):
+    with pytest.raises(ImageError, match=r"1.69 megapixels, over the limit of 1.5; shrink it$"):
+        read_image(Image.new("RGB", (1300, 1300)), max_pixels=1_500_000)
+
+
 def test_an_rgb_array_is_returned_itself():
     picture = PICTURE.copy()
     assert read_image(picture) is picture
@@ -336,7 +349,7 @@ def test_a_limit_below_one_pixel_is_refused(max_pixels):
         (odd_images.zero_size_gif, "not an image that can be read, or one without pixels"),
         (
             odd_images.huge_png_header,
-            "20000 x 20000 are 400 megapixels, over the limit of 178; shrink it, or save it as a tiled TIFF",
+            "20000 x 20000 are 400 megapixels, over the limit of 178.96; shrink it, or save it as a tiled TIFF",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fgseg
-from fgseg import _strips, cli
+from fgseg import _strips, cli, io
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips, plan_windows
 from fgseg._tiled import open_tiled, read_label_tiff, tiled_hw, write_label_tiff
@@ -55,6 +55,8 @@ class MeanColors:
     """The mean colour of every patch of four pixels, as an encoder."""
 
     name: str = "mean-colors"
+    revision: None = None
+    recipe: None = None
     logit_scale: float = 20.0
     side: int = 16
 
@@ -594,6 +596,10 @@ def test_a_segmenter_refuses_what_needs_the_whole_image(tiny_model, tmp_path):
         seg.segment_large(path, ["red"], labels, threshold="auto")
     with pytest.raises(OptionError, match=r"resolution: .*own scale"):
         seg.segment_large(path, ["red"], labels, resolution="keep")
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match=r"labels: .*a\.tif is the image itself; name another file"):
+        seg.segment_large(path, ["red"], tmp_path / "out" / ".." / "a.tif")
+    assert path.read_bytes() == before
     result = seg.segment_large(path, ["red"], labels)
     with pytest.raises(OptionError, match=r"formats.*expected one of labels, overlay, regions, got 'coco'"):
         result.save(tmp_path, formats=["coco"])
@@ -704,8 +710,9 @@ def test_sigterm_ends_the_process_and_leaves_no_half_written_file(tmp_path, tiny
     assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
 
 
-def test_an_image_over_the_limit_that_is_no_tiled_tiff_says_how_to_make_it_one(tmp_path):
+def test_an_image_over_the_limit_that_is_no_tiled_tiff_says_how_to_make_it_one(tmp_path, monkeypatch):
     path = tiff(tmp_path / "a.tif", RGB, tile=None, photometric="rgb")
+    monkeypatch.setattr(io, "MAX_PIXELS", 1000)
     message = (
         r"over the limit of 0\.001; shrink it, or save it as a tiled TIFF "
         r"\(vips tiffsave IN OUT\.tif --tile --bigtiff\), "

@@ -353,8 +353,15 @@ def test_saved_coco_decodes_to_the_masks(result, tmp_path):
 def test_saved_masks_are_black_and_white_pictures_of_the_masks(result, tmp_path):
     result.save(tmp_path, formats=["masks"])
     for index, (name, mask) in enumerate(result.masks.items()):
-        picture = read_image(tmp_path / "masks" / f"{index:03d}_{name}.png")
-        np.testing.assert_array_equal(picture, np.where(mask, 255, 0)[:, :, None].repeat(3, 2))
+        path = tmp_path / "masks" / f"{index:03d}_{name}.png"
+        np.testing.assert_array_equal(read_image(path), np.where(mask, 255, 0)[:, :, None].repeat(3, 2))
+        np.testing.assert_array_equal(read_label_png(path), mask)
+
+
+def test_settings_that_json_cannot_hold_stop_before_the_first_file(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        make(settings={"threshold": np.float32(0.5)}).save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_that_no_file_can_have_still_save_their_masks(tmp_path):

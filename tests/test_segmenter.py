@@ -1,6 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data
 
 import fgseg
@@ -347,8 +350,43 @@ def test_an_encoded_image_of_another_resolution_or_model_is_refused(seg, picture
     with pytest.raises(OptionError, match="resolution: the image was encoded with"):
         seg.segment(view, ["red"], resolution="keep")
     other = fgseg.EncodedImage(**{**vars(view), "model": "fg-clip-base"})
-    with pytest.raises(OptionError, match="encoded with 'fg-clip-base', and this is 'mini'"):
+    with pytest.raises(OptionError, match="encoded with 'fg-clip-base', recipe value; this is 'mini', recipe value"):
         seg.segment(other, ["red"])
+
+
+def test_features_of_another_recipe_or_revision_are_refused(seg, picture):
+    view = fgseg.load("mini", dtype="float32", device="cpu", recipe="clearclip").encode(picture)
+    with pytest.raises(OptionError, match="encoded with 'mini', recipe clearclip; this is 'mini', recipe value"):
+        seg.segment(view, ["red"])
+    other = fgseg.EncodedImage(**{**vars(seg.encode(picture)), "revision": "abc"})
+    with pytest.raises(OptionError, match="encoded with 'mini', revision abc, recipe value; this is"):
+        seg.score_boxes(other, [[0, 0, 9, 9]], ["red"])
+
+
+def test_a_result_keeps_its_picture_when_the_caller_draws_over_it(seg, picture):
+    frame = picture.copy()
+    result = seg.segment(frame, ["red", "green"], mode="independent")
+    before = {name: mask.copy() for name, mask in result.masks.items()}
+    frame[:] = 255 - frame
+    np.testing.assert_array_equal(result.image, picture)
+    for name, mask in before.items():
+        np.testing.assert_array_equal(result.masks[name], mask)
+
+
+def test_numbers_of_numpy_are_numbers(seg, picture, tmp_path):
+    result = seg.segment(
+        picture, ["red"], threshold=np.float32(0.5), min_area=np.int64(5), mode="independent", max_hole=np.uint8(3),
+        resolution=Resolution("keep", short_side=np.int64(96)),
+    )  # fmt: skip
+    result.save(tmp_path)
+    saved = json.loads((tmp_path / "run.json").read_text())
+    assert (saved["threshold"], saved["min_area"], saved["max_hole"]) == (0.5, 5, 3)
+    assert saved["resolution"]["short_side"] == 96
+
+
+def test_the_longest_side_of_a_resolution_is_kept(seg):
+    view = seg.encode(np.zeros((64, 1024, 3), np.uint8), resolution=Resolution("keep", short_side=64, max_side=512))
+    assert view.grid_hw == (4, 64)
 
 
 def test_an_encoded_image_has_a_box_for_each_window(seg, picture):
@@ -398,6 +436,25 @@ def test_boxes_see_the_whole_image_of_a_model_whose_own_resolution_is_windows_of
     np.testing.assert_array_equal(seg.score_boxes(view, boxes, ["red"]).cosine, expected)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("change", [np.asarray, np.ndarray.tolist, np.float64])
+def test_boxes_may_be_any_numbers_in_any_memory(seg, picture, change):
+    boxes = np.float32([[0, 0, 50, 60], [10, 10, 60, 60]])
+    expected = seg.score_boxes(picture, boxes, ["red"]).cosine
+    boxes.setflags(write=False)
+    np.testing.assert_array_equal(seg.score_boxes(picture, change(boxes), ["red"]).cosine, expected)
+    turned = seg.score_boxes(picture, boxes[::-1], ["red"]).cosine
+    np.testing.assert_allclose(turned, expected[::-1], atol=1e-6)
+
+
+def test_boxes_of_an_encoded_image_are_those_of_its_own_resolution(seg, picture):
+    view, boxes = seg.encode(picture, resolution="squash"), [[10, 10, 60, 60]]
+    expected = seg.score_boxes(picture, boxes, ["red"], resolution="squash").cosine
+    np.testing.assert_array_equal(seg.score_boxes(view, boxes, ["red"]).cosine, expected)
+    with pytest.raises(OptionError, match="resolution: the image was encoded with squash"):
+        seg.score_boxes(view, boxes, ["red"], resolution="keep")
+
+
 def test_no_boxes_give_an_empty_table(seg, picture):
     assert seg.score_boxes(picture, np.zeros((0, 4)), ["red", "blue"]).cosine.shape == (0, 2)
 
@@ -425,7 +482,8 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
             OptionError,
             "refine: expected one of auto, none, guided, pamr",
         ),
-        (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a number from 0"),
+        (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a whole number from 0"),
+        (lambda s, i: s.segment(i, ["red"], min_area=2.7), OptionError, "min_area: expected a whole number.*got 2.7"),
         (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, 'max_hole: .*mode "independent"'),
         (lambda s, i: s.segment(i, ["red"], background=()), OptionError, "one prompt alone has nothing to compete"),
         (lambda s, i: s.segment(i, []), PromptError, "prompts: expected at least one"),
@@ -437,7 +495,15 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(np.zeros((4, 4, 2), np.uint8), ["red"]), ShapeError, "source: expected"),
         (lambda s, i: s.rank(i, ["red"], route="region"), OptionError, "route: expected one of short, long"),
         (lambda s, i: s.rank([], ["red"]), OptionError, "images: expected at least one"),
-        (lambda s, i: s.rank(i, [""]), PromptError, r"texts\[0\]: expected words"),
+        (lambda s, i: s.rank(i, [""]), PromptError, r"captions\[0\]: expected words"),
+        (lambda s, i: s.rank(i, []), PromptError, "captions: expected at least one"),
+        (lambda s, i: s.encode(i, resolution=448), OptionError, "resolution: expected text such as 'keep:448'"),
+        (lambda s, i: s.encode(i, resolution="keep:" + "9" * 5000), OptionError, "resolution: expected a mode"),
+        (lambda s, i: s.encode_batch(Image.fromarray(i)), OptionError, "images: expected a list of images"),
+        (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], []), PromptError, "texts: expected at least one"),
+        (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], ["red", ""]), PromptError, r"texts\[1\]: expected words"),
+        (lambda s, i: s.score_boxes(i, [[50, 10, 20, 40]], ["red"]), ShapeError, r"left < right.*got \[50.0, 10.0"),
+        (lambda s, i: s.score_boxes(i, [[0, 0, 5, 5], [1, 2]], ["red"]), ShapeError, "boxes_xyxy: expected .left, top"),
         (lambda s, i: s.score_boxes(i, [[0, 0, 500, 9]], ["red"]), ShapeError, "boxes_xyxy: expected row 0 within"),
         (lambda s, i: s.score_boxes(i, [[5, 5, 5, 9]], ["red"]), ShapeError, "left < right"),
         (lambda s, i: s.score_boxes(i, [[1, 2, 3]], ["red"]), ShapeError, "boxes_xyxy: expected an array of shape"),

@@ -72,6 +72,10 @@ def test_a_resolution_that_cannot_be_followed_is_refused(arguments, message):
         Resolution(**arguments)
 
 
+def test_a_square_has_no_long_side_that_could_be_too_long():
+    assert Resolution("squash", 2240).short_side == 2240
+
+
 def test_sizes_left_open_become_the_encoders_and_for_224_those_of_sclip_and_naclip():
     assert Resolution("slide").resolved(224) == Resolution("slide", 336, 224, 112)
     assert Resolution("slide", 448, 100).resolved(224) == Resolution("slide", 448, 100, 50)

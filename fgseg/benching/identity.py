@@ -31,7 +31,7 @@ def model_identity(encoder: Encoder) -> dict[str, Any]:
         "name": encoder.name,
         "revision": encoder.revision,
         "weights_sha256": StoredTexts(encoder).digest(),
-        "recipe": getattr(encoder, "recipe", None),
+        "recipe": encoder.recipe,
         "device": device_name(encoder.device),
         "dtype": str(encoder.dtype).removeprefix("torch."),
         "code_sha256": code_hash(),

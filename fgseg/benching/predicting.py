@@ -32,7 +32,8 @@ def encode(seg: Segmenter, pixels: NDArray[np.uint8], settings: SegmentationSett
         boxes = window_boxes(canvas_hw, crop=sizes.crop, stride=sizes.stride)
     canvas = resize_image(pixels, canvas_hw, antialias=False)
     windows = seg.encoder.encode_images(crops(canvas, boxes), fit="exact")
-    return EncodedImage(pixels, tuple(windows), boxes, canvas_hw, sizes, seg.encoder.name)
+    identity = (seg.encoder.name, seg.encoder.revision, seg.encoder.recipe)
+    return EncodedImage(pixels, tuple(windows), boxes, canvas_hw, sizes, *identity)
 
 
 def predict(

@@ -124,7 +124,7 @@ def settings_for(
     base["background"] = _background(encoder, dataset, decision, published, background)
     settings = SegmentationSettings(**{**base, **chosen})
     _check_meaning(settings, dataset)
-    return replace(settings, deviations=deviations_of(settings, getattr(encoder, "recipe", None)))
+    return replace(settings, deviations=deviations_of(settings, encoder.recipe))
 
 
 def deviations_of(settings: SegmentationSettings, recipe: str | None) -> tuple[str, ...]:

@@ -175,7 +175,7 @@ class SweepTask:
         return {"resolution": chosen.resolved(side) if chosen.mode == "slide" else chosen, "resize": resize}
 
     def _recipe(self, group: Group) -> str | None:
-        return group[0] or getattr(self.seg.encoder, "recipe", None)
+        return group[0] or self.seg.encoder.recipe
 
     def _described(self, group: Group, one: SegmentationSettings) -> dict[str, Any]:
         return {
@@ -234,7 +234,7 @@ def with_recipe(seg: Segmenter, recipe: str | None) -> Segmenter:
         OptionError: an unknown recipe, or a model that takes none.
     """
     encoder = seg.encoder
-    if recipe is None or recipe == getattr(encoder, "recipe", "value"):
+    if recipe is None or recipe == encoder.recipe:
         return seg
     if not isinstance(encoder, ClipEncoder) or recipe not in RECIPES:
         raise OptionError(f"recipe: expected one of {', '.join(RECIPES)} and a CLIP or FG-CLIP 1, got {recipe!r:.40}")

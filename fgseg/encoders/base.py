@@ -14,6 +14,7 @@ from fgseg._checks import check_choice, check_image, describe
 from fgseg.encoders.clip import Route
 from fgseg.errors import DeviceError, OptionError, PromptError
 from fgseg.types import DenseFeatures
+from fgseg.windows import MAX_SIDE
 
 __all__ = ["Encoder", "Fit", "check_texts", "has_fast_bfloat16", "normalised", "pick_device", "pick_dtype"]
 
@@ -31,6 +32,7 @@ class Encoder(Protocol):
     Attributes:
         name: what the model was loaded as.
         revision: hub commit of the weights, None for a folder or the embedded model.
+        recipe: how the last vision block attends, None where there is one way.
         model: the bare network: raw tensors in, un-normalised tensors out.
         device: where it runs.
         dtype: what it computes in; features come out in float32.
@@ -62,8 +64,13 @@ class Encoder(Protocol):
     default_threshold: float
     default_refine: str
 
+    @property
+    def recipe(self) -> str | None:
+        """Read only: some encoders know but a few names."""
+        ...
+
     def encode_images(
-        self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None
+        self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None, max_side: int = MAX_SIDE
     ) -> list[DenseFeatures]:
         """Dense features of each (H, W, 3) uint8 image; see `fit` in the implementations."""
         ...
@@ -86,20 +93,20 @@ def normalised(rows: Tensor) -> Tensor:
     return torch.nn.functional.normalize(rows.float(), dim=-1)
 
 
-def check_texts(texts: Sequence[str]) -> list[str]:
+def check_texts(texts: Sequence[str], *, name: str = "texts") -> list[str]:
     """Texts as a list; refuses a bare string, an empty list and an empty text.
 
     Raises:
         PromptError: one of these.
     """
     if isinstance(texts, str):
-        raise PromptError(f"texts: expected a list of texts, got the text {texts!r:.60}; put it into a list")
+        raise PromptError(f"{name}: expected a list of texts, got the text {texts!r:.60}; put it into a list")
     listed = list(texts)
     if not listed:
-        raise PromptError("texts: expected at least one text, got none")
+        raise PromptError(f"{name}: expected at least one text, got none")
     for index, text in enumerate(listed):
         if not isinstance(text, str) or not text.strip():
-            raise PromptError(f"texts[{index}]: expected words, got {text!r:.60}")
+            raise PromptError(f"{name}[{index}]: expected words, got {text!r:.60}")
     return listed
 
 

@@ -21,13 +21,12 @@ from fgseg.io import resize_bicubic, resize_bilinear
 from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES, check_length, templates_named
 from fgseg.refine import OFFERED
 from fgseg.types import DenseFeatures
-from fgseg.windows import parse_resolution
+from fgseg.windows import MAX_SIDE, parse_resolution
 
 __all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels", "own_settings"]
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's preprocessing
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-MAX_SIDE = 2048  # pixels; `keep` shrinks a panorama to this long side
 PATCHES_A_BATCH = 8192  # patches encoded at once: bounds memory whatever the number of images
 TOKENS_A_BATCH = 16384
 TREES_A_BATCH = 16
@@ -69,7 +68,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
     @torch.inference_mode()
     def encode_images(
-        self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None
+        self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None, max_side: int = MAX_SIDE
     ) -> list[DenseFeatures]:
         """Dense features of each image.
 
@@ -79,6 +78,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
                 aspect to within a patch, with the shorter side `side` pixels long, or for FG-CLIP 2 with as many
                 patches as a square of that side; `exact` changes as little as whole patches allow.
             side: pixels; None takes the native side, and for FG-CLIP 2's `keep` the published choice for the image.
+            max_side: pixels; `keep` makes no long side longer. FG-CLIP 2 has its number of patches instead.
 
         Returns:
             one DenseFeatures an image, in order; images that come to the same size share batches.
@@ -91,7 +91,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         check_choice("fit", fit, ("squash", "keep", "exact"))
         if side is not None and side < self.patch:
             raise OptionError(f"side: expected at least one patch, {self.patch} pixels, got {side}")
-        grids = self._each(images, [self._fitted(_hw(image), fit, side) for image in images], self._dense)
+        grids = self._each(images, [self._fitted(_hw(image), fit, side, max_side) for image in images], self._dense)
         return [DenseFeatures(normalised(grid), _hw(image)) for grid, image in zip(grids, images, strict=True)]
 
     @torch.inference_mode()
@@ -129,7 +129,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         return self._texts(ids, route)
 
     @abstractmethod
-    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
+    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None, max_side: int) -> tuple[int, int]:
         """The size in pixels, whole patches, at which an image is encoded."""
 
     @abstractmethod
@@ -221,11 +221,11 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         self.recipe = recipe
         self.side = model.config.side
 
-    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
+    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None, max_side: int) -> tuple[int, int]:
         side = side or self.side
         if fit == "squash":
             return _nearest(side, self.patch), _nearest(side, self.patch)
-        scale = min(side / min(image_hw), MAX_SIDE / max(image_hw)) if fit == "keep" else 1.0
+        scale = min(side / min(image_hw), max_side / max(image_hw)) if fit == "keep" else 1.0
         return _nearest(image_hw[0] * scale, self.patch), _nearest(image_hw[1] * scale, self.patch)
 
     def _card_size(self, image_hw: tuple[int, int]) -> tuple[int, int]:
@@ -278,7 +278,7 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
         self.global_logit_bias = float(model.logit_bias.detach())
         self.side = model.vision_model.embeddings.side * self.patch
 
-    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None) -> tuple[int, int]:
+    def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None, max_side: int) -> tuple[int, int]:
         if fit == "squash":
             whole = _nearest(side or self.side, self.patch)
             return whole, whole
@@ -288,7 +288,7 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
         return fit_to_patches(image_hw, patch=self.patch, max_patches=budget)
 
     def _card_size(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-        return self._fitted(image_hw, "keep", None)
+        return self._fitted(image_hw, "keep", None, MAX_SIDE)
 
     def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
         return self.model.dense_features(**self._patches(images, image_hw)._asdict())
