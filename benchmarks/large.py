@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
+from timing import peak_bytes, resident_bytes
 
 import fgseg
 from fgseg.training.scenes import scene
@@ -47,11 +47,6 @@ def write_mosaic(path: Path, side: int, tiles: Sequence[bytes]) -> None:
     )  # fmt: skip
 
 
-def resident_bytes() -> int:
-    """What this process holds in memory now (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def measure(path: Path, *, dtype: str, reduction: int) -> dict[str, float]:
     """Seconds and peak memory of one image in this process, which has done nothing else."""
     seg = fgseg.load("mini", dtype=dtype)
@@ -62,7 +57,7 @@ def measure(path: Path, *, dtype: str, reduction: int) -> dict[str, float]:
     result = seg.segment_large(path, PROMPTS, labels, resolution=RESOLUTION, reduction=reduction)
     result.save(path.with_suffix(".out"))
     seconds, processor_seconds = time.perf_counter() - started, time.process_time() - processor_started
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_bytes()  # not ru_maxrss, in which that of the process that started this one survives
     return {
         "seconds": seconds,
         "processor_seconds": processor_seconds,

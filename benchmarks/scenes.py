@@ -27,7 +27,7 @@ from fgseg.training.scenes import KINDS, phrase_truth, scene
 from fgseg.training.vocabulary import CLUTTER, SHAPES
 from fgseg.types import UNLABELLED
 
-FIRST_SEED = 10_000_000  # training takes seeds from 0 up, a few hundred thousand at most
+FIRST_SEED = 10_000_000  # training takes seeds from 0 up, below 10,000,000
 SWEEP_SEED = 20_000_000  # the threshold is chosen on these
 ALONE_SEED = 30_000_000  # nothing is chosen on these
 ABSENT = 2

@@ -162,6 +162,23 @@ def test_small_classes_leave_their_pixels_to_the_best_of_the_others():
     assert dropped[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
 
 
+def test_the_rows_of_some_classes_are_chosen_in_one_pass_over_those_classes():
+    passes = []
+
+    class Watched(tuple):
+        __slots__ = ()
+
+        def __iter__(self):
+            passes.append(self)
+            return super().__iter__()
+
+    words = ClassWords(torch.arange(8.0).reshape(4, 2), (0, 1, 1, 2))
+    chosen = words.of(Watched((2, 1)))
+    assert chosen.query_to_class == (1, 1, 2)
+    assert chosen.text.tolist() == [[2, 3], [4, 5], [6, 7]]
+    assert len(passes) == 1
+
+
 # --- settings
 
 
@@ -416,9 +433,28 @@ def test_the_page_escapes_names(seg, tmp_path):
 
 def test_best_and_worst_share_no_image():
     rows = [{"name": str(i), "model": {"confusion": [[0, 0, i + 1], [0, 1, 9 - i]]}} for i in range(5)]
-    assert best_and_worst(rows, 2) == (["4", "3"], ["0", "1"])
-    best, worst = best_and_worst(rows, 9)
+    assert best_and_worst(rows, 2, num_classes=2) == (["4", "3"], ["0", "1"])
+    best, worst = best_and_worst(rows, 9, num_classes=2)
     assert sorted(best + worst) == ["0", "1", "2", "3", "4"]
+
+
+def test_pixels_that_nothing_won_are_missed_and_no_class_of_their_own_when_images_are_ranked():
+    confusions = {"half": [[0, 0, 7], [0, 1, 3], [1, 1, 7], [1, 0, 3]], "nine tenths": [[0, 0, 90], [0, 2, 10]]}
+    rows = [{"name": name, "model": {"confusion": confusion}} for name, confusion in confusions.items()]
+    assert best_and_worst(rows, 1, num_classes=2) == (["nine tenths"], ["half"])
+
+
+@few
+@given(images=st.lists(labelled(), min_size=1, max_size=6))
+def test_images_are_ranked_by_the_mean_iou_that_a_run_of_them_alone_would_have(images):
+    rows = [
+        {"name": str(i), **image_row(labels, truth, num_classes=3, ignore=255, name=str(i), prompted=[0, 1, 2])}
+        for i, (labels, truth) in enumerate(images)
+    ]
+    alone = figures(tallies(rows, 3, prompts="all", has_background=False).model)["miou"]
+    best, worst = best_and_worst(rows, len(rows), num_classes=3)
+    ranked = [alone[int(name)] for name in (*best, *reversed(worst))]
+    np.testing.assert_allclose(ranked, sorted(alone[np.isfinite(alone)], reverse=True), atol=1e-12)  # sums of 3 shares
 
 
 # --- sweeps

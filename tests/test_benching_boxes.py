@@ -11,6 +11,7 @@ from benching_data import picture, write_json
 import fgseg
 from fgseg.benching.box_data import Phrased, open_boxes
 from fgseg.benching.boxes import BoxTask, box_faults
+from fgseg.benching.jobs import Asked, open_data
 from fgseg.benching.report import run_document
 from fgseg.benching.retrieval import RetrievalTask, caption_faults, open_captions
 from fgseg.benching.runner import run_task
@@ -78,6 +79,25 @@ def test_class_boxes_are_ranked_as_score_boxes_ranks_them(seg, tmp_path):
     json.dumps(run_document(outcome), allow_nan=False)
 
 
+def test_a_run_whose_boxes_have_no_area_left_has_figures_that_are_null(seg, tmp_path):
+    document = json.loads(instances(tmp_path).read_text())
+    (outside,) = (row for row in document["annotations"] if row["bbox"][0] == 40)
+    boxes = open_boxes(write_json(tmp_path / "outside.json", document | {"annotations": [outside]}), None)
+    outcome = run_task(box_task(seg, boxes), tmp_path / "out")
+    assert (outcome.rows[0]["places"], outcome.summary["n_boxes_skipped"]) == ([], 1)
+    table = run_document(outcome)["table"]
+    for who in ("model", "most frequent class"):
+        assert {name: cell["value"] for name, cell in table[who].items()} == dict.fromkeys(table[who])
+    assert table["uniform random"]["mean of classes"]["value"] == pytest.approx(1 / 3)
+
+
+def test_classes_without_a_box_are_left_out_of_the_mean_of_classes(seg, tmp_path):
+    task = box_task(seg, open_boxes(instances(tmp_path), None))
+    table = task.summary([{"places": [[0, 0], [0, 4], [2, 0]], "skipped": 0}])["table"]
+    assert table["model"]["mean of classes"]["value"] == (1 / 2 + 1) / 2
+    assert table["most frequent class"]["mean of classes"]["value"] == 1 / 2
+
+
 def fgovd(root, name="1_attributes_llava.jsonl"):
     picture(root / "images" / "val" / "a.png", seed=3)
     row = {
@@ -138,6 +158,20 @@ def test_a_line_that_is_no_row_is_named(tmp_path):
     (tmp_path / "1_attributes.jsonl").write_text('\n{"img_path": "a"}\n')
     with pytest.raises(DatasetError, match=r"line 2: expected img_path, bbox, pos_expression and neg_expression"):
         open_boxes(tmp_path / "1_attributes.jsonl", None)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_line_of_json_ends_at_a_line_feed_alone(tmp_path, ending):
+    texts = ["one\u2028two", "three\u0085four", "five"]  # str.splitlines cuts at both; JSON allows them in a string
+    rows = [
+        {"img_path": name, "bbox": [1, 2, 3, 4], "pos_expression": texts[:1], "neg_expression": texts[1:]}
+        for name in ("a.png", "b.png")
+    ]
+    text = "".join(json.dumps(row, ensure_ascii=False) + ending for row in rows)
+    (tmp_path / "1_attributes.jsonl").write_bytes(text.encode())
+    boxes = open_boxes(tmp_path / "1_attributes.jsonl", None)
+    assert [image.name for image in boxes.images] == ["a.png", "b.png"]
+    assert boxes.images[1].answers == (Phrased("hard", tuple(texts)),)
 
 
 def test_an_id_twice_is_refused(tmp_path):
@@ -210,3 +244,12 @@ def test_captions_of_another_form_and_missing_images_are_named(tmp_path):
     assert "0.png: no such image" in fault
     with pytest.raises(DatasetError, match="expected images with id and file_name"):
         open_captions(Path(write_json(tmp_path / "x.json", {"images": []})), None)
+
+
+@pytest.mark.parametrize(("task", "make"), [("boxes", instances), ("retrieval", captions)])
+def test_a_limit_keeps_the_first_images_of_a_file(tmp_path, task, make):
+    path = make(tmp_path)
+    whole, first = (open_data(Asked(task=task, data=(str(path),), limit=limit))[0] for limit in (None, 1))
+    assert type(first) is type(whole)
+    assert (first.name, first.images) == (whole.name, whole.images[:1])
+    assert len(whole.images) > 1

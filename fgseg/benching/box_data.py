@@ -135,7 +135,8 @@ def _lines(path: Path) -> Iterable[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise DatasetError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines: it also cuts at U+2028 and U+0085, which JSON allows inside a string. CRLF was read as LF.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)

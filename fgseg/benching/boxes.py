@@ -157,14 +157,16 @@ def _by_class(rows: Sequence[Row], boxes: BoxSet) -> dict[str, Any]:
          "top1": float(right[i] / totals[i]) if totals[i] else float("nan")}
         for i, entry in enumerate(boxes.classes)
     ]  # fmt: skip
-    mean = float(np.nanmean([row["top1"] for row in per_class]))
+    found = right[totals > 0] / totals[totals > 0]
+    # Without a box that has an area left there is no class to take the mean over.
+    mean, constant = (float(found.mean()), 1 / len(found)) if len(found) else (float("nan"), float("nan"))
     guess = {f"top{k}": {"value": min(1.0, k / count), "interval": None} for k in (1, 5)}
     return {
         "table": {
             "model": {"top1": top(1), "top5": top(5), "mean of classes": {"value": mean, "interval": None}},
             "most frequent class": {
                 "top1": always(1), "top5": always(5),
-                "mean of classes": {"value": 1 / int((totals > 0).sum()), "interval": None},
+                "mean of classes": {"value": constant, "interval": None},
             },
             "uniform random": {**guess, "mean of classes": guess["top1"]},
         },

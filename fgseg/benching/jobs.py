@@ -129,9 +129,8 @@ def _limited(data: Data, limit: int | None) -> Data:
         return data
     if isinstance(data, Dataset):
         return replace(data, items=data.items[:limit])
-    if isinstance(data, BoxSet):
-        return replace(data, images=data.images[:limit])
-    return replace(data, images=data.images[:limit])
+    images: Any = data.images[:limit]  # of the same kind as `data`, which types cannot say
+    return replace(data, images=images)
 
 
 def _of_segmentation(asked: Asked) -> list[str]:

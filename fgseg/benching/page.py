@@ -62,32 +62,35 @@ def write_pictures(task: Task, outcome: Outcome, folder: Path) -> list[Path]:
     return written
 
 
-def best_and_worst(rows: Sequence[Mapping[str, Any]], count: int) -> tuple[list[str], list[str]]:
+def best_and_worst(rows: Sequence[Mapping[str, Any]], count: int, *, num_classes: int) -> tuple[list[str], list[str]]:
     """Names of the images of the highest and of the lowest mean IoU over their own classes, no name in both.
 
     An image's mean is not part of any figure; it only chooses what to show.
 
+    Args:
+        rows: with the counts of `image_row`.
+        count: most names on each end.
+        num_classes: of the data set; its index stands for pixels that nothing won.
+
     >>> row = {"model": {"confusion": [[0, 0, 3], [0, 1, 1]]}}
-    >>> best_and_worst([{"name": "a", **row}], 1)
+    >>> best_and_worst([{"name": "a", **row}], 1, num_classes=2)
     (['a'], [])
     """
-    scored = sorted((-_mean_iou(row["model"]["confusion"]), place) for place, row in enumerate(rows) if _counts(row))
+    counts = [row["model"]["confusion"] for row in rows]
+    scored = sorted((-_mean_iou(mine, num_classes), place) for place, mine in enumerate(counts) if mine)
     names = [rows[place]["name"] for _, place in scored]
     count = min(count, (len(names) + 1) // 2)
     return names[:count], names[::-1][: min(count, len(names) - count)]
 
 
-def _counts(row: Mapping[str, Any]) -> bool:
-    return bool(row["model"]["confusion"])
-
-
-def _mean_iou(confusion: Sequence[Sequence[int]]) -> float:
+def _mean_iou(confusion: Sequence[Sequence[int]], num_classes: int) -> float:
     true: dict[int, int] = {}
     given: dict[int, int] = {}
     right: dict[int, int] = {}
     for row, column, pixels in confusion:
         true[row] = true.get(row, 0) + pixels
-        given[column] = given.get(column, 0) + pixels
+        if column < num_classes:  # pixels that nothing won are missed, and no class's prediction
+            given[column] = given.get(column, 0) + pixels
         if row == column:
             right[row] = pixels
     scores = [right.get(i, 0) / (true.get(i, 0) + given.get(i, 0) - right.get(i, 0)) for i in {*true, *given}]
@@ -111,7 +114,7 @@ def _chart(outcome: Outcome) -> bytes:
 
 def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
     document = run_document(outcome)
-    best, worst = best_and_worst(outcome.rows, SHOWN)
+    best, worst = best_and_worst(outcome.rows, SHOWN, num_classes=len(task.dataset.classes))
     title = f"{document['model']['name']} on {document['data']['name']}"
     header, rows = table_rows(document)
     parts = [

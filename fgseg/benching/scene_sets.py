@@ -17,7 +17,7 @@ from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, MATERIALS, NAMED
 __all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "open_scenes"]
 
 MEASURED_SEED = 10_000_000
-"""First seed of the scenes that figures are reported on; training takes seeds from 0 up, below a million."""
+"""First seed of the scenes that figures are reported on; training takes seeds from 0 up, below 10,000,000."""
 SWEPT_SEED = 20_000_000
 """First seed of the scenes that settings are chosen on."""
 _IGNORE = 255

@@ -26,7 +26,8 @@ class ClassWords:
 
     def of(self, classes: Sequence[int]) -> "ClassWords":
         """The rows of some classes, which keep their indices."""
-        rows = [row for row, owner in enumerate(self.query_to_class) if owner in set(classes)]
+        kept = set(classes)
+        rows = [row for row, owner in enumerate(self.query_to_class) if owner in kept]
         return ClassWords(self.text[rows], tuple(self.query_to_class[row] for row in rows))
 
 
