@@ -83,6 +83,9 @@ def test_an_image_without_boxes_is_a_record():
         (with_box(bbox=[0.1, 0.2]), "not a record.*x1, y1, x2, y2"),
         (with_box(bbox=None), "not a record.*x1, y1, x2, y2"),
         (with_box(bbox=["a", 0.2, 0.3, 0.4]), "not a record.*x1, y1, x2, y2"),
+        (with_box(bbox=[10**400, 0.2, 0.3, 0.4]), "not a record.*x1, y1, x2, y2"),
+        (with_box(bbox={}), "not a record.*x1, y1, x2, y2"),
+        (entry(caption="cut \ud83d"), r"broken caption: caption: expected whole characters, got 'cut \\ud83d'"),
         (with_box(short_expr=""), r"empty caption: bbox_info\[0\]: short_expr"),
         (with_box(long_expr=7), r"empty caption: bbox_info\[0\]: long_expr: expected words, got 7"),
         (with_box(short_expr_negs={}), "empty caption.*flag_short_neg is 1"),
@@ -110,6 +113,23 @@ def test_bad_records_are_skipped_counted_and_named(tmp_path, images, name):
     record, image = records.sample(1)
     assert record.short_caption == "tasse à café"
     assert image.shape == (4, 6, 3)
+
+
+def test_a_name_too_long_for_a_file_and_nesting_without_end_are_bad_records(tmp_path, images):
+    path = written(tmp_path, [entry(f_path="a" * 300), ENTRY])
+    path.write_text(path.read_text() + "[" * 100_000 + "\n")
+    records = FileRecords([path], images)
+    assert (len(records), [one.kind for one in records.bad]) == (1, ["missing file", "not a record"])
+    (tmp_path / "list.json").write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"list\.json: expected a JSON list of records"):
+        FileRecords([tmp_path / "list.json"], images)
+
+
+def test_an_image_that_comes_or_goes_makes_other_records_of_the_same_files(tmp_path, images):
+    path = written(tmp_path, [entry(f_path="b.png"), ENTRY])
+    without = FileRecords([path], images)
+    write_image(images / "b.png", np.zeros((2, 2, 3), np.uint8))
+    assert FileRecords([path], images).identity != without.identity
 
 
 def test_a_line_that_is_no_json_is_a_bad_record_and_a_list_that_is_none_stops(tmp_path, images):
@@ -201,6 +221,12 @@ def test_scenes_written_to_disk_are_the_scenes_drawn_in_training(tmp_path, capsy
         assert record == expected
         np.testing.assert_array_equal(image, pixels)
     assert drawn.name(1) == "scene 4"
+
+
+def test_the_command_says_what_is_wrong_in_a_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--out", str(tmp_path), "--count", "0"])
+    assert "error: count: expected a number from 1" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_boxes_of_a_scene_hold_their_things_to_the_pixel():

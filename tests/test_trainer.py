@@ -75,17 +75,21 @@ def test_twenty_steps_are_ten_a_kill_and_ten_more_bit_for_bit(tiny_model, tmp_pa
     assert without_time(metrics(tmp_path / "parts")) == without_time(metrics(tmp_path / "whole"))
 
 
-def test_two_processes_are_one_with_the_same_global_batch(tiny_model, tmp_path):
-    """Losses, and weights after five steps of AdamW; processes with and without boxes, and micro-batches too."""
+def two_started(model, outs, **told):
+    """Two processes that train together, each told its own folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    told = {"steps": 5, "batch_size": 2, "accumulate": 2}
-    processes = [
-        started(tiny_model, tmp_path / "two", environment={**address, "RANK": rank, "LOCAL_RANK": rank}.items(), **told)
-        for rank in ("0", "1")
+    return [
+        started(model, out, environment={**address, "RANK": str(rank), "LOCAL_RANK": str(rank)}.items(), **told)
+        for rank, out in enumerate(outs)
     ]
+
+
+def test_two_processes_are_one_with_the_same_global_batch(tiny_model, tmp_path):
+    """Losses, and weights after five steps of AdamW; processes with and without boxes, and micro-batches too."""
+    processes = two_started(tiny_model, [tmp_path / "two"] * 2, steps=5, batch_size=2, accumulate=2)
     run(tiny_model, tmp_path / "one", source=SparseScenes(32), steps=5, batch_size=8)
     for process in processes:
         _, errors = process.communicate(timeout=900)
@@ -248,6 +252,18 @@ def test_what_does_not_change_the_result_may_change_and_a_finished_run_stays_fin
         (tmp_path / name).unlink()
     outcome = run(tiny_model, tmp_path, steps=2, resume=True, batch_size=2, accumulate=2, checkpoint_every=7)
     assert (outcome.steps, (tmp_path / "model.safetensors").read_bytes()) == (2, before)
+
+
+def test_processes_that_find_different_checkpoints_are_refused(tiny_model, tmp_path):
+    told = {"steps": 2, "batch_size": 2}
+    for process in two_started(tiny_model, [tmp_path / "disk"] * 2, **told):
+        _, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors
+    for process in two_started(tiny_model, [tmp_path / "disk", tmp_path / "other"], resume=True, **told):
+        _, errors = process.communicate(timeout=900)
+        assert process.returncode == 1
+        assert "2 processes must find one checkpoint and the same records, got steps 2, 0; put" in errors
+    assert not (tmp_path / "other").exists()
 
 
 def test_resuming_where_nothing_is_begins(tiny_model, tmp_path):

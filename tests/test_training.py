@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fgseg.training import appearance, batches, mini, objective, seeing, shifts
 from fgseg.training.average import average, mixed
 from fgseg.training.average import main as average_command
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
+from fgseg.training.checkpoints import METRICS
 from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
 from fgseg.training.muon import Muon
@@ -328,6 +330,13 @@ def test_an_ignored_pair_is_no_negative_and_the_diagonal_cannot_be_ignored():
     assert float(info_nce(twins, twins, torch.tensor(5.0))) == pytest.approx(np.log(2))
 
 
+@pytest.mark.parametrize(("truth", "expected"), [(1, math.log(2)), (0, 3 * math.log(2)), (-1, 0.0)])
+def test_patch_presence_of_one_kind_of_pairs_alone_is_their_mean(truth, expected):
+    cosine = torch.zeros(1, 2, 3)
+    loss = patch_presence(cosine, cosine[..., 0], torch.full((1, 2, 3), truth), torch.tensor(1.0), negative_weight=3.0)
+    assert loss.item() == pytest.approx(expected)
+
+
 def test_patch_presence_equals_a_loop_over_pairs():
     random = np.random.RandomState(2)
     cosine, rival = torch.from_numpy(random.randn(2, 3, 4)), torch.from_numpy(random.randn(2, 3))
@@ -526,6 +535,13 @@ def test_a_run_ends_in_the_time_it_is_given(tiny, tmp_path):
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
+def test_no_time_is_refused(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["mini", "--out", str(tmp_path), "--hours", "0"])
+    with pytest.raises(SystemExit, match="2"):
+        mini.main()
+    assert capsys.readouterr().err.splitlines()[-1] == "mini: error: hours: expected a number above 0, got 0.0"
+
+
 def features(model, pixels):
     """What the model itself computes, as `seen` gives it."""
     unit = torch.nn.functional.normalize
@@ -654,8 +670,33 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tiny, tmp_path, monkeypa
         patched.setattr(mini, "_update", update_until_killed)
         with pytest.raises(Killed):
             mini.train(tmp_path / "parts", schedule, compiled=False)
+    with (tmp_path / "parts" / METRICS).open("a") as lines:
+        lines.write('{"step": 5, "seconds": 9}\n')  # what the killed run has logged after its checkpoint
     parts = mini.train(tmp_path / "parts", schedule, compiled=False)
     assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
+    steps_logged = [[row["step"] for row in logged(tmp_path / name)] for name in ("whole", "parts")]
+    assert steps_logged[0] == steps_logged[1]
+
+
+def logged(folder):
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def test_the_time_of_an_interrupted_run_counts(tiny, tmp_path, monkeypatch):
+    """By a clock that goes on an hour whenever it is looked at."""
+    monkeypatch.setattr(mini, "CHECKPOINT_STEPS", 2)
+    clock = iter(range(0, 10**6, 3600))
+    monkeypatch.setattr(mini.time, "monotonic", lambda: next(clock))
+    schedule = batches.Schedule(4, 0, 4, 1e-3, workers=0)
+    mini.train(tmp_path, schedule, compiled=False)
+    spent = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["seconds"]
+    assert spent >= 4 * 3600
+    longer = batches.Schedule(8, 0, 4, 1e-3, workers=0)
+    written = mini.train(tmp_path, longer, compiled=False, hours=spent / 3600)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4
+    assert written == tmp_path / "model"
+    mini.train(tmp_path, longer, compiled=False, hours=spent / 3600 + 0.5)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
 
 
 # --- two checkpoints' average
@@ -686,9 +727,10 @@ def test_what_cannot_be_averaged_is_refused(tiny, tmp_path):
         mixed({}, {}, 1.5)
     with pytest.raises(WeightsError, match="name two of one run"):
         mixed({"a": torch.zeros(2)}, {"a": torch.zeros(3)}, 0.5)
-    (tmp_path / "x.pt").write_bytes(b"no")
-    with pytest.raises(WeightsError, match=r"x\.pt: expected a checkpoint\.pt of the recipe"):
-        average(tmp_path / "x.pt", tmp_path / "x.pt", tmp_path / "out")
+    for held in (b"no", b""):
+        (tmp_path / "x.pt").write_bytes(held)
+        with pytest.raises(WeightsError, match=r"x\.pt: expected a checkpoint\.pt of the recipe"):
+            average(tmp_path / "x.pt", tmp_path / "x.pt", tmp_path / "out")
     mini.train(tmp_path / "run", batches.Schedule(0, 1, 4, 1e-3, workers=0), compiled=False)
     with pytest.raises(WeightsError, match=r"checkpoint\.pt: expected checkpoints of the stage of shifts"):
         average(tmp_path / "run" / "checkpoint.pt", tmp_path / "run" / "checkpoint.pt", tmp_path / "out")

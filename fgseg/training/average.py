@@ -66,7 +66,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, weights_only=True, map_location="cpu")
         return dict(state["model"])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: expected a checkpoint.pt of the recipe, got {error!r:.80}") from error
 
 

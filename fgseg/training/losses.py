@@ -37,7 +37,7 @@ def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, 
     """How far presence = sigmoid(scale * (cosine - rival)) is from the truth, patch by patch.
 
     Trains exactly the quantity that masks threshold. True and false pairs are averaged apart, since false ones are
-    many times more.
+    many times more; the mean of no pairs is 0.
 
     Args:
         cosine: (B, N, P) of N patches with P phrases.
@@ -55,7 +55,7 @@ def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, 
     margin = scale * (cosine - rival[..., None])
     missed = F.softplus(-margin)[truth == 1]
     raised = F.softplus(margin)[truth == 0]
-    return missed.mean() + negative_weight * raised.mean()
+    return missed.sum() / max(len(missed), 1) + negative_weight * raised.sum() / max(len(raised), 1)
 
 
 def patch_choice(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, weight: Tensor) -> Tensor:

@@ -25,8 +25,11 @@ from torch import Tensor
 from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.fgclip import FgClipModel
+from fgseg.errors import FgsegError, OptionError
+from fgseg.io import write_text
 from fgseg.training import shifts
 from fgseg.training.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader
+from fgseg.training.checkpoints import METRICS, kept_metrics
 from fgseg.training.muon import Muon
 from fgseg.training.objective import losses
 from fgseg.training.scenes import scene
@@ -98,8 +101,7 @@ def new_model(config: dict[str, object]) -> FgClipModel:
             )
     for projection in (model.text_projection, model.text_filip_projection, model.visual_projection):
         torch.nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
-    for embeddings in (model.vision_model.embeddings.patch_embedding,):
-        torch.nn.init.normal_(embeddings.weight, std=(3 * PATCH**2) ** -0.5)
+    torch.nn.init.normal_(model.vision_model.embeddings.patch_embedding.weight, std=(3 * PATCH**2) ** -0.5)
     return model
 
 
@@ -140,11 +142,16 @@ def train(
         start: a model's folder whose weights are the first ones instead. Where training begins with shifts, which
             need values of their own, its vision tower is taken only if it was trained through them.
         compiled: on a CPU let torch.compile fuse the vision tower: half the time a step after minutes of compiling.
-        hours: the longest this run may take: the learning rate falls by the clock where that is ahead of the steps.
+        hours: the longest this run may take, with its interruptions left out: the learning rate falls by the clock
+            where that is ahead of the steps.
 
     Returns:
         the model's folder.
+
+    Raises:
+        OptionError: no time.
     """
+    limit = _in_seconds(hours)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -152,13 +159,15 @@ def train(
     config = full_config(tokenizer)
     model = _first_model(config, schedule, start).to(device)
     optimizers = _optimizers(model, schedule.rate)
-    first = _resume(out, model, optimizers)
+    first, spent = _resume(out, model, optimizers)
+    if spent >= limit:
+        return out / "model"
     ways = _ways_of_seeing(device, compiled=compiled)
-    started = time.monotonic()
+    started = time.monotonic() - spent
     for step, batch in enumerate(loader(first, schedule, Texts(tokenizer)), start=first):
-        passed = (time.monotonic() - started) / (3600 * hours)
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = schedule.rate_at(step, done=passed)
+        seconds = time.monotonic() - started
+        passed = seconds / limit
+        _set_rate(optimizers, schedule.rate_at(step, done=passed))
         is_shifted = step < schedule.shifts
         if 0 < step == schedule.shifts:
             model.load_state_dict(with_attention(model).state_dict())
@@ -167,14 +176,25 @@ def train(
         if is_shifted:
             shifts.keep_reserved(model)
         if step % 20 == 0:
-            _log(out, model, parts, {"step": step, "seconds": round(time.monotonic() - started)})
+            _log(out, model, parts, {"step": step, "seconds": round(seconds)})
         is_last = step + 1 == schedule.steps or passed >= 1
         if (step + 1) % CHECKPOINT_STEPS == 0 or is_last:
-            _checkpoint(out, model, optimizers, step + 1)
+            _checkpoint(out, model, optimizers, step + 1, time.monotonic() - started)
             save(with_attention(model) if is_shifted else model, tokenizer, config, out / "model")
         if is_last:
             break
     return out / "model"
+
+
+def _in_seconds(hours: float) -> float:
+    if not hours > 0:  # false for NaN too
+        raise OptionError(f"hours: expected a number above 0, got {hours}")
+    return 3600 * hours
+
+
+def _set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = rate
 
 
 def _first_model(config: dict[str, object], schedule: Schedule, start: Path | None) -> FgClipModel:
@@ -224,30 +244,34 @@ def _update(
     return parts
 
 
-def _resume(out: Path, model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    """Take up the checkpoint in `out`, if any; returns the next step."""
+def _resume(out: Path, model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[int, float]:
+    """Take up the checkpoint in `out`, if any; returns the next step and the seconds that were spent."""
     path = out / "checkpoint.pt"
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = torch.load(path, weights_only=True, map_location=model.logit_scale.device)
     model.load_state_dict(state["model"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
+    rows = kept_metrics(out, state["step"] - 1)  # a killed run has written more than it saved
+    write_text(out / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
     log.info("going on from step %d", state["step"])
-    return int(state["step"])
+    return int(state["step"]), float(state["seconds"])
 
 
-def _checkpoint(out: Path, model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer], step: int) -> None:
+def _checkpoint(
+    out: Path, model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer], step: int, seconds: float
+) -> None:
     part = out / "checkpoint.part"
     saved = [optimizer.state_dict() for optimizer in optimizers]
-    torch.save({"model": model.state_dict(), "optimizers": saved, "step": step}, part)
+    torch.save({"model": model.state_dict(), "optimizers": saved, "step": step, "seconds": seconds}, part)
     part.replace(out / "checkpoint.pt")  # atomic: a killed run leaves the last whole checkpoint
 
 
 def _log(out: Path, model: FgClipModel, parts: dict[str, Tensor], row: dict[str, float]) -> None:
     row = row | {name: round(value.item(), 4) for name, value in parts.items()}
     row["scale"] = round(model.logit_scale_finegraind.exp().item(), 2)
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+    with (out / METRICS).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row) + "\n")
 
 
@@ -273,7 +297,10 @@ def main() -> None:
         options.shifts, options.attention, options.batch_size, options.rate, options.workers, options.views,
         options.first_seed,
     )  # fmt: skip
-    train(options.out, schedule, start=options.start, hours=options.hours)
+    try:
+        train(options.out, schedule, start=options.start, hours=options.hours)
+    except FgsegError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,11 @@ def _boxes(batch: Batch, dense: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _region_loss(batch: Batch, dense: Tensor, phrase: Tensor, scale: Tensor) -> Tensor:
-    """InfoNCE of every thing's box against all phrases of the batch, hard negatives among them, and the other way."""
+    """Three contrasts, by 1/2, 1/4 and 1/4.
+
+    Every box against all phrases of the batch, hard negatives among them; every box against the names of all boxes;
+    and every name against all boxes.
+    """
     full, truth = batch.full.to(dense.device), batch.truth.to(dense.device)
     index, pooled = _boxes(batch, dense)
     target = full[index]
@@ -91,9 +95,10 @@ def _region_loss(batch: Batch, dense: Tensor, phrase: Tensor, scale: Tensor) -> 
     own = F.one_hot(target - 1, logits.shape[1]).bool()
     logits = logits.masked_fill((truth[index][:, 1:] != 0) & ~own, -torch.inf)
     named = truth[index, target] == 1  # clutter is called nothing
-    forth = F.cross_entropy(logits[named], target[named] - 1)
-    back = info_nce(pooled[named], phrase[target[named]], scale, ignored=truth[index[named]][:, target[named]] != 0)
-    return (forth + back) / 2
+    among_all = F.cross_entropy(logits[named], target[named] - 1)
+    also_true = truth[index[named]][:, target[named]] != 0
+    among_names = info_nce(pooled[named], phrase[target[named]], scale, ignored=also_true)
+    return (among_all + among_names) / 2
 
 
 def _small_things_count(owner: Tensor) -> Tensor:

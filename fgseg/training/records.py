@@ -30,7 +30,7 @@ __all__ = ["BadRecord", "FileRecords", "Record", "RegionText", "Source", "bad_li
 
 PUBLISHED_PREFIX = "grit-20m/data-12m/"  # stands before FineHARD's paths, not in its image folder
 ROUNDING = 1e-4  # of a side; corners this far outside are moved to the border
-_SPACE = re.compile(r"[\s]*")
+_SPACE = re.compile(r"[ \t\n\r]*")  # JSON's
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,10 @@ def _words(entry: dict[str, Any], key: str, kind: str = "empty caption") -> str:
     text = entry.get(key)
     if not isinstance(text, str) or not text.strip():
         raise DatasetError(f"{kind}: {key}: expected words, got {text!r:.60}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair: a text cut between the two
+        raise DatasetError(f"broken caption: {key}: expected whole characters, got {text!a:.60}") from error
     return text
 
 
@@ -158,7 +162,7 @@ def _region(region: Any, place: str) -> RegionText:
 def _box(bbox: Any) -> tuple[float, float, float, float]:
     try:
         left, top, right, bottom = (float(corner) for corner in bbox[:4])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise DatasetError(f"not a record: bbox: expected [x1, y1, x2, y2, score], got {bbox!r:.60}") from error
     if not all(-ROUNDING <= corner <= 1 + ROUNDING for corner in (left, top, right, bottom)):  # false for NaN too
         raise DatasetError(f"box outside the image: bbox: expected fractions of the sides, 0 to 1, got {bbox!r:.80}")
@@ -211,6 +215,7 @@ class FileRecords:
                 else:
                     spans.extend((number, offset, length))
         self._spans = np.array(spans, np.int64).reshape(-1, 3)
+        digest.update(self._spans.tobytes())  # an image that came or went changes which records an index means
         self.bad, self.found = tuple(bad), len(bad) + len(self._spans)
         self.identity = digest.hexdigest()
         if not self.found:
@@ -223,9 +228,8 @@ class FileRecords:
             record = parse_record(entry)
         except DatasetError as error:
             return one_line(error)
-        return (
-            None if (self.images / record.image).is_file() else f"missing file: {one_line(self.images / record.image)}"
-        )
+        place = self.images / record.image
+        return None if _is_file(place) else f"missing file: {one_line(place)}"
 
     def __len__(self) -> int:
         """Good records."""
@@ -254,6 +258,13 @@ class _Broken:
     """why: what JSON says of a line that is none."""
 
     why: str
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for any file
+        return False
 
 
 _Span = tuple[str, int, int, Any]  # where, first byte, bytes, content
@@ -291,7 +302,7 @@ def _line_spans(path: Path, digest: Any) -> Iterator[_Span]:
 def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:  # a JSONDecodeError, or bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # a JSONDecodeError, bytes that are no UTF-8, or nesting without end
         return _Broken(one_line(error))
 
 
@@ -300,7 +311,7 @@ def _list_spans(path: Path, digest: Any) -> Iterator[_Span]:
     digest.update(data)
     try:
         yield from _elements(path, data.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: expected a JSON list of records, got {one_line(error)}; write it again") from error
 
 
@@ -324,7 +335,8 @@ def _elements(path: Path, text: str) -> Iterator[_Span]:
 
 def _after_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
-    return match.end() if match else at
+    assert match is not None  # no space is a match too
+    return match.end()
 
 
 def check_bad_share(bad: Sequence[BadRecord], found: int, *, limit: float) -> str:

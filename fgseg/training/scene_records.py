@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_number
+from fgseg.errors import FgsegError
 from fgseg.io import write_image, write_text
 from fgseg.training.captions import changed, long_caption, short_caption
 from fgseg.training.records import BadRecord, Record, RegionText
@@ -147,7 +148,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=SIDE)
     options = parser.parse_args(arguments)
-    print(write_scene_records(options.out, count=options.count, first_seed=options.first_seed, side=options.side))
+    try:
+        print(write_scene_records(options.out, count=options.count, first_seed=options.first_seed, side=options.side))
+    except FgsegError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -118,10 +118,10 @@ def step_gradients(
     dtype: torch.dtype = torch.float32,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """Add the gradients of the global batch's loss to the weights' `grad`.
+    """Make the weights' `grad` that of the global batch's loss.
 
     Args:
-        model: its `grad` are None or what is added to.
+        model: its `grad` are None.
         batches: micro-batches of this process.
         stage: 1 or 2.
         dtype: as in `batch_features`.
@@ -190,12 +190,12 @@ def _zeros_if_none(tensor: Tensor) -> Tensor:
 def _add_over_ranks(model: nn.Module, ranks: Ranks) -> None:
     """Sum the gradients of all processes; a weight that no loss of the step touched has gradient 0 on every one."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.grad = _zeros_if_none(parameter)
+    gradients = [_zeros_if_none(parameter) for parameter in trained]
     if ranks.world > 1:
-        flat = ranks.add(torch.cat([_zeros_if_none(parameter).flatten() for parameter in trained]))
-        for parameter, part in zip(trained, torch.split(flat, [p.numel() for p in trained]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        flat = ranks.add(torch.cat([gradient.flatten() for gradient in gradients]))
+        gradients = list(torch.split(flat, [gradient.numel() for gradient in gradients]))
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.grad = gradient.view_as(parameter)
 
 
 def checkpoint_blocks(model: nn.Module) -> None:

@@ -155,7 +155,7 @@ def decay_groups(parameters: dict[str, nn.Parameter], weight_decay: float) -> li
 
     The published training decays its three temperatures too, by a thousandth of the learning rate.
     """
-    rest = ("bias", "norm1.weight", "norm2.weight", "norm.weight", "layrnorm.weight", "layernorm.weight")
-    decayed = [p for name, p in parameters.items() if p.ndim and not name.endswith(rest)]
-    others = [p for name, p in parameters.items() if not p.ndim or name.endswith(rest)]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    rest = ("bias", "norm1.weight", "norm2.weight", "norm.weight")
+    others = {name: p for name, p in parameters.items() if not p.ndim or name.endswith(rest)}
+    decayed = [p for name, p in parameters.items() if name not in others]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": list(others.values()), "weight_decay": 0.0}]

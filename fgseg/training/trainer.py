@@ -107,7 +107,8 @@ def train(
         show_progress: draw a progress bar on stderr, where that is a terminal.
 
     Raises:
-        OptionError: a value out of range, `out` holds a run and `resume` is not said, or a run with other options.
+        OptionError: a value out of range, `out` holds a run and `resume` is not said, or a run with other options;
+            or processes that find different records or checkpoints.
         DatasetError: too many bad records.
         TrainingError: the loss is no longer a number, or the checkpoint is not this model's.
         ModelNotFoundError, WeightsError, DeviceError: as `fgseg.load`.
@@ -117,10 +118,11 @@ def train(
         saved = read_saved(out)
         _check_out(out, saved, resume)
         run = _begin(model, source, out, options, ranks, device, saved)
+        first = saved.step if saved else 0
+        _check_alike(run, first)
         rows = kept_metrics(out, saved.step) if saved else []
         if ranks.leads:
             _write_beginning(run, rows)
-        first = saved.step if saved else 0
         is_silent = None if show_progress and ranks.leads else True  # None: silent where stderr is no terminal
         with tqdm(total=run.steps, initial=first, unit="step", disable=is_silent) as bar:
             for row in _steps(run, first):
@@ -181,6 +183,16 @@ def _begin(
         run.bad = {index: BadRecord(where, why) for index, where, why in saved.bad}
         log.info("going on from step %d of %d", saved.step, steps)
     return run
+
+
+def _check_alike(run: _Run, first: int) -> None:
+    """Refuse processes that would train different weights or take different records."""
+    states = run.ranks.collect([(first, run.binding)])
+    if any(state != states[0] for state in states):
+        raise OptionError(
+            f"out, data: {run.ranks.world} processes must find one checkpoint and the same records, got steps "
+            f"{', '.join(str(step) for step, _ in states)}; put {run.out} and the data on a disk that all of them see"
+        )
 
 
 def _binding(options: TrainingOptions, ranks: Ranks, device: torch.device) -> dict[str, Any]:
