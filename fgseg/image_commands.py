@@ -7,6 +7,7 @@ hands `fgseg.console.run` what to do with one image. Heavy modules load inside, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,9 @@ from fgseg.options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fgseg.large import LargeSegmentation
     from fgseg.segmentation import Segmentation
 
@@ -174,6 +178,7 @@ def heatmap(
 ) -> None:
     """Where each prompt is: a picture of every prompt's presence, and its numbers as npz."""
     from fgseg.ahead import EncodedAhead
+    from fgseg.types import watched
 
     prompts = read_prompts(prompt, classes)
     check_resolution(resolution)
@@ -190,16 +195,9 @@ def heatmap(
 
     def one(path: Path) -> list[dict[str, Any]]:
         result = seg.segment(views.take(path), prompts, resolution=resolution, refine=refine.value, **words)
-        written = result.save(folders[path], formats=["heatmaps"])
-        maps = [
-            {
-                "name": name,
-                "mean": float(score_map.mean()),
-                "peak": float(score_map.max()),
-                "share": float((score_map >= 0.5).mean()),
-            }
-            for name, score_map in result.scores.items()
-        ]
+        maps: list[dict[str, Any]] = []
+        scores = watched(result.scores, lambda name, score_map: maps.append(_about(name, score_map)))
+        written = replace(result, scores=scores).save(folders[path], formats=["heatmaps"])
         return [{"image": str(path), "classes": maps, "files": [str(file) for file in written]}]
 
     def rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
@@ -214,6 +212,15 @@ def heatmap(
 
     views = EncodedAhead(seg, inputs.paths, resolution=resolution, batch_size=batch)
     run(inputs, one, rows, ("image", "class", "mean", "peak", "% over 0.5"), as_json=as_json, quiet=quiet)
+
+
+def _about(name: str, score_map: NDArray[np.float32]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "mean": float(score_map.mean()),
+        "peak": float(score_map.max()),
+        "share": float((score_map >= 0.5).mean()),
+    }
 
 
 def boxes(

@@ -24,7 +24,7 @@ from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels, overlay_masks, shrink
 from fgseg.prompts import PromptClass
 from fgseg.regions import region_table
-from fgseg.types import UNLABELLED, Region, unlabelled_value
+from fgseg.types import UNLABELLED, Region, unlabelled_value, watched
 from fgseg.upsample import shrink_map
 
 if TYPE_CHECKING:
@@ -240,8 +240,9 @@ def _save_overlay(result: Segmentation, folder: Path) -> list[Path]:
 
 
 def _save_heatmaps(result: Segmentation, folder: Path) -> list[Path]:
-    write_image(folder / "heatmaps.png", result.heatmaps())
-    rows = [shrink_map(score_map, result.grid_hw) for score_map in result.scores.values()]
+    rows: list[NDArray[np.float32]] = []
+    maps = watched(result.scores, lambda _, score_map: rows.append(shrink_map(score_map, result.grid_hw)))
+    write_image(folder / "heatmaps.png", heatmap_sheet(result.image, maps))
     write_npz(
         folder / "heatmaps.npz",
         presence=np.stack(rows).astype(np.float16),

@@ -27,6 +27,7 @@ __all__ = [
     "Ranking",
     "Region",
     "unlabelled_value",
+    "watched",
 ]
 
 UNLABELLED = -1
@@ -180,3 +181,21 @@ class LazyMaps(Mapping[str, NDArray[ScalarT]]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self._index)!r:.200})"
+
+
+def watched(maps: Mapping[str, NDArray[ScalarT]], see: Callable[[str, NDArray[ScalarT]], None]) -> LazyMaps[ScalarT]:
+    """The same maps, each shown to `see` when it is asked for: what several want of a map, it is computed for once.
+
+    >>> peaks = {}
+    >>> maps = watched({"red": np.float32([[0.5, 1.0]])}, lambda name, array: peaks.update({name: array.max()}))
+    >>> maps["red"].shape, float(peaks["red"])
+    ((1, 2), 1.0)
+    """
+    names = tuple(maps)
+
+    def compute(index: int) -> NDArray[ScalarT]:
+        array = maps[names[index]]
+        see(names[index], array)
+        return array
+
+    return LazyMaps(names, compute)

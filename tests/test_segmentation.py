@@ -358,6 +358,13 @@ def test_saved_masks_are_black_and_white_pictures_of_the_masks(result, tmp_path)
         np.testing.assert_array_equal(read_label_png(path), mask)
 
 
+def test_saved_heatmaps_need_each_map_once(tmp_path):
+    asked = []
+    result = make(scores=LazyMaps(["red", "blue", "green"], lambda index: asked.append(index) or score_map(index)))
+    result.save(tmp_path, formats=["heatmaps"])
+    assert asked == [0, 1, 2]
+
+
 def test_settings_that_json_cannot_hold_stop_before_the_first_file(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         make(settings={"threshold": np.float32(0.5)}).save(tmp_path / "out")
