@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgseg._status import USAGE
-from fgseg.console import Inputs, complain
+from fgseg.console import Inputs, complain, log_to_stderr
 from fgseg.errors import ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -198,13 +197,9 @@ def load_segmenter(
     """The model that was asked for; its log goes to stderr."""
     from fgseg.segmenter import load
 
-    log = logging.getLogger("fgseg")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     seg = load(model, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline or None)  # type: ignore[arg-type]
-    log.info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
+    logging.getLogger("fgseg").info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
     return seg
 
 

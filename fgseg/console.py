@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,19 @@ import typer
 from fgseg._status import SOME_FAILED
 from fgseg.errors import ImageError, OutputError, ShapeError
 
-__all__ = ["Inputs", "complain", "pairs", "row_bar", "run", "table", "to_json"]
+__all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "row_bar", "run", "table", "to_json"]
 
 Records = list[dict[str, Any]]
 Rows = Callable[[dict[str, Any]], Iterable[Sequence[Any]]]
+
+
+def log_to_stderr(level: int) -> None:
+    """Send what the package logs, from this level on, to stderr and nowhere else."""
+    log = logging.getLogger("fgseg")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(level)
 
 
 @dataclass(frozen=True)

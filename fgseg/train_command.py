@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fgseg.arguments import check_writable
-from fgseg.console import pairs, to_json
+from fgseg.console import log_to_stderr, pairs, to_json
 from fgseg.errors import OptionError
 from fgseg.options import Device
 
@@ -101,7 +101,7 @@ def train(
     check_writable(out)
     leads = os.environ.get("RANK", "0") == "0"  # torchrun's; one process speaks for all
     is_silent = quiet or not leads
-    _log_to_stderr(logging.WARNING if is_silent else logging.INFO)
+    log_to_stderr(logging.WARNING if is_silent else logging.INFO)
     source = _source(data, images, quiet=is_silent)
     outcome = run(model, source, out, options=options, resume=resume, show_progress=not quiet)
     if not leads:
@@ -133,11 +133,3 @@ def _source(data: list[str], images: Path | None, *, quiet: bool) -> Source:
         return iter(tqdm(entries, unit="record", desc="checking", file=sys.stderr, disable=True if quiet else None))
 
     return FileRecords(data, images, watch=watch)
-
-
-def _log_to_stderr(level: int) -> None:
-    log = logging.getLogger("fgseg")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    log.handlers[:] = [handler]
-    log.setLevel(level)
