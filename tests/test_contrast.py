@@ -6,7 +6,6 @@ import torch
 
 from fgseg.errors import ShapeError
 from fgseg.training.contrast import HARD_WEIGHT, REGION_WEIGHT, hard_negative_loss, pair_loss, weighted_sum
-from fgseg.training.losses import info_nce
 
 
 def unit_rows(*shape, seed=0):
@@ -14,14 +13,15 @@ def unit_rows(*shape, seed=0):
     return torch.nn.functional.normalize(values, dim=-1)
 
 
-def looped_pair_loss(left, right, scale):
-    """Both directions, pair by pair, in plain Python."""
+def looped_pair_loss(left, right, scale, ignored=()):
+    """Both directions, pair by pair, in plain Python; `ignored` holds pairs (row of left, row of right)."""
     count, total = len(left), 0.0
+    cosines = [[sum(a * b for a, b in zip(one, other, strict=True)) for other in right] for one in left]
     for n in range(count):
-        across = [scale * sum(a * b for a, b in zip(left[n], right[m], strict=True)) for m in range(count)]
-        down = [scale * sum(a * b for a, b in zip(left[m], right[n], strict=True)) for m in range(count)]
+        across = [scale * cosines[n][m] for m in range(count) if m == n or (n, m) not in ignored]
+        down = [scale * cosines[m][n] for m in range(count) if m == n or (m, n) not in ignored]
         for logits in (across, down):
-            total += math.log(sum(math.exp(value) for value in logits)) - logits[n]
+            total += math.log(sum(math.exp(value) for value in logits)) - scale * cosines[n][n]
     return total / (2 * count)
 
 
@@ -35,11 +35,24 @@ def looped_hard_loss(box, texts, scale):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_pair_loss_equals_two_loops_and_the_other_implementation(count):
+def test_pair_loss_equals_two_loops(count):
     left, right = unit_rows(count, 5), unit_rows(count, 5, seed=1)
     loss = float(pair_loss(left, right, torch.tensor(9.0)))
     assert loss == pytest.approx(looped_pair_loss(left.tolist(), right.tolist(), 9.0), rel=1e-12, abs=1e-12)
-    assert loss == pytest.approx(float(info_nce(left, right, torch.tensor(9.0))), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("own", [None, slice(0, 2)])
+def test_an_ignored_pair_is_no_negative_in_either_direction(own):
+    left, right = unit_rows(4, 5), unit_rows(4, 5, seed=1)
+    pairs = {(0, 1), (2, 0), (3, 3)}  # one way each; the diagonal cannot be ignored
+    ignored = torch.zeros(4, 4, dtype=torch.bool)
+    for pair in pairs:
+        ignored[pair] = True
+    loss = float(pair_loss(left, right, torch.tensor(9.0), own=own, ignored=ignored))
+    if own:  # with the share of the other rows
+        loss += float(pair_loss(left, right, torch.tensor(9.0), own=slice(2, 4), ignored=ignored))
+    assert loss == pytest.approx(looped_pair_loss(left.tolist(), right.tolist(), 9.0, pairs), rel=1e-12)
+    assert loss < looped_pair_loss(left.tolist(), right.tolist(), 9.0)
 
 
 def test_pair_loss_of_a_case_worked_by_hand():

@@ -16,7 +16,7 @@ from fgseg.training.average import average, mixed
 from fgseg.training.average import main as average_command
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.checkpoints import METRICS
-from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
+from fgseg.training.losses import one_of, patch_choice, patch_presence
 from fgseg.training.materials import PAINTERS, facing, ground
 from fgseg.training.muon import Muon
 from fgseg.training.scenes import KINDS, Thing, is_held_out, is_held_out_phrase, phrase_truth, scene, truth_table
@@ -305,29 +305,6 @@ def test_narrowed_phrases_stay_true_and_changed_ones_are_not(seed):
 
 
 # --- losses
-
-
-def rows(count, width=5, seed=0):
-    values = torch.from_numpy(np.random.RandomState(seed).randn(count, width))
-    return torch.nn.functional.normalize(values, dim=-1)
-
-
-def test_info_nce_equals_two_loops():
-    left, right, scale = rows(4), rows(4, seed=1), torch.tensor(3.0)
-    total = 0.0
-    for n in range(4):
-        across = [float(scale * left[n] @ right[m]) for m in range(4)]
-        down = [float(scale * left[m] @ right[n]) for m in range(4)]
-        total += np.log(np.exp(across).sum()) - across[n] + np.log(np.exp(down).sum()) - down[n]
-    assert float(info_nce(left, right, scale)) == pytest.approx(total / 8, rel=1e-12)
-
-
-def test_an_ignored_pair_is_no_negative_and_the_diagonal_cannot_be_ignored():
-    left = rows(2)
-    twins = torch.stack([left[0], left[0]])
-    ignored = torch.ones(2, 2, dtype=torch.bool)
-    assert float(info_nce(twins, twins, torch.tensor(5.0), ignored=ignored)) == pytest.approx(0.0)
-    assert float(info_nce(twins, twins, torch.tensor(5.0))) == pytest.approx(np.log(2))
 
 
 @pytest.mark.parametrize(("truth", "expected"), [(1, math.log(2)), (0, 3 * math.log(2)), (-1, 0.0)])

@@ -22,7 +22,9 @@ HARD_WEIGHT = 0.5
 _WEIGHTS = {"short": 1.0, "long": 1.0, "region": REGION_WEIGHT, "hard": HARD_WEIGHT}
 
 
-def pair_loss(left: Tensor, right: Tensor, scale: Tensor, *, own: slice | None = None) -> Tensor:
+def pair_loss(
+    left: Tensor, right: Tensor, scale: Tensor, *, own: slice | None = None, ignored: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE between matching rows, the mean of its two directions.
 
     Args:
@@ -30,6 +32,8 @@ def pair_loss(left: Tensor, right: Tensor, scale: Tensor, *, own: slice | None =
         right: (N, D) unit length, row n belonging to row n of `left`.
         scale: scalar that multiplies the cosines.
         own: rows whose share is wanted; None for all, which is the loss of the batch.
+        ignored: (N, N) bool, pairs of left with right off the diagonal that also match and so are no negatives; None
+            where none do, as in the published training.
 
     Returns:
         scalar, 0 where there are no rows.
@@ -50,9 +54,13 @@ def pair_loss(left: Tensor, right: Tensor, scale: Tensor, *, own: slice | None =
         return left.sum() * scale
     rows = own or slice(0, len(left))
     target = torch.arange(len(left), device=left.device)[rows]
-    across = F.cross_entropy(scale * left[rows] @ right.T, target, reduction="sum")
-    down = F.cross_entropy(scale * right[rows] @ left.T, target, reduction="sum")
-    return (across + down) / (2 * len(left))
+    across, down = scale * left[rows] @ right.T, scale * right[rows] @ left.T
+    if ignored is not None:
+        also_match = ignored & ~torch.eye(len(left), dtype=torch.bool, device=left.device)
+        across = across.masked_fill(also_match[rows], -torch.inf)
+        down = down.masked_fill(also_match.T[rows], -torch.inf)
+    total = F.cross_entropy(across, target, reduction="sum") + F.cross_entropy(down, target, reduction="sum")
+    return total / (2 * len(left))
 
 
 def hard_negative_loss(

@@ -1,4 +1,4 @@
-"""FG-CLIP's contrastive losses, and those of the embedded model: per patch, and per word.
+"""Losses of the embedded model beside FG-CLIP's own (`fgseg.training.contrast`): per patch, and per word.
 
 Every function takes unit-length features and returns a scalar; none keeps state.
 """
@@ -7,30 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["info_nce", "one_of", "patch_choice", "patch_presence"]
-
-
-def info_nce(left: Tensor, right: Tensor, scale: Tensor, *, ignored: Tensor | None = None) -> Tensor:
-    """Symmetric InfoNCE between matching rows: the mean of its two directions.
-
-    Args:
-        left: (N, D) unit length.
-        right: (N, D) unit length, row n belonging to row n of `left`.
-        scale: scalar that multiplies the cosines.
-        ignored: (N, N) bool, pairs off the diagonal that also match and so are no negatives.
-
-    Examples:
-        >>> pairs = torch.eye(2)
-        >>> round(info_nce(pairs, pairs, torch.tensor(1.0)).item(), 4)  # log(1 + exp(-1))
-        0.3133
-    """
-    logits = scale * left @ right.T
-    if ignored is not None:
-        logits = logits.masked_fill(
-            ignored & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device), -torch.inf
-        )
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+__all__ = ["one_of", "patch_choice", "patch_presence"]
 
 
 def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, negative_weight: float) -> Tensor:

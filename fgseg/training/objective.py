@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.fgclip import FgClipModel
 from fgseg.training.batches import PATCH, SAMPLE, WORDS, Batch, Tokenized
-from fgseg.training.losses import info_nce, one_of, patch_choice, patch_presence
+from fgseg.training.contrast import pair_loss
+from fgseg.training.losses import one_of, patch_choice, patch_presence
 from fgseg.training.seeing import Seeing
 
 __all__ = ["losses"]
 
 NEGATIVE_WEIGHT = 2.0
-REGION_WEIGHT = 3.0
+BOX_WEIGHT = 3.0
 WORD_WEIGHTS = {"shape": 1.0, "pattern": 0.5, "color": 0.5}  # shapes are the hardest
 
 
@@ -32,7 +33,7 @@ def losses(model: FgClipModel, tokenized: Tokenized, see: Seeing) -> dict[str, T
     if batch.captions:
         caption = F.normalize(model.text_features(captions.to(device), route=batch.route).float(), dim=-1)
         with torch.autocast(device.type, enabled=False):
-            parts["global"] = info_nce(image, caption, model.logit_scale.exp())
+            parts["global"] = pair_loss(image, caption, model.logit_scale.exp())
     with torch.autocast(device.type, enabled=False):
         scale = model.logit_scale_finegraind.exp()
         return parts | _compared(batch, dense, phrase, scale) | _word_losses(batch, dense, phrase, scale)
@@ -47,7 +48,7 @@ def _compared(batch: Batch, dense: Tensor, phrase: Tensor, region_scale: Tensor)
     rival, cosine = cosine[:, 0].flatten(1), cosine[:, 1:].flatten(2).transpose(1, 2)
     place_truth = truth[owner[:, :, None], own[:, None, :]]
     return {
-        "region": REGION_WEIGHT * _region_loss(batch, dense, phrase, region_scale),
+        "region": BOX_WEIGHT * _region_loss(batch, dense, phrase, region_scale),
         "choice": patch_choice(cosine, rival, place_truth, region_scale, weight=_small_things_count(owner)),
         "presence": patch_presence(cosine, rival, place_truth, region_scale, negative_weight=NEGATIVE_WEIGHT),
     }
@@ -97,7 +98,7 @@ def _region_loss(batch: Batch, dense: Tensor, phrase: Tensor, scale: Tensor) -> 
     named = truth[index, target] == 1  # clutter is called nothing
     among_all = F.cross_entropy(logits[named], target[named] - 1)
     also_true = truth[index[named]][:, target[named]] != 0
-    among_names = info_nce(pooled[named], phrase[target[named]], scale, ignored=also_true)
+    among_names = pair_loss(pooled[named], phrase[target[named]], scale, ignored=also_true)
     return (among_all + among_names) / 2
 
 
