@@ -16,6 +16,7 @@ import argparse
 import json
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,9 @@ def named_areas(drawn) -> tuple[list[str], np.ndarray]:
     return texts, truth
 
 
-def region_ious(labels: np.ndarray, truth: np.ndarray, count: int) -> list[float]:
-    """Intersection over union of each phrase of one scene."""
-    return [float(((labels == k) & (truth == k)).sum() / ((labels == k) | (truth == k)).sum()) for k in range(count)]
+def region_ious(labels: np.ndarray, truth: np.ndarray, asked: Sequence[int]) -> list[float]:
+    """Intersection over union of the phrases asked for of one scene."""
+    return [float(((labels == k) & (truth == k)).sum() / ((labels == k) | (truth == k)).sum()) for k in asked]
 
 
 def measure(
@@ -77,13 +78,11 @@ def measure(
         texts, truth = named_areas(drawn)
         absent = absent_phrases(rng, drawn, ABSENT)
         labels = seg.segment(drawn.image, [*texts, *absent], resolution=resolution).labels
-        if held_out:  # the front thing alone is the held-out combination
-            held = drawn.things[-1].phrase.text
-            ious += region_ious(labels, truth, len(texts))[texts.index(held) :][:1] if held in texts else []
-        else:
-            ious += region_ious(labels, truth, len(texts))
-        largest += region_ious(np.full_like(labels, np.bincount(truth[truth >= 0]).argmax()), truth, len(texts))
-        chance += region_ious(rng.integers(0, len(texts), labels.shape), truth, len(texts))
+        front = drawn.things[-1].phrase.text  # it alone is a held-out combination for certain
+        asked = [k for k, text in enumerate(texts) if text == front or not held_out]
+        ious += region_ious(labels, truth, asked)
+        largest += region_ious(np.full_like(labels, np.bincount(truth[truth >= 0]).argmax()), truth, asked)
+        chance += region_ious(rng.integers(0, len(texts), labels.shape), truth, asked)
         won += int((labels >= len(texts)).sum())
         absent_pixels += labels.size * ABSENT
     return {
@@ -129,7 +128,7 @@ def sweep(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> li
         prompts, lone = [*texts, *absent[:ABSENT]], [seg.segment(view, [text]).scores[text] for text in absent]
         for threshold, (ious, shares, alone) in rows.items():
             labels = seg.segment(view, prompts, threshold=threshold).labels
-            ious += region_ious(labels, truth, len(texts))
+            ious += region_ious(labels, truth, range(len(texts)))
             shares.append((labels >= len(texts)).mean() / ABSENT)
             alone.append(np.mean([score >= threshold for score in lone]))
     return [
@@ -217,7 +216,11 @@ def main() -> None:
             "background": list(seg.encoder.default_background),
         },
         "seen": measure(seg, **how),
-        "by_kind": {kind: measure(seg, kind=kind, **how | {"count": options.scenes // 2}) for kind in KINDS},
+        "by_kind": {
+            kind: measure(seg, kind=kind, **how | {"count": options.scenes // 2})
+            for kind, share in KINDS.items()
+            if share
+        },
         "held_out": measure(seg, held_out=True, **how),
         "fine_grained": fine_grained(seg, count=options.scenes, side=options.side),
         "alone": absent_alone(seg, **how | {"count": options.alone}),
