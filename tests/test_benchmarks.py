@@ -216,3 +216,16 @@ def test_the_peers_label_images_as_fgseg_does(tiny_model):
     for run, resolution in pairs:
         ours = peers.with_fgseg(seg, resolution, texts="kept")(image)
         assert (run(image) == ours).mean() > 0.99  # float32 of another order of sums
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_baselines_are_of_the_same_things_as_the_figure(held_out, monkeypatch):
+    scenes, asked = script("scenes"), []
+    monkeypatch.setattr(
+        scenes, "region_ious", lambda _labels, _truth, which: asked.append(list(which)) or [1.0] * len(which)
+    )
+    seg = SimpleNamespace(segment=lambda image, *_, **__: SimpleNamespace(labels=np.zeros(image.shape[:2], int)))
+    scenes.measure(seg, count=6, side=64, resolution="auto", held_out=held_out)
+    assert asked[0::3] == asked[1::3] == asked[2::3]
+    assert any(len(which) == 1 for which in asked) if held_out else all(len(which) > 1 for which in asked)
+    assert all(len(which) <= 1 for which in asked) == held_out
