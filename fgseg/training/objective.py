@@ -19,7 +19,8 @@ __all__ = ["losses"]
 
 NEGATIVE_WEIGHT = 2.0
 BOX_WEIGHT = 3.0
-WORD_WEIGHTS = {"shape": 1.0, "pattern": 0.5, "color": 0.5}  # shapes are the hardest
+GLOBAL_WEIGHT = 2.0
+WORD_WEIGHTS = {"shape": 1.0, "pattern": 0.5, "color": 1.0}  # patterns are the easiest
 
 
 def losses(model: FgClipModel, tokenized: Tokenized, see: Seeing) -> dict[str, Tensor]:
@@ -33,7 +34,7 @@ def losses(model: FgClipModel, tokenized: Tokenized, see: Seeing) -> dict[str, T
     if batch.captions:
         caption = F.normalize(model.text_features(captions.to(device), route=batch.route).float(), dim=-1)
         with torch.autocast(device.type, enabled=False):
-            parts["global"] = pair_loss(image, caption, model.logit_scale.exp())
+            parts["global"] = GLOBAL_WEIGHT * pair_loss(image, caption, model.logit_scale.exp())
     with torch.autocast(device.type, enabled=False):
         scale = model.logit_scale_finegraind.exp()
         return parts | _compared(batch, dense, phrase, scale) | _word_losses(batch, dense, phrase, scale)
