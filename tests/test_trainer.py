@@ -306,6 +306,7 @@ def test_what_is_missing_is_said_before_the_first_step(tiny_model, tmp_path, mon
         ({"workers": -1}, "workers: expected a whole number from 0, got -1"),
         ({"steps": 0}, "steps: expected a whole number from 1, got 0"),
         ({"learning_rate": -1.0}, "learning_rate: expected a number from 0"),
+        ({"learning_rate": float("inf")}, "learning_rate: expected a number from 0 to inf, got inf"),
         ({"dtype": "float16"}, "dtype: float16 overflows in contrastive training; use bfloat16 or float32"),
         ({"dtype": "int8"}, "dtype: expected one of auto, float32, bfloat16, got 'int8'"),
         ({"temperatures": "warm"}, "temperatures: expected one of copy, keep, got 'warm'"),
