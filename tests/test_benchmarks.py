@@ -227,5 +227,5 @@ def test_baselines_are_of_the_same_things_as_the_figure(held_out, monkeypatch):
     seg = SimpleNamespace(segment=lambda image, *_, **__: SimpleNamespace(labels=np.zeros(image.shape[:2], int)))
     scenes.measure(seg, count=6, side=64, resolution="auto", held_out=held_out)
     assert asked[0::3] == asked[1::3] == asked[2::3]
-    assert any(len(which) == 1 for which in asked) if held_out else all(len(which) > 1 for which in asked)
-    assert all(len(which) <= 1 for which in asked) == held_out
+    most = max(len(which) for which in asked)
+    assert most == 1 if held_out else most > 1
