@@ -64,8 +64,8 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG200
 _ORIENTATION = 0x0112  # the EXIF tag
 _JPEG_QUALITY = 95  # with full colour resolution: outlines and the text of legends stay clean
 _JPEG_MAX_SIDE = 65_500  # libjpeg's JPEG_MAX_DIMENSION
-log = logging.getLogger("fgseg")
 _BYTES = "image data"  # what messages call a source without a name
+log = logging.getLogger("fgseg")
 
 
 def read_image(
@@ -421,14 +421,14 @@ def _explained(name: str) -> Iterator[None]:
 def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     rgb = _image_to_rgb(image, name)
     # Decoded first: a TIFF turns itself then, and a PNG may have its EXIF behind the pixels.
-    return np.ascontiguousarray(upright(rgb, _orientation(image)))
+    return np.ascontiguousarray(upright(rgb, _turned_by_exif(image, name)))
 
 
-def _orientation(image: Image.Image) -> int:
+def _turned_by_exif(image: Image.Image, name: str) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception as error:  # as many kinds as there are ways to be damaged; the pixels were read
-        log.debug("EXIF that cannot be read says no rotation: %s", error)
+        log.warning("%s: its EXIF cannot be read (%s); taken as upright", name, reason(error))
         return 1
 
 

@@ -150,8 +150,7 @@ class Segmenter:
         if is_single or not isinstance(images, Iterable):
             raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")
         images = list(images)
-        # A caller's own array is copied: results are computed from the image for as long as they live.
-        pixels = [pixels.copy() if pixels is image else pixels for image in images for pixels in [read_image(image)]]
+        pixels = [_own_pixels(image) for image in images]
         started = time.perf_counter()
         cuts = [self._cut(one, chosen) for one in pixels]
         fit: Fit = "exact" if chosen.mode == "slide" else chosen.mode
@@ -493,6 +492,12 @@ class Segmenter:
     def _versions(self) -> dict[str, str | None]:
         """Read once: reading the packages' records takes 12 ms."""
         return {"fgseg": __version__, **{name: version_of(name) for name in _RECORDED}}
+
+
+def _own_pixels(image: ImageSource) -> NDArray[np.uint8]:
+    """An image's pixels; a caller's own array is copied, for results are computed from them as long as they live."""
+    pixels = read_image(image)
+    return pixels.copy() if pixels is image else pixels
 
 
 def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:

@@ -2,6 +2,7 @@ import errno
 import io
 import itertools
 import os
+import re
 import stat
 import struct
 import threading
@@ -246,10 +247,12 @@ def test_a_pil_image_is_checked_as_a_file_is(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage garbage", b"MM\0*"])
-def test_pixels_are_read_whatever_their_exif_says(tmp_path, suffix, exif):
+def test_pixels_are_read_whatever_their_exif_says(tmp_path, suffix, exif, caplog):
     path = tmp_path / f"x.{suffix}"
     Image.fromarray(PICTURE).save(path, exif=exif, lossless=True)
     np.testing.assert_array_equal(read_image(path), PICTURE)
+    (message,) = caplog.messages
+    assert re.match(rf".*x\.{suffix}: its EXIF cannot be read \(.+\); taken as upright$", message)
 
 
 def test_a_limit_is_said_to_the_tenth_and_tiles_are_advised_only_where_they_help(tmp_path):
