@@ -13,7 +13,6 @@ scenes and on `--data`. Defaults are chosen by these rows.
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +21,10 @@ from statistics import quantiles
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from plain import QuickStart
+from random_model import make_model
 from skimage import data as photographs
-from transformers import CLIPConfig, CLIPModel, CLIPSegConfig, CLIPSegForImageSegmentation
-from transformers.models.clip import CLIPImageProcessor
+from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 import fgseg
 from fgseg.benching.identity import model_identity
@@ -38,108 +37,22 @@ from fgseg.benching.words import known_classes
 from fgseg.datasets import open_dataset
 from fgseg.encoders import RECIPES
 from fgseg.refine import REFINEMENTS
-from fgseg.upsample import upsample_map
-from fgseg.windows import crops, resize_image, short_side_hw, window_boxes
 
 PROMPTS = ("red", "green", "blue", "white", "black", "brown", "yellow", "orange")
 PHOTOGRAPHS = ("coffee", "chelsea", "astronaut", "rocket")
-TEXT_TOKENS = 77
 CLIPSEG_SIDE = 352
 FIRST_STUFF = 92  # of COCO's panoptic category ids
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-BASE_VISION = {
-    **{"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
-    **{"image_size": 224, "patch_size": 16},
-}
 
 
 # --- the peers
 
 
-def transformers_clip(folder: Path) -> CLIPModel:
-    """Transformers' CLIP with the weights of a model folder, tensors that plain CLIP has not left out."""
-    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    sizes = {name: stored[name] for name in ("text_config", "vision_config", "projection_dim")}
-    model = CLIPModel(CLIPConfig(**sizes))
-    wanted = set(model.state_dict())
-    tensors = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if name in wanted}
-    missing = model.load_state_dict(tensors, strict=False).missing_keys
-    if any("position_ids" not in name for name in missing):
-        raise SystemExit(f"{folder.name}: plain CLIP misses {missing[:3]}")
-    return model.eval().float()
-
-
-def quick_start(model: CLIPModel, encode_words: Callable, side: int) -> Callable:
-    """The model card's dense example: labels (H, W) of an image among PROMPTS."""
-    processor = CLIPImageProcessor(do_resize=False, do_center_crop=False)
-
-    @torch.inference_mode()
-    def run(image: np.ndarray) -> np.ndarray:
-        square = fgseg.io.resize_bicubic(image, (side, side))
-        pixels = processor(images=square, return_tensors="pt")["pixel_values"]
-        grid = dense_features(model, pixels)
-        text = text_features(model, encode_words(PROMPTS))
-        scores = torch.einsum("hwd,td->thw", unit_rows(grid), unit_rows(text)).numpy()
-        return np.stack([upsample_map(score, image.shape[:2]) for score in scores]).argmax(0)
-
-    return run
-
-
-def dense_features(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
-    """(Gh, Gw, D) as FG-CLIP 1 computes it: the last block's values in place of its attention."""
-    vision = getattr(model.vision_model, "vision_model", model.vision_model)
-    states = vision(pixels, output_hidden_states=True).hidden_states[-2]  # the last block runs too, as published
-    block = vision.encoder.layers[-1]
-    values = block.self_attn.out_proj(block.self_attn.v_proj(block.layer_norm1(states)))
-    states = states + values
-    states = states + block.mlp(block.layer_norm2(states))
-    patches = model.visual_projection(vision.post_layernorm(states[:, 1:]))[0]
-    side = round(len(patches) ** 0.5)
-    return patches.reshape(side, side, -1)
-
-
-def text_features(model: CLIPModel, ids: torch.Tensor) -> torch.Tensor:
-    """(T, D) of padded token ids."""
-    return model.text_projection(model.text_model(input_ids=ids).pooler_output)
-
-
-def unit_rows(rows: torch.Tensor) -> torch.Tensor:
-    """Unit length along the last axis."""
-    return torch.nn.functional.normalize(rows, dim=-1)
-
-
-def padded_words(seg: fgseg.Segmenter) -> Callable:
-    """Token ids padded to the full length with the end token, as the model card's tokenizer call gives them."""
-
-    def encode(words):
-        rows = seg.encoder.tokenizer.encode(list(words))
-        end = seg.encoder.model.config.end_token
-        return torch.tensor([row + [end] * (TEXT_TOKENS - len(row)) for row in rows])
-
-    return encode
-
-
-def one_window_at_a_time(seg: fgseg.Segmenter) -> Callable:
-    """The sliding loop of research code: a window, its maps, the next; all maps held at once."""
-
-    @torch.inference_mode()
-    def run(image: np.ndarray) -> np.ndarray:
-        sizes = fgseg.Resolution("slide").resolved(seg.encoder.side)
-        canvas_hw = short_side_hw(image.shape[:2], sizes.short_side)
-        canvas = resize_image(image, canvas_hw, antialias=True)
-        text = seg.encoder.encode_texts(PROMPTS)
-        total, cover = torch.zeros(len(PROMPTS), *canvas_hw), torch.zeros(canvas_hw)
-        for box in window_boxes(canvas_hw, crop=sizes.crop, stride=sizes.stride):
-            left, top, right, bottom = box
-            (features,) = seg.encoder.encode_images(crops(canvas, [box]), fit="exact")
-            scores = torch.einsum("hwd,td->thw", features.grid, text)[None]
-            size = (bottom - top, right - left)
-            total[:, top:bottom, left:right] += torch.nn.functional.interpolate(scores, size, mode="bilinear")[0]
-            cover[top:bottom, left:right] += 1
-        whole = torch.nn.functional.interpolate((total / cover)[None], image.shape[:2], mode="bilinear")[0]
-        return whole.argmax(0).numpy()
-
-    return run
+def window_by_window(theirs: QuickStart) -> Callable:
+    """The sliding loop of research code at the sizes that fgseg slides at: labels (H, W) of an image among PROMPTS."""
+    sizes = fgseg.Resolution("slide").resolved(theirs.side)
+    how = {"short_side": sizes.short_side, "crop": sizes.crop, "stride": sizes.stride}
+    return lambda image: theirs.window_by_window(image, theirs.texts(PROMPTS), **how)
 
 
 def clipseg() -> Callable:
@@ -169,19 +82,6 @@ def with_fgseg(seg: fgseg.Segmenter, resolution: str, *, texts: str) -> Callable
     return run
 
 
-def random_base(folder: Path) -> Path:
-    """A ViT-B/16 CLIP of random weights that knows the embedded model's words."""
-    mini = fgseg.load("mini", dtype="float32").encoder.checkpoint.folder
-    text = json.loads((mini / "config.json").read_text(encoding="utf-8"))["text_config"]
-    words = {name: text[name] for name in ("vocab_size", "eos_token_id") if name in text}
-    size = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "num_hidden_layers": 12}
-    config = CLIPConfig(text_config={**size, **words}, vision_config=BASE_VISION, projection_dim=512)
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(folder)
-    shutil.copy(mini / "tokenizer.json", folder)
-    return folder
-
-
 # --- speed
 
 
@@ -190,15 +90,15 @@ def speed_rows(model: str, rounds: int) -> list[dict]:
     images = [getattr(photographs, name)() for name in PHOTOGRAPHS]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for title, name in ((f"{model}", model), ("ViT-B/16, random weights", str(random_base(Path(folder))))):
+        for title, name in ((f"{model}", model), ("ViT-B/16, random weights", str(make_model(Path(folder), PROMPTS)))):
             seg = fgseg.load(name, device="cpu", dtype="float32")
-            theirs = transformers_clip(seg.encoder.checkpoint.folder)
+            theirs = QuickStart(seg.encoder.checkpoint.folder)
             runs = {
                 "fgseg, squash": with_fgseg(seg, "squash", texts="kept"),
                 "fgseg, squash, texts anew": with_fgseg(seg, "squash", texts="anew"),
-                "quick start of the model card": quick_start(theirs, padded_words(seg), seg.encoder.side),
+                "quick start of the model card": lambda image, theirs=theirs: theirs.label_map(image, PROMPTS),
                 "fgseg, slide": with_fgseg(seg, "slide", texts="kept"),
-                "one window at a time": one_window_at_a_time(seg),
+                "one window at a time": window_by_window(theirs),
             }
             if name != model:
                 runs["CLIPSeg, random weights"] = clipseg()

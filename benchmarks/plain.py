@@ -1,4 +1,4 @@
-"""The plain ways that `speed.py` compares with, each written as its users write it."""
+"""The plain ways that `speed.py` and `peers.py` compare with, each written as its users write it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ class QuickStart:
         config = Checkpoint("", folder, (), None).config
         self.model = CLIPModel(CLIPConfig(**config)).eval()
         tensors = load_file(folder / "model.safetensors")
-        wanted = self.model.state_dict()
-        self.model.load_state_dict({name: tensors.get(name, value) for name, value in wanted.items()})
+        if lacking := self.model.load_state_dict(tensors, strict=False).missing_keys:
+            raise SystemExit(f"{folder.name}: plain CLIP finds no {', '.join(lacking[:3])} in the file")
         self.end = config["text_config"]["eos_token_id"]
         self.side = config["vision_config"]["image_size"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -62,6 +62,11 @@ class QuickStart:
         large = F.interpolate(similarity[None, None], image.shape[:2], mode="bilinear")
         return large[0, 0].numpy()
 
+    def label_map(self, image: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+        """(H, W) index of every pixel's best caption, all maps held."""
+        scores = (self.dense(Image.fromarray(image)) @ self.texts(captions).T).permute(2, 0, 1)
+        return upsample_all_then_argmax(scores, image.shape[:2])[0].numpy()
+
     def class_by_class(self, classes: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
         """(T, D) unit features: for each class its templates, their mean."""
         rows = []
@@ -77,7 +82,7 @@ class QuickStart:
         height, width = image.shape[:2]
         scale = short_side / min(height, width)
         rows, columns = int(height * scale + 0.5), int(width * scale + 0.5)
-        canvas = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+        canvas = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         scores = torch.zeros(len(text), rows, columns)
         coverage = torch.zeros(rows, columns)
         for i in range(max(rows - crop + stride - 1, 0) // stride + 1):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -201,21 +202,29 @@ def test_every_figure_of_speed_that_its_page_names_is_in_the_tables(readme):
                 assert readme.shown(value["median"] if isinstance(value, dict) else value) in made
 
 
-def test_the_peers_label_images_as_fgseg_does(tiny_model):
+def test_the_peers_label_images_as_fgseg_does(tiny_model, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     peers = script("peers")
     import fgseg
     from fgseg.encoders import load_encoder
 
+    def unit(rows):
+        return rows / rows.norm(dim=-1, keepdim=True)
+
     seg = fgseg.Segmenter(load_encoder(tiny_model, device="cpu", dtype="float32"))
     image = np.random.RandomState(2).randint(0, 256, (40, 56, 3)).astype(np.uint8)
-    theirs = peers.transformers_clip(seg.encoder.checkpoint.folder)
+    theirs = peers.QuickStart(seg.encoder.checkpoint.folder)
     pairs = (
-        (peers.quick_start(theirs, peers.padded_words(seg), seg.encoder.side), "squash"),
-        (peers.one_window_at_a_time(seg), "slide"),
+        (lambda image: theirs.label_map(image, peers.PROMPTS), "squash"),
+        (peers.window_by_window(theirs), "slide"),
     )
     for run, resolution in pairs:
         ours = peers.with_fgseg(seg, resolution, texts="kept")(image)
         assert (run(image) == ours).mean() > 0.99  # float32 of another order of sums
+    square = np.random.RandomState(3).randint(0, 256, (seg.encoder.side, seg.encoder.side, 3)).astype(np.uint8)
+    (ours,) = seg.encoder.encode_images([square], fit="exact")
+    np.testing.assert_allclose(theirs.dense(Image.fromarray(square)), unit(ours.grid), atol=1e-5)
+    np.testing.assert_allclose(theirs.texts(peers.PROMPTS), unit(seg.encoder.encode_texts(peers.PROMPTS)), atol=1e-5)
 
 
 @pytest.mark.parametrize("held_out", [False, True])
