@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from fgseg.encoders import load_encoder
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.errors import OptionError, WeightsError
-from fgseg.training import appearance, batches, mini, objective, seeing, shifts
+from fgseg.training import appearance, batches, landscapes, mini, objective, scenes, seeing, shifts
 from fgseg.training.average import average, mixed
 from fgseg.training.average import main as average_command
+from fgseg.training.branches import bare_tree, crown
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.checkpoints import METRICS
 from fgseg.training.losses import one_of, patch_choice, patch_presence
@@ -22,6 +23,7 @@ from fgseg.training.muon import Muon
 from fgseg.training.scenes import KINDS, Thing, is_held_out, is_held_out_phrase, phrase_truth, scene, truth_table
 from fgseg.training.vocabulary import (
     BASIC_COLORS,
+    BASIC_SAMPLES,
     CLUTTER,
     COLOR_NAMES,
     MATERIALS,
@@ -57,6 +59,19 @@ def test_every_survey_colour_fits_its_own_name():
 )
 def test_basic_terms_fit_what_people_call_so(rgb, fits, denied):
     assert color_truth(np.array([rgb]), [fits, denied]).tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("rgb", [(1.0, 1.0, 1.0), (0.94, 0.94, 0.94), (0.96, 0.95, 0.96)])
+def test_a_white_without_a_hue_is_of_no_colour_that_has_one(rgb):
+    hues = [name for name in BASIC_COLORS if name not in ("white", "grey", "black")]
+    assert color_truth(np.array([rgb]), ["white", *hues]).tolist() == [[1] + [0] * len(hues)]
+
+
+def test_pure_white_is_not_grey_and_no_colour_is_drawn_white_but_white():
+    assert color_truth(np.array([WHITE]), ["grey"]).tolist() == [[0]]
+    for name, samples in BASIC_SAMPLES.items():
+        assert name == "white" or all(min(rgb) < 0.95 for rgb in samples)
+        assert samples
 
 
 def test_a_colour_between_two_terms_is_left_open_rather_than_denied():
@@ -217,6 +232,81 @@ def test_landscapes_hold_materials_and_put_the_sky_above_the_ground():
     assert len(rows["sky"]) > 10
     assert len(rows["grass"]) > 5
     assert np.mean(rows["sky"]) + 8 < np.mean(rows["grass"])
+
+
+def test_a_bare_tree_stands_on_its_foot_and_lets_the_sky_through_its_crown():
+    coverage = bare_tree(np.random.default_rng(4), (120, 160), (110.0, 80.0), 90.0)
+    extent = crown(coverage, 90.0)
+    assert coverage.min() == 0
+    assert coverage.max() == 1
+    assert not coverage[115:].any()  # a trunk ends round
+    assert coverage[100, 70:90].max() == 1  # the trunk
+    assert 30 < 110 - np.nonzero(coverage.any(1))[0][0] < 130  # about as tall as asked
+    assert set(np.unique(extent)) == {0, 1}
+    assert (extent[coverage > 0.1] == 1).all()
+    assert (coverage > 0.1).sum() < 0.85 * extent.sum()
+
+
+def test_a_crown_does_not_grow_at_the_picture_s_edge():
+    coverage = np.zeros((20, 20), np.float32)
+    coverage[:4, 9] = 1
+    np.testing.assert_array_equal(crown(coverage, 40.0), coverage)
+
+
+def test_a_bare_wood_owns_the_sky_between_its_twigs(monkeypatch):
+    monkeypatch.setattr(landscapes, "WINTER", 1.0)
+    layers = [layer for seed in range(40) for layer in landscapes.outdoors(np.random.default_rng(seed), (48, 48))]
+    bare = [layer for layer in layers if layer.material == "tree"]
+    assert len(bare) > 10
+    assert all(layer.extent is not None for layer in bare)
+    covered, called = (sum((part > 0.5).sum() for part in parts) for parts in zip(
+        *((layer.coverage, layer.extent) for layer in bare), strict=True
+    ))  # fmt: skip
+    assert covered < 0.9 * called
+
+
+def test_a_thing_owns_its_extent_and_colours_what_it_covers():
+    canvas = scenes._Canvas((2, 3))
+    ground, tree = stuff("sky"), stuff("tree")
+    canvas.lay(ground, np.ones((2, 3, 3), np.float32), np.ones((2, 3), np.float32))
+    twig, extent = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    twig[0, 0], extent[0] = 1, 1
+    canvas.lay(tree, np.zeros((2, 3, 3), np.float32), twig, extent=extent)
+    assert canvas.owners.tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert canvas.picture[..., 0].tolist() == [[0, 1, 1], [1, 1, 1]]
+
+
+def test_the_shadow_of_a_thing_falls_beside_it_and_not_across_the_picture():
+    coverage = np.zeros((20, 32), np.float32)
+    coverage[8:12, :4] = 1
+    darkened = []
+    for seed in range(8):  # to each side
+        picture = np.ones((20, 32, 3))
+        appearance.cast_shadow(np.random.default_rng(seed), picture, coverage)
+        assert picture[:, 16:].min() == 1
+        darkened.append(np.count_nonzero(picture[..., 0] < 0.9))
+    assert max(darkened) > 20
+
+
+def test_a_shadow_darkens_grounds_and_mist_pales_what_is_far():
+    green = np.full((30, 30, 3), (0.2, 0.5, 0.1), np.float32)
+    layer = landscapes.Layer("grass", green, np.ones((30, 30), np.float32))
+    surface = ground(np.random.default_rng(0), (30, 30), 0.0)
+    (shaded,) = landscapes._shaded(np.random.default_rng(1), surface, [layer])
+    assert (shaded.color <= green + 1e-6).all()
+    assert (shaded.color[..., 1] < 0.4).any()
+    (pale,) = landscapes._misty(np.random.default_rng(1), [layer])
+    assert (np.ptp(pale.color, axis=-1) < np.ptp(green, axis=-1)).all()
+    assert pale.color.mean() > green.mean()
+
+
+def test_some_pictures_are_left_as_drawn(monkeypatch):
+    picture = np.full((8, 8, 3), (0.2, 0.4, 0.6), np.float32)
+    as_drawn = np.full((8, 8, 3), (51, 102, 153), np.uint8)
+    same = [np.array_equal(appearance.photographed(np.random.default_rng(s), picture), as_drawn) for s in range(200)]
+    assert 10 < sum(same) < 60
+    monkeypatch.setattr(appearance, "DRAWN", 0.0)
+    assert not np.array_equal(appearance.photographed(np.random.default_rng(same.index(True)), picture), as_drawn)
 
 
 def test_compression_changes_a_picture_little_and_leaves_red_red():

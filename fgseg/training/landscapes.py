@@ -4,14 +4,15 @@ Each maker returns layers, back to front, to be laid over each other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg.training.branches import bare_tree, crown
 from fgseg.training.materials import PAINTERS, Surface, facing, ground
-from fgseg.training.textures import CLOUDY, FINE, axes, lookup
+from fgseg.training.textures import CLOUDY, FINE, STREAKY, axes, lookup
 from fgseg.training.vocabulary import CLUTTER, MATERIALS, MAYBE
 
 __all__ = ["Layer", "collage", "outdoors", "room", "side"]
@@ -23,6 +24,13 @@ WET = ("sea", "river")
 GROUNDS = SOFT + HARD + WET
 UPRIGHT = ("wall", "brick wall", "stone wall", "wood", "tiles", "concrete")
 FLOORS = ("wood", "tiles", "concrete", "pavement")
+SKYLINE: dict[str, tuple[float, float]] = {  # how often it stands on the horizon, and how tall, a share of the height
+    "mountain": (0.22, 0.25), "building": (0.35, 0.45), "tree": (0.6, 0.5), "bush": (0.3, 0.12),
+    "wall": (0.06, 0.3), "brick wall": (0.06, 0.3), "stone wall": (0.06, 0.3),
+}  # fmt: skip
+WINTER = 0.15  # share of the places outdoors where trees have no leaves
+SHADED = 0.35  # share of them where shadows lie on the ground
+MISTY = 0.15  # share of them where what stands far away is pale
 
 
 @dataclass(frozen=True)
@@ -32,26 +40,35 @@ class Layer:
     Attributes:
         material: a key of MATERIALS, or CLUTTER.
         color: (H, W, 3) what it looks like.
-        coverage: (H, W) in [0, 1] where it is.
+        coverage: (H, W) in [0, 1] how much of it is seen at each pixel.
+        extent: (H, W) in [0, 1] which pixels are called it, where these are others than it covers half: a crown of
+            twigs is the tree, sky between them or not.
     """
 
     material: str
     color: Floats
     coverage: Floats
+    extent: Floats | None = None
 
 
 def outdoors(rng: np.random.Generator, image_hw: tuple[int, int]) -> list[Layer]:
     """Sky over a skyline over one to three grounds, with trees, buildings and clutter on them."""
     view = rng.choice(["level", "down", "up"], p=[0.76, 0.16, 0.08])
     horizon = {"level": rng.uniform(0.12, 0.78), "down": rng.uniform(-0.5, -0.05), "up": rng.uniform(1.0, 1.2)}[view]
-    grounds = _grounds(rng, image_hw, horizon)
+    is_winter = rng.random() < WINTER
+    surface = ground(rng, image_hw, horizon)
+    grounds = _grounds(rng, surface, np.broadcast_to(_below(image_hw, horizon, 0.0), image_hw))
+    if rng.random() < SHADED:
+        grounds = _shaded(rng, surface, grounds)
     used = [layer.material for layer in grounds]
     layers = [Layer("sky", PAINTERS["sky"](rng, facing(rng, image_hw)), np.ones(image_hw, np.float32))]
-    layers += _skyline(rng, image_hw, horizon, used)
+    far = _skyline(rng, image_hw, horizon, used, is_winter=is_winter)
+    layers += _misty(rng, far) if rng.random() < MISTY else far
     layers += [layer for layer in grounds if horizon < 1]
     used = [layer.material for layer in layers]
-    if "tree" not in used and _fits("tree", used) and rng.random() < 0.5:
-        layers += [_standing_tree(rng, image_hw, horizon) for _ in range(rng.integers(1, 4))]
+    if ("tree" not in used or is_winter) and _fits("tree", [m for m in used if m != "tree"]) and rng.random() < 0.5:
+        stand = _bare_tree if is_winter else _standing_tree
+        layers += [stand(rng, image_hw, horizon) for _ in range(rng.integers(1, 4))]
     elif _fits("bush", used) and rng.random() < 0.4:
         layers += [_bush(rng, image_hw, horizon) for _ in range(rng.integers(1, 3))]
     if rng.random() < 0.6:
@@ -108,9 +125,7 @@ def _choose(rng: np.random.Generator, among: Sequence[str], used: Sequence[str],
 # --- grounds
 
 
-def _grounds(rng: np.random.Generator, image_hw: tuple[int, int], horizon: float) -> list[Layer]:
-    surface = ground(rng, image_hw, horizon)
-    flat = np.broadcast_to(_below(image_hw, horizon, 0.0), image_hw)
+def _grounds(rng: np.random.Generator, surface: Surface, flat: Floats) -> list[Layer]:
     plan = rng.choice(["one", "street", "shore", "path"], p=[0.3, 0.35, 0.12, 0.23])
     if plan == "street":
         return _street(rng, surface, flat)
@@ -147,6 +162,14 @@ def _street(rng: np.random.Generator, s: Surface, flat: Floats) -> list[Layer]:
     return layers
 
 
+def _shaded(rng: np.random.Generator, s: Surface, layers: list[Layer]) -> list[Layer]:
+    """The same grounds under the shadow of something beside or behind the viewer: blue where the sun is kept out."""
+    blotches = lookup(rng, CLOUDY, s.u * rng.uniform(0.05, 0.3), s.v * rng.uniform(0.05, 0.3))
+    shadow = np.clip((blotches - rng.uniform(-1.2, 1.0)) * rng.uniform(0.8, 6.0), 0, 1)[..., None]
+    left = rng.uniform(0.25, 0.65) * np.array([0.92, 0.98, 1.1], np.float32)
+    return [replace(layer, color=layer.color * (1 - shadow * (1 - left))) for layer in layers]
+
+
 def _sharp(inside: Floats, s: Surface) -> Floats:
     """Coverage from a distance along the ground, a pixel or so wide at the edge wherever it is seen."""
     return np.clip(inside / np.maximum(0.012 * s.v, 1e-3) + 0.5, 0, 1)
@@ -155,24 +178,45 @@ def _sharp(inside: Floats, s: Surface) -> Floats:
 # --- what stands
 
 
-def _skyline(rng: np.random.Generator, image_hw: tuple[int, int], horizon: float, used: Sequence[str]) -> list[Layer]:
+def _skyline(
+    rng: np.random.Generator, image_hw: tuple[int, int], horizon: float, used: Sequence[str], *, is_winter: bool
+) -> list[Layer]:
     layers: list[Layer] = []
-    for material in ("mountain", "building", "tree", "bush", "wall", "brick wall", "stone wall"):
-        odds = {"mountain": 0.22, "building": 0.35, "tree": 0.6, "bush": 0.3}.get(material, 0.06)
+    for material, (odds, usual) in SKYLINE.items():
         taken = ["sky", *used, *(layer.material for layer in layers)]
         if rng.random() > odds or not _fits(material, taken):
             continue
-        tall = {"mountain": 0.25, "building": 0.45, "tree": 0.5, "bush": 0.12}.get(material, 0.3) * rng.uniform(
-            0.3, 1.5
-        )
+        tall = usual * rng.uniform(0.3, 1.5)
         top = _rooftops(rng, image_hw, tall) if material == "building" else _ridge(rng, image_hw, material, tall)
         y, _ = axes(image_hw)
         rise = (top + horizon - 0.5) * image_hw[0] / min(image_hw)
-        coverage = np.clip((y - rise) * min(image_hw) + 0.5, 0, 1)
-        layers.append(
-            Layer(material, PAINTERS[material](rng, facing(rng, image_hw)), np.broadcast_to(coverage, image_hw))
-        )
+        coverage = np.broadcast_to(np.clip((y - rise) * min(image_hw) + 0.5, 0, 1), image_hw)
+        if material == "tree" and is_winter:
+            layers.append(_bare_wood(rng, coverage, y - rise))
+        else:
+            layers.append(Layer(material, PAINTERS[material](rng, facing(rng, image_hw)), coverage))
     return layers
+
+
+def _bare_wood(rng: np.random.Generator, extent: Floats, below_top: Floats) -> Layer:
+    """Bare trees far off: a web of twigs that thickens downwards."""
+    surface = facing(rng, (extent.shape[0], extent.shape[1]))
+    web = lookup(rng, STREAKY, surface.u * 0.5, surface.v * 0.2) + lookup(rng, FINE, surface.u * 0.4, surface.v * 0.4)
+    thick = np.clip(web * 0.35 + rng.uniform(0.2, 0.6) + below_top * rng.uniform(1, 5), 0, 1)
+    return Layer("tree", _bark(rng, surface), (extent * thick).astype(np.float32), extent)
+
+
+def _bark(rng: np.random.Generator, s: Surface) -> Floats:
+    brown, grey = np.array([0.24, 0.18, 0.13], np.float32), np.array([0.25, 0.24, 0.23], np.float32)
+    color = (brown + (grey - brown) * rng.random()) * rng.uniform(0.4, 1.7)
+    return color * (1 + 0.2 * lookup(rng, FINE, s.u, s.v * 0.3)[..., None])
+
+
+def _misty(rng: np.random.Generator, layers: list[Layer]) -> list[Layer]:
+    """The same layers with air before them."""
+    air = np.array([0.78, 0.81, 0.85], np.float32) * rng.uniform(0.85, 1.1)
+    share = rng.uniform(0.2, 0.65)
+    return [replace(layer, color=layer.color + share * (air - layer.color)) for layer in layers]
 
 
 def _ridge(rng: np.random.Generator, image_hw: tuple[int, int], material: str, tall: float) -> Floats:
@@ -206,11 +250,17 @@ def _standing_tree(rng: np.random.Generator, image_hw: tuple[int, int], horizon:
     leaves = np.clip(ragged * size * min(image_hw) * 0.3 + 0.5, 0, 1)
     thick = size * rng.uniform(0.06, 0.14)
     trunk = (np.abs(x - middle) < thick) & (y > crown) & (y < foot)
-    bark = np.array([0.24, 0.18, 0.13], np.float32) * rng.uniform(0.5, 1.6)
     surface = facing(rng, image_hw)
-    rough = bark * (1 + 0.2 * lookup(rng, FINE, surface.u, surface.v * 0.3)[..., None])
-    color = np.where((trunk & (leaves < 0.5))[..., None], rough, PAINTERS["tree"](rng, surface))
+    color = np.where((trunk & (leaves < 0.5))[..., None], _bark(rng, surface), PAINTERS["tree"](rng, surface))
     return Layer("tree", color, np.maximum(leaves, trunk.astype(np.float32)))
+
+
+def _bare_tree(rng: np.random.Generator, image_hw: tuple[int, int], horizon: float) -> Layer:
+    """One without leaves; what shows between its branches is called tree too, as people label it."""
+    tall = image_hw[0] * rng.uniform(0.35, 1.1)
+    foot = image_hw[0] * (np.clip(horizon, 0.2, 0.9) + rng.uniform(0.02, 0.3)), image_hw[1] * rng.uniform(0.02, 0.98)
+    coverage = bare_tree(rng, image_hw, foot, tall)
+    return Layer("tree", _bark(rng, facing(rng, image_hw)), coverage, crown(coverage, tall))
 
 
 def _bush(rng: np.random.Generator, image_hw: tuple[int, int], horizon: float) -> Layer:

@@ -116,7 +116,7 @@ def _grass(rng: np.random.Generator, s: Surface) -> Floats:
     field = _toned(field, blades * s.grain * strong + _clouds(rng, s, 0.3) * rng.uniform(0.02, 0.1))
     if kind == "lawn" and rng.random() < 0.25:  # mown in turns
         field = _toned(field, np.sign(np.sin(s.u * rng.uniform(1.5, 4))) * rng.uniform(0.02, 0.08))
-    if rng.random() < 0.2:  # fallen leaves
+    if rng.random() < 0.3:  # fallen leaves
         litter = lookup(rng, FINE, s.u * 0.5, s.v * 0.5) - rng.uniform(0.4, 1.6)
         brown = _between(rng, (0.35, 0.24, 0.14), (0.70, 0.55, 0.36))
         field = _mix(field, brown, litter * 2 * np.clip(s.grain, 0.3, 1))
@@ -129,10 +129,10 @@ def _leaves(rng: np.random.Generator, s: Surface, size: float) -> Floats:
     leaf = lookup(rng, FINE, s.u * 0.35 / size, s.v * 0.35 / size)
     light = clump * rng.uniform(0.4, 0.9) + leaf * rng.uniform(0.4, 0.9)
     dark = _between(rng, (0.03, 0.05, 0.02), (0.12, 0.15, 0.07))
-    lit = _between(rng, (0.22, 0.32, 0.08), (0.50, 0.58, 0.28))
+    lit = _between(rng, (0.22, 0.32, 0.08), (0.66, 0.74, 0.42))
     if rng.random() < 0.15:
         lit = _between(rng, (0.45, 0.25, 0.08), (0.72, 0.55, 0.2))  # autumn
-    return _mix(dark, lit, 0.35 + rng.uniform(-0.15, 0.15) + light * 0.38)
+    return _mix(dark, lit, 0.35 + rng.uniform(-0.15, 0.25) + light * 0.38)
 
 
 def _tree(rng: np.random.Generator, s: Surface) -> Floats:

@@ -141,7 +141,7 @@ def scene(
         _sheet(rng, canvas)
     else:
         for layer in {"outdoors": outdoors, "room": room, "collage": collage}[kind](rng, image_hw):
-            canvas.lay(_of_material(layer), layer.color, layer.coverage)
+            canvas.lay(_of_material(layer), layer.color, layer.coverage, extent=layer.extent)
     return Scene(photographed(rng, canvas.picture), canvas.owners, tuple(canvas.things))
 
 
@@ -153,14 +153,19 @@ class _Canvas:
         self.owners = np.zeros(image_hw, np.int32)
         self.things: list[Thing] = []
 
-    def lay(self, thing: Thing, color: Floats, coverage: Floats, where: Window = WHOLE) -> None:
-        """Cover a window of the picture by a thing; one of a material that is there already grows it."""
+    def lay(
+        self, thing: Thing, color: Floats, coverage: Floats, where: Window = WHOLE, *, extent: Floats | None = None
+    ) -> None:
+        """Cover a window of the picture by a thing; one of a material that is there already grows it.
+
+        It owns what it covers by more than half, or `extent` by more than half where that is given.
+        """
         known = [other.phrase for other in self.things]
         same = known.index(thing.phrase) if thing.phrase in known else len(known)
         if same == len(known):
             self.things.append(thing)
         self.picture[where] += coverage[..., None] * (color - self.picture[where])
-        self.owners[where][coverage > 0.5] = same
+        self.owners[where][(coverage if extent is None else extent) > 0.5] = same
 
 
 def _of_material(layer: Layer) -> Thing:

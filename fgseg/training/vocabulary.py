@@ -121,6 +121,9 @@ SURELY = 8.0  # a survey name fits colours up to this far in L*a*b*
 NEVER = 20.0  # and none beyond this
 BASIC_SLACK = 6.0  # a basic term fits when its nearest sample is at most this much farther than the nearest of all
 BASIC_NEVER = 10.0
+FAINT = 4.5  # chroma in L*a*b* up to which a colour has no hue: it is white, grey or black and nothing else
+WHITISH = 97.0  # lightness from which such a colour is no grey either
+HUELESS = ("white", "grey", "black")
 
 
 def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -150,10 +153,27 @@ def _basic_of(name: str) -> str | None:
     return last if last in BASIC_COLORS else _FILED.get(last)
 
 
+def _is_faint(colors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.hypot(colors[..., 1], colors[..., 2]) <= FAINT
+
+
+def _shows(name: str, color: NDArray[np.float64]) -> str | None:
+    """The basic term a survey name is a sample of.
+
+    "very light pink" and "pale grey" are of none: the survey's colours for them are white to anyone who sees no other.
+    """
+    basic = _basic_of(name)
+    if basic != "white" and _is_faint(color) and (color[0] >= WHITISH or basic not in HUELESS):
+        return None
+    return basic
+
+
 _NAMED_LAB = lab(np.array(list(NAMED_RGB.values())))
-_MEMBERS = tuple(np.array([_basic_of(name) == basic for name in COLOR_NAMES]) for basic in BASIC_COLORS)
+_SHOWN = tuple(map(_shows, COLOR_NAMES, _NAMED_LAB))
+_MEMBERS = tuple(np.array([shown == basic for shown in _SHOWN]) for basic in BASIC_COLORS)
 BASIC_SAMPLES: dict[str, tuple[tuple[float, float, float], ...]] = {
-    basic: tuple(NAMED_RGB[name] for name in COLOR_NAMES if _basic_of(name) == basic) for basic in BASIC_COLORS
+    basic: tuple(rgb for rgb, shown in zip(NAMED_RGB.values(), _SHOWN, strict=True) if shown == basic)
+    for basic in BASIC_COLORS
 }
 _INDEX = {name: index for index, name in enumerate(COLOR_NAMES)}
 
@@ -172,13 +192,16 @@ def color_truth(rgb: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.i
         >>> color_truth(np.array([[0.9, 0.0, 0.0]]), ["red", "cherry red", "blue"]).tolist()
         [[1, -1, 0]]
     """
-    distance = np.linalg.norm(lab(rgb)[:, None] - _NAMED_LAB, axis=-1)
+    colors = lab(rgb)
+    distance = np.linalg.norm(colors[:, None] - _NAMED_LAB, axis=-1)
     basic = np.stack([distance[:, members].min(1) for members in _MEMBERS], 1)
     beyond = basic - basic.min(1, keepdims=True)
     columns = []
     for name in names:
         if name in BASIC_COLORS:
             far = beyond[:, BASIC_COLORS.index(name)]
+            if name not in HUELESS:
+                far = np.where(_is_faint(colors), np.inf, far)
             columns.append(np.where(far <= BASIC_SLACK, 1, np.where(far > BASIC_NEVER, 0, -1)))
         else:
             far = distance[:, _INDEX[name]]
