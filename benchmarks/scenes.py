@@ -198,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--sweep", type=int, default=600, help="other scenes that the threshold is chosen on")
     parser.add_argument("--alone", type=int, default=1000, help="scenes for absent phrases asked for alone")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--resolution", default="auto")
@@ -207,13 +208,13 @@ def main() -> None:
     seg = fgseg.load(options.model, dtype=options.dtype)
     started = time.monotonic()
     how = {"count": options.scenes, "side": options.side, "resolution": options.resolution}
-    swept = sweep(seg, **how)
+    swept = sweep(seg, **how | {"count": options.sweep})
     report = {
         "settings": {
             **how, "first_seed": FIRST_SEED, "absent_phrases": ABSENT, "threshold": seg.encoder.default_threshold,
             "model": options.model, "weights_sha256": seg.encoder.digest(), "refine": seg.encoder.default_refine,
-            "sweep_seed": SWEEP_SEED, "alone_seed": ALONE_SEED, "dtype": str(seg.encoder.dtype).removeprefix("torch."),
-            "background": list(seg.encoder.default_background),
+            "sweep_seed": SWEEP_SEED, "sweep_scenes": options.sweep, "alone_seed": ALONE_SEED,
+            "dtype": str(seg.encoder.dtype).removeprefix("torch."), "background": list(seg.encoder.default_background),
         },
         "seen": measure(seg, **how),
         "by_kind": {

@@ -40,7 +40,7 @@ def test_the_default_threshold_is_what_its_rule_chose_and_holds_on_scenes_that_n
     encoder = fgseg.load("mini").encoder
     assert document["settings"]["weights_sha256"] == encoder.digest()
     assert document["chosen_threshold"] == document["settings"]["threshold"] == encoder.default_threshold
-    assert document["alone"]["absent_alone_high"] < 0.01
+    assert document["alone"]["absent_alone_mean"] < 0.01
     assert document["seen"]["absent_share"] < 0.01
 
 
