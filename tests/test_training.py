@@ -266,7 +266,7 @@ def test_a_bare_wood_owns_the_sky_between_its_twigs(monkeypatch):
 
 
 def test_a_thing_owns_its_extent_and_colours_what_it_covers():
-    canvas = scenes._Canvas((2, 3))
+    canvas = scenes._Canvas((2, 3), is_lit=True)
     ground, tree = stuff("sky"), stuff("tree")
     canvas.lay(ground, np.ones((2, 3, 3), np.float32), np.ones((2, 3), np.float32))
     twig, extent = np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32)
@@ -300,13 +300,41 @@ def test_a_shadow_darkens_grounds_and_mist_pales_what_is_far():
     assert pale.color.mean() > green.mean()
 
 
-def test_some_pictures_are_left_as_drawn(monkeypatch):
-    picture = np.full((8, 8, 3), (0.2, 0.4, 0.6), np.float32)
-    as_drawn = np.full((8, 8, 3), (51, 102, 153), np.uint8)
-    same = [np.array_equal(appearance.photographed(np.random.default_rng(s), picture), as_drawn) for s in range(200)]
-    assert 10 < sum(same) < 60
-    monkeypatch.setattr(appearance, "DRAWN", 0.0)
-    assert not np.array_equal(appearance.photographed(np.random.default_rng(same.index(True)), picture), as_drawn)
+def test_some_pictures_are_graphics_of_flat_colours(monkeypatch):
+    of_a_disc = {"kind": "sheet", "image_hw": (56, 56)}
+    monkeypatch.setattr(scenes, "_shaped", lambda rng, held_out: _thing("circle", (0.2, 0.4, 0.6)))
+    monkeypatch.setattr(scenes, "_background", lambda rng: _thing("background", (0.8, 0.8, 0.8)))
+    flat = {(51, 102, 153), (204, 204, 204)}
+    drawn = [scenes.scene(seed, **of_a_disc) for seed in range(60)]
+    shares = [np.mean([tuple(pixel) in flat for pixel in one.image.reshape(-1, 3).tolist()]) for one in drawn]
+    assert 4 < sum(share > 0.85 for share in shares) < 22  # the rest of a graphic are its edges
+    monkeypatch.setattr(scenes, "DRAWN", 0.0)
+    seed = next(index for index, share in enumerate(shares) if share > 0.85)
+    assert len(np.unique(scenes.scene(seed, **of_a_disc).image.reshape(-1, 3), axis=0)) > 100
+
+
+def _thing(shape: str, rgb: tuple[float, float, float]) -> scenes.Thing:
+    return scenes.Thing(rgb, rgb, "plain", shape, Phrase(noun=shape))
+
+
+def test_paper_is_white_or_grey_and_has_no_hue():
+    drawn = [scenes._paper(np.random.default_rng(seed)) for seed in range(100)]
+    assert {name for _, name in drawn} == {"white", "grey"}
+    for (r, g, b), name in drawn:
+        assert r == g == b
+        assert color_truth(np.array([[r, g, b]]), [name])[0, 0] == 1
+
+
+def test_the_light_on_a_thing_ends_softly_across_it():
+    coverage = np.zeros((40, 60), np.float32)
+    coverage[5:35, 10:50] = 1
+    lights = [appearance.form_shadow(np.random.default_rng(seed), coverage) for seed in range(100)]
+    shadowed = [light[coverage > 0] for light in lights if (light < 1).any()]
+    assert 10 < len(shadowed) < 45
+    assert min(light.min() for light in shadowed) > 0.2
+    assert all(np.ptp(light) > 0.1 for light in shadowed)
+    assert max(np.abs(np.diff(light, axis=1)).max() for light in lights) < 0.15  # no edge that a pattern might have
+    assert (appearance.form_shadow(np.random.default_rng(0), np.zeros((4, 4), np.float32)) == 1).all()
 
 
 def test_compression_changes_a_picture_little_and_leaves_red_red():

@@ -12,7 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.training.appearance import cast_shadow, highlight, pattern, photographed, shading
+from fgseg.training.appearance import (
+    as_pixels,
+    cast_shadow,
+    form_shadow,
+    highlight,
+    pattern,
+    photographed,
+    shading,
+)
 from fgseg.training.landscapes import Layer, collage, outdoors, room, side
 from fgseg.training.materials import PAINTERS, facing
 from fgseg.training.outlines import OUTLINES
@@ -51,7 +59,8 @@ Window = tuple[slice, slice]
 WHOLE: Window = (slice(None), slice(None))
 Kind = Literal["shapes", "outdoors", "room", "collage", "sheet"]
 KINDS: dict[Kind, float] = {"shapes": 0.6, "outdoors": 0.26, "room": 0.06, "collage": 0.08, "sheet": 0.0}
-ON_MATERIAL = 0.25  # share of backgrounds that are of a material
+DRAWN = 0.2  # share of pictures that no camera has seen: graphics
+ON_MATERIAL, ON_PAPER = 0.25, 0.15  # share of backgrounds that are of a material, and of a grey without any hue
 SHEET_CELL = 56  # pixels, the least side of a cell of a sheet
 LEAST_SEEN, LEAST_SEEN_AREA = 0.6, 0.2  # share of a thing, of a background, that each later thing leaves to be seen
 
@@ -134,7 +143,7 @@ def scene(
     rng = np.random.default_rng([seed, image_hw[0], image_hw[1], int(held_out)])
     drawn = rng.choice(list(KINDS), p=list(KINDS.values()))
     kind = "shapes" if held_out else kind or drawn
-    canvas = _Canvas(image_hw)
+    canvas = _Canvas(image_hw, is_lit=rng.random() >= DRAWN)
     if kind == "shapes":
         _shapes(rng, canvas, held_out=held_out)
     elif kind == "sheet":
@@ -142,13 +151,15 @@ def scene(
     else:
         for layer in {"outdoors": outdoors, "room": room, "collage": collage}[kind](rng, image_hw):
             canvas.lay(_of_material(layer), layer.color, layer.coverage, extent=layer.extent)
-    return Scene(photographed(rng, canvas.picture), canvas.owners, tuple(canvas.things))
+    image = photographed(rng, canvas.picture) if canvas.is_lit else as_pixels(canvas.picture)
+    return Scene(image, canvas.owners, tuple(canvas.things))
 
 
 class _Canvas:
-    """A picture that things are laid on, and which thing owns which pixel."""
+    """A picture that things are laid on, and which thing owns which pixel; one that is not lit has flat colours."""
 
-    def __init__(self, image_hw: tuple[int, int]) -> None:
+    def __init__(self, image_hw: tuple[int, int], *, is_lit: bool) -> None:
+        self.is_lit = is_lit
         self.picture = np.zeros((*image_hw, 3), np.float32)
         self.owners = np.zeros(image_hw, np.int32)
         self.things: list[Thing] = []
@@ -187,9 +198,8 @@ def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> Non
     image_hw = canvas.owners.shape[0], canvas.owners.shape[1]
     areas = _told_apart(rng, [], int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])), _background)
     for index, thing in enumerate(areas):
-        canvas.lay(
-            thing, _surface(rng, image_hw, thing), side(rng, image_hw) if index else np.ones(image_hw, np.float32)
-        )
+        color = _surface(rng, image_hw, thing, is_lit=canvas.is_lit)
+        canvas.lay(thing, color, side(rng, image_hw) if index else np.ones(image_hw, np.float32))
     count = int(rng.integers(1, 7 - len(areas)))
     for index in range(count):
         is_last = index == count - 1
@@ -197,17 +207,21 @@ def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> Non
         thing = _told_apart(rng, canvas.things, 1, make)[-1]
         coverage = _placed(rng, canvas.owners, len(areas), thing.shape, count, must=is_last)
         if coverage is not None:
-            if rng.random() < 0.35:
-                cast_shadow(rng, canvas.picture, coverage)
-            lit = shading(rng, axes(image_hw))[..., None] * _surface(rng, image_hw, thing)
-            canvas.lay(thing, lit + highlight(rng, coverage)[..., None], coverage)
+            color = _surface(rng, image_hw, thing, is_lit=canvas.is_lit)
+            if canvas.is_lit:
+                if rng.random() < 0.35:
+                    cast_shadow(rng, canvas.picture, coverage)
+                light = shading(rng, axes(image_hw)) * form_shadow(rng, coverage)
+                color = light[..., None] * color + highlight(rng, coverage)[..., None]
+            canvas.lay(thing, color, coverage)
 
 
 def _sheet(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Shapes in rows, near one another's size, on one background: several times as many a picture as in a scene."""
     image_hw = canvas.owners.shape[0], canvas.owners.shape[1]
     ground = _background(rng)
-    canvas.lay(ground, _surface(rng, image_hw, ground), np.ones(image_hw, np.float32))
+    color = _surface(rng, image_hw, ground, is_lit=canvas.is_lit)
+    canvas.lay(ground, color, np.ones(image_hw, np.float32))
     most = max(1, min(image_hw) // SHEET_CELL)
     rows = int(rng.integers((most + 1) // 2, most + 1))
     columns = max(1, round(rows * image_hw[1] / image_hw[0]))
@@ -232,7 +246,9 @@ def _lay_shape(rng: np.random.Generator, canvas: _Canvas, center: tuple[float, .
     thing = _standing_out(rng, canvas, canvas.picture[where].mean((0, 1)))
     color = _patterned(rng, (y, x), thing)
     coverage = _outlined(rng, (y, x), thing.shape, radius / short, short)
-    canvas.lay(thing, shading(rng, (y, x))[..., None] * color, coverage, where)
+    if canvas.is_lit:
+        color = (shading(rng, (y, x)) * form_shadow(rng, coverage))[..., None] * color
+    canvas.lay(thing, color, coverage, where)
 
 
 def _standing_out(rng: np.random.Generator, canvas: _Canvas, beneath: Floats) -> Thing:
@@ -284,6 +300,14 @@ def _color(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
     return _jittered(rng, NAMED_RGB[name], 0.012), name
 
 
+def _paper(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
+    """A pale grey without any hue, which most pale surfaces are, and a name that fits it."""
+    level = float(rng.uniform(0.7, 1))
+    names = ("white", "grey")
+    fits = [name for name, fit in zip(names, color_truth(np.full((1, 3), level), names)[0], strict=True) if fit == 1]
+    return (level, level, level), fits[rng.integers(len(fits))]
+
+
 def _jittered(rng: np.random.Generator, rgb: Sequence[float], spread: float = 0.04) -> tuple[float, float, float]:
     r, g, b = np.clip(np.array(rgb) + rng.normal(0, spread, 3), 0, 1)
     return float(r), float(g), float(b)
@@ -307,7 +331,7 @@ def _background(rng: np.random.Generator) -> Thing:
         material = list(MATERIALS)[rng.integers(len(MATERIALS))]
         grey = (0.5, 0.5, 0.5)
         return Thing(grey, grey, "plain", material, Phrase(noun=material))
-    rgb, name = _color(rng)
+    rgb, name = _paper(rng) if rng.random() < ON_PAPER / (1 - ON_MATERIAL) else _color(rng)
     pattern = "plain" if rng.random() < 0.75 else PATTERNS[rng.integers(len(PATTERNS))]
     said = None if pattern == "plain" else pattern
     return Thing(rgb, _second(rng, rgb, pattern), pattern, BACKGROUND, Phrase(name, said, BACKGROUND))
@@ -361,12 +385,12 @@ def _patterned(rng: np.random.Generator, at: tuple[Floats, Floats], thing: Thing
     return color
 
 
-def _surface(rng: np.random.Generator, image_hw: tuple[int, int], thing: Thing) -> Floats:
-    """(H, W, 3) what a thing is made of, all over."""
+def _surface(rng: np.random.Generator, image_hw: tuple[int, int], thing: Thing, *, is_lit: bool) -> Floats:
+    """(H, W, 3) what a thing is made of, all over; a little uneven where light shows it."""
     if thing.shape in MATERIALS:
         return PAINTERS[thing.shape](rng, facing(rng, image_hw))
     surface = _patterned(rng, axes(image_hw), thing)
-    if rng.random() < 0.6:
+    if is_lit and rng.random() < 0.6:
         surface = surface * (1 + rng.uniform(0.02, 0.16) * crop(rng, image_hw, int(rng.integers(3)))[..., None])
     return surface
 
