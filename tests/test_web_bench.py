@@ -429,6 +429,7 @@ def test_a_layer_is_kept_while_the_prompts_are_and_a_mark_longer(actions):
     actions.choose(secret, {"layer": 1}, 0.5)
     marked = actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]})
     assert marked.legend["where"] == "at 30, 20"
+    assert marked.legend["isPoint"]
     assert marked.legend["layer"] == 1
     assert 0 <= marked.legend["rows"][0]["mean"] <= 1
     warmer = actions.refresh(secret, replace(FORM, threshold=0.4))
@@ -440,6 +441,7 @@ def test_a_layer_is_kept_while_the_prompts_are_and_a_mark_longer(actions):
     assert cleared.legend["rows"][0]["mean"] is None
     box = actions.mark(secret, {"box": [0.0, 0.0, 0.5, 1.0]})
     assert box.legend["where"] == "from 0, 0 to 30, 39"
+    assert not box.legend["isPoint"]
 
 
 def test_a_point_and_a_layer_chosen_while_a_run_is_under_way_are_not_lost(actions, monkeypatch):

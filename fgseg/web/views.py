@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -31,8 +32,21 @@ def stage(key: str, desk: Desk, picture: NDArray[np.uint8], alt: str) -> dict[st
     return {"src": data_uri(picture), "alt": alt, "width": width, "height": height, "name": desk.name, "key": key}
 
 
-def legend(shown: Shown, layer: int, scores: Sequence[BoxScore] = (), where: str = "") -> dict[str, Any]:
-    """A row a prompt: its colour, its share of the picture, and its scores in a box where there is one."""
+@dataclass(frozen=True)
+class Place:
+    """Where in the picture scores are of.
+
+    Attributes:
+        words: what to call it, in pixels of the picture.
+        is_point: it is one pixel, whose mean is its peak.
+    """
+
+    words: str
+    is_point: bool
+
+
+def legend(shown: Shown, layer: int, scores: Sequence[BoxScore] = (), where: Place | None = None) -> dict[str, Any]:
+    """A row a prompt: its colour, its share of the picture, and its scores at a place where there is one."""
     found = {score.name: score for score in scores}
     entries: Any = shown.summary["classes"]
     rows = [
@@ -45,17 +59,18 @@ def legend(shown: Shown, layer: int, scores: Sequence[BoxScore] = (), where: str
         }
         for entry, color in zip(entries, shown.screen.colors, strict=True)
     ]
-    return {"rows": rows, "layer": layer, "where": where, "ramp": [_css(color) for color in _RAMP]}
+    at = {"where": where.words, "isPoint": where.is_point} if where else {"where": "", "isPoint": False}
+    return {"rows": rows, "layer": layer, "ramp": [_css(color) for color in _RAMP], **at}
 
 
-def place(box: Sequence[float], desk: Desk) -> str:
-    """What to call a box of shares, in pixels of the picture."""
+def place(box: Sequence[float], desk: Desk) -> Place:
+    """A box of shares as a place in the picture."""
     height, width = desk.pixels.shape[:2]
     left, right = (min(int(side * width), width - 1) for side in (box[0], box[2]))
     top, bottom = (min(int(side * height), height - 1) for side in (box[1], box[3]))
     if (left, top) == (right, bottom):
-        return f"at {left}, {top}"
-    return f"from {left}, {top} to {right}, {bottom}"
+        return Place(f"at {left}, {top}", is_point=True)
+    return Place(f"from {left}, {top} to {right}, {bottom}", is_point=False)
 
 
 def timing_note(shown: Shown) -> str:

@@ -23,8 +23,7 @@ function scoreOf(row) {
   fill.style.width = `${100 * row.mean}%`;
   fill.style.background = row.color;
   bar.append(fill);
-  const isPoint = props.value.where.startsWith('at '); // and 'from ... to ...' is a box
-  const text = isPoint ? row.mean.toFixed(2) : `${row.mean.toFixed(2)} (peak ${row.peak.toFixed(2)})`;
+  const text = props.value.isPoint ? row.mean.toFixed(2) : `${row.mean.toFixed(2)} (peak ${row.peak.toFixed(2)})`;
   return [bar, make('span', 'fg-number', text)];
 }
 
