@@ -23,7 +23,7 @@ from speed import CLASS_NAMES, KINDS, photo, vision_operations
 from timing import machine, spread
 
 import fgseg
-from fgseg._winners import compare_maps
+from fgseg._winners import compare_blocks
 from fgseg.similarity import patch_scores
 from fgseg.training.scenes import scene
 from fgseg.training.vocabulary import CLUTTER
@@ -123,13 +123,18 @@ def throughput(folder: Path, size: str, repeats: int) -> list[dict[str, Any]]:
                 with torch.inference_mode():
                     seg.encoder.model.dense_features(pixels)
 
+            def features_alone(seg: fgseg.Segmenter = seg, images: list[np.ndarray] = images) -> None:
+                seg.encoder.encode_images(images)
+
             total, encoder = timed(whole, repeats), timed(alone, repeats)
+            to_features = timed(features_alone, repeats)
             bound = vision_operations(seg.encoder, batch) / rate
             rows.append({
                 "model": size, "dtype": dtype, "batch": batch,
                 "images_a_second": round(batch / total["median"], 1),
                 "encoder_images_a_second": round(batch / encoder["median"], 1),
                 "times_the_encoder": round(total["median"] / encoder["median"], 3),
+                "to_features_times_the_encoder": round(to_features["median"] / encoder["median"], 3),
                 "encoder_times_the_limit": round(encoder["median"] / bound, 2),
                 "quartiles": [total["q1"], total["q3"]],
             })  # fmt: skip
@@ -146,19 +151,19 @@ def bfloat16_distance(folder: Path, size: str) -> float:
 
 
 def label_maps(repeats: int) -> list[dict[str, Any]]:
-    """Seconds of label maps, scores on the device: by `label_map`, by whole maps, and what writing the result takes."""
+    """Seconds of label maps of scores on the device: by `label_map`, by blocks as on a CPU, and what writing takes."""
     rate, rows = copy_rate(), []
     for screen, size in SCREENS.items():
         for classes in (171, 847):
             for kind, make in KINDS.items():
                 scores = make(classes).cuda()
                 seconds = timed(lambda scores=scores, size=size: label_map(scores, size), repeats)
-                plain = timed(lambda scores=scores, size=size: compare_maps(scores, size), repeats)
+                blocks = timed(lambda scores=scores, size=size: compare_blocks(scores, size), repeats)
                 bound = (8 * size[0] * size[1] + scores.nbytes) / rate
                 rows.append({
                     "screen": screen, "classes": classes, "scores": kind, "seconds": seconds["median"],
                     "quartiles": [seconds["q1"], seconds["q3"]], "times_the_limit": round(seconds["median"] / bound, 1),
-                    "map_by_map_seconds": plain["median"],
+                    "by_blocks_seconds": blocks["median"],
                 })  # fmt: skip
     return rows
 
@@ -171,6 +176,7 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.exit(1, "gpu.py: expected a CUDA device, found none; benchmarks/speed.py measures the processor\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(),
@@ -189,8 +195,7 @@ def main() -> None:
             folder = make_model(Path(temporary) / size, words, size=size)
             report["throughput"] += throughput(folder, size, options.repeats)
             report["bfloat16_largest_cosine_distance"][size] = bfloat16_distance(folder, size)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2))
 
 

@@ -8,7 +8,7 @@ lies at ``(y + 0.5) * Gh / H - 0.5``, clamped to the outermost patch centres.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import cv2
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, describe
-from fgseg._winners import axes, compare_blocks, compare_maps, sample
+from fgseg._winners import axes, compare_blocks, compare_maps, compare_stacks, sample
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["label_map", "running_label_map", "shrink_map", "upsample_map", "upsample_maps"]
@@ -121,7 +121,8 @@ def label_map(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) ->
     smaller blocks, and what is left is compared pixel by pixel. Prompts within float32 rounding of each other
     are kept, so the result is that of comparing whole maps. Cells are worked on some at a time; memory beside the
     result is a copy of one map and the candidates of those cells: 13 MB (16 on noise) for 171 prompts from 32x48
-    patches to 1080x1920, 17 MB (34 on noise) for 847 to 2160x3840.
+    patches to 1080x1920, 17 MB (34 on noise) for 847 to 2160x3840. On a GPU whole maps are compared, as many at a time as
+    64 MB hold: few large steps instead of many small ones.
 
     Args:
         scores: (T, h, w) scores on patches (or on a canvas of stitched windows), any real dtype; compared in
@@ -192,9 +193,16 @@ def running_label_map(chunks: Iterable[Any], image_hw: tuple[int, int]) -> tuple
 
 def _winners(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     grids, size = _checked(scores, image_hw)
-    pixels, patches = math.prod(size), grids[0].numel()
+    return _fastest(grids, size)(grids, size)
+
+
+def _fastest(grids: torch.Tensor, image_hw: tuple[int, int]) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """The way to the same labels that suits the device and the sizes."""
+    if grids.device.type != "cpu":
+        return compare_stacks
+    pixels, patches = math.prod(image_hw), math.prod(grids.shape[1:])
     saved = len(grids) * (pixels - _DROPPING_A_PATCH * patches)
-    return (compare_blocks if saved > _DROPPING_A_PIXEL * pixels else compare_maps)(grids, size)
+    return compare_blocks if saved > _DROPPING_A_PIXEL * pixels else compare_maps
 
 
 def _checked(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> tuple[torch.Tensor, tuple[int, int]]:

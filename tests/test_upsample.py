@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgseg import _winners
+from fgseg import _winners, upsample
 from fgseg.errors import OptionError, ShapeError
 from fgseg.upsample import label_map, running_label_map, shrink_map, upsample_map, upsample_maps
 
@@ -280,6 +280,25 @@ def test_the_two_ways_meet_at_every_cost(monkeypatch):
         results.append(label_map(scores, (45, 61)))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+def test_a_gpu_compares_stacks_of_maps():
+    for prompts in (1, 171):
+        scores = torch.zeros(prompts, 4, 4, device="meta")
+        assert upsample._fastest(scores, (200, 200)) is _winners.compare_stacks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stacked", [1, 3 * 45 * 61, 2**24])  # a map at a time, three, all
+def test_any_number_of_maps_at_a_time_gives_the_same_labels(monkeypatch, kind, stacked):
+    monkeypatch.setattr(_winners, "_STACKED", stacked)
+    grids = torch.from_numpy(scores_of(kind, np.random.RandomState(19), 8, 6, 7))
+    grids = torch.cat([grids, grids[2:4]])  # ties, in another stack too: the lowest index has them
+    labels, best = _winners.compare_stacks(grids, (45, 61))
+    whole_labels, whole_best = _winners.compare_maps(grids, (45, 61))
+    assert labels.dtype == torch.int32
+    assert torch.equal(labels, whole_labels)
+    assert torch.equal(best, whole_best)
 
 
 @pytest.mark.parametrize(
