@@ -63,12 +63,7 @@ def test_an_absent_colour_wins_under_one_percent(seg, red_square, color):
     assert share(seg.segment(red_square, [color]).labels != UNLABELLED) < 0.01
 
 
-HOT_BLUE = pytest.mark.xfail(
-    strict=True, reason="the pale ground below it looks blue to these weights; see the model card"
-)
-
-
-@pytest.mark.parametrize("color", ["green", "yellow", "black", pytest.param("blue", marks=HOT_BLUE)])
+@pytest.mark.parametrize("color", ["green", "yellow", "black", "blue"])
 def test_an_absent_colour_is_nowhere_as_hot_as_a_tie(seg, red_square, color):
     assert seg.heatmaps(red_square, [color], refine="none")[color].max() < 0.5
 

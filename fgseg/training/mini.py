@@ -61,7 +61,7 @@ CONFIG = {
 # phrase asked for alone gets under 1 % of the pixels. The resolution and the refinement: what they lose to the best on
 # each data set stands in benchmarks/README.md, from benchmarks/results/peers.json.
 OWN_DEFAULTS = {
-    "background": [RIVAL], "templates": ["{}"], "resolution": "keep", "threshold": 0.65, "refine": "guided",
+    "background": [RIVAL], "templates": ["{}"], "resolution": "keep", "threshold": 0.6, "refine": "guided",
 }  # fmt: skip
 
 
