@@ -107,14 +107,19 @@ def speed_rows(model: str, rounds: int) -> list[dict]:
 
 
 def timed(runs: dict[str, Callable], images: list[np.ndarray], rounds: int) -> list[dict]:
-    """Median and quartiles of seconds an image, everyone's turns interleaved, after one turn each to warm up."""
+    """Median and quartiles of seconds an image, after one turn each to warm up.
+
+    Turns are interleaved in an order that is drawn anew for each image: whoever follows a peer that gives much memory
+    back to the system pays for getting it again.
+    """
+    rng = np.random.default_rng(0)
     labels = {name: [run(image) for image in images] for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for image in images:
-            for name, run in runs.items():
+            for name in rng.permutation(list(runs)).tolist():
                 started = time.perf_counter()
-                run(image)
+                runs[name](image)
                 seconds[name].append(time.perf_counter() - started)
     rows = []
     for name, taken in seconds.items():

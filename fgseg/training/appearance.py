@@ -42,31 +42,29 @@ def shading(rng: np.random.Generator, at: tuple[Floats, Floats]) -> Floats:
 
 def highlight(rng: np.random.Generator, coverage: Floats) -> Floats:
     """A white spot of gloss somewhere on the thing, on one in three."""
-    if rng.random() > 0.33 or coverage.max() < 0.5:
+    if rng.random() > 0.33 or coverage.max() <= 0.5:
         return np.zeros_like(coverage)
-    rows, columns = np.nonzero(coverage > 0.5)
-    spot = rng.integers(len(rows))
-    y, x = (
-        np.arange(coverage.shape[0])[:, None] - rows[spot],
-        np.arange(coverage.shape[1])[None] - columns[spot],
-    )
+    y, x = _around_a_spot(rng, coverage)
     spread = min(coverage.shape) * rng.uniform(0.015, 0.05)
     return (rng.uniform(0.3, 0.9) * np.exp(-(y**2 + (x * rng.uniform(0.4, 1)) ** 2) / (2 * spread**2))).astype(
         np.float32
     )
 
 
+def _around_a_spot(rng: np.random.Generator, coverage: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels down (H, 1) and across (1, W) from some pixel of the thing."""
+    rows, columns = np.nonzero(coverage > 0.5)
+    spot = rng.integers(len(rows))
+    return np.arange(coverage.shape[0])[:, None] - rows[spot], np.arange(coverage.shape[1])[None] - columns[spot]
+
+
 def form_shadow(rng: np.random.Generator, coverage: Floats) -> Floats:
     """(H, W) light that ends softly across the thing, as on the far side of a cup, on one in four."""
-    if rng.random() > 0.25 or coverage.max() < 0.5:
+    if rng.random() > 0.25 or coverage.max() <= 0.5:
         return np.ones_like(coverage)
-    rows, columns = np.nonzero(coverage > 0.5)
-    spot, turn = rng.integers(len(rows)), rng.uniform(0, 2 * np.pi)
-    y, x = (
-        np.arange(coverage.shape[0])[:, None] - rows[spot],
-        np.arange(coverage.shape[1])[None] - columns[spot],
-    )
-    softness = np.sqrt(len(rows)) * rng.uniform(0.05, 0.3)
+    y, x = _around_a_spot(rng, coverage)
+    turn = rng.uniform(0, 2 * np.pi)
+    softness = np.sqrt(np.count_nonzero(coverage > 0.5)) * rng.uniform(0.05, 0.3)
     beyond = 1 / (1 + np.exp(-np.clip((x * np.cos(turn) + y * np.sin(turn)) / softness, -30, 30)))
     return (1 - rng.uniform(0.3, 0.75) * beyond).astype(np.float32)
 
