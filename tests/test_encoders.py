@@ -27,6 +27,7 @@ from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
 from fgseg.encoders.prefixes import tree_runs
 from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
 from fgseg.io import resize_bicubic
+from fgseg.windows import parse_resolution
 
 SIZES = [(16, 16), (63, 177), (1, 1), (96, 96), (40, 130), (63, 177), (130, 40)]
 TEXTS = ["red", "a photo of a red cup", "the saucer", "blue cup"]
@@ -64,7 +65,7 @@ class TestContract:
         assert isinstance(encoder, ClipEncoder | FgClip2Encoder)
         assert (encoder.device, encoder.dtype) == (torch.device("cpu"), torch.float32)
         assert encoder.side % encoder.patch == 0
-        assert encoder.default_resolution in {"squash", "keep", "slide"}
+        assert str(parse_resolution(encoder.default_resolution)) == encoder.default_resolution
         assert encoder.logit_scale > 0
         assert encoder.default_background
         assert all("{}" in template for template in encoder.default_templates)
