@@ -37,6 +37,7 @@ from fgseg.benching.words import known_classes
 from fgseg.datasets import open_dataset
 from fgseg.encoders import RECIPES
 from fgseg.refine import REFINEMENTS
+from fgseg.windows import parse_resolution
 
 PROMPTS = ("red", "green", "blue", "white", "black", "brown", "yellow", "orange")
 PHOTOGRAPHS = ("coffee", "chelsea", "astronaut", "rocket")
@@ -146,10 +147,15 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[
     """One sweep a factor and data set, everything else at the model's defaults."""
     side = seg.encoder.side
     default = seg.encoder.default_threshold
-    resolutions = ("auto", "squash", "keep", f"keep:{2 * side}", f"slide:{side}", f"slide:{2 * side}")
+    own = seg.encoder.default_resolution
+    resolutions = ("squash", "keep", f"keep:{2 * side}", f"slide:{side}", f"slide:{2 * side}")
+
+    def sizes_of(resolution: str) -> fgseg.Resolution:
+        return parse_resolution(resolution).resolved(side)
+
     grids = {
         "recipe": Grid(recipes=RECIPES),
-        "resolution": Grid(resolutions=tuple(r for r in resolutions if r != seg.encoder.default_resolution)),
+        "resolution": Grid(resolutions=("auto", *(r for r in resolutions if sizes_of(r) != sizes_of(own)))),
         "refine": Grid(refinements=REFINEMENTS),
         "threshold": Grid(thresholds=tuple(sorted({*THRESHOLDS, default}))),
     }
