@@ -9,7 +9,8 @@ import torch
 
 from fgseg._version import __version__, version_of
 from fgseg.encoders import MODELS, check_checkpoint, family_of
-from fgseg.encoders.base import has_fast_bfloat16, pick_device, pick_dtype
+from fgseg.encoders.base import pick_device, pick_dtype
+from fgseg.encoders.processor import has_fast_bfloat16
 from fgseg.encoders.textcache import cache_report
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import find_checkpoint, tensor_shapes

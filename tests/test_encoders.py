@@ -20,7 +20,7 @@ from tiny_models import (
     with_tokenizer,
 )
 
-from fgseg.encoders import ClipEncoder, Encoder, FgClip2Encoder, base, encoder, load_encoder
+from fgseg.encoders import ClipEncoder, Encoder, FgClip2Encoder, base, encoder, load_encoder, processor
 from fgseg.encoders.clip import gaussian_window
 from fgseg.encoders.fgclip import stretch_positions
 from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
@@ -469,11 +469,21 @@ def test_native_bfloat16_is_read_from_the_processors_flags_and_what_onednn_may_u
     monkeypatch, tmp_path, flags, limit, is_fast
 ):
     (tmp_path / "cpuinfo").write_text(flags)
-    monkeypatch.setattr(base, "Path", lambda path: {"/proc/cpuinfo": tmp_path / "cpuinfo"}[path])
+    monkeypatch.setattr(processor, "Path", lambda path: {"/proc/cpuinfo": tmp_path / "cpuinfo"}[path])
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert base.has_fast_bfloat16() == is_fast
+    assert processor.has_fast_bfloat16() == is_fast
+    assert processor.has_matrix_unit() == ("amx" in flags)
     (tmp_path / "cpuinfo").unlink()
-    assert not base.has_fast_bfloat16()
+    assert not processor.has_fast_bfloat16()
+    assert not processor.has_matrix_unit()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("x86_64", True), ("AMD64", True), ("aarch64", False), ("arm64", False)]
+)
+def test_the_family_of_the_processor_is_told_by_its_name(monkeypatch, name, expected):
+    monkeypatch.setattr(processor.platform, "machine", lambda: name)
+    assert processor.is_x86() == expected
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:x", "xpu", "", None])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from fgseg._checks import check_choice
-from fgseg.encoders.base import Encoder, has_fast_bfloat16, pick_device, pick_dtype
+from fgseg.encoders.base import Encoder, pick_device, pick_dtype
 from fgseg.encoders.blocks import pack
 from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.config import ClipConfig, FgClip2Config
@@ -98,10 +98,8 @@ def load_encoder(
             f"recipe: FG-CLIP 2 has a trained dense head and takes no recipe, got {recipe!r}; leave it out"
         )
     load_tensors(model, checkpoint, dtype=number, device=picked)
-    if picked.type == "cpu" and number == torch.float32:
-        pack(model.vision_model, number)
-    elif picked.type == "cpu" and number == torch.bfloat16 and has_fast_bfloat16():
-        pack(model, number)
+    if picked.type == "cpu":
+        pack(model)
     model.eval().requires_grad_(False)
     if isinstance(model, FgClip2Model):
         return FgClip2Encoder(checkpoint, model, dtype=number, device=picked)

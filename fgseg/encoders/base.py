@@ -1,8 +1,6 @@
 """What every encoder offers, and the device and number format it runs in."""
 
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,17 +10,16 @@ from torch import Tensor
 
 from fgseg._checks import check_choice, check_image, describe
 from fgseg.encoders.clip import Route
+from fgseg.encoders.processor import has_fast_bfloat16
 from fgseg.errors import DeviceError, OptionError, PromptError
 from fgseg.types import DenseFeatures
 from fgseg.windows import MAX_SIDE
 
-__all__ = ["Encoder", "Fit", "check_texts", "has_fast_bfloat16", "normalised", "pick_device", "pick_dtype"]
+__all__ = ["Encoder", "Fit", "check_texts", "normalised", "pick_device", "pick_dtype"]
 
 Fit = Literal["squash", "keep", "exact"]
 Image = NDArray[np.uint8]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# oneDNN's names of instruction sets that cannot multiply bfloat16
-_ISA_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 @runtime_checkable
@@ -164,15 +161,3 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     except OptionError as error:
         raise DeviceError(str(error)) from error
     return DTYPES[dtype]
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices natively (AVX512-BF16 or AMX); else bf16 is slower than float32."""
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISA_WITHOUT_BFLOAT16:
-        return False
-    flags = Path("/proc/cpuinfo")
-    if not flags.is_file():
-        return False
-    return any(
-        word in {"avx512_bf16", "amx_bf16"} for word in flags.read_text(encoding="utf-8", errors="replace").split()
-    )
