@@ -32,7 +32,7 @@ from fgseg.training.scenes import scene
 TILE = 512
 SCENES = 24
 PROMPTS = ("red", "blue", "striped")
-RESOLUTION = "slide:auto/128/96"
+RESOLUTION = "slide:auto/224/168"
 MEMORY_LIMIT = 1.5  # GB above the model
 LINEAR_WITHIN = 1.25  # what a further pixel costs, dearest over cheapest step from size to size
 

@@ -122,7 +122,7 @@ def label_map(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) ->
     are kept, so the result is that of comparing whole maps. Cells are worked on some at a time; memory beside the
     result is a copy of one map and the candidates of those cells: 13 MB (16 on noise) for 171 prompts from 32x48
     patches to 1080x1920, 17 MB (34 on noise) for 847 to 2160x3840. On a GPU whole maps are compared, as many at a time
-    as 64 MB hold: few large steps instead of many small ones.
+    as 64 MB hold, in some three copies: few large steps instead of many small ones.
 
     Args:
         scores: (T, h, w) scores on patches (or on a canvas of stitched windows), any real dtype; compared in

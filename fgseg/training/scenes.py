@@ -156,7 +156,7 @@ def scene(
 
 
 class _Canvas:
-    """A picture that things are laid on, and which thing owns which pixel; one that is not lit has flat colours."""
+    """A picture that things are laid on, and which thing owns which pixel; what is not lit has no shading."""
 
     def __init__(self, image_hw: tuple[int, int], *, is_lit: bool) -> None:
         self.is_lit = is_lit
