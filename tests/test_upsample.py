@@ -288,6 +288,13 @@ def test_a_gpu_compares_stacks_of_maps():
         assert upsample._fastest(scores, (200, 200)) is _winners.compare_stacks
 
 
+@pytest.mark.parametrize("way", [_winners.compare_maps, _winners.compare_stacks])
+def test_whole_maps_are_compared_on_the_device_of_the_scores(way):
+    scores = torch.empty(3, 4, 5, device="meta")  # which, as a GPU, takes no second tensor of the CPU's
+    for result in way(scores, (20, 30)):
+        assert (result.device.type, result.shape) == ("meta", (20, 30))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stacked", [1, 3 * 45 * 61, 2**24])  # a map at a time, three, all
 def test_any_number_of_maps_at_a_time_gives_the_same_labels(monkeypatch, kind, stacked):
