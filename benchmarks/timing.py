@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from fgseg.encoders.blocks import Linear, pack
+
 PROCESSOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -91,18 +93,16 @@ def _rounded(value: float) -> float:
 def matmul_rate(dtype: str, *, rows: int = 2048) -> float:
     """Floating point operations a second of a product of ViT-B's sizes, the best of several.
 
-    By torch's own product or by oneDNN on weights in its order, whichever is faster: torch's is MKL's in float32, which
-    is slow on processors that are not its maker's.
+    By torch's own product or on sorted weights, whichever is faster: torch's is MKL's in float32, which is slow on
+    processors that are not its maker's.
     """
     x = torch.randn(rows, 768).to(DTYPES[dtype])
-    weight = torch.randn(3072, 768).to(DTYPES[dtype])
-    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-    ways = (
-        lambda: F.linear(x, weight),
-        lambda: torch.ops.mkldnn._linear_pointwise(x, ordered, None, "none", [], ""),
-    )
+    linear = Linear(768, 3072, bias=False).requires_grad_(False)
+    linear.weight.normal_()
+    linear.to(DTYPES[dtype])
+    pack(linear)
     with torch.inference_mode():
-        return 2 * rows * 768 * 3072 / min(_best(way) for way in ways)
+        return 2 * rows * 768 * 3072 / min(_best(lambda: linear(x)), _best(lambda: F.linear(x, linear.weight)))
 
 
 def copy_rate() -> float:

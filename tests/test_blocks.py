@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from fgseg.encoders import blocks, load_encoder
-from fgseg.encoders.blocks import PARTS_FROM, Attention, Linear, Mlp, TowerConfig, attend_in_parts, pack
+from fgseg.encoders.blocks import Linear, Mlp, TowerConfig, pack
 from fgseg.encoders.processor import has_fast_bfloat16, is_x86
 
-# what inference does otherwise than training: in place, with factors moved into products, with packed weights, with
-# attention in parts
+# what inference does otherwise than training: in place, with factors moved into products, with packed weights
 
 
 def quick_mlp(dtype):
@@ -124,88 +123,48 @@ def test_what_packed_weights_cannot_do_is_done_the_plain_way():
     with torch.inference_mode():
         mlp(x)
         with torch.autocast("cpu", torch.bfloat16):
-            torch.testing.assert_close(mlp(x).float(), expected, atol=0.05 * float(expected.abs().max()), rtol=0)
+            cast = mlp(x)
+        assert cast.dtype == torch.bfloat16
+        torch.testing.assert_close(cast.float(), expected, atol=0.05 * float(expected.abs().max()), rtol=0)
         torch.testing.assert_close(mlp.double()(x.double()).float(), expected)
 
 
 @packed
 def test_a_model_packs_all_of_it(dtype):
     model = load_encoder("mini", device="cpu", dtype=dtype).model
-    assert all(module.packs for module in model.modules() if isinstance(module, Linear))
+    assert all(dtype in module.packs for module in model.modules() if isinstance(module, Linear))
 
 
-def test_a_half_precision_model_packs_nothing():
-    mlp, _ = quick_mlp(torch.float16)
+@pytest.mark.parametrize(
+    ("lacking", "served"),
+    [
+        ("nothing", {torch.float32, torch.bfloat16}),
+        ("library", set()),
+        ("family", {torch.bfloat16}),
+        ("bfloat16", {torch.float32}),
+    ],
+)
+def test_weights_are_packed_in_the_dtypes_that_are_served(monkeypatch, lacking, served):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: lacking != "library")
+    monkeypatch.setattr(blocks, "is_x86", lambda: lacking != "family")
+    monkeypatch.setattr(blocks, "has_fast_bfloat16", lambda: lacking != "bfloat16")
+    mlp, _ = quick_mlp(torch.float32)
     pack(mlp)
-    assert not mlp.fc1.packs
+    assert mlp.fc1.packs == served
 
 
-@pytest.mark.parametrize("lacking", ["library", "family"])
-def test_where_the_products_are_not_served_nothing_is_packed(monkeypatch, lacking):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_not_served_is_multiplied_the_plain_way_also_when_cast_later(dtype):
     mlp, x = quick_mlp(torch.float32)
-    if lacking == "library":
-        monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    else:
-        monkeypatch.setattr(blocks, "is_x86", lambda: False)
-    pack(mlp)
+    mlp.fc1.packs = mlp.fc2.packs = frozenset({torch.float32, torch.bfloat16} - {dtype})
     with torch.inference_mode():
-        mlp(x)
+        mlp.to(dtype)(x.to(dtype))
     assert mlp.fc1._packed is None
 
 
-# attention in parts
-
-
-def heads(shape, *, dtype=torch.float32, seed=3):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-@pytest.mark.parametrize("part_bytes", [1, 4 * 9, 4 * 9 * 7, 4 * 9 * 7 * 2, 2**22])  # rows, a head, two heads, all
-@pytest.mark.parametrize("batch", [1, 2])
-def test_attention_in_parts_is_attention(part_bytes, batch):
-    q, k, v = heads((batch, 3, 7, 8)), heads((batch, 3, 9, 8), seed=4), heads((batch, 3, 9, 8), seed=5)
-    expected = torch.softmax(q @ k.transpose(-1, -2) / 8**0.5, -1) @ v
-    got = attend_in_parts(q, k, v, part_bytes=part_bytes)
-    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
-
-
-def test_attention_in_parts_rounds_scores_and_shares_and_no_more():
-    q, k, v = (heads((2, 4, 300, 64), dtype=torch.bfloat16, seed=seed) for seed in range(3))
-    exact = torch.nn.functional.scaled_dot_product_attention(q.float(), k.float(), v.float())
-    fused = (torch.nn.functional.scaled_dot_product_attention(q, k, v) - exact).norm()
-    parts = (attend_in_parts(q, k, v) - exact).norm()
-    assert parts < 2.5 * fused  # which rounds the shares alone
-
-
-def attention(dtype):
-    module = Attention(TowerConfig(64, heads=2, layers=1, mlp_width=8, activation="gelu", epsilon=1e-5)).to(dtype)
-    for number, parameter in enumerate(module.parameters()):
-        parameter.data = heads(parameter.shape, dtype=dtype, seed=number) / 8
-    return module.requires_grad_(False)
-
-
-@no_bfloat16
-@pytest.mark.parametrize("unit", [True, False])
-def test_attention_is_in_parts_where_the_processor_has_no_matrix_unit(monkeypatch, unit):
-    monkeypatch.setattr(blocks, "has_matrix_unit", lambda: unit)
-    seen = []
-    monkeypatch.setattr(blocks, "attend_in_parts", lambda q, k, v: seen.append(q.shape) or attend_in_parts(q, k, v))
-    module, x = attention(torch.bfloat16), heads((1, PARTS_FROM, 64), dtype=torch.bfloat16)
-    expected = module(x).float()
-    pack(module)
+def test_packed_weights_are_the_cpus_alone():
+    linear = Linear(4, 4).to("meta")
+    linear.packs = frozenset({torch.float32})
     with torch.inference_mode():
-        got = module(x).float()
-    torch.testing.assert_close(got, expected, atol=2**-6 * float(expected.abs().max()), rtol=0)
-    assert len(seen) == (not unit)
-
-
-@pytest.mark.parametrize("case", ["few", "masked", "causal", "float32", "gradients", "autocast"])
-def test_attention_is_torchs_own_where_parts_would_not_serve(monkeypatch, case):
-    monkeypatch.setattr(blocks, "attend_in_parts", None)  # not to be called
-    dtype = torch.float32 if case in {"float32", "autocast"} else torch.bfloat16
-    module = attention(dtype)
-    module.in_parts = True
-    rows = PARTS_FROM - 1 if case == "few" else PARTS_FROM
-    x, mask = heads((1, rows, 64), dtype=dtype), torch.ones(rows, rows, dtype=torch.bool)
-    with torch.set_grad_enabled(case == "gradients"), torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
-        module(x, mask=mask if case == "masked" else None, causal=case == "causal")
+        assert not linear.takes_packed(torch.empty(2, 4, device="meta"))
+        assert not linear.takes_packed(torch.empty(2, 4))

@@ -7,14 +7,13 @@ Tests hold every tower to transformers' models.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgseg.encoders.processor import has_fast_bfloat16, has_matrix_unit, is_x86
+from fgseg.encoders.processor import has_fast_bfloat16, is_x86
 from fgseg.errors import WeightsError
 
 __all__ = [
@@ -28,7 +27,6 @@ __all__ = [
     "TowerConfig",
     "activation",
     "add",
-    "attend_in_parts",
     "pack",
 ]
 
@@ -63,10 +61,7 @@ class TowerConfig:
 
 QUICK_GELU_SCALE = 1.702  # of OpenAI CLIP's sigmoid approximation of GELU
 _CPU = torch.device("cpu")
-_PACKABLE = (torch.float32, torch.bfloat16)
 _ROWS_EXPECTED = 1024  # a hint for oneDNN's order of weights; any from 200 to 4000 serves 6 to 1200 rows alike
-PART_BYTES = 2**22  # of scores in bfloat16, held twice: 1 MiB is slower from 1,025 tokens on, 8 MiB no faster
-PARTS_FROM = 128  # tokens; fewer are no slower in one call of torch's
 
 
 def _quick_gelu(x: Tensor) -> Tensor:
@@ -106,13 +101,13 @@ class Linear(nn.Linear):
     torch's own random ones cost a large model seconds, and on the meta device import sympy.
 
     Attributes:
-        packs: keep a second copy of the weights in oneDNN's order, for inference on a CPU: `F.linear` sorts them anew
-            at every call, which for few rows takes longer than the product does. The products of a dense pass of ViT-B
-            for one image take 0.8 of the time in bfloat16, and 0.7 in float32 on a processor that MKL, which
-            `F.linear` uses then, does not favour.
+        packs: dtypes of weights that are kept a second time in oneDNN's order, for inference on a CPU: `F.linear`
+            sorts them anew at every call, which for few rows takes longer than the product does. The products of a
+            dense pass of ViT-B for one image take 0.8 of the time in bfloat16, and 0.7 in float32 on a processor that
+            MKL, which `F.linear` uses then, does not favour.
     """
 
-    packs = False
+    packs: frozenset[torch.dtype] = frozenset()
     _packed: "_Packed | None" = None
 
     def reset_parameters(self) -> None:
@@ -128,7 +123,9 @@ class Linear(nn.Linear):
 
     def takes_packed(self, x: Tensor) -> bool:
         """Whether this input is multiplied by packed weights: in inference, on the CPU, in the dtype of the weights."""
-        return self.packs and _infers(x) and x.dtype == self.weight.dtype and x.dtype in _PACKABLE
+        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return False
+        return x.device == self.weight.device == _CPU and x.dtype == self.weight.dtype and x.dtype in self.packs
 
     def packed(self, x: Tensor, *, before: float = 1.0, after: float = 1.0) -> Tensor:
         """`after` times what `forward` gives for `before` times x, by packed weights made when first needed."""
@@ -157,26 +154,18 @@ def _seen(tensor: Tensor | None) -> tuple[int, int]:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
-def _infers(x: Tensor) -> bool:
-    """Whether this is inference on the CPU, in the numbers that x has."""
-    return x.device == _CPU and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-
-
 def pack(model: nn.Module) -> None:
-    """Let a model on the CPU compute as is fastest there: `Linear.packs` and `Attention.in_parts`, where they serve.
+    """Let every `Linear` of a model keep packed weights, in the dtypes that oneDNN serves on this processor.
 
-    On processors other than x86, and for bfloat16 where it is not multiplied natively, torch's own ways stay.
+    FG-CLIP 2's pooling head, whose products are those of nn.MultiheadAttention, stays as it is.
     """
-    is_fast = has_fast_bfloat16()
-    served = {torch.float32: is_x86(), torch.bfloat16: is_fast}
+    served = {torch.float32: is_x86(), torch.bfloat16: has_fast_bfloat16()}
     # torch's own compiler calls these; they may get other names
-    has_product = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
-    has_slow_fused = is_fast and not has_matrix_unit()
+    is_there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+    dtypes = frozenset(dtype for dtype, is_served in served.items() if is_there and is_served)
     for module in model.modules():
         if isinstance(module, Linear):
-            module.packs = has_product and served.get(module.weight.dtype, False)
-        elif isinstance(module, Attention):
-            module.in_parts = has_slow_fused and module.q_proj.weight.dtype == torch.bfloat16
+            module.packs = dtypes
 
 
 class Embedding(nn.Embedding):
@@ -194,13 +183,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with separate projections.
-
-    Attributes:
-        in_parts: use `attend_in_parts` in inference on the CPU.
-    """
-
-    in_parts = False
+    """Multi-head self-attention with separate projections."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -214,13 +197,6 @@ class Attention(nn.Module):
         """(B, N, width) -> (B, heads, N, width / heads)."""
         return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """softmax(q k^T / sqrt(d)) v of (B, heads, N, d) each; mask as in `forward`, or floats that are added."""
-        is_whole = mask is None and not causal and k.shape[-2] >= PARTS_FROM
-        if self.in_parts and is_whole and q.dtype == torch.bfloat16 and _infers(q):
-            return attend_in_parts(q, k, v)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-
     def merge(self, x: Tensor) -> Tensor:
         """(B, heads, N, width / heads) -> (B, N, width), through the output projection."""
         merged: Tensor = self.out_proj(x.transpose(1, 2).flatten(-2))
@@ -229,41 +205,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """Attend. x: (B, N, width); mask: bool, broadcastable to (B, heads, N, N), true where attended."""
         q, k, v = (self.split(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
-        return self.merge(self.attend(q, k, v, mask=mask, causal=causal))
-
-
-def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, *, part_bytes: int = PART_BYTES) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v by plain products, some heads or some rows of a head at a time.
-
-    On a processor with AVX512-BF16 alone this takes 0.6 of the time of torch's fused attention, whose small products
-    are slow there, from 200 to 4,100 tokens. It rounds the scores to bfloat16, so that its error is twice the fused
-    one's; features of photographs by the embedded model are 9.4e-5 from those of float32 (mean cosine distance),
-    against 9.2e-5. In float32, and where a matrix unit (AMX) multiplies, the fused one is used.
-
-    Args:
-        q: (B, heads, N, d).
-        k: (B, heads, M, d), in the dtype of q.
-        v: (B, heads, M, d), in the dtype of q.
-        part_bytes: bound of the scores that are held at once, of which there are two copies.
-
-    Returns:
-        (B, heads, N, d).
-    """
-    batch, heads, rows, width = q.shape
-    row_bytes = k.shape[2] * q.element_size()
-    some_heads = min(heads, max(1, part_bytes // (rows * row_bytes)))
-    some_rows = min(rows, max(1, part_bytes // (some_heads * row_bytes)))
-    q = q * width**-0.5
-    held = q.new_empty(2, some_heads, some_rows, k.shape[2])
-    out = q.new_empty(batch, rows, heads, width)  # in the order that `Attention.merge` reads
-    for image, head, row in product(range(batch), range(0, heads, some_heads), range(0, rows, some_rows)):
-        which, where = slice(head, head + some_heads), slice(row, row + some_rows)
-        asking = q[image, which, where]
-        scores, shares = held[:, : asking.shape[0], : asking.shape[1]]
-        torch.bmm(asking, k[image, which].transpose(1, 2), out=scores)
-        torch.softmax(scores, -1, out=shares)
-        out[image, where, which] = torch.bmm(shares, v[image, which]).transpose(0, 1)
-    return out.transpose(1, 2)
+        return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
 
 
 class Mlp(nn.Module):

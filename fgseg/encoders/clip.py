@@ -116,13 +116,13 @@ def _attended(block: Block, x: Tensor, grid_hw: tuple[int, int], recipe: str) ->
         attention.split(value),
     )
     if recipe == "sclip":
-        return attention.merge(attention.attend(q, q, v) + attention.attend(k, k, v))
+        return attention.merge(F.scaled_dot_product_attention(q, q, v) + F.scaled_dot_product_attention(k, k, v))
     if recipe == "clearclip":
-        return attention.merge(attention.attend(q, q, v))
+        return attention.merge(F.scaled_dot_product_attention(q, q, v))
     bias = None
     if recipe == "naclip":
         bias = F.pad(gaussian_window(grid_hw, sigma=NACLIP_SIGMA), (1, 0, 1, 0)).to(x)  # no window for the class token
-    return attention.merge(attention.attend(k, k, v, mask=bias))
+    return attention.merge(F.scaled_dot_product_attention(k, k, v, attn_mask=bias))
 
 
 def gaussian_window(grid_hw: tuple[int, int], *, sigma: float) -> Tensor:
