@@ -29,6 +29,7 @@ import torch
 from plain import QuickStart, upsample_all_then_argmax
 from random_model import make_model
 from timing import (
+    Steps,
     copy_rate,
     in_fresh_process,
     load,
@@ -45,6 +46,7 @@ from timing import (
 )
 
 import fgseg
+from fgseg._winners import compare_blocks, compare_stacks
 from fgseg.ahead import EncodedAhead
 from fgseg.io import write_image
 from fgseg.prompts import IMAGENET_TEMPLATES
@@ -451,6 +453,20 @@ def row_start(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "seconds": summary(times)}
 
 
+def row_steps(bench: Bench) -> dict[str, Any]:
+    """What a GPU is given for a label map at 1080p, counted on a CPU: whole maps, as there, and blocks, as on a CPU."""
+    figures: dict[str, Any] = {}
+    for classes in (20, 171, 847):
+        scores, counted = piecewise_scores(classes), {"maps": Steps(), "blocks": Steps()}
+        for compare, steps in zip((compare_stacks, compare_blocks), counted.values(), strict=True):
+            with steps:
+                compare(scores, (1080, 1920))
+        figures[f"{classes}_classes"] = {
+            f"{what}_by_{way}": getattr(steps, what) for way, steps in counted.items() for what in ("steps", "waits")
+        }
+    return {"figures": figures, "seconds": {}}
+
+
 ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "photo": row_photo,
     "texts": row_texts,
@@ -461,6 +477,7 @@ ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "folder": row_folder,
     "more_prompts": row_more_prompts,
     "start": row_start,
+    "steps": row_steps,
 }
 
 

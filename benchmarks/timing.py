@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgseg.encoders.blocks import Linear, pack
 
@@ -145,6 +146,19 @@ def _processor_name(info: Path) -> str:
 def load() -> float:
     """Processes that wanted a core during the last minute; above the number of cores times are inflated."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")
+
+
+class Steps(TorchDispatchMode):
+    """Counts what a device would be given while it is on: steps, and how often the host waits for a value of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = self.waits = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.steps += not func.is_view
+        self.waits += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
 
 
 # --- memory, in a fresh process

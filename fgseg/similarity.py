@@ -61,7 +61,8 @@ def patch_scores(
     check_array("text", text, ("T", width), hint="encode prompts and image with the same model")
     grid = _tensor(source)
     rows = _tensor(text).to(grid.device)
-    _check_unit("features", grid)
+    if not isinstance(features, DenseFeatures):  # which have been looked at: on a GPU each look waits for all before it
+        _check_unit("features", grid)
     _check_unit("text", rows)
     scores = (rows @ grid.reshape(-1, width).T).reshape(len(rows), *grid.shape[:2])
     return scores.clamp_(-1, 1) if isinstance(source, torch.Tensor) else scores.clamp_(-1, 1).numpy()

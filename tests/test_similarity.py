@@ -52,6 +52,15 @@ def test_scores_come_as_what_the_features_are_and_in_float32():
     np.testing.assert_allclose(from_tensor, from_features, atol=2e-2)  # bfloat16 keeps 8 bits
 
 
+def test_features_that_have_been_looked_at_are_not_looked_at_again(monkeypatch):
+    looked_at = []
+    monkeypatch.setattr("fgseg.similarity._check_unit", lambda name, rows: looked_at.append(name))
+    grid, text = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.0, 1.0]])
+    patch_scores(DenseFeatures(grid, (1, 1)), text)
+    patch_scores(grid, text)
+    assert looked_at == ["text", "features", "text"]
+
+
 def test_read_only_features_are_taken_and_left_as_they_were():
     rng = np.random.RandomState(6)
     grid = unit_rows(rng, 2, 2, 3)
