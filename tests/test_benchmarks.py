@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,27 @@ def test_the_processor_time_of_a_candidate_that_is_a_process_is_that_of_the_proc
     work = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
     times = timing.take_turns({"child": lambda: subprocess.run(work, check=True)}, repeats=2)
     assert min(times["child"]["processor"]) > 0.28  # children's time comes in hundredths of a second
+
+
+def test_steps_of_a_device_are_what_computes_and_waits_are_what_the_host_reads():
+    timing = script("timing")
+    x = torch.ones(3)
+    with timing.Steps() as counted:
+        total = (x.view(3, 1) + 1).sum()
+        x.nonzero()
+        assert total.item() == 6
+    assert (counted.steps, counted.waits) == (4, 2)  # add, sum, nonzero and read; a view is no step
+
+
+def test_a_beginning_that_texts_share_is_counted_once(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    speed = script("speed")
+    encoder = SimpleNamespace(
+        tokenizer=SimpleNamespace(encode=lambda texts: [[1, 2, 9], [1, 3, 9]]),
+        model=SimpleNamespace(config=SimpleNamespace(text=SimpleNamespace(width=2, layers=3))),
+    )
+    # 1; 1 2 and 1 3; 1 2 9 and 1 3 9: five products of 24 * 2^2, and 4 * 2 for each token that is attended
+    assert speed.text_operations(encoder, ["a", "b"]) == 3 * (5 * 96 + 8 * (1 + 2 + 2 + 3 + 3))
 
 
 def test_the_peak_of_a_large_image_is_of_the_process_and_not_of_the_one_that_started_it(monkeypatch, tmp_path):
