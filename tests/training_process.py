@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -56,7 +57,16 @@ def main(model, out, wanted):
 
     trainer._record = record
     options = replace(OPTIONS, **told)
-    trainer.train(model, SparseScenes(32), out, options=options, resume=resume, show_progress=False)
+    try:
+        trainer.train(model, SparseScenes(32), out, options=options, resume=resume, show_progress=False)
+    finally:
+        if left := [name for name in thread_names() if "gloo" in name]:
+            sys.exit(f"threads that outlive the group of processes: {', '.join(left)}")
+
+
+def thread_names():
+    """Of this process; none where there is no /proc."""
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Nothing here carries a gradient. A step exchanges features, computes its share o
 the gradients of everybody's features back (`fgseg.training.stages`), so every exchange stands in plain sight.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +112,9 @@ def joined(device: str) -> Iterator[tuple[Ranks, torch.device]]:
             )
         picked = torch.device("cuda", own)
         torch.cuda.set_device(picked)
+    # Its functions default to the group there is when it is imported, and an optimizer imports it: after the next line
+    # it would hold the group, and the group its threads, until Python is half torn down, which aborts at times.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size()), picked
