@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array
 from fgseg._files import HOW_TO_TILE, one_line, reason, replacing
+from fgseg._to_rgb import inks_to_rgb, upright
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
-from fgseg.io import inks_to_rgb, read_image, upright
+from fgseg.io import read_image
 from fgseg.types import MAX_CLASSES, UNLABELLED, unlabelled_value
 
 __all__ = [

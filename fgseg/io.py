@@ -1,4 +1,4 @@
-"""Pictures and label maps, in and out; the one module that knows Pillow.
+"""Pictures and label maps, in and out.
 
 What a file, an array or a PIL image can hold becomes one thing, (H, W, 3) uint8 RGB, by fixed rules:
 
@@ -10,30 +10,26 @@ What a file, an array or a PIL image can hold becomes one thing, (H, W, 3) uint8
 * 32-bit grey files, integer or float, hold no statement of their range: the smallest of [0, 1] (float only),
   [0, 255] and [0, 65535] that contains every value is taken to be it; any other is refused.
 
-Only plain raster formats are read. EPS would start another program (Ghostscript), and icon files decode a
-picture inside themselves before its size is known; both count as "not an image".
-
 Every writer makes the parent folder, writes a temporary file beside the target and moves it into place: a
 reader sees the old file or the new one and never half of it.
 """
 
 import io
-import logging
 import os
-import threading
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from fgseg._checks import check_array, check_image, check_mask, check_number, describe
-from fgseg._files import HOW_TO_TILE, IMAGE_SUFFIXES, find_images, one_line, reason, write_bytes, write_npz, write_text
-from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
+from fgseg._files import IMAGE_SUFFIXES, find_images, one_line, write_bytes, write_npz, write_text
+from fgseg._opening import MAX_PIXELS, checked, decoding, opened
+from fgseg._to_rgb import array_to_rgb, image_to_rgb
+from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
 
 __all__ = [
@@ -42,12 +38,10 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "find_images",
-    "inks_to_rgb",
     "read_image",
     "read_label_png",
     "resize_bicubic",
     "resize_bilinear",
-    "upright",
     "write_bytes",
     "write_image",
     "write_label_png",
@@ -56,16 +50,9 @@ __all__ = [
     "write_text",
 ]
 
-MAX_PIXELS = 178_956_970
-"""Largest picture read by default: half a gigabyte of RGB, the size at which Pillow itself refuses."""
-
-# Common formats first: Pillow loads rarer plugins when it gets to them. TGA has no signature and goes last.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "PSD", "QOI", "TGA")
-_ORIENTATION = 0x0112  # the EXIF tag
 _JPEG_QUALITY = 95  # with full colour resolution: outlines and the text of legends stay clean
 _JPEG_MAX_SIDE = 65_500  # libjpeg's JPEG_MAX_DIMENSION
 _BYTES = "image data"  # what messages call a source without a name
-log = logging.getLogger("fgseg")
 
 
 def read_image(
@@ -96,17 +83,17 @@ def read_image(
     """
     check_number("max_pixels", max_pixels, low=1, high=float("inf"))
     if isinstance(source, np.ndarray):
-        return _array_to_rgb(source)
+        return array_to_rgb(source)
     if isinstance(source, Image.Image):
         name = one_line(getattr(source, "filename", "") or "PIL image")
-        with _checked(source, name, max_pixels) as image:
-            return _upright_rgb(image, name)
+        with checked(source, name, max_pixels) as image:
+            return image_to_rgb(image, name)
     if isinstance(source, (str, os.PathLike)):
-        with _opened(Path(source), max_pixels) as image:
-            return _upright_rgb(image, one_line(source))
+        with opened(Path(source), max_pixels) as image:
+            return image_to_rgb(image, one_line(source))
     if isinstance(source, bytes):
-        with _decoding(io.BufferedReader(io.BytesIO(source)), _BYTES, max_pixels) as image:
-            return _upright_rgb(image, _BYTES)
+        with decoding(io.BufferedReader(io.BytesIO(source)), _BYTES, max_pixels) as image:
+            return image_to_rgb(image, _BYTES)
     raise ShapeError(f"source: expected a path, bytes, a numpy array or a PIL image, got {describe(source)}")
 
 
@@ -302,7 +289,7 @@ def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray
         array([[ 3, -1]], dtype=int32)
     """
     name = one_line(path)
-    with _opened(Path(path), max_pixels) as image:
+    with opened(Path(path), max_pixels) as image:
         if image.format != "PNG" or image.mode not in ("P", "L", "1", "I;16"):
             raise ImageError(
                 f"{name}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
@@ -314,228 +301,6 @@ def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray
     if scale == 1:
         stored[stored == unlabelled] = UNLABELLED
     return stored // scale
-
-
-# --- reading
-
-
-class _PillowLimit:
-    """Lifts Pillow's own pixel limit while a picture is read, because `max_pixels` was checked instead.
-
-    That limit is one global of Pillow's, which warns from half of `MAX_PIXELS` on, while decoding a TIFF too.
-    Several threads may read at once: the first one in takes it away and the last one out puts it back.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._limit: int | None = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._readers:
-                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            self._readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if not self._readers:
-                Image.MAX_IMAGE_PIXELS = self._limit
-
-
-_pillow_limit = _PillowLimit()
-
-
-@contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """A file's picture, its header read and its size allowed; whatever goes wrong inside is an ImageError."""
-    name = one_line(path)
-    with _open_file(path, name) as file, _decoding(file, name, max_pixels) as image:
-        yield image
-
-
-@contextmanager
-def _decoding(file: io.BufferedReader, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """The picture in an open file, as `_opened` has it."""
-    with _explained(name), _pillow_limit:
-        if not file.peek(1):
-            raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again")
-        with Image.open(file, formats=_FORMATS) as image, _checked(image, name, max_pixels):
-            yield image
-
-
-@contextmanager
-def _checked(image: Image.Image, name: str, max_pixels: int) -> Iterator[Image.Image]:
-    """A picture of allowed size, to be decoded inside; whatever goes wrong there is an ImageError."""
-    with _explained(name), _pillow_limit:
-        width, height = image.size
-        if not width * height:
-            raise ImageError(f"{name}: the image has no pixels ({width} x {height}); save it again")
-        if width * height > max_pixels:
-            # Below the usual limit, which only a caller sets, no file is too large for `fgseg segment`.
-            other = f", or {HOW_TO_TILE}, which `fgseg segment` and Segmenter.segment_large read by region"
-            raise ImageError(
-                f"{name}: {width} x {height} are {width * height / 1e6:.4g} megapixels, over the limit of "
-                f"{max_pixels / 1e6:.5g}; shrink it{other if max_pixels >= MAX_PIXELS else ''}"
-            )
-        yield image
-
-
-def _open_file(path: Path, name: str) -> io.BufferedReader:
-    try:
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: there is no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise ImageError(
-            f"{name}: this is a folder, not a file; name a picture in it or list it with find_images"
-        ) from error
-    except PermissionError as error:
-        raise ImageError(f"{name}: no permission to read it; check the rights of the file and its folder") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise ImageError(f"{name}: cannot be opened ({reason(error)}); check the path") from error
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn what Pillow raises into an ImageError of one line."""
-    try:
-        yield
-    except FgsegError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name}: not an image that can be read, or one without pixels or damaged at its start; "
-            f"save it as an ordinary JPEG, PNG or TIFF ({', '.join(_FORMATS)} are read)"
-        ) from error
-    except MemoryError as error:
-        raise ImageError(f"{name}: too large for the memory of this machine; shrink it or cut it") from error
-    # Plugins raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error, KeyError and others.
-    except Exception as error:
-        raise ImageError(
-            f"{name}: the image data is truncated or damaged ({reason(error)}); copy it or save it again"
-        ) from error
-
-
-def _upright_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    rgb = _image_to_rgb(image, name)
-    # Decoded first: a TIFF turns itself then, and a PNG may have its EXIF behind the pixels.
-    return np.ascontiguousarray(upright(rgb, _turned_by_exif(image, name)))
-
-
-def _turned_by_exif(image: Image.Image, name: str) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception as error:  # as many kinds as there are ways to be damaged; the pixels were read
-        log.warning("%s: its EXIF cannot be read (%s); taken as upright", name, reason(error))
-        return 1
-
-
-def inks_to_rgb(cmyk: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 cyan, magenta, yellow and black, 255 full ink, as (H, W, 3) uint8 RGB.
-
-    >>> inks_to_rgb(np.uint8([[[0, 0, 0, 0], [0, 255, 255, 0], [0, 0, 0, 255]]])).tolist()
-    [[[255, 255, 255], [255, 0, 0], [0, 0, 0]]]
-    """
-    return np.asarray(Image.fromarray(np.ascontiguousarray(cmyk), "CMYK").convert("RGB"))
-
-
-def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation (2 to 8; anything else means upright), EXIF 2.32 section 4.6.4."""
-    if orientation in (5, 6, 7, 8):  # stored rows are columns of the scene
-        stored = stored.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):  # top and bottom exchanged
-        stored = stored[::-1]
-    if orientation in (2, 3, 6, 7):  # left and right exchanged
-        stored = stored[:, ::-1]
-    return stored
-
-
-def _image_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
-        return _sixteen_bit_to_rgb(image)
-    if image.mode in ("I", "F"):
-        return _gray_to_rgb(_thirty_two_bit_to_8_bit(np.array(image), name))
-    if image.mode == "La":  # Pillow converts premultiplied grey to nothing else
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        return _on_white(image.convert("RGBA"))
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _sixteen_bit_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    values = np.array(image)
-    gray = _high_byte(values)
-    if "transparency" in image.info:
-        gray[values == image.info["transparency"]] = 255
-    return _gray_to_rgb(gray)
-
-
-def _thirty_two_bit_to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """(H, W) uint8 of 32-bit integers or floats, by the smallest usual range that contains them."""
-    low, high = float(values.min()), float(values.max())
-    if 0 <= low and high <= 1 and values.dtype.kind == "f":
-        return _rounded(values * 255)
-    if 0 <= low and high <= 255:
-        return _rounded(values)
-    if 0 <= low and high <= 65_535:
-        return _high_byte(values.astype(np.uint16))
-    raise ImageError(  # NaN ends here too: it compares false
-        f"{name}: 32-bit grey from {low:g} to {high:g} fits none of the ranges [0, 1] (float), [0, 255] and "
-        "[0, 65535]; rescale it to one of them"
-    )
-
-
-def _on_white(rgba: Image.Image) -> NDArray[np.uint8]:
-    canvas = Image.new("RGB", rgba.size, (255, 255, 255))
-    canvas.paste(rgba, mask=rgba.getchannel("A"))
-    return np.array(canvas)
-
-
-def _array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
-    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
-    if channels not in (1, 3, 4) or not array.size:
-        raise ShapeError(
-            f"source: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with at least one pixel, "
-            f"got {describe(array)}; put the colour axis last and give one picture at a time"
-        )
-    levels = _array_to_8_bit(array)
-    if channels == 3:
-        return levels
-    if channels == 4:
-        return _on_white(Image.fromarray(levels))
-    return _gray_to_rgb(levels.reshape(array.shape[:2]))
-
-
-def _array_to_8_bit(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # either byte order
-        return _high_byte(array)
-    if array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if 0 <= low and high <= 1:
-            return _rounded(array.astype(np.result_type(array, np.float32)) * 255)
-        raise ShapeError(
-            f"source: expected floats in [0, 1], got {describe(array)} from {low:g} to {high:g}; "
-            "divide by the largest possible value, or cast 0..255 to uint8"
-        )
-    raise ShapeError(f"source: expected uint8, uint16 or float in [0, 1], got {describe(array)}; cast it to one")
-
-
-def _high_byte(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return (values >> 8).astype(np.uint8)
-
-
-def _rounded(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Levels known to lie in [0, 255] as uint8."""
-    rounded: NDArray[Any] = np.rint(levels)
-    return rounded.astype(np.uint8)
-
-
-def _gray_to_rgb(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def _low_depth_scale(image: ImageFile.ImageFile) -> int:

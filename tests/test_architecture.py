@@ -19,6 +19,7 @@ LAYERS = (
     ("colors", "lettering", "_winners"),
     ("similarity", "upsample", "windows", "refine", "masks", "metrics", "legend", "overlay"),
     ("regions", "render", "protocol", "_parts"),
+    ("_opening", "_to_rgb"),
     ("io",),
     ("_labelled", "_tiled"),
     ("_standard_sets",),
@@ -47,7 +48,7 @@ OWNERS = {
     "tokenizers": {"encoders", "training"},
     "huggingface_hub": {"encoders"},
     "safetensors": {"encoders", "training"},
-    "PIL": {"io"},
+    "PIL": {"_opening", "_to_rgb", "io"},
     "matplotlib": {"plotting", "charts", "colors", "lettering", "training"},  # training: the xkcd colour names
     "cv2": {"upsample", "windows", "masks", "overlay", "legend", "lettering", "render", "refine", "training"},
     "skimage": {"masks", "regions", "refine", "_parts", "web"},  # web: the photographs that come with it

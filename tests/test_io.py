@@ -19,9 +19,9 @@ from odd_images import ALPHA, BLOCK_COLORS, BROKEN, GRAY, INDICES, PICTURE, WORK
 from PIL import Image
 
 import fgseg._files
+from fgseg._opening import _FORMATS
 from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
 from fgseg.io import (
-    _FORMATS,
     IMAGE_SUFFIXES,
     encode_jpeg,
     encode_png,

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fgseg
-from fgseg import _strips, cli, io
+from fgseg import _strips, cli
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips, plan_windows
 from fgseg._tiled import open_tiled, read_label_tiff, tiled_hw, write_label_tiff
@@ -712,7 +712,7 @@ def test_sigterm_ends_the_process_and_leaves_no_half_written_file(tmp_path, tiny
 
 def test_an_image_over_the_limit_that_is_no_tiled_tiff_says_how_to_make_it_one(tmp_path, monkeypatch):
     path = tiff(tmp_path / "a.tif", RGB, tile=None, photometric="rgb")
-    monkeypatch.setattr(io, "MAX_PIXELS", 1000)
+    monkeypatch.setattr("fgseg._opening.MAX_PIXELS", 1000)
     message = (
         r"over the limit of 0\.001; shrink it, or save it as a tiled TIFF "
         r"\(vips tiffsave IN OUT\.tif --tile --bigtiff\), "
