@@ -22,7 +22,8 @@ from fgseg.heatmaps import NOTEBOOK_SIDE, heatmap_sheet
 from fgseg.io import encode_png
 from fgseg.overlay import shrink
 from fgseg.plotting import NotebookFigure, show_heatmaps, show_masks
-from fgseg.segmenter import ImageSource, Segmenter, load
+from fgseg.segmenter import Segmenter, load
+from fgseg.views import ImageSource
 from fgseg.windows import Resolution
 
 __all__ = ["Explorer", "ExplorerMode", "explore"]

@@ -1,19 +1,18 @@
 """`load` and `Segmenter`: the wiring from an image and words to masks.
 
-Nothing is computed here that a lower module could compute: an image becomes windows, windows become features, words
-become texts, and the scores of the two become labels and maps that are made one at a time.
+Nothing is computed here that a lower module could compute: an image becomes features (`views`), words become texts
+(`queries`), and the scores of the two become labels and maps that are made one at a time.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +26,6 @@ from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import Encoder, Recipe, load_encoder
-from fgseg.encoders.base import Fit
 from fgseg.errors import OptionError, OutputError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
@@ -41,20 +39,11 @@ from fgseg.regions import box_features
 from fgseg.segmentation import Segmentation, check_mode
 from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
-from fgseg.windows import (
-    BoxXyxy,
-    Resolution,
-    crops,
-    parse_resolution,
-    resize_image,
-    short_side_hw,
-    whole_image,
-    window_boxes,
-)
+from fgseg.views import ImageSource, Views
+from fgseg.windows import Resolution, whole_image
 
 __all__ = ["Segmenter", "load"]
 
-ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 # Packages whose version can change a result: they go into run.json.
 _RECORDED = ("torch", "tokenizers", "transformers", "numpy", "opencv-python", "pillow")
 
@@ -89,14 +78,6 @@ def load(
     return Segmenter(load_encoder(name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline))
 
 
-class _Cut(NamedTuple):
-    """Parts of an image, where each lies on the canvas, and the canvas's (height, width)."""
-
-    parts: tuple[NDArray[np.uint8], ...]
-    boxes: tuple[BoxXyxy, ...]
-    canvas_hw: tuple[int, int]
-
-
 class Segmenter:
     """Masks, heatmaps and scores from words, with one encoder. Holds no state but texts it has encoded."""
 
@@ -104,6 +85,7 @@ class Segmenter:
         """Wire up an encoder; `load` makes one by name."""
         self.encoder = encoder
         self._queries = Queries(encoder)
+        self._views = Views(encoder)
 
     def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
         """Encode an image once, to use it many times.
@@ -121,7 +103,7 @@ class Segmenter:
             OptionError: an unknown resolution, or an EncodedImage of another model, revision, recipe or resolution.
         """
         if isinstance(image, EncodedImage):
-            self._check_view(image, resolution)
+            self._views.check(image, resolution)
             return image
         (view,) = self.encode_batch([image], resolution=resolution)
         return view
@@ -145,26 +127,7 @@ class Segmenter:
             ImageError: a file that cannot be read.
             OptionError: no image, or an unknown resolution.
         """
-        chosen = self._resolution(resolution)
-        is_single = isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "shape")
-        if is_single or not isinstance(images, Iterable):
-            raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")
-        images = list(images)
-        pixels = [_own_pixels(image) for image in images]
-        started = time.perf_counter()
-        cuts = [self._cut(one, chosen) for one in pixels]
-        fit: Fit = "exact" if chosen.mode == "slide" else chosen.mode
-        side = None if chosen.mode == "slide" else chosen.short_side
-        parts = [part for cut in cuts for part in cut.parts]
-        features = iter(self.encoder.encode_images(parts, fit=fit, side=side, max_side=chosen.max_side))
-        seconds = (time.perf_counter() - started) / len(pixels)
-        return [
-            EncodedImage(
-                one, tuple(islice(features, len(cut.parts))), cut.boxes, cut.canvas_hw, chosen, *self._identity,
-                str(image) if isinstance(image, (str, os.PathLike)) else None, seconds, len(images),
-            )
-            for image, one, cut in zip(images, pixels, cuts, strict=True)
-        ]  # fmt: skip
+        return self._views.encode(images, resolution)
 
     def segment(
         self,
@@ -290,7 +253,7 @@ class Segmenter:
         least = self._own_threshold(asked) if threshold is None else threshold
         least = check_number("threshold", least, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
         texts = self._queries.texts(asked, templates)
-        chosen = Resolution("slide") if resolution == "auto" else self._resolution(resolution)
+        chosen = Resolution("slide") if resolution == "auto" else self._views.resolution(resolution)
         with open_tiled(image) as source:
             if place(Path(labels)) == place(Path(image)):
                 raise OutputError(f"labels: {labels} is the image itself; name another file")
@@ -346,7 +309,9 @@ class Segmenter:
             PromptError: no phrase, or an empty or too long one.
             OptionError: a resolution in windows, or another than an EncodedImage's.
         """
-        chosen = self._resolution(whole_image(self.encoder.default_resolution) if resolution == "auto" else resolution)
+        chosen = self._views.resolution(
+            whole_image(self.encoder.default_resolution) if resolution == "auto" else resolution
+        )
         if chosen.mode == "slide":
             raise OptionError(
                 "resolution: boxes are pooled from the whole image's features, got slide; use squash or keep"
@@ -411,52 +376,9 @@ class Segmenter:
         """The model's, which is one of presence before its background words; without any, a tie."""
         return self.encoder.default_threshold if asked.rivals else TIE
 
-    # --- images
-
     def _refinement(self, refine: str) -> str:
         check_choice("refine", refine, ("auto", *OFFERED))
         return self.encoder.default_refine if refine == "auto" else refine
-
-    def _resolution(self, resolution: str | Resolution) -> Resolution:
-        if isinstance(resolution, Resolution):
-            return resolution
-        if not isinstance(resolution, str):
-            raise OptionError(
-                f"resolution: expected text such as 'keep:448' or a Resolution, got {describe(resolution)}"
-            )
-        return parse_resolution(self.encoder.default_resolution if resolution == "auto" else resolution)
-
-    def _sizes(self, chosen: Resolution) -> Resolution:
-        """The resolution with the encoder's own sizes filled in, where windows need them."""
-        return chosen.resolved(self.encoder.side) if chosen.mode == "slide" else chosen
-
-    def _cut(self, pixels: NDArray[np.uint8], chosen: Resolution) -> _Cut:
-        """The parts of an image that the encoder sees: windows, or the whole image."""
-        height, width = pixels.shape[:2]
-        if chosen.mode != "slide":
-            return _Cut((pixels,), ((0, 0, width, height),), (height, width))
-        sizes = self._sizes(chosen)
-        # `resolved` fills every size in.
-        assert sizes.short_side is not None
-        assert sizes.crop is not None
-        assert sizes.stride is not None
-        canvas_hw = short_side_hw((height, width), sizes.short_side, sizes.max_side)
-        boxes = window_boxes(canvas_hw, crop=sizes.crop, stride=sizes.stride)
-        return _Cut(crops(resize_image(pixels, canvas_hw, antialias=True), boxes), boxes, canvas_hw)
-
-    def _check_view(self, view: EncodedImage, resolution: str | Resolution) -> None:
-        if (view.model, view.revision, view.recipe) != self._identity:
-            other, own = _said(view.model, view.revision, view.recipe), _said(*self._identity)
-            raise OptionError(f"image: encoded with {other}; this is {own}; encode it again")
-        if resolution != "auto" and self._resolution(resolution) != view.resolution:
-            raise OptionError(
-                f"resolution: the image was encoded with {view.resolution}; encode it again, or leave resolution out"
-            )
-
-    @property
-    def _identity(self) -> tuple[str, str | None, str | None]:
-        """What features must have in common with the texts they meet."""
-        return self.encoder.name, self.encoder.revision, self.encoder.recipe
 
     # --- what is recorded
 
@@ -464,7 +386,7 @@ class Segmenter:
         return {
             "image": view.source,
             "image_hw": list(view.image_hw),
-            "resolution": asdict(self._sizes(view.resolution)),
+            "resolution": asdict(self._views.sizes(view.resolution)),
             "windows": len(view.windows),
             "grid_hw": list(view.grid_hw),
             "encoding_seconds": round(view.seconds, 4),
@@ -494,12 +416,6 @@ class Segmenter:
         return {"fgseg": __version__, **{name: version_of(name) for name in _RECORDED}}
 
 
-def _own_pixels(image: ImageSource) -> NDArray[np.uint8]:
-    """An image's pixels; a caller's own array is copied, for results are computed from them as long as they live."""
-    pixels = read_image(image)
-    return pixels.copy() if pixels is image else pixels
-
-
 def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:
     def clean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return fill_holes(remove_small(mask, min_area=min_area), max_area=max_hole)
@@ -511,11 +427,6 @@ def _checked_threshold(threshold: Threshold) -> Threshold:
     if threshold == "auto":
         return "auto"
     return check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
-
-
-def _said(model: str, revision: str | None, recipe: str | None) -> str:
-    named = {"revision": revision, "recipe": recipe}
-    return ", ".join([repr(model), *(f"{name} {value}" for name, value in named.items() if value)])
 
 
 def _listed(texts: Sequence[str]) -> list[str]:

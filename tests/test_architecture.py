@@ -29,7 +29,7 @@ LAYERS = (
     ("encoders",),
     ("encoded", "segmentation"),
     ("field",),
-    ("_strips", "queries"),
+    ("_strips", "queries", "views"),
     ("large",),
     ("segmenter", "diagnosis"),
     ("explorer", "ahead"),
