@@ -208,7 +208,7 @@ class Dataset:
         ignore: label of pixels that do not count; None where every pixel counts.
         has_background: whether class 0 is "none of the others".
         label_hint: how missing label files are made, for messages.
-        full_size: number of images of the published set; None for one's own data.
+        full_size: number of images of the published set; of one's own, None or how many it had before some were taken.
         left_out: names of classes whose pixels do not count, where `only` left some out.
 
     Raises:
@@ -269,7 +269,8 @@ class Dataset:
         """The same images with some of the classes; pixels of the others are ignored.
 
         Args:
-            names: class names, or query words of theirs, in any order; case does not matter.
+            names: class names, or query words of theirs, in any order; case does not matter. A word that is no
+                class's name and of several is the first one's.
 
         Raises:
             DatasetError: no name, or one that is no class's.
@@ -278,7 +279,9 @@ class Dataset:
         >>> [entry.name for entry in data.only(["Dog"]).classes], data.only(["Dog"]).left_out
         (['dog'], ('cat',))
         """
-        index_of = {same_key(word): i for i, entry in enumerate(self.classes) for word in (*entry.prompts, entry.name)}
+        classes = list(enumerate(self.classes))
+        index_of = {same_key(word): i for i, entry in reversed(classes) for word in entry.prompts}
+        index_of |= {same_key(entry.name): i for i, entry in classes}  # a name is its own class's, whoever's word it is
         unknown = [name for name in names if same_key(name) not in index_of]
         if unknown or not names:
             known = ", ".join(entry.name for entry in self.classes)
@@ -289,11 +292,11 @@ class Dataset:
         table = np.full(len(self.classes) + 1, ignore, np.int32)
         table[kept] = np.arange(len(kept))
         items = tuple(replace(item, source=ChosenLabels(item.source, table)) for item in self.items)
-        classes = tuple(self.classes[index] for index in kept)
+        chosen = tuple(self.classes[index] for index in kept)
         has_background = self.has_background and kept[0] == 0
-        left_out = tuple(entry.name for index, entry in enumerate(self.classes) if index not in kept)
+        left_out = tuple(entry.name for index, entry in classes if index not in kept)
         return replace(
-            self, classes=classes, items=items, ignore=ignore, has_background=has_background,
+            self, classes=chosen, items=items, ignore=ignore, has_background=has_background,
             left_out=(*self.left_out, *left_out),
         )  # fmt: skip
 

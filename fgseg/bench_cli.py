@@ -158,6 +158,7 @@ def _measured(
     from fgseg.benching.jobs import folder_names, make_task
     from fgseg.benching.report import run_document, write_run
     from fgseg.benching.runner import ROWS_FILE, run_task
+    from fgseg.benching.store import drop_rows
 
     documents = []
     tasks = [make_task(seg, one, asked) for one in sets]
@@ -166,7 +167,7 @@ def _measured(
     for task, name in zip(tasks, folder_names(sets), strict=True):
         folder = out / name
         if fresh:
-            (folder / ROWS_FILE).unlink(missing_ok=True)
+            drop_rows(folder / ROWS_FILE)
         outcome = run_task(task, folder, progress=_bar(name, quiet))
         written = write_run(outcome, folder)
         if pictures and outcome.rows:
@@ -265,9 +266,12 @@ def _grid(
 
 def _numbers(name: str, text: str | None) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in split_words(None if text is None else [text]))
+        numbers = tuple(float(part) for part in split_words(None if text is None else [text]))
     except ValueError as error:
         raise OptionError(f"{name}: expected numbers between commas, got {text!r}") from error
+    if text is not None and not numbers:
+        raise OptionError(f"{name}: expected a number, got none; leave it out")
+    return numbers
 
 
 def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -53,6 +53,7 @@ __all__ = [
     "fill",
     "make_prompt_set",
     "parse_classes",
+    "parse_words",
     "read_class_file",
     "read_template_file",
     "templates_named",
@@ -244,11 +245,29 @@ def make_prompt_set(
     classes = parse_classes(prompts, shared_prompts=shared_prompts)
     if background is None:
         taken = {same_key(word) for entry in classes for word in entry.prompts}
-        default = _parse_words("default_background", default_background)
+        default = parse_words("default_background", default_background)
         chosen = tuple(word for word in default if same_key(word) not in taken)
     else:
-        chosen = _parse_words("background", background)
-    return PromptSet(classes, background=chosen, negatives=_parse_words("negatives", negatives))
+        chosen = parse_words("background", background)
+    return PromptSet(classes, background=chosen, negatives=parse_words("negatives", negatives))
+
+
+def parse_words(name: str, values: object) -> tuple[str, ...]:
+    """The words of a list, in whose entries commas separate words.
+
+    Args:
+        name: of the argument, for messages.
+        values: a list of texts.
+
+    Raises:
+        PromptError: one text in place of a list, or an entry without a word.
+
+    >>> parse_words("background", ["sky, wall", "floor"])
+    ('sky', 'wall', 'floor')
+    """
+    items = check_sequence(name, values)
+    places = places_in(name, items)
+    return tuple(word for place, item in zip(places, items, strict=True) for word in split_words(place, item))
 
 
 def _parse_class(place: str, value: object) -> PromptClass:
@@ -256,12 +275,6 @@ def _parse_class(place: str, value: object) -> PromptClass:
         return value
     words = split_words(place, value)
     return _make_class(place, words[0], words)
-
-
-def _parse_words(name: str, values: object) -> tuple[str, ...]:
-    items = check_sequence(name, values)
-    places = places_in(name, items)
-    return tuple(word for place, item in zip(places, items, strict=True) for word in split_words(place, item))
 
 
 def _make_class(

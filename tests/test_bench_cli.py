@@ -67,6 +67,13 @@ def test_a_folder_is_measured_and_a_second_run_starts_from_its_rows(bench, tmp_p
     assert bench("--data", folder, *SMALL, "--scale", 9, "--fresh").code == DONE
 
 
+def test_rows_that_cannot_be_removed_are_said_to_be(bench, tmp_path):
+    (tmp_path / "fgseg-bench" / "scenes-colors" / "rows.jsonl").mkdir(parents=True)
+    run = bench("--data", "scenes-colors", "--scenes", 1, "--side", 32, "--fresh")
+    assert run.code == USAGE
+    assert "rows.jsonl: cannot be removed" in run.err
+
+
 def test_pictures_are_written_unless_declined(bench, tmp_path):
     run = bench("--data", color_folder(tmp_path / "colors"), "--resolution", "squash:32", "-o", "out")
     assert run.code == DONE
@@ -220,6 +227,10 @@ def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
         (["--data", "nowhere"], "nowhere: expected a folder"),
         (["--data", "voc21"], "root: expected the folder that holds voc21's data"),
         (["--threshold", "0.1,0.2"], "--threshold: expected one value, got 2; several are for --sweep"),
+        (["--threshold", ""], "--threshold: expected a number, got none; leave it out"),
+        (["--root", "nowhere"], "root: procedural scenes have no files, got nowhere; leave it out"),
+        (["--route", "long"], "route: segmentation takes no text route, got 'long'; leave it out"),
+        (["--sweep", "--refine", "none,none"], "refinements: expected one value or more, each once"),
         (["--threshold", "high"], "--threshold: expected numbers between commas, got 'high'"),
         (["--resolution", "big"], "resolution: expected a mode and sizes"),
         (["--preset", "sclip"], "dataset: expected one of voc21"),

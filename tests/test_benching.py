@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,20 @@ from benching_data import color_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_models import CLIP, GOLDEN, golden_encoder, golden_tensors
 
 import fgseg
-from fgseg.benching import SCENE_SETS, SegmentationTask, open_scenes, run_document, run_task, settings_for, write_run
+from fgseg.benching import (
+    SCENE_SETS,
+    SegmentationTask,
+    counting,
+    open_scenes,
+    run_document,
+    run_task,
+    settings_for,
+    write_run,
+)
 from fgseg.benching import segmentation as segmentation_module
 from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
 from fgseg.benching.identity import model_identity
@@ -158,8 +170,10 @@ def test_small_classes_leave_their_pixels_to_the_best_of_the_others():
     # class 2 has one of eight foreground pixels: 12.5 %
     kept = predict(view, words, replace(chosen, min_foreground_share=0.12))
     assert kept[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
-    dropped = predict(view, words, replace(chosen, min_foreground_share=0.2))
-    assert dropped[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
+    # Exactly the share is not more than it.
+    for share in (0.125, 0.2):
+        dropped = predict(view, words, replace(chosen, min_foreground_share=share))
+        assert dropped[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
 
 
 def test_the_rows_of_some_classes_are_chosen_in_one_pass_over_those_classes():
@@ -195,11 +209,23 @@ def test_a_preset_gives_its_published_settings_and_says_what_it_does_not_reprodu
         settings_for(seg.encoder, replace(voc, name="mine"), preset_name="sclip")
 
 
+def test_a_presets_softmax_is_not_taken_for_presence(seg):
+    classes = (fgseg.PromptClass("background", ("background",)), fgseg.PromptClass("red", ("red",)))
+    voc = Dataset("voc21", GOLDEN, classes, (), has_background=True)
+    made = settings_for(seg.encoder, voc, preset_name="sclip", decision="presence")
+    assert (made.logit_scale, made.min_foreground_share) == (seg.encoder.logit_scale, 0)
+    assert made.threshold == seg.encoder.default_threshold
+    assert any("decided by presence" in line for line in made.deviations)
+    assert settings_for(seg.encoder, voc, preset_name="sclip", decision="presence", threshold=0.7).threshold == 0.7
+
+
 def test_a_threshold_without_a_background_is_refused(seg, colors):
     with pytest.raises(OptionError, match="threshold: colors has no background class for it to send pixels to"):
         settings_for(seg.encoder, colors, threshold=0.4)
     with pytest.raises(OptionError, match="background: colors has no background class"):
         settings_for(seg.encoder, colors, background=["grey"])
+    with pytest.raises(OptionError, match="min_foreground_share: colors has no background class"):
+        settings_for(seg.encoder, colors, min_foreground_share=0.1)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +236,7 @@ def test_a_threshold_without_a_background_is_refused(seg, colors):
         ({"refine": "crf"}, "refine: expected one of none, guided, pamr, superpixel"),
         ({"logit_scale": -1.0}, "logit_scale"),
         ({"decision": "presence", "background": ()}, "background: presence is a comparison"),
+        ({"decision": "presence", "min_foreground_share": 0.1}, "min_foreground_share: expected 0 with decision"),
     ],
 )
 def test_settings_out_of_range_are_refused(seg, colors, given, message):
@@ -272,6 +299,27 @@ def test_figures_are_those_of_the_metrics_on_the_summed_confusion(images):
 
 
 @few
+@given(images=st.lists(labelled(), min_size=1, max_size=4))
+def test_the_guess_is_counted_as_a_prediction_of_it_would_be(images):
+    def guess(index, truth):
+        seed = [counting.SEED, zlib.crc32(str(index).encode())]
+        return np.random.default_rng(seed).integers(0, 3, truth.shape).astype(np.int32)
+
+    options = {"num_classes": 3, "ignore": 255, "prompted": [0, 1, 2]}
+    rows = [image_row(t, t, name=str(i), **options) for i, (_, t) in enumerate(images)]
+    guesses = [image_row(guess(i, t), t, name="", **options) for i, (_, t) in enumerate(images)]
+    expected = tallies(guesses, 3, prompts="all", has_background=False).model
+    made = tallies(rows, 3, prompts="all", has_background=False).baselines["uniform random"]
+    np.testing.assert_array_equal(made, expected)
+
+
+def test_what_is_kept_of_a_guess_grows_with_the_classes_and_not_with_their_pairs():
+    truth = np.random.RandomState(0).randint(0, 60, (64, 64)).astype(np.int32)
+    row = image_row(truth, truth, num_classes=60, ignore=255, name="a", prompted=range(60))
+    assert len(row["random"]["classes"]) == 60
+
+
+@few
 @given(images=st.lists(labelled(), min_size=1, max_size=4), has_background=st.booleans())
 def test_constant_baselines_are_what_predicting_one_class_everywhere_would_count(images, has_background):
     rows = [
@@ -297,6 +345,15 @@ def test_with_present_prompts_the_frequent_baseline_takes_the_most_frequent_clas
     made = tallies(rows, 2, prompts="present", has_background=False).baselines["most frequent class"]
     assert made[:, 0].tolist() == [[16, 0], [0, 4]]
     assert tallies(rows, 2, prompts="all", has_background=False).baselines["most frequent class"][1, 0].sum() == 0
+
+
+def test_an_interval_leaves_two_and_a_half_percent_on_either_side():
+    """Of 1 of 1 right in half of 400 images and 0 of 1 in the others: about 2 * sqrt(0.25 / 400) around a half."""
+    per_image = np.zeros((400, 6, 1), np.int64)
+    per_image[:, 1:3], per_image[::2, 0] = 1, 1
+    low, high = bootstrap(per_image)["aacc"]
+    assert low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.004)
+    assert high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.004)
 
 
 def test_an_interval_holds_the_figure_and_is_a_point_where_all_images_are_alike():
@@ -364,6 +421,47 @@ def test_rows_of_other_settings_or_data_are_refused(seg, colors, tmp_path):
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(colors.items[0].image_path)
     with pytest.raises(OutputError, match="list_sha256"):
         run_task(task_of(seg, colors), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.weights_sha256", {"weights_sha256": "0"}), ("model.config_sha256", {"config_sha256": "0"}),
+        ("model.recipe", {"recipe": "sclip"}), ("model.dtype", {"dtype": "bfloat16"}),
+        ("model.device", {"device": "cuda"}), ("model.code_sha256", {"code_sha256": "0"}),
+    ],
+)  # fmt: skip
+def test_rows_of_another_model_are_refused(seg, colors, tmp_path, name, change):
+    task = task_of(seg, colors)
+    run_task(task, tmp_path)
+    identity = task.identity()
+    identity["model"] |= change
+    with pytest.raises(OutputError, match=f"{name} was"):
+        RowStore(tmp_path / "rows.jsonl", identity)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_model_is_known_by_each_of_its_files(tiny_model, tmp_path, file):
+    for path in Path(tiny_model).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = model_identity(load_encoder(str(tmp_path), device="cpu", dtype="float32"))
+    if file == "model.safetensors":
+        tensors = load_file(tmp_path / file)
+        save_file({name: 2 * tensor for name, tensor in tensors.items()}, tmp_path / file)
+    else:
+        (tmp_path / file).write_text((tmp_path / file).read_text() + "\n")
+    after = model_identity(load_encoder(str(tmp_path), device="cpu", dtype="float32"))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"weights_sha256" if file == "model.safetensors" else "config_sha256"}
+
+
+def test_a_dtype_and_a_recipe_are_part_of_a_model(tiny_model):
+    plain, other = (
+        model_identity(load_encoder(tiny_model, device="cpu", **options))
+        for options in ({"dtype": "float32"}, {"dtype": "bfloat16", "recipe": "naclip"})
+    )
+    assert {name for name in plain if plain[name] != other[name]} == {"dtype", "recipe"}
+    assert (other["dtype"], other["recipe"]) == ("bfloat16", "naclip")
 
 
 def test_a_file_that_is_no_rows_is_refused(tmp_path):
@@ -518,6 +616,12 @@ def test_a_sweep_under_a_preset_says_of_each_row_how_it_was_resized_and_what_dif
             assert own in row["deviations"] or own.startswith("recipe ")
 
 
+@pytest.mark.parametrize("given", [{"refinements": ("none", "none")}, {"thresholds": ()}])
+def test_a_grid_has_each_value_once(given):
+    with pytest.raises(OptionError, match=f"{next(iter(given))}: expected one value or more, each once"):
+        Grid(**given)
+
+
 def test_an_unknown_recipe_is_refused_before_anything_is_measured(seg, colors):
     with pytest.raises(OptionError, match="recipe: expected one of value"):
         SweepTask(seg, colors, settings_for(seg.encoder, colors), Grid(recipes=("value", "foo")))
@@ -558,3 +662,5 @@ def test_figures_and_choices_are_of_different_scenes():
 def test_an_unknown_set_of_scenes_is_refused():
     with pytest.raises(OptionError, match="name: expected one of scenes-colors"):
         open_scenes("scenes")
+    with pytest.raises(OptionError, match="count: expected a whole number"):
+        open_scenes("scenes-colors", count=1.5)

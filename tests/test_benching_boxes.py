@@ -17,7 +17,7 @@ from fgseg.benching.retrieval import RetrievalTask, caption_faults, open_caption
 from fgseg.benching.runner import run_task
 from fgseg.benching.shares import place_of, share
 from fgseg.encoders import load_encoder
-from fgseg.errors import DatasetError
+from fgseg.errors import DatasetError, OutputError
 from fgseg.windows import whole_image
 
 CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id": 9, "name": "green"}]
@@ -124,11 +124,35 @@ def test_fgovd_accuracy_is_that_of_score_boxes(seg, tmp_path):
     outcome = run_task(box_task(seg, boxes), tmp_path / "out")
     texts = boxes.images[0].answers[0].texts
     scores = seg.score_boxes(boxes.images[0].path, [[3, 4, 23, 14], [1, 1, 6, 6]], texts).cosine
-    assert outcome.rows[0]["places"] == [["hard", place_of(row, 0)] for row in scores]
+    assert outcome.rows[0]["places"] == [["hard", place_of(row, 0), 3] for row in scores]
     table = outcome.summary["table"]
     assert list(table["model"]) == ["hard"]
     assert table["model"]["hard"]["asked"] == 2
     assert table["uniform random"]["hard"]["value"] == pytest.approx(1 / 3)
+
+
+def test_guessing_is_counted_over_the_boxes_that_were_measured(seg, tmp_path):
+    task = box_task(seg, open_boxes(fgovd(tmp_path), None))
+    rows = [{"places": [["hard", 0, 2], ["hard", 1, 4]], "skipped": 0}, {"places": [["easy", 1, 5]], "skipped": 3}]
+    table = task.summary(rows)["table"]
+    assert {name: cell["value"] for name, cell in table["uniform random"].items()} == {"hard": 0.375, "easy": 0.2}
+    assert {name: cell["value"] for name, cell in table["model"].items()} == {"hard": 0.5, "easy": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("true", "false"), [([], ["a", "b"]), (["a"], []), (["a"], [1]), ("", ["b"]), (None, ["b"]), (["a"], "  ")]
+)
+def test_a_box_without_a_true_and_a_false_caption_is_refused(tmp_path, true, false):
+    row = {"img_path": "a", "bbox": [1, 2, 3, 4], "pos_expression": true, "neg_expression": false}
+    (tmp_path / "1_attributes.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DatasetError, match="line 1: expected img_path, bbox, pos_expression and neg_expression"):
+        open_boxes(tmp_path / "1_attributes.jsonl", None)
+    document = {
+        "rows": [{"id": "0", "difficulty": "easy", "bbox_xywh": [1, 2, 3, 4], "positive": true, "negatives": false}]
+    }
+    write_json(tmp_path / "rows.json", document)
+    with pytest.raises(DatasetError, match="neither COCO's instances nor FG-OVD's rows"):
+        open_boxes(tmp_path / "rows.json", None)
 
 
 def test_fgovd_rows_of_one_json_are_read_and_files_found_by_stem(tmp_path):
@@ -146,6 +170,7 @@ def test_fgovd_rows_of_one_json_are_read_and_files_found_by_stem(tmp_path):
         ("{", "cannot be read as JSON"),
         ("[]", "expected a JSON object, got list"),
         ('{"images": []}', "neither COCO's instances nor FG-OVD's rows"),
+        ('{"images": [], "categories": [], "annotations": [[1]]}', "neither COCO's instances nor FG-OVD's rows"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path, text, message):
@@ -244,6 +269,9 @@ def test_captions_of_another_form_and_missing_images_are_named(tmp_path):
     assert "0.png: no such image" in fault
     with pytest.raises(DatasetError, match="expected images with id and file_name"):
         open_captions(Path(write_json(tmp_path / "x.json", {"images": []})), None)
+    document = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": [{"image_id": 1, "caption": None}]}
+    with pytest.raises(DatasetError, match="a caption that is no text, None"):
+        open_captions(Path(write_json(tmp_path / "x.json", document)), None)
 
 
 @pytest.mark.parametrize(("task", "make"), [("boxes", instances), ("retrieval", captions)])
@@ -252,4 +280,39 @@ def test_a_limit_keeps_the_first_images_of_a_file(tmp_path, task, make):
     whole, first = (open_data(Asked(task=task, data=(str(path),), limit=limit))[0] for limit in (None, 1))
     assert type(first) is type(whole)
     assert (first.name, first.images) == (whole.name, whole.images[:1])
+    assert (first.full_size, whole.full_size) == (len(whole.images), None)
     assert len(whole.images) > 1
+
+
+def test_rows_of_captions_that_changed_owner_are_refused(seg, tmp_path):
+    path = captions(tmp_path)
+    run_task(RetrievalTask(seg, open_captions(path, None), "short"), tmp_path / "out")
+    document = json.loads(path.read_text())
+    # The same captions in the same order: the second of image 0 becomes the first of image 1.
+    document["annotations"] = [
+        row | {"image_id": 1} if row["caption"] == " a black heart\n" else row
+        for row in sorted(document["annotations"], key=lambda row: row["image_id"])
+    ]
+    write_json(path, document)
+    with pytest.raises(OutputError, match=r"data\.captions_sha256 was"):
+        run_task(RetrievalTask(seg, open_captions(path, None), "short"), tmp_path / "out")
+
+
+def test_rows_of_another_answer_are_refused(seg, tmp_path):
+    path = instances(tmp_path)
+    run_task(box_task(seg, open_boxes(path, None)), tmp_path / "out")
+    document = json.loads(path.read_text())
+    first, other = document["annotations"][0], document["categories"]
+    first["category_id"] = next(row["id"] for row in other if row["id"] != first["category_id"])
+    write_json(path, document)
+    with pytest.raises(OutputError, match=r"data\.answers_sha256 was"):
+        run_task(box_task(seg, open_boxes(path, None)), tmp_path / "out")
+
+
+def test_an_interval_of_shares_is_of_answers_in_each_resample():
+    """Two images, 1 of 1 and 0 of 3 right: a resample has the first twice, both, or the second twice."""
+    made = share([1, 0], [1, 3])
+    assert made["interval"] == [0.0, 1.0]
+    many = share([1, 0] * 50, [1, 3] * 50)
+    assert many["value"] == 0.25
+    assert 0.15 < many["interval"][0] < 0.2 < 0.3 < many["interval"][1] < 0.4

@@ -969,3 +969,12 @@ def test_reading_an_image_that_is_gone_is_an_image_error(tmp_path):
     item.image_path.unlink()
     with pytest.raises(ImageError, match="there is no such file"):
         item.image()
+
+
+def test_a_class_is_chosen_by_its_own_name_though_it_is_a_word_of_another():
+    classes = (PromptClass("counter", ("counter",)), PromptClass("buffet", ("buffet", "counter")))
+    for order in (classes, classes[::-1]):
+        data = Dataset("ade", Path("ade"), order, ())
+        assert [entry.name for entry in data.only(["counter"]).classes] == ["counter"]
+    classes = (PromptClass("a", ("shared",)), PromptClass("b", ("shared",)))
+    assert [entry.name for entry in Dataset("x", Path("x"), classes, ()).only(["shared"]).classes] == ["a"]

@@ -51,12 +51,21 @@ class BoxImage:
 
 @dataclass(frozen=True)
 class BoxSet:
-    """Images with boxes; `classes` is empty where every box has captions of its own."""
+    """Images with boxes.
+
+    Attributes:
+        name: of the set.
+        root: folder of the images.
+        classes: empty where every box has captions of its own.
+        images: those to measure.
+        full_size: how many there were before some were taken; None for all.
+    """
 
     name: str
     root: Path
     classes: tuple[PromptClass, ...]
     images: tuple[BoxImage, ...]
+    full_size: int | None = None
 
     def __post_init__(self) -> None:
         check_distinct(self.name, [image.name for image in self.images])
@@ -100,7 +109,7 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         if "rows" in document:
             return _phrased(files[0].stem, images, [_plain(row) for row in document["rows"]])
         return _classed(files[0].stem, images, document)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(
@@ -140,7 +149,7 @@ def _lines(path: Path) -> Iterable[Row]:
         if line.strip():
             try:
                 row = json.loads(line)
-                texts = [*_listed(row["pos_expression"])[:1], *_listed(row["neg_expression"])]
+                texts = _captions(row["pos_expression"], row["neg_expression"])
                 yield {"group": group, "image": row["img_path"], "box": row["bbox"], "texts": texts}
             except (ValueError, KeyError, TypeError) as error:
                 raise DatasetError(
@@ -150,7 +159,7 @@ def _lines(path: Path) -> Iterable[Row]:
 
 
 def _plain(row: Row) -> Row:
-    texts = [*_listed(row["positive"])[:1], *_listed(row["negatives"])]
+    texts = _captions(row["positive"], row["negatives"])
     return {"group": row["difficulty"], "image": str(row["id"]), "box": row["bbox_xywh"], "texts": texts}
 
 
@@ -170,7 +179,15 @@ def _phrased(name: str, folder: Path, rows: Sequence[Row]) -> BoxSet:
     return BoxSet(name, folder, (), tuple(images))
 
 
-def _listed(value: Any) -> list[str]:
+def _captions(true: Any, false: Any) -> list[str]:
+    """The first true one, then the false ones."""
+    texts = [*_listed(true)[:1], *_listed(false)]
+    if not _listed(true) or len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError(f"a box needs a true caption and a false one at least, got {true!r:.80} and {false!r:.80}")
+    return texts
+
+
+def _listed(value: Any) -> list[Any]:
     return [value] if isinstance(value, str) else list(value)
 
 

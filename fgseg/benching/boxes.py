@@ -72,22 +72,25 @@ class BoxTask:
     def identity(self) -> dict[str, Any]:
         """Model, data and settings."""
         boxes = self.boxes
+        # The true caption stands first, as where the field takes the argmax.
+        ties = "lower index first" if boxes.classes else "the true caption first"
         answers = [[image.name, image.boxes_xyxy, [str(answer) for answer in image.answers]] for image in boxes.images]
         return {
             "model": model_identity(self.seg.encoder),
             "data": {
                 "name": boxes.name,
                 "images": len(boxes.images),
+                "full_size": boxes.full_size,
                 "boxes": sum(len(image.answers) for image in boxes.images),
                 "list_sha256": file_list_hash([image.path for image in boxes.images], boxes.root),
                 "answers_sha256": hash_of(repr(answers)),
                 "classes_sha256": class_list_hash(boxes.classes),
             },
-            "settings": {"templates": list(self.templates), "resolution": self.resolution, "ties": "lower index first"},
+            "settings": {"templates": list(self.templates), "resolution": self.resolution, "ties": ties},
         }
 
     def measure(self, name: str) -> Row:
-        """Per box its group or class, and how many answers came before the right one."""
+        """Per box its class or difficulty, how many answers came before the right one, and of captions their number."""
         image = self.images[name]
         pixels = read_image(image.path)
         boxes, kept = _within(image.boxes_xyxy, pixels.shape[:2])
@@ -101,14 +104,15 @@ class BoxTask:
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Shares with intervals, and what guessing gives."""
         skipped = sum(row["skipped"] for row in rows)
-        made = _by_class(rows, self.boxes) if self.boxes.classes else _by_difficulty(rows, self.boxes)
+        made = _by_class(rows, self.boxes) if self.boxes.classes else _by_difficulty(rows)
         return {"n_boxes_skipped": skipped, **made}
 
     def _placed(self, feature: torch.Tensor, answer: int | Phrased) -> list[int | str]:
-        """The class or difficulty of a box, and how many answers came before the right one."""
+        """The class of a box and how many came before it; or its difficulty, the same, and how many captions it has."""
         if isinstance(answer, Phrased):
             text = self.texts.encode(answer.texts, route="region")
-            return [answer.group, place_of((text @ feature).float().cpu().numpy(), 0)]
+            place = place_of((text @ feature).float().cpu().numpy(), 0)
+            return [answer.group, place, len(answer.texts)]
         return [answer, place_of((self.words.text @ feature).float().cpu().numpy(), answer)]
 
 
@@ -174,22 +178,13 @@ def _by_class(rows: Sequence[Row], boxes: BoxSet) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_difficulty(rows: Sequence[Row], boxes: BoxSet) -> dict[str, Any]:
-    found = {group for row in rows for group, _ in row["places"]}
+def _by_difficulty(rows: Sequence[Row]) -> dict[str, Any]:
+    found = {group for row in rows for group, _, _ in row["places"]}
     groups = [*(group for group in DIFFICULTIES if group in found), *sorted(found - set(DIFFICULTIES))]
-    choices: dict[str, list[int]] = {group: [] for group in groups}
-    for image in boxes.images:
-        for answer in image.answers:
-            if isinstance(answer, Phrased) and answer.group in choices:
-                choices[answer.group].append(len(answer.texts))
-    model = {
-        group: share(
-            [sum(where == group and place == 0 for where, place in row["places"]) for row in rows],
-            [sum(where == group for where, _ in row["places"]) for row in rows],
-        )
-        for group in groups
-    }
-    guess = {
-        group: {"value": float(np.mean([1 / count for count in choices[group]])), "interval": None} for group in groups
-    }
+    model, guess = {}, {}
+    for group in groups:
+        mine = [[(place, count) for where, place, count in row["places"] if where == group] for row in rows]
+        model[group] = share([sum(place == 0 for place, _ in one) for one in mine], [len(one) for one in mine])
+        chances = [1 / count for one in mine for _, count in one]
+        guess[group] = {"value": float(np.mean(chances)), "interval": None}
     return {"table": {"model": model, "uniform random": guess}}

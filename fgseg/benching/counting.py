@@ -54,7 +54,7 @@ def image_row(
     guess = np.asarray(prompted, np.int32)[rng.integers(0, len(prompted), truth.shape)]
     return {
         "model": _sparse(prediction, truth, num_classes, ignore),
-        "random": _sparse(guess, truth, num_classes, ignore),
+        "random": _marginal(guess, truth, num_classes, ignore),
         "ring": _ring(truth, num_classes, ignore),
     }
 
@@ -84,6 +84,17 @@ def _sparse(
     }
 
 
+def _marginal(
+    guess: NDArray[np.int32], truth: NDArray[np.int32], num_classes: int, ignore: int | None
+) -> dict[str, list[list[int]]]:
+    """A guess fills all of a confusion, of which the figures need what is right and what is given."""
+    counts = confusion(guess, truth, num_classes, ignore)
+    edges = boundary_counts(guess, truth, num_classes, ignore)
+    tally = np.stack([np.diag(counts), counts.sum(0), *edges])
+    seen = np.flatnonzero(tally.any(0))
+    return {"classes": np.concatenate([seen[None], tally[:, seen]]).T.tolist()}
+
+
 @dataclass(frozen=True, eq=False)
 class Tallies:
     """(N, 6, C) int64 of N images, of the model and of each baseline by name."""
@@ -107,7 +118,7 @@ def tallies(rows: Sequence[Row], num_classes: int, *, prompts: str, has_backgrou
         frequent = np.where(is_there.any(1), order[is_there.argmax(1)], order[0])
     baselines = {
         BASELINES[0]: _constant(rows, model, frequent),
-        BASELINES[1]: _dense([row["random"] for row in rows], num_classes),
+        BASELINES[1]: _guessed([row["random"] for row in rows], model),
     }
     if has_background:
         baselines[BASELINES[2]] = _constant(rows, model, np.zeros(len(rows), np.intp))
@@ -125,6 +136,15 @@ def _dense(sparse: Sequence[Mapping[str, list[list[int]]]], num_classes: int) ->
                 tally[0, true] += pixels
         for index, *edges in counts["boundary"]:
             tally[3:, index] = edges
+    return dense
+
+
+def _guessed(sparse: Sequence[Mapping[str, list[list[int]]]], model: Counts) -> Counts:
+    dense = np.zeros_like(model)
+    dense[:, 2] = model[:, 2]
+    for tally, counts in zip(dense, sparse, strict=True):
+        for index, *five in counts["classes"]:
+            tally[[0, 1, 3, 4, 5], index] = five
     return dense
 
 

@@ -14,7 +14,8 @@ from fgseg._labelled import image_hw_of
 from fgseg._version import __version__, version_of
 from fgseg.datasets import Dataset
 from fgseg.encoders import Encoder
-from fgseg.encoders.texts import StoredTexts
+from fgseg.encoders.texts import StoredTexts, files_digest, reading_files
+from fgseg.encoders.weights import Checkpoint
 from fgseg.errors import FgsegError
 from fgseg.prompts import PromptClass
 
@@ -31,6 +32,7 @@ def model_identity(encoder: Encoder) -> dict[str, Any]:
         "name": encoder.name,
         "revision": encoder.revision,
         "weights_sha256": StoredTexts(encoder).digest(),
+        "config_sha256": _config_hash(encoder),
         "recipe": encoder.recipe,
         "device": device_name(encoder.device),
         "dtype": str(encoder.dtype).removeprefix("torch."),
@@ -40,6 +42,12 @@ def model_identity(encoder: Encoder) -> dict[str, Any]:
             **{name: version_of(name) for name in _PACKAGES},
         },
     }  # fmt: skip
+
+
+def _config_hash(encoder: Encoder) -> str | None:
+    """SHA-256 of what the tensors are read by, config and tokenizer; None for an encoder that has no checkpoint."""
+    checkpoint = getattr(encoder, "checkpoint", None)
+    return files_digest(reading_files(checkpoint.folder)) if isinstance(checkpoint, Checkpoint) else None
 
 
 @cache

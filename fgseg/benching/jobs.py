@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fgseg._checks import check_number
+from fgseg._checks import check_choice, check_whole
 from fgseg._files import one_line
 from fgseg.benching.box_data import BoxSet, open_boxes
 from fgseg.benching.boxes import BoxTask, box_faults
@@ -66,9 +66,14 @@ def open_data(asked: Asked) -> list[Data]:
     Raises:
         DatasetError, OptionError, PromptError: as `open_dataset`, `open_boxes` and `open_captions`.
     """
+    check_choice("task", asked.task, TASKS)
     if asked.limit is not None:
-        check_number("limit", asked.limit, low=1, high=2**62)
+        check_whole("limit", asked.limit, low=1, high=2**62)
+    if asked.route != "short" and asked.task != "retrieval":
+        raise OptionError(f"route: {asked.task} takes no text route, got {asked.route!r}; leave it out")
     named = [name for text in asked.data for name in (STANDARD_SETS if text == "standard" else (text,))]
+    if asked.root is not None and set(named) <= set(SCENE_SETS):
+        raise OptionError(f"root: procedural scenes have no files, got {asked.root}; leave it out")
     return [_limited(_opened(name, asked), asked.limit) for name in named]
 
 
@@ -128,9 +133,9 @@ def _limited(data: Data, limit: int | None) -> Data:
     if limit is None:
         return data
     if isinstance(data, Dataset):
-        return replace(data, items=data.items[:limit])
+        return replace(data, items=data.items[:limit], full_size=data.full_size or len(data.items))
     images: Any = data.images[:limit]  # of the same kind as `data`, which types cannot say
-    return replace(data, images=images)
+    return replace(data, images=images, full_size=len(data.images))
 
 
 def _of_segmentation(asked: Asked) -> list[str]:

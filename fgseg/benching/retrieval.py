@@ -44,6 +44,7 @@ class CaptionSet:
     name: str
     root: Path
     images: tuple[CaptionedImage, ...]
+    full_size: int | None = None
 
     def __post_init__(self) -> None:
         check_distinct(self.name, [image.name for image in self.images])
@@ -64,7 +65,7 @@ def open_captions(path: Path, root: Path | None) -> CaptionSet:
     try:
         captions = defaultdict(list)
         for row in document["annotations"]:
-            captions[row["image_id"]].append(" ".join(str(row["caption"]).split()))
+            captions[row["image_id"]].append(" ".join(_text(row["caption"]).split()))
         images = [
             CaptionedImage(str(row["id"]), folder / row["file_name"], tuple(captions[row["id"]]))
             for row in document["images"]
@@ -76,6 +77,12 @@ def open_captions(path: Path, root: Path | None) -> CaptionSet:
             f"({type(error).__name__}: {one_line(error)})"
         ) from error
     return CaptionSet(path.stem, folder, tuple(images))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"a caption that is no text, {value!r:.80}")
+    return value
 
 
 def caption_faults(captions: CaptionSet) -> tuple[str, ...]:
@@ -127,9 +134,10 @@ class RetrievalTask:
             "data": {
                 "name": self.captions.name,
                 "images": len(images),
+                "full_size": self.captions.full_size,
                 "captions": sum(len(image.captions) for image in images),
                 "list_sha256": file_list_hash([image.path for image in images], self.captions.root),
-                "captions_sha256": hash_of("\n".join(text for image in images for text in image.captions)),
+                "captions_sha256": hash_of(repr([[image.name, *image.captions] for image in images])),
             },
             "settings": {"route": self.route, "ties": "lower index first"},
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_choice, check_number
+from fgseg._checks import check_choice, check_whole
 from fgseg.datasets import Dataset, LabelledImage
 from fgseg.prompts import PromptClass
 from fgseg.training.scenes import Kind, Scene, scene, truth_table
@@ -99,7 +99,7 @@ def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int
     """
     check_choice("name", name, SCENE_SETS)
     for option, value in (("count", count), ("side", side)):
-        check_number(option, value, low=1, high=1_000_000)
+        check_whole(option, value, low=1, high=1_000_000)
     phrases = _PHRASES[name]
     seeds = range(first_seed, first_seed + count)
     items = tuple(_item(seed, (side, side), name) for seed in seeds)

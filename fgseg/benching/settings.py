@@ -8,7 +8,7 @@ from fgseg._checks import check_choice, check_number
 from fgseg.datasets import Dataset, Preset, preset
 from fgseg.encoders import Encoder
 from fgseg.errors import OptionError
-from fgseg.prompts import PromptClass, make_prompt_set, templates_named
+from fgseg.prompts import PromptClass, make_prompt_set, parse_words, templates_named
 from fgseg.refine import REFINEMENTS
 from fgseg.windows import Resolution, parse_resolution
 
@@ -17,6 +17,7 @@ __all__ = ["Decision", "Prompted", "SegmentationSettings", "settings_for"]
 Decision = Literal["protocol", "presence"]
 Prompted = Literal["all", "present"]
 _OTHER_RECIPE = "recipe "
+_BY_PRESENCE = "decided by presence at the model's own scale, not by softmax and the published thresholds"
 _PAMR_INPUT = "pamr sees the image, not the network's input resized to it"
 _RECIPES_OF = {"sclip": "sclip", "naclip": "naclip", "clearclip": "clearclip"}
 
@@ -107,8 +108,8 @@ def settings_for(
         given: other attributes of `SegmentationSettings` that take the place of defaults; None leaves the default.
 
     Raises:
-        OptionError: unknown names, numbers out of range, a preset for one's own data, or a background or threshold
-            where class 0 is none.
+        OptionError: unknown names, numbers out of range, a preset for one's own data, a background, threshold or
+            least share of the foreground where class 0 is no background, or the last with "presence".
         PromptError: templates or background words that are none.
     """
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -116,6 +117,10 @@ def settings_for(
     check_choice("decision", decision, get_args(Decision))
     published = None if preset_name is None else preset(preset_name, dataset.name)
     base = _own_settings(encoder, decision) if published is None else _published(published)
+    if published is not None and decision == "presence":
+        # The preset's scale and thresholds are of a softmax over all words; presence is another quantity.
+        base |= {"logit_scale": encoder.logit_scale, "threshold": encoder.default_threshold}
+        base |= {"min_foreground_share": 0.0, "deviations": (*base["deviations"], _BY_PRESENCE)}
     if resolution != "auto":
         base["resolution"] = _resolved(encoder, resolution)
         is_published = published is not None and base["resolution"].mode == "slide"
@@ -175,17 +180,22 @@ def _background(
         asked = make_prompt_set(looked_for, background=given, default_background=default, shared_prompts="allow")
         return asked.background
     if given is not None:
-        return tuple(given)
+        return parse_words("background", given)
     if published is not None and published.background:
         return published.background
     return dataset.classes[0].prompts if dataset.has_background else ()
 
 
 def _check_meaning(settings: SegmentationSettings, dataset: Dataset) -> None:
+    if settings.decision == "presence" and settings.min_foreground_share:
+        raise OptionError(
+            "min_foreground_share: expected 0 with decision='presence', where no class is left out for its size, got "
+            f"{settings.min_foreground_share}; leave it out"
+        )
     if settings.decision == "presence" or dataset.has_background:
         return
-    for name, value in (("background", settings.background), ("threshold", settings.threshold)):
-        if value:
+    for name in ("background", "threshold", "min_foreground_share"):
+        if value := getattr(settings, name):
             raise OptionError(
                 f"{name}: {dataset.name} has no background class for it to send pixels to, got {value!r:.80}; "
                 "leave it out, or use decision='presence'"

@@ -13,9 +13,21 @@ from typing import Any
 from fgseg._files import one_line, reason, write_bytes
 from fgseg.errors import OutputError
 
-__all__ = ["RowStore"]
+__all__ = ["RowStore", "drop_rows"]
 
 Row = dict[str, Any]
+
+
+def drop_rows(path: Path) -> None:
+    """Remove the rows of an earlier run, where there are any.
+
+    Raises:
+        OutputError: they cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{one_line(path)}: cannot be removed ({reason(error)}); remove it by hand") from error
 
 
 class RowStore:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -50,6 +50,12 @@ class Grid:
     refinements: tuple[str | None, ...] = (None,)
     logit_scales: tuple[float | None, ...] = (None,)
     thresholds: tuple[float | None, ...] = (None,)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            values = getattr(self, field.name)
+            if not values or len(set(values)) < len(values):
+                raise OptionError(f"{field.name}: expected one value or more, each once, got {values!r:.200}")
 
 
 @dataclass(frozen=True, eq=False)

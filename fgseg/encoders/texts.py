@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from fgseg.encoders.textcache import CACHE_FILE, FeatureSpace, TextCache, cache_
 from fgseg.encoders.weights import Checkpoint
 from fgseg.similarity import ensemble
 
-__all__ = ["StoredTexts"]
+__all__ = ["StoredTexts", "files_digest", "reading_files"]
 
 WORTHWHILE_BYTES = 2**26
 """Tensor files smaller than this have their texts encoded anew: the embedded model's (10 MB) take milliseconds."""
@@ -141,18 +142,23 @@ class StoredTexts:
 
     def _words_digest(self) -> str:
         """SHA-256 of the config and of what a tokenizer may read."""
-        wanted = {".json", ".txt", ".model"}
-        files = sorted(path for path in self._checkpoint.folder.iterdir() if path.suffix in wanted and path.is_file())
-
-        def compute() -> str:
-            total = hashlib.sha256()
-            for path in files:
-                total.update(path.name.encode("utf-8", errors="surrogatepass") + b"\0")
-                total.update(hashlib.sha256(path.read_bytes()).digest())
-            return total.hexdigest()
-
+        files = reading_files(self._checkpoint.folder)
         assert self._cache is not None  # `encode` has asked
-        return self._cache.digest(files, compute)
+        return self._cache.digest(files, lambda: files_digest(files))
+
+
+def reading_files(folder: Path) -> list[Path]:
+    """What says how a checkpoint's tensors are read: its config and whatever a tokenizer may read."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model") and path.is_file())
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """SHA-256 over names and contents of small files."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.name.encode("utf-8", errors="surrogatepass") + b"\0")
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def _size(checkpoint: Checkpoint) -> int:
