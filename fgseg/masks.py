@@ -112,10 +112,10 @@ def exclusive_labels(
     """
     _check_labels(labels)
     check_array("best", best, labels.shape, hint="one score for each pixel of labels")
-    check_number("threshold", threshold, low=0, high=1)
+    least = check_number("threshold", threshold, low=0, high=1)
     if rival is None:
         return labels.copy()
-    weak = presence(best, rival, logit_scale=logit_scale) < threshold
+    weak = presence(best, rival, logit_scale=logit_scale) < least
     return np.where(weak, np.int32(UNLABELLED), labels)
 
 
@@ -184,8 +184,8 @@ def threshold_mask(presence_map: NDArray[np.float32], *, threshold: float | Lite
     _check_presence(presence_map)
     if threshold == "auto":
         return presence_map >= automatic_threshold(presence_map)
-    check_number("threshold", threshold, low=0, high=1, hint='or "auto"')
-    return presence_map >= threshold
+    least = check_number("threshold", threshold, low=0, high=1, hint='or "auto"')  # float64's own would widen the map
+    return presence_map >= least
 
 
 def boxed_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -7,7 +7,7 @@ absent classes and in ignored labels, so figures of theirs do not compare.
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_number, describe
+from fgseg._checks import check_array, check_whole, describe
 from fgseg.errors import ShapeError
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "mean_iou",
 ]
 
+MAX_CLASSES = 65_535  # what 16 bits of labels hold
 BOUNDARY_SHARE = 0.02
 """Width of a boundary in image diagonals: Cheng et al., "Boundary IoU", CVPR 2021."""
 
@@ -34,7 +35,7 @@ def confusion(
     Args:
         prediction: (H, W) integers, 0 to num_classes - 1.
         truth: (H, W) integers, 0 to num_classes - 1, or `ignore`.
-        num_classes: C, at least 1.
+        num_classes: C, 1 to 65,535.
         ignore: true label whose pixels are not counted; None counts every pixel.
 
     Returns:
@@ -42,12 +43,13 @@ def confusion(
 
     Raises:
         ShapeError: arrays of different sizes or not of integers, or a label outside the classes at a counted pixel.
-        OptionError: `num_classes` below 1.
+        OptionError: `num_classes` out of range or not whole.
 
     Examples:
         >>> confusion(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), 2).tolist()
         [[1, 1], [0, 0]]
     """
+    num_classes = _checked_count(num_classes)
     counted = _checked_pair(prediction, truth, num_classes, ignore)
     rows, columns = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
     counts = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
@@ -77,15 +79,16 @@ def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool
         (H, W) bool.
 
     Raises:
-        ShapeError: not two axes.
-        OptionError: `distance` below 1.
+        ShapeError: not two axes, or not integers.
+        OptionError: `distance` below 1 or not whole.
 
     Examples:
         >>> boundary_mask(np.array([[1, 1, 1, 1, 1]] * 3), 1).astype(int).tolist()
         [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
     """
     check_array("labels", labels, ("H", "W"))
-    check_number("distance", distance, low=1, high=2**31 - 1)
+    _check_integers("labels", labels)
+    distance = check_whole("distance", distance, low=1, high=2**31 - 1)
     framed = np.pad(labels.astype(np.int64), 1, constant_values=np.iinfo(np.int64).min)
     height, width = framed.shape
     beside, below = framed[:, 1:] != framed[:, :-1], framed[1:] != framed[:-1]
@@ -123,13 +126,14 @@ def boundary_counts(
 
     Raises:
         ShapeError: as `confusion`.
-        OptionError: `num_classes` or `distance` below 1.
+        OptionError: `num_classes` or `distance` out of range or not whole.
 
     Examples:
         >>> truth = np.zeros((5, 5), int)
         >>> boundary_counts(truth, truth, 1, distance=1).tolist()
         [[16], [16], [16]]
     """
+    num_classes = _checked_count(num_classes)
     counted = _checked_pair(prediction, truth, num_classes, ignore)
     height, width = truth.shape
     width_of_edge = boundary_distance((height, width)) if distance is None else distance
@@ -215,12 +219,10 @@ def _checked_pair(
     prediction: NDArray[np.integer], truth: NDArray[np.integer], num_classes: int, ignore: int | None
 ) -> NDArray[np.bool_]:
     """(H, W) bool: which pixels count, once both maps were found in order."""
-    check_number("num_classes", num_classes, low=1, high=2**31 - 1)
     check_array("truth", truth, ("H", "W"))
     check_array("prediction", prediction, truth.shape, hint="resize the prediction to the label, never the label")
     for name, labels in (("prediction", prediction), ("truth", truth)):
-        if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
-            raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
+        _check_integers(name, labels)
     counted: NDArray[np.bool_] = np.ones(truth.shape, bool) if ignore is None else truth != ignore
     for name, labels in (("truth", truth[counted]), ("prediction", prediction[counted])):
         if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
@@ -229,6 +231,16 @@ def _checked_pair(
                 "map the data set's ids to class indices first, and unlabelled predictions to a class"
             )
     return counted
+
+
+def _checked_count(num_classes: int) -> int:
+    """As Python's int: numpy's small ones overflow when they are multiplied."""
+    return check_whole("num_classes", num_classes, low=1, high=MAX_CLASSES)
+
+
+def _check_integers(name: str, labels: NDArray[np.integer]) -> None:
+    if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
+        raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
 
 
 def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, places: int, axis: int) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ import torch
 
 from fgseg._checks import check_number
 from fgseg.errors import OptionError, ShapeError
+from fgseg.types import MAX_CLASSES
 from fgseg.upsample import upsample_maps
 
 __all__ = ["protocol_label_map", "protocol_label_maps"]
@@ -82,6 +83,8 @@ def protocol_label_maps(
         >>> [round(float(probability), 2) for _, probability in made]
         [0.73, 0.98]
     """
+    if not len(logit_scales):
+        raise OptionError("logit_scales: expected one scale or more, got none")
     for logit_scale in logit_scales:
         check_number("logit_scale", logit_scale, low=1e-6, high=1e6)
     classes = _classes(query_to_class)
@@ -135,8 +138,14 @@ class _Running:
 
 
 def _classes(query_to_class: Sequence[int]) -> list[int]:
-    indexes = np.asarray(query_to_class)
-    if indexes.ndim != 1 or not indexes.size or indexes.dtype.kind not in "iu" or indexes.min() < 0:
-        raise OptionError(f"query_to_class: expected class indexes of 0 or more, got {query_to_class!r:.200}")
+    try:
+        indexes = np.asarray(query_to_class)
+    except ValueError:  # lists of different lengths
+        indexes = np.empty(0)
+    is_index = indexes.ndim == 1 and indexes.size > 0 and indexes.dtype.kind in "iu"
+    if not is_index or indexes.min() < 0 or indexes.max() >= MAX_CLASSES:
+        raise OptionError(
+            f"query_to_class: expected class indexes from 0 to {MAX_CLASSES - 1}, got {query_to_class!r:.200}"
+        )
     classes: list[int] = indexes.tolist()
     return classes

@@ -56,7 +56,7 @@ def refined(
 
     Raises:
         OptionError: another method.
-        ShapeError: as the methods.
+        ShapeError: a map of another size, when its turn comes; or as the methods.
 
     Example:
         >>> image = np.zeros((4, 4, 3), np.uint8)
@@ -64,6 +64,7 @@ def refined(
         [1.0]
     """
     check_choice("method", method, REFINEMENTS)
+    maps = _sized(maps, image.shape[:2])
     if method == "guided":
         radius = min(1000, max(1, round(_RADIUS_IN_PATCHES * patch_pixels)))
         guide = _Guide(image, radius, _GUIDED_EPSILON, max(1, radius // _RADIUS_OVER_SUBSAMPLING))
@@ -72,7 +73,13 @@ def refined(
         count = _SUPERPIXELS_A_PATCH * image.shape[0] * image.shape[1] / max(patch_pixels, 1.0) ** 2
         segments = _superpixels(image, max(2, round(count)))
         return (_segment_means(segments, one) for one in maps)
-    return _pamr_in_runs(image, iter(maps)) if method == "pamr" else iter(maps)
+    return _pamr_in_runs(image, maps) if method == "pamr" else maps
+
+
+def _sized(maps: Iterable[NDArray[np.float32]], image_hw: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    for one in maps:
+        check_array("maps", one, image_hw, hint="a score map on the image's pixels (fgseg.upsample)")
+        yield one
 
 
 def _pamr_in_runs(image: NDArray[np.uint8], maps: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -121,9 +128,8 @@ def pamr(
         dilations: pixels to the neighbours, each at least 1.
 
     Returns:
-        (T, H, W) float32, inside the range of each map; tensor or array as `scores` is. Prompts are refined
-        one
-        at a time: beside the result 8 * len(dilations) + 4 score maps are held.
+        (T, H, W) float32, inside the range of each map; tensor or array as `scores` is. Prompts are refined one at
+        a time: beside the result as much is held as 8 * len(dilations) score maps and some 25 more take.
 
     Raises:
         ShapeError: other axes, another size than the image's, or no prompt.
@@ -139,8 +145,9 @@ def pamr(
     if not np.prod(scores.shape):
         raise ShapeError(f"scores: expected at least one score map with pixels, got {describe(scores)}")
     repeats = check_whole("iterations", iterations, low=0, high=1000)
-    if not dilations or min(dilations) < 1:
-        raise OptionError(f"dilations: expected whole numbers of at least 1, got {dilations!r:.60}")
+    if not len(dilations):
+        raise OptionError("dilations: expected whole numbers of at least 1, got none")
+    dilations = [check_whole("dilations", one, low=1, high=2**31 - 1) for one in dilations]
     maps = scores.detach().float() if isinstance(scores, torch.Tensor) else _tensor(scores)
     weights = _affinities(_channels_first(image, tuple(maps.shape[1:])).to(maps.device), dilations)
     refined = torch.empty_like(maps)
@@ -304,8 +311,16 @@ def _affinities(image: torch.Tensor, dilations: Sequence[int]) -> torch.Tensor:
     squares = sum(((n - mean).square() for n in _neighbours(image, dilations)), torch.zeros_like(image))
     spread = ((squares + len(dilations) * (image - mean).square()) / (values - 1)).sqrt()
     scale = _FLAT + _SOFTNESS * spread
-    likeness = [-((image - n).abs() / scale).mean(0) for n in _neighbours(image, dilations)]
-    return torch.stack(likeness).softmax(0)
+    weights = image.new_empty(8 * len(dilations), *image.shape[1:])
+    for weight, n in zip(weights, _neighbours(image, dilations), strict=True):
+        weight.copy_((image - n).abs_().div_(scale).mean(0).neg_())
+    return _softmax_in_place(weights)
+
+
+def _softmax_in_place(weights: torch.Tensor) -> torch.Tensor:
+    """Over the first axis; torch's own holds a second copy."""
+    weights.sub_(weights.amax(0)).exp_()
+    return weights.div_(weights.sum(0))
 
 
 def _neighbours(maps: torch.Tensor, dilations: Sequence[int]) -> Iterator[torch.Tensor]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_number, describe
+from fgseg._checks import check_array, check_number, check_whole, describe
 from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.types import DenseFeatures
 
@@ -124,8 +124,8 @@ def ensemble(rows: Rows, groups: Sequence[int]) -> Rows:
     check_array("rows", rows, ("R", "D"))
     vectors = _tensor(unit(rows))
     index = _index("groups", groups, len(vectors)).to(vectors.device)
+    _check_filled("groups", index, 1 + int(index.max()), "query word")
     counts = torch.bincount(index)
-    _check_filled("groups", counts, "query word")
     mean = vectors.new_zeros(len(counts), vectors.shape[1]).index_add_(0, index, vectors) / counts[:, None]
     length = torch.linalg.vector_norm(mean, dim=-1)
     if bool((length < _SHORTEST).any()):
@@ -157,8 +157,9 @@ def synonym_max(scores: Rows, query_to_class: Sequence[int], num_classes: int) -
         array([0.3, 0.7], dtype=float32)
     """
     values: torch.Tensor = _queries(scores)
+    num_classes = check_whole("num_classes", num_classes, low=1, high=2**62)
     index = _index("query_to_class", query_to_class, len(values), below=num_classes).to(values.device)
-    _check_filled("query_to_class", torch.bincount(index, minlength=num_classes), "class")
+    _check_filled("query_to_class", index, num_classes, "class")
     best = values.new_full((num_classes, *values.shape[1:]), -torch.inf)
     spread = index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
     return _like(best.scatter_reduce_(0, spread, values, "amax"), scores)
@@ -228,6 +229,8 @@ def _index(name: str, indexes: Sequence[int], length: int, *, below: int | None 
     return torch.from_numpy(index.astype(np.int64))
 
 
-def _check_filled(name: str, counts: torch.Tensor, what: str) -> None:
-    if bool((counts == 0).any()):
-        raise OptionError(f"{name}: expected a row for each {what}, got none for {what} {int(counts.argmin())}")
+def _check_filled(name: str, index: torch.Tensor, count: int, what: str) -> None:
+    # Of more than there are rows one of the first is missing; memory is that of the rows, whatever the index.
+    missing = np.setdiff1d(np.arange(min(count, len(index) + 1)), index.cpu().numpy())
+    if len(missing):
+        raise OptionError(f"{name}: expected a row for each {what}, got none for {what} {missing[0]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 import cv2
@@ -96,13 +96,16 @@ class Resolution:
 
         Windows have the native size, half overlap, and a short side one and a half times as long: the setting
         of SCLIP and NACLIP (336, 224, 112), whose encoder is native to 224. Other modes take the native side.
+        Where `max_side` is less, windows and "keep" take that.
         """
         _check_side("native", native)
-        if self.mode != "slide":
-            return Resolution(self.mode, self.short_side or native, max_side=max(self.max_side, native))
+        if self.mode == "squash":
+            return replace(self, short_side=self.short_side or native)
+        if self.mode == "keep":
+            return replace(self, short_side=self.short_side or min(native, self.max_side))
         crop = self.crop or native
         stride = self.stride or max(crop // 2, 1)
-        return Resolution(self.mode, self.short_side or crop * 3 // 2, crop, stride, max(self.max_side, crop * 3 // 2))
+        return replace(self, short_side=self.short_side or min(crop * 3 // 2, self.max_side), crop=crop, stride=stride)
 
 
 def parse_resolution(text: str) -> Resolution:

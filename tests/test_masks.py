@@ -387,3 +387,9 @@ def test_polygons_of_a_checkerboard_of_thousands_of_pixels_are_all_found():
     assert len(pixel_polygons(board)) == board.sum()
     (joined,) = pixel_polygons(board, connectivity=8)
     assert shoelace(joined.exterior_xy) + sum(map(shoelace, joined.holes_xy)) == board.sum()
+
+
+def test_a_threshold_of_numpys_is_the_same_as_pythons():
+    presence_map = np.float32([[0.7]])  # above 0.7 in float32, below it in float64
+    assert threshold_mask(presence_map, threshold=0.7).all()
+    assert threshold_mask(presence_map, threshold=np.float64(0.7)).all()

@@ -115,7 +115,7 @@ def test_large_counts_do_not_overflow():
         (np.full((1, 1), 2), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got 2"),
         (np.full((1, 1), -1), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got -1"),
         (np.zeros((1, 1), int), np.full((1, 1), 7), 2, ShapeError, "truth: expected labels from 0 to 1, got 7"),
-        (np.zeros((1, 1), int), np.zeros((1, 1), int), 0, OptionError, "num_classes: expected a number from 1"),
+        (np.zeros((1, 1), int), np.zeros((1, 1), int), 0, OptionError, "num_classes: expected a whole number from 1"),
     ],
 )
 def test_confusion_refuses(prediction, truth, num_classes, error, message):
@@ -190,3 +190,26 @@ def test_boundaries_out_of_range_are_refused():
         boundary_iou(np.zeros((2, 2), int))
     with pytest.raises(ShapeError, match="prediction: expected labels from 0 to 0, got 1 to 1"):
         boundary_counts(labels + 1, labels, 1)
+
+
+def test_a_number_of_classes_in_numpys_small_type_counts_as_the_same_number():
+    truth = np.uint8([[0, 3, 18, 3]])
+    counts = confusion(truth, truth, np.uint8(20))  # 20 * 20 does not fit into 8 bits
+    np.testing.assert_array_equal(counts, confusion(truth, truth, 20))
+    np.testing.assert_array_equal(boundary_counts(truth, truth, np.uint8(20)), boundary_counts(truth, truth, 20))
+
+
+@pytest.mark.parametrize("num_classes", [1.5, 10**9, "2"])
+def test_a_number_of_classes_that_is_none_is_refused(num_classes):
+    labels = np.zeros((2, 2), int)
+    with pytest.raises(OptionError, match="num_classes: expected a whole number from 1 to 65535"):
+        confusion(labels, labels, num_classes)
+    with pytest.raises(OptionError, match="num_classes: expected a whole number from 1 to 65535"):
+        boundary_counts(labels, labels, num_classes)
+
+
+def test_edges_are_of_whole_labels_and_at_a_whole_distance():
+    with pytest.raises(ShapeError, match="labels: expected a numpy array of integers"):
+        boundary_mask(np.array([[0.2, 0.8]]), 1)
+    with pytest.raises(OptionError, match="distance: expected a whole number"):
+        boundary_mask(np.zeros((2, 2), int), 1.5)

@@ -114,7 +114,9 @@ def test_without_a_threshold_the_words_are_those_of_the_label_map():
     [
         (torch.zeros(2, 2, 2), [0], {}, OptionError, "query_to_class: expected one a query word, got only 1"),
         (torch.zeros(2, 2, 2), [0, 1, 2], {}, OptionError, "expected one a query word, 2, got 3"),
-        (torch.zeros(2, 2, 2), [0, -1], {}, OptionError, "query_to_class: expected class indexes of 0 or more"),
+        (torch.zeros(2, 2, 2), [0, -1], {}, OptionError, "query_to_class: expected class indexes from 0 to 65533"),
+        (torch.zeros(2, 2, 2), [0, 2**31], {}, OptionError, "query_to_class: expected class indexes from 0 to 65533"),
+        (torch.zeros(2, 2, 2), [[0], [1, 2]], {}, OptionError, "query_to_class: expected class indexes"),
         (torch.zeros(2, 2, 2), [], {}, OptionError, "query_to_class: expected class indexes"),
         (torch.zeros(2, 2, 2), [0, 1], {"logit_scale": 0}, OptionError, "logit_scale"),
         (torch.zeros(2, 2, 2), [0, 1], {"prob_threshold": 1.5}, OptionError, "prob_threshold"),
@@ -164,3 +166,8 @@ def test_windows_naclip_and_the_protocol_give_the_golden_probabilities(golden_wi
     classes = class_probabilities(maps, golden["query_to_class"].tolist(), logit_scale=40)
     # The file holds the class maxima divided by their sum.
     np.testing.assert_allclose(classes / classes.sum(0), golden["probabilities"], atol=1e-4)
+
+
+def test_no_scale_is_refused():
+    with pytest.raises(OptionError, match="logit_scales: expected one scale or more, got none"):
+        protocol_label_maps(torch.zeros(2, 2, 2), [0, 1], (4, 4), logit_scales=[])

@@ -241,3 +241,25 @@ def test_an_unknown_refinement_and_maps_of_another_size_are_refused():
         superpixel_vote(noise(0, 4, 4), np.zeros((3, 4), np.float32), count=2)
     with pytest.raises(OptionError, match="count"):
         superpixel_vote(noise(0, 4, 4), np.zeros((4, 4), np.float32), count=1)
+
+
+@pytest.mark.parametrize("method", REFINEMENTS)
+def test_a_map_of_another_size_than_the_image_is_refused(method):
+    maps = refined(noise(0, 8, 8), [np.zeros((8, 9), np.float32)], method=method, patch_pixels=2)
+    with pytest.raises(ShapeError, match=r"maps: expected an array of shape \(8, 8\), got .*upsample"):
+        next(maps)
+
+
+@pytest.mark.parametrize(
+    ("dilations", "message"), [([], "got none"), ([0], "got 0"), (np.array([1.5, 2]), "got .*1.5")]
+)
+def test_dilations_are_whole_numbers(dilations, message):
+    with pytest.raises(OptionError, match=f"dilations: expected .*whole number.*{message}"):
+        pamr(noise(0, 4, 4), np.zeros((1, 4, 4)), dilations=dilations)
+
+
+def test_dilations_may_be_an_array():
+    scores = np.random.RandomState(0).uniform(size=(1, 6, 6))
+    np.testing.assert_array_equal(
+        pamr(noise(0, 6, 6), scores, dilations=np.array([1, 2])), pamr(noise(0, 6, 6), scores, dilations=[1, 2])
+    )

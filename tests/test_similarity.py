@@ -222,3 +222,12 @@ def test_probabilities_of_one_word_classes_add_to_one(seed, words):
 def test_a_logit_scale_that_is_no_positive_number_is_refused(scale):
     with pytest.raises(OptionError, match="logit_scale"):
         class_probabilities(np.zeros(2), [0, 1], logit_scale=scale)
+
+
+def test_an_index_far_beyond_the_rows_is_a_word_without_a_row_and_takes_no_memory():
+    with pytest.raises(OptionError, match="groups: expected a row for each query word, got none for query word 1"):
+        ensemble(np.eye(2), [0, 10**12])
+    with pytest.raises(OptionError, match="query_to_class: expected a row for each class, got none for class 1"):
+        class_probabilities(np.zeros(2), [0, 10**12], logit_scale=40)
+    with pytest.raises(OptionError, match="num_classes: expected a whole number"):
+        synonym_max(np.zeros(2), [0, 1], 2.5)

@@ -82,7 +82,9 @@ def test_sizes_left_open_become_the_encoders_and_for_224_those_of_sclip_and_nacl
     assert Resolution("slide", crop=1).resolved(224) == Resolution("slide", 1, 1, 1)
     assert Resolution("keep").resolved(224) == Resolution("keep", 224)
     assert Resolution("squash", 336).resolved(224) == Resolution("squash", 336)
-    assert Resolution("keep", max_side=100).resolved(224) == Resolution("keep", 224, max_side=224)
+    assert Resolution("keep", max_side=100).resolved(224) == Resolution("keep", 100, max_side=100)
+    assert Resolution("slide", max_side=256).resolved(224) == Resolution("slide", 256, 224, 112, max_side=256)
+    assert Resolution("squash", max_side=100).resolved(224) == Resolution("squash", 224, max_side=100)
     with pytest.raises(OptionError, match="native: expected a whole number"):
         Resolution("keep").resolved(0)
 
