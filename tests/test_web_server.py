@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from pycocotools import mask as coco_rle
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 import fgseg
 from fgseg.io import encode_png
+from fgseg.web import server
 from fgseg.web.bench import Bench
 from fgseg.web.examples import examples
 from fgseg.web.limits import Limits
@@ -247,6 +249,13 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(tiny_model, capsys):
             main(["serve", "--port", port, "--model", tiny_model])
     assert left.value.code == 2
     assert f"--port: expected a free port, got {port}" in capsys.readouterr().err
+
+
+def test_a_connection_is_kept_for_longer_than_programs_keep_one(tiny_model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(server.uvicorn.Server, "run", lambda self, sockets: seen.append(self.config.timeout_keep_alive))
+    server.serve(fgseg.load(tiny_model), limits=Limits(), port=0, ready=lambda address: None)
+    assert seen[0] > 2 * httpx.Limits().keepalive_expiry
 
 
 def test_the_server_stops_on_sigterm_and_leaves_no_folder(tiny_model, tmp_path, monkeypatch):

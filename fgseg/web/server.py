@@ -23,6 +23,9 @@ from fgseg.web.limits import Limits
 __all__ = ["HOST", "application", "serve"]
 
 HOST = "127.0.0.1"
+IDLE_SECONDS = 75
+"""A connection is kept for as long. Programs let go of one after five seconds or so; a server that did it as soon, as
+uvicorn by itself does, would reset connections on which a request was just sent."""
 PATIENCE = 2  # seconds for open connections to end when the server stops
 
 
@@ -60,6 +63,7 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=PATIENCE,
+            timeout_keep_alive=IDLE_SECONDS,
             ws="none",
         )
         listener.listen()
