@@ -14,7 +14,7 @@ from fgseg._status import SOME_FAILED, USAGE
 from fgseg.arguments import check_resolution, check_writable, load_segmenter, split_words
 from fgseg.console import complain, table, to_json
 from fgseg.errors import OptionError
-from fgseg.options import Device, Dtype, Model, Offline, Quiet, Revision, Route, Templates, Verbose
+from fgseg.options import Device, Dtype, Model, Offline, Quiet, Revision, Route, Templates, Verbose, named_folder
 
 if TYPE_CHECKING:
     from fgseg.benching.jobs import Asked, Data
@@ -114,7 +114,10 @@ def bench(
     dtype: Dtype = "auto",
     revision: Revision = None,
     offline: Offline = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder a data set goes there.")] = Path("fgseg-bench"),
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", parser=named_folder, metavar="FOLDER", help="A folder a data set goes there."),
+    ] = Path("fgseg-bench"),
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a data set.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import zlib
 from dataclasses import replace
@@ -464,6 +465,36 @@ def test_a_dtype_and_a_recipe_are_part_of_a_model(tiny_model):
     assert (other["dtype"], other["recipe"]) == ("bfloat16", "naclip")
 
 
+def test_a_picture_that_was_written_anew_is_measured_anew_though_its_size_is_the_same(seg, tmp_path):
+    folder = color_folder(tmp_path / "colors")
+    first = next(iter(sorted((folder / "images").iterdir())))
+    pixels = np.array(Image.open(first))
+    first.unlink()
+    first = first.with_suffix(".bmp")
+    Image.fromarray(pixels).save(first)
+    colors = open_dataset(folder)
+    before = run_task(task_of(seg, colors), tmp_path / "out")
+    size, times = first.stat().st_size, first.stat()
+    Image.fromarray(pixels[::-1, ::-1]).save(first)
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns + 1_000_000))
+    assert first.stat().st_size == size
+    again = run_task(task_of(seg, colors), tmp_path / "out")
+    assert (before.resumed, again.resumed) == (0, 2)
+    whole = run_task(task_of(seg, colors), tmp_path / "fresh")
+    assert strip(run_document(again)) == strip(run_document(whole)) != strip(run_document(before))
+    assert run_task(task_of(seg, colors), tmp_path / "out").resumed == 3
+
+
+def test_what_differs_in_a_list_is_its_first_other_entry(tmp_path):
+    RowStore(tmp_path / "rows.jsonl", {"grid": [{"a": 1, "long": "x" * 90}, {"a": 2}]})
+    for grid, message in (
+        ([{"a": 1, "long": "x" * 90}, {"a": 3}], r"grid\[1\].a was 2, is 3"),
+        ([{"a": 1}], "grid had 2 entries, has 1"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            RowStore(tmp_path / "rows.jsonl", {"grid": grid})
+
+
 def test_a_file_that_is_no_rows_is_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text("[1]\n")
     with pytest.raises(OutputError, match="not the rows of a run"):
@@ -598,7 +629,7 @@ def test_a_sweep_of_presence_thresholds_is_that_of_single_runs(seg, tmp_path):
 
 
 def test_a_sweep_of_what_changes_nothing_is_refused(seg, colors):
-    with pytest.raises(OptionError, match="threshold, scale: colors has no background class"):
+    with pytest.raises(OptionError, match="scale: colors has no background class, so it changes no label"):
         SweepTask(seg, colors, settings_for(seg.encoder, colors), Grid(logit_scales=(10.0, 20.0)))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,10 @@ class BoxTask:
             },
             "settings": {"templates": list(self.templates), "resolution": self.resolution, "ties": ties},
         }
+
+    def files(self, name: str) -> list[Path]:
+        """The image."""
+        return [self.images[name].path]
 
     def measure(self, name: str) -> Row:
         """Per box its class or difficulty, how many answers came before the right one, and of captions their number."""

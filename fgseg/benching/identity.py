@@ -1,6 +1,7 @@
 """What a number depends on besides the settings: the model, the data and the machine, in plain values."""
 
 import hashlib
+import os
 import platform
 from collections.abc import Sequence
 from functools import cache
@@ -19,7 +20,15 @@ from fgseg.encoders.weights import Checkpoint
 from fgseg.errors import FgsegError
 from fgseg.prompts import PromptClass
 
-__all__ = ["data_identity", "device_name", "file_faults", "file_list_hash", "hash_of", "model_identity"]
+__all__ = [
+    "data_identity",
+    "device_name",
+    "file_faults",
+    "file_list_hash",
+    "hash_of",
+    "model_identity",
+    "written_at",
+]
 
 _PACKAGE = Path(__file__).parents[1]
 # Packages whose version can change a number.
@@ -88,6 +97,12 @@ def file_list_hash(files: Sequence[Path], root: Path) -> str:
     return hash_of("\n".join(f"{_relative(path, root)} {_size(path)}" for path in files))
 
 
+def written_at(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 where there is none. A picture may change and keep its size."""
+    stat = _stat(path)
+    return stat.st_mtime_ns if stat else 0
+
+
 def file_faults(paths: Sequence[Path]) -> tuple[str, ...]:
     """What is wrong with image files, found by their headers; a line a fault."""
     faults = []
@@ -123,7 +138,12 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _size(path: Path) -> int:
+    stat = _stat(path)
+    return stat.st_size if stat else 0
+
+
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_size
+        return path.stat()
     except OSError:
-        return 0  # no file: a procedural scene, or a missing image, which becomes a row of its own
+        return None  # no file: a procedural scene, or a missing image, which becomes a row of its own

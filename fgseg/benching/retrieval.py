@@ -142,6 +142,10 @@ class RetrievalTask:
             "settings": {"route": self.route, "ties": "lower index first"},
         }
 
+    def files(self, name: str) -> list[Path]:
+        """The image."""
+        return [self.images[name].path]
+
     def measure(self, name: str) -> Row:
         """The features of an image and its captions; a caption too long for the route fails with its image."""
         image = self.images[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fgseg._files import one_line
+from fgseg.benching.identity import written_at
 from fgseg.benching.store import RowStore
 from fgseg.errors import FgsegError
 
@@ -32,6 +33,9 @@ class Task(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """Model, data and settings in plain values: what rows must share to be added up."""
+
+    def files(self, name: str) -> Sequence[Path]:
+        """What an image is measured on: its row is made anew when one of these was written since."""
 
     def measure(self, name: str) -> Row:
         """Plain values of one image. Raises FgsegError where it cannot be measured."""
@@ -81,12 +85,14 @@ def run_task(task: Task, folder: Path, *, progress: Progress | None = None) -> O
     """
     started = time.perf_counter()
     store = RowStore(folder / ROWS_FILE, {"kind": task.kind, **task.identity()})
+    written = {name: [written_at(path) for path in task.files(name)] for name in task.names}
+    store.keep(lambda row: row["written"] == written.get(row["name"]))
     done = sum(name in store.rows for name in task.names)
     left = [name for name in task.names if name not in store.rows]
     failed: list[tuple[str, str]] = []
     for name in left if progress is None else progress(left):
         try:
-            row = {"name": name, **task.measure(name)}
+            row = {"name": name, "written": written[name], **task.measure(name)}
         except FgsegError as error:
             row = {"name": name, "error": one_line(error)}
             failed.append((name, row["error"]))

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,10 @@ class SegmentationTask:
         if self.settings.decision == "presence" and self.dataset.has_background:
             return np.where(labels < 0, np.int32(0), labels)
         return labels
+
+    def files(self, name: str) -> list[Path]:
+        """Image and labels."""
+        return [self.items[name].image_path, self.items[name].label_path]
 
     def measure(self, name: str) -> Row:
         """Sparse counts of one image."""

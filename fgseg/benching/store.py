@@ -6,7 +6,7 @@ dropped when the file is opened again. Rows of another setting or other data are
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class RowStore:
             self._open(head["identity"])
         else:
             write_bytes(path, _line(head))
+
+    def keep(self, is_current: Callable[[Row], bool]) -> None:
+        """Forget the rows that are no longer true; the file gets new ones of the same names."""
+        self.rows = {name: row for name, row in self.rows.items() if is_current(row)}
 
     def append(self, row: Row) -> None:
         """Keep a row, which has a `name`; one with an `error` is written and made again when the run goes on."""
@@ -104,4 +108,9 @@ def _differences(stored: Any, now: Any, place: str = "") -> str:
             if stored.get(key) != now.get(key)
         ]
         return ", ".join(parts[:3]) + (", ..." if len(parts) > 3 else "")
+    if isinstance(stored, list) and isinstance(now, list):
+        if len(stored) != len(now):
+            return f"{place} had {len(stored)} entries, has {len(now)}"
+        index = next(index for index, (one, other) in enumerate(zip(stored, now, strict=True)) if one != other)
+        return _differences(stored[index], now[index], f"{place}[{index}]")
     return f"{place} was {stored!r:.60}, is {now!r:.60}"

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -76,11 +77,13 @@ class SweepTask:
 
     def __post_init__(self) -> None:
         is_argmax = self.settings.decision == "protocol" and not self.dataset.has_background
-        if is_argmax and (len(self.grid.logit_scales) > 1 or any(self.grid.thresholds)):
-            raise OptionError(
-                f"threshold, scale: {self.dataset.name} has no background class, so they change no label; "
-                "leave them out, or use decision='presence'"
-            )
+        varied = {"threshold": any(self.grid.thresholds), "scale": len(self.grid.logit_scales) > 1}
+        for name, is_varied in varied.items():
+            if is_argmax and is_varied:
+                raise OptionError(
+                    f"{name}: {self.dataset.name} has no background class, so it changes no label; leave it out, or "
+                    "decide by presence (--decision presence)"
+                )
         if self.settings.min_foreground_share:
             raise OptionError("preset: a sweep does not drop small classes as this preset does; take another preset")
         _ = self.segmenters  # made, and so checked, before anything is encoded
@@ -131,6 +134,10 @@ class SweepTask:
             "settings": self.settings.to_dict(),
             "grid": [self._described(group, one) for group in self.groups for one in self._variants(group)],
         }
+
+    def files(self, name: str) -> list[Path]:
+        """Image and labels."""
+        return [self.items[name].image_path, self.items[name].label_path]
 
     def measure(self, name: str) -> Row:
         """Per combination, in the grid's order, the pixels right and predicted of each class, sparse."""
