@@ -15,7 +15,7 @@ def describe(value: Any) -> str:
     """A short account of a value for an error message: type, shape and dtype where it has them."""
     shape = getattr(value, "shape", None)
     if shape is None:
-        return f"{type(value).__name__} {value!r:.60}"
+        return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"
     return f"{type(value).__name__} of shape {tuple(shape)} and dtype {value.dtype}"
 
 
@@ -62,8 +62,16 @@ def check_mask(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Refuse a word that is not one of the choices."""
-    if value not in choices:
-        raise OptionError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+    if not isinstance(value, str) or value not in choices:
+        raise OptionError(f"{name}: expected one of {', '.join(choices)}, got {value!r:.200}")
+
+
+def check_choices(name: str, values: Any, choices: Collection[str]) -> None:
+    """Refuse anything but a list of words that are among the choices."""
+    if isinstance(values, str) or not isinstance(values, Collection):
+        raise OptionError(f"{name}: expected a list of some of {', '.join(choices)}, got {describe(values)}")
+    for value in values:
+        check_choice(name, value, choices)
 
 
 def check_number(name: str, value: Any, *, low: float, high: float, hint: str = "") -> float:
@@ -81,7 +89,7 @@ def check_whole(name: str, value: Any, *, low: int, high: int, hint: str = "") -
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _expected(name: str, what: str, value: Any, low: float, high: float, hint: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array
+from fgseg._checks import check_array, check_whole, describe
 from fgseg._files import HOW_TO_TILE, one_line, reason, replacing
 from fgseg._to_rgb import inks_to_rgb, upright
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
@@ -213,6 +213,12 @@ def write_label_tiff(
         )  # fmt: skip
 
 
+def _corners(box_xyxy: tuple[int, int, int, int]) -> tuple[int, ...]:
+    if np.shape(box_xyxy) != (4,):
+        raise OptionError(f"box_xyxy: expected (left, top, right, bottom), got {describe(box_xyxy)}")
+    return tuple(check_whole("box_xyxy", side, low=-(2**31), high=2**31) for side in box_xyxy)
+
+
 def read_label_tiff(
     path: str | os.PathLike[str], box_xyxy: tuple[int, int, int, int] | None = None
 ) -> NDArray[np.int32]:
@@ -231,7 +237,7 @@ def read_label_tiff(
     """
     with open_tiled(path) as image:
         height, width = image.stored_hw
-        left, top, right, bottom = box_xyxy or (0, 0, width, height)
+        left, top, right, bottom = (0, 0, width, height) if box_xyxy is None else _corners(box_xyxy)
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise OptionError(f"box_xyxy: expected a box inside {width} x {height} pixels, got {box_xyxy}")
         if image.page.samplesperpixel != 1:

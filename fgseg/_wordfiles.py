@@ -52,8 +52,8 @@ def _read_text(file: Path) -> str:
     """Text of a UTF-8 file without byte order mark, a line feed for every line end."""
     try:
         data = file.read_bytes()
-    except OSError as error:
-        raise PromptError(f"{file}: cannot be read ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise PromptError(f"{file}: cannot be read ({getattr(error, 'strerror', error)}); check the path") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -107,7 +107,8 @@ def _load_document(file: Path, text: str) -> object:
         place = f"{file}, line {mark.line + 1}" if mark else str(file)
         problem = getattr(error, "problem", None) or getattr(error, "reason", error)
         raise PromptError(f"{place}: not YAML ({problem}); correct it there") from error
-    except (ValueError, RecursionError) as error:  # YAML's impossible dates; nesting without end
+    # YAML's impossible dates, booleans and times by their tags; nesting without end
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise PromptError(f"{file}: not a list of classes ({error}); put odd names in quotes") from error
     return document
 

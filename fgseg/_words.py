@@ -1,16 +1,19 @@
 """Checks of words and lists of words, with messages that say where the word stood.
 
-Two words are the same word when they differ only in case or in the width of their spaces, because CLIP's
-tokenizer (and FG-CLIP 2, which lower-cases its text) makes the same vector of both.
+Two words are the same word when they differ only in case, in the width of their spaces or in how their characters are
+composed (Unicode's NFKC), because tokenizers make the same vector of both: CLIP's and FG-CLIP 2's lower-case their text
+and compose it, the embedded model's folds full-width letters too.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fgseg.errors import PromptError
 
 __all__ = [
+    "check_characters",
     "check_sequence",
     "check_templates",
     "check_word",
@@ -30,7 +33,7 @@ _SYNONYM_COMMA = re.compile(r"(?<!\\),")
 
 def same_key(word: str) -> str:
     """What is equal for two spellings of one word."""
-    return " ".join(word.lower().split())
+    return " ".join(unicodedata.normalize("NFKC", word).lower().split())
 
 
 def first_repeat(words: Iterable[str]) -> tuple[int, int] | None:
@@ -73,7 +76,16 @@ def strip_word(place: str, value: object) -> str:
         raise PromptError(f"{place}: expected a word or phrase, got an empty string; fill it in or leave it out")
     if len(word.splitlines()) > 1:
         raise PromptError(f"{place}: expected one line, got {quote(word)}; take the line break out")
+    check_characters(place, word)
     return word
+
+
+def check_characters(place: str, text: str) -> None:
+    """Refuse half characters, which a name of bytes or broken JSON leaves: no tokenizer takes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(f"{place}: expected whole characters, got {text!a:.60}; write it in UTF-8") from error
 
 
 def split_words(place: str, value: object) -> tuple[str, ...]:
@@ -118,6 +130,7 @@ def check_templates(templates: Sequence[object], places: Sequence[str]) -> None:
     for place, template in zip(places, templates, strict=True):
         if not isinstance(template, str) or template.count("{}") != 1:
             raise PromptError(f"{place}: expected one {{}} where the word goes, got {describe(template)}; write one")
+        check_characters(place, template)
         texts.append(template)
     repeat = first_repeat(texts)
     if repeat:

@@ -100,12 +100,26 @@ def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
     problems += _model_problems(name)
     report["offline"] = "yes" if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES else "no"
     report["text cache"] = _cache()
+    problems += _cache_problems()
     return {**report, "problems": problems}
 
 
 def _cache() -> str:
     report = cache_report()
     return "off" if report.path is None else f"{report.path} ({report.size_bytes / 1e6:.1f} MB)"
+
+
+def _cache_problems() -> list[str]:
+    """Whether the folder of the cache is one that can be written, or can be made."""
+    path = cache_report().path
+    if path is None:
+        return []
+    there = next(folder for folder in path.parents if folder.exists())
+    if not there.is_dir():
+        return [f"FGSEG_CACHE: a file stands where the folder {path.parent} should be; texts are encoded every time"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"FGSEG_CACHE: {path.parent} cannot be written; texts are encoded every time"]
+    return []
 
 
 def _model_problems(name: str) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg import export
-from fgseg._checks import check_choice
+from fgseg._checks import check_choices
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
 from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
@@ -166,8 +166,7 @@ def check_large_formats(formats: Sequence[str]) -> None:
     Raises:
         OptionError: one of these.
     """
-    for name in formats:
-        check_choice("formats (of an image read by region)", name, LARGE_FORMATS)
+    check_choices("formats (of an image read by region)", formats, LARGE_FORMATS)
 
 
 def segment_tiled(

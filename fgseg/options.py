@@ -75,9 +75,22 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.
 Resolution = Annotated[
     str, typer.Option(help="auto, squash, keep or slide, with a size: slide:448, slide:448/224/112.")
 ]
+
+
+def named_folder(text: str | Path) -> Path:
+    """A folder's path; the empty name of a variable that is not set would be the folder one is in."""
+    if text == "":
+        raise typer.BadParameter("expected a folder, got no name")
+    return Path(text)
+
+
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for results; each image gets a folder of its own in it.")
-]
+    Path,
+    typer.Option(
+        "--out", "-o", parser=named_folder, metavar="FOLDER",
+        help="Folder for results; each image gets a folder of its own in it.",
+    ),
+]  # fmt: skip
 Batch = Annotated[
     int,
     typer.Option(

@@ -347,6 +347,9 @@ def read_class_file(
     return classes
 
 
+_TEMPLATES = "'none', 'imagenet', a text file or a list of templates"
+
+
 def templates_named(templates: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
     """Templates by name, from a file, or one's own.
 
@@ -370,7 +373,9 @@ def templates_named(templates: str | os.PathLike[str] | Sequence[str]) -> tuple[
         return IMAGENET_TEMPLATES
     if isinstance(templates, (str, os.PathLike)):
         return read_template_file(_template_path(templates))
-    own = tuple(check_sequence("templates", templates))
+    if not isinstance(templates, Sequence):
+        raise PromptError(f"templates: expected {_TEMPLATES}, got {describe(templates)}")
+    own = tuple(templates)
     check_templates(own, places_in("templates", own))
     return own
 
@@ -379,11 +384,12 @@ def _template_path(value: str | os.PathLike[str]) -> Path:
     if isinstance(value, str) and "{}" in value:
         raise PromptError(f"templates: expected a name or a list, got one template; write [{quote(value)}]")
     path = Path(value)
-    if not path.is_file():
-        raise PromptError(
-            f"templates: expected 'none', 'imagenet', a text file or a list of templates, got "
-            f"{str(path)!r}, and there is no such file"
-        )
+    try:
+        is_there = path.is_file()
+    except OSError:  # a name longer than any file's
+        is_there = False
+    if not is_there:
+        raise PromptError(f"templates: expected {_TEMPLATES}, got {str(value)!r:.200}, and there is no such file")
     return path
 
 

@@ -46,18 +46,13 @@ class Queries:
         everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
         chosen = templates_named(self._encoder.default_templates if templates is None else templates)
         plan = expand(everyone, chosen)
-        try:
-            text = self._ensembled(plan)
-        except PromptError as error:
-            if chosen == ("{}",):
-                raise
-            raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
-        return QueryTexts(text, plan.query_to_class, chosen)
+        return QueryTexts(self._ensembled(plan, chosen), plan.query_to_class, chosen)
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
         """(T, D) unit text of each phrase, in which commas mean nothing."""
         listed = check_texts(phrases)
-        return self._ensembled(expand([PromptClass(text, (text,)) for text in listed], templates_named(templates)))
+        chosen = templates_named(templates)
+        return self._ensembled(expand([PromptClass(text, (text,)) for text in listed], chosen), chosen)
 
     def captions(self, captions: Sequence[str], route: Route) -> Tensor:
         """(T, D) unit text of each caption."""
@@ -73,10 +68,15 @@ class Queries:
         """Of the weights, as the cache on disk names them; read once."""
         return self._stored.digest()
 
-    def _ensembled(self, plan: TextPlan) -> Tensor:
+    def _ensembled(self, plan: TextPlan, templates: Sequence[str]) -> Tensor:
         """Unit text of each query word."""
         groups = [tuple(plan.texts[index] for index in row) for row in plan.rows]
         new = [group for group in dict.fromkeys(groups) if group not in self._ensembles]
-        if new:
-            self._ensembles.update(zip(new, self._stored.ensembles(new, route="region"), strict=True))
+        try:
+            made = self._stored.ensembles(new, route="region") if new else ()
+        except PromptError as error:
+            if tuple(templates) == ("{}",):
+                raise
+            raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
+        self._ensembles.update(zip(new, made, strict=True))
         return torch.stack([self._ensembles[group] for group in groups])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg import export
-from fgseg._checks import check_array, check_choice, check_image
+from fgseg._checks import check_array, check_choice, check_choices, check_image
 from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
 from fgseg.heatmaps import heatmap_sheet
@@ -145,8 +145,7 @@ class Segmentation:
             OptionError: an unknown format.
             OutputError: the folder cannot be written.
         """
-        for name in formats:
-            check_choice("formats", name, FORMATS)
+        check_choices("formats", formats, FORMATS)
         settings = _json(self.settings)
         written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](self, Path(folder))]
         run = Path(folder) / "run.json"
@@ -279,7 +278,8 @@ def _save_yolo(result: Segmentation, folder: Path) -> list[Path]:
 def _save_labelme(result: Segmentation, folder: Path) -> list[Path]:
     name = _name(result)
     with suppress(ValueError):  # another drive of Windows: no way leads there from the folder
-        name = os.path.relpath(name, folder)  # LabelMe looks for it from its file's folder
+        # LabelMe looks for it from its file's folder, wherever links lead.
+        name = os.path.relpath(os.path.realpath(name), os.path.realpath(folder))
     document = export.labelme(result.masks, result.regions, image_name=name, image_hw=result._image_hw())
     write_text(folder / "labelme.json", _json(document))
     return [folder / "labelme.json"]
@@ -328,5 +328,4 @@ def check_formats(formats: Sequence[str]) -> None:
     """
     if not formats:
         raise OptionError(f"formats: expected at least one of {', '.join(FORMATS)}, got none")
-    for name in formats:
-        check_choice("formats", name, FORMATS)
+    check_choices("formats", formats, FORMATS)

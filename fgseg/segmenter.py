@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +24,10 @@ from fgseg._files import place
 from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
+from fgseg._words import places_in, strip_word
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import Encoder, Recipe, load_encoder
-from fgseg.errors import OptionError, OutputError, ShapeError
+from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
 from fgseg.io import read_image
@@ -49,7 +50,7 @@ _RECORDED = ("torch", "tokenizers", "transformers", "numpy", "opencv-python", "p
 
 
 def load(
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
@@ -74,8 +75,15 @@ def load(
         DeviceError: device or dtype not on this machine.
         OptionError: an unknown recipe.
     """
-    name = model or os.environ.get("FGSEG_MODEL") or "mini"
-    return Segmenter(load_encoder(name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline))
+    named = os.environ.get("FGSEG_MODEL") or None
+    name = (named or "mini") if model is None else model
+    try:
+        encoder = load_encoder(name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline)
+    except ModelNotFoundError as error:
+        if model is None and named:
+            raise ModelNotFoundError(f"FGSEG_MODEL: {error}") from error
+        raise
+    return Segmenter(encoder)
 
 
 class Segmenter:
@@ -189,10 +197,9 @@ class Segmenter:
         field = ScoreField(view, texts, asked, self.encoder.logit_scale, chosen_refine, least=own)
         if mode == "exclusive":
             labels = remove_small_labels(field.exclusive(threshold), min_area=min_area)
-            masks = LazyMaps(field.names, lambda index: labels == index)
+            masks = LazyMaps(field.names, partial(np.equal, labels))
         else:
-            clean = _cleaner(min_area, max_hole)
-            masks = LazyMaps(field.names, lambda index: clean(field.mask(index, threshold)))
+            masks = LazyMaps(field.names, partial(_clean_mask, field, threshold, min_area, max_hole))
             labels = field.winners(masks)
         settings = self._view_settings(view) | self._settings(asked, texts) | {
             "mode": mode, "threshold": threshold, "refine": chosen_refine, "min_area": min_area, "max_hole": max_hole,
@@ -249,6 +256,9 @@ class Segmenter:
             OutputError: the label map cannot be written, or would be written over the image.
         """
         started = time.perf_counter()
+        for name, path in (("image", image), ("labels", labels)):
+            if not isinstance(path, (str, os.PathLike)):
+                raise OptionError(f"{name}: expected the path of a tiled TIFF, got {describe(path)}")
         asked = self._queries.prompt_set(prompts, background, negatives)
         least = self._own_threshold(asked) if threshold is None else threshold
         least = check_number("threshold", least, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
@@ -325,7 +335,7 @@ class Segmenter:
         (height, width), (rows, columns) = view.image_hw, grid.shape[:2]
         scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
         pooled = unit(box_features(grid, torch.from_numpy(boxes).to(grid.device) * scale))
-        listed = _listed(texts)
+        listed = _listed("texts", texts)
         words = self._queries.phrases(listed, templates)
         cosine = pooled @ words.T
         return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(listed))
@@ -352,7 +362,7 @@ class Segmenter:
         several: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
         if not several:
             raise OptionError("images: expected at least one, got none")
-        listed = _listed(captions)
+        listed = _listed("captions", captions)
         text = self._queries.captions(listed, route)
         pixels = [item.image if isinstance(item, EncodedImage) else read_image(item) for item in several]
         cosine = self.encoder.embed_images(pixels) @ text.T
@@ -416,11 +426,9 @@ class Segmenter:
         return {"fgseg": __version__, **{name: version_of(name) for name in _RECORDED}}
 
 
-def _cleaner(min_area: int, max_hole: int) -> Callable[[NDArray[np.bool_]], NDArray[np.bool_]]:
-    def clean(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return fill_holes(remove_small(mask, min_area=min_area), max_area=max_hole)
-
-    return clean
+def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole: int, index: int) -> NDArray[np.bool_]:
+    """A module's function, which can be pickled."""
+    return fill_holes(remove_small(field.mask(index, threshold), min_area=min_area), max_area=max_hole)
 
 
 def _checked_threshold(threshold: Threshold) -> Threshold:
@@ -429,8 +437,12 @@ def _checked_threshold(threshold: Threshold) -> Threshold:
     return check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
 
 
-def _listed(texts: Sequence[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts)
+def _listed(name: str, texts: Sequence[str]) -> list[str]:
+    """Without the space around each, which means nothing."""
+    if not isinstance(texts, (str, Sequence)):
+        raise PromptError(f"{name}: expected a list of texts, got {describe(texts)}; put them into a list")
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    return [strip_word(place, text) for place, text in zip(places_in(name, listed), listed, strict=True)]
 
 
 def _checked_boxes(

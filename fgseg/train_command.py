@@ -14,7 +14,7 @@ import typer
 from fgseg.arguments import check_writable
 from fgseg.console import log_to_stderr, pairs, to_json
 from fgseg.errors import OptionError
-from fgseg.options import Device
+from fgseg.options import Device, named_folder
 
 if TYPE_CHECKING:
     from fgseg.training.records import Source
@@ -36,7 +36,12 @@ def train(
             "N procedural scenes.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model and the run's files.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", parser=named_folder, metavar="FOLDER", help="Folder for the model and the run's files."
+        ),
+    ],
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder that the records' f_path starts from.")
     ] = None,

@@ -59,6 +59,10 @@ class Views:
         cuts = [self._cut(one, chosen) for one in pixels]
         fit: Fit = "exact" if chosen.mode == "slide" else chosen.mode
         side = None if chosen.mode == "slide" else chosen.short_side
+        if side is not None and side < self._encoder.patch:
+            raise OptionError(
+                f"resolution: expected a side of at least one patch, {self._encoder.patch} pixels, got {chosen}"
+            )
         parts = [part for cut in cuts for part in cut.parts]
         features = iter(self._encoder.encode_images(parts, fit=fit, side=side, max_side=chosen.max_side))
         seconds = (time.perf_counter() - started) / len(pixels)

@@ -70,7 +70,7 @@ class Resolution:
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(Mode))
         for name in ("short_side", "crop", "stride", "max_side"):
-            if (side := getattr(self, name)) is not None:
+            if (side := getattr(self, name)) is not None or name == "max_side":
                 _check_side(name, side)
                 object.__setattr__(self, name, int(side))  # numpy's whole numbers go into no JSON
         if self.mode != "slide" and (self.crop, self.stride) != (None, None):

@@ -418,6 +418,14 @@ def test_a_file_where_the_output_folder_should_be_is_refused_before_the_model_is
     assert_refused(fgseg("heatmap", photo, "-p", "red", "-o", "taken/deeper", model="nosuch"), "--out: a file stands")
 
 
+@pytest.mark.parametrize("command", ["segment", "heatmap"])
+def test_an_output_folder_without_a_name_is_refused(fgseg, photo, command):
+    run = fgseg(command, photo, "-p", "red", "-o", "")
+    assert run.code == USAGE
+    assert "expected a folder, got no name" in run.err
+    assert not Path("photo").exists()
+
+
 def test_an_output_folder_that_cannot_be_made_is_refused(fgseg, photo):
     assert_refused(fgseg("segment", photo, "-p", "red", "-o", "/proc/nosuch"), "--out: cannot make", "choose another")
 

@@ -163,6 +163,20 @@ def test_the_doctor_says_where_texts_are_kept_and_how_large_that_is(monkeypatch,
     assert diagnose("mini", device="cpu", dtype="auto")["text cache"] == "off"
 
 
+def test_a_text_cache_that_cannot_be_kept_is_a_problem(monkeypatch, tmp_path):
+    def problems(folder):
+        monkeypatch.setenv("FGSEG_CACHE", str(folder))
+        return [line for line in diagnose("mini", device="cpu", dtype="auto")["problems"] if "FGSEG_CACHE" in line]
+
+    (tmp_path / "file").write_text("")
+    assert problems(tmp_path / "new" / "folder") == []
+    (problem,) = problems(tmp_path / "file")
+    assert "a file stands where the folder" in problem
+    monkeypatch.setattr("os.access", lambda *_: False)
+    (problem,) = problems(tmp_path / "new")
+    assert "cannot be written; texts are encoded every time" in problem
+
+
 @pytest.mark.parametrize(
     ("break_", "problem"),
     [

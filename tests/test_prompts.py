@@ -291,6 +291,9 @@ def test_structured_files_of_another_form_are_refused_with_the_entry(tmp_path, d
         ("c.yaml", "- name: \x07\n", "not YAML .special characters"),
         ("c.yaml", "- name: no\n", "entry 1, name: expected a string, got bool False; write it in quotes"),
         ("c.yaml", "- name: 2020-99-99\n", "not a list of classes .* put odd names in quotes"),
+        ("c.yaml", "- name: !!bool maybe\n", "not a list of classes .* put odd names in quotes"),
+        ("c.yaml", "- name: !!timestamp abc\n", "not a list of classes .* put odd names in quotes"),
+        ("c.json", '[{"name": "a", "prompts": ["red\\ud83d"]}]', "expected whole characters, got 'red.ud83d'"),
         ("c.yaml", "- 1: a\n", "entry 1: unknown key 1; the known ones"),
         (
             "c.yaml",
@@ -357,7 +360,7 @@ def test_templates_come_by_name_from_a_file_or_as_ones_own(tmp_path):
             "imagnet",
             "expected 'none', 'imagenet', a text file or a list of templates, got 'imagnet', and there is no",
         ),
-        ("", "expected 'none', 'imagenet', a text file"),
+        ("", "expected 'none', 'imagenet', a text file or a list of templates, got ''"),
         ("a {}", r"templates: expected a name or a list, got one template; write \['a {}'\]"),
         ([], r"templates: expected a list, got tuple \(\); \['{}'\] is the word alone"),
         (["{}", "a photo"], r"templates\[1\]: expected one {} where the word goes, got str 'a photo'"),
@@ -368,8 +371,10 @@ def test_templates_come_by_name_from_a_file_or_as_ones_own(tmp_path):
             ["a {}", "{}", "A {}"],
             r"templates\[0\] and templates\[2\]: expected each template once, got 'A {}' twice",
         ),
-        (None, "templates: expected a list of strings, got NoneType"),
-        ({"{}"}, "templates: expected a list of strings, got set"),
+        (None, "templates: expected 'none', 'imagenet', a text file or a list of templates, got NoneType"),
+        ({"{}"}, "templates: expected 'none', 'imagenet', a text file or a list of templates, got set"),
+        ("x" * 5000, "templates: expected 'none', .*, and there is no such file"),
+        (["a {}\ud83d"], r"templates\[0\]: expected whole characters, got 'a {}.ud83d'"),
     ],
 )
 def test_templates_without_one_place_for_the_word_are_refused(templates, match):
@@ -388,6 +393,10 @@ def test_templates_without_one_place_for_the_word_are_refused(templates, match):
 )
 def test_template_files_are_refused_with_the_line(tmp_path, content, match):
     assert_refused_file(write(tmp_path, "t.txt", content), match, read=read_template_file)
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    assert_refused_file(Path("a\0.txt"), "cannot be read", read=read_template_file)
 
 
 def test_a_missing_template_file_is_refused(tmp_path):

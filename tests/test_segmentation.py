@@ -521,3 +521,18 @@ def test_independent_masks_may_overlap_and_a_label_lies_in_its_mask(segmenter):
     for index, mask in enumerate(masks):
         assert mask[result.labels == index].all()
     np.testing.assert_array_equal(result.labels == UNLABELLED, ~masks.any(0))
+
+
+def test_labelme_finds_the_image_from_a_folder_that_a_link_leads_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "down")
+    make().save("link", formats=["labelme"])
+    named = json.loads(Path("link/labelme.json").read_text())["imagePath"]
+    assert named.startswith("../../")  # from deep/down, where a reader comes to be
+
+
+@pytest.mark.parametrize("formats", [None, "labels", [["labels"]], 3])
+def test_formats_that_are_no_list_of_names_are_refused(tmp_path, formats):
+    with pytest.raises(OptionError, match=r"formats: expected (a list of|one of)"):
+        make().save(tmp_path, formats=formats)

@@ -1,4 +1,7 @@
+import copy
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from fgseg.types import UNLABELLED
 from fgseg.windows import Resolution
 
 RESOLUTIONS = ("squash", "keep", "slide")
+FULL_WIDTH = "\uff52\uff45\uff44"  # red, which the tokenizer folds
 HAND_DRAWN = "tests/data/coffee_red.png"
 
 
@@ -495,13 +499,32 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(np.zeros((4, 4, 2), np.uint8), ["red"]), ShapeError, "source: expected"),
         (lambda s, i: s.rank(i, ["red"], route="region"), OptionError, "route: expected one of short, long"),
         (lambda s, i: s.rank([], ["red"]), OptionError, "images: expected at least one"),
-        (lambda s, i: s.rank(i, [""]), PromptError, r"captions\[0\]: expected words"),
+        (lambda s, i: s.rank(i, [""]), PromptError, r"captions\[0\]: expected a word"),
+        (lambda s, i: s.rank(i, 5), PromptError, "captions: expected a list of texts, got int 5"),
+        (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], None), PromptError, "texts: expected a list of texts, got None"),
+        (lambda s, i: s.segment(i, ["red", FULL_WIDTH]), PromptError, "expected each class once"),
+        (
+            lambda s, i: s.segment(i, ["red\ud83d"]),
+            PromptError,
+            r"prompts\[0\]: expected whole characters, got 'red.ud",
+        ),
+        (lambda s, i: s.rank(i, ["red\ud83d"]), PromptError, r"captions\[0\]: expected whole characters"),
+        (
+            lambda s, i: s.segment(i, ["red"], templates=["a {}\ud83d"]),
+            PromptError,
+            r"templates\[0\]: expected whole characters",
+        ),
+        (lambda s, i: s.segment(i, ["red"], mode=np.array(["exclusive"])), OptionError, "mode: expected one of"),
+        (lambda s, i: s.segment(i, ["red"], threshold=np.complex64(0.5)), OptionError, "threshold: expected a number"),
+        (lambda s, i: s.segment_large(None, ["red"], "x"), OptionError, "image: expected the path of a tiled TIFF"),
+        (lambda s, i: s.segment_large("x", ["red"], i), OptionError, "labels: expected the path of a tiled TIFF"),
         (lambda s, i: s.rank(i, []), PromptError, "captions: expected at least one"),
+        (lambda s, i: s.encode(i, resolution="keep:1"), OptionError, "resolution: expected a side of .* got keep:1"),
         (lambda s, i: s.encode(i, resolution=448), OptionError, "resolution: expected text such as 'keep:448'"),
         (lambda s, i: s.encode(i, resolution="keep:" + "9" * 5000), OptionError, "resolution: expected a mode"),
         (lambda s, i: s.encode_batch(Image.fromarray(i)), OptionError, "images: expected a list of images"),
         (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], []), PromptError, "texts: expected at least one"),
-        (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], ["red", ""]), PromptError, r"texts\[1\]: expected words"),
+        (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], ["red", ""]), PromptError, r"texts\[1\]: expected a word"),
         (lambda s, i: s.score_boxes(i, [[50, 10, 20, 40]], ["red"]), ShapeError, r"left < right.*got \[50.0, 10.0"),
         (lambda s, i: s.score_boxes(i, [[0, 0, 5, 5], [1, 2]], ["red"]), ShapeError, "boxes_xyxy: expected .left, top"),
         (lambda s, i: s.score_boxes(i, [[0, 0, 500, 9]], ["red"]), ShapeError, "boxes_xyxy: expected row 0 within"),
@@ -523,8 +546,44 @@ def test_a_class_keeps_its_own_colour_and_words(seg, picture):
 
 def test_the_model_comes_from_the_environment_when_none_is_named(monkeypatch):
     monkeypatch.setenv("FGSEG_MODEL", "no-such-model")
-    with pytest.raises(fgseg.ModelNotFoundError, match="model 'no-such-model': expected one of mini"):
+    with pytest.raises(fgseg.ModelNotFoundError, match="FGSEG_MODEL: model 'no-such-model': expected one of mini"):
         fgseg.load()
+    with pytest.raises(fgseg.ModelNotFoundError, match=r"^model 'nothing': expected one of mini"):
+        fgseg.load("nothing")
+
+
+@pytest.mark.parametrize(("model", "got"), [("", "''"), (3, "int 3"), (b"mini", "bytes")])
+def test_a_model_that_is_no_name_is_refused(model, got, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(fgseg.ModelNotFoundError, match=f"model.*expected .*{got}|model {got}: expected"):
+        fgseg.load(model)
+
+
+def test_a_model_may_be_a_path_and_is_named_by_its_text(tiny_model, picture, tmp_path):
+    result = fgseg.load(Path(tiny_model)).segment(picture, ["red", "blue"])
+    result.save(tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["model"] == tiny_model
+
+
+@pytest.mark.parametrize("mode", ["exclusive", "independent"])
+def test_results_can_be_pickled_and_copied_and_are_then_their_own(seg, picture, mode):
+    result = seg.segment(picture, ["red", "blue"], mode=mode)
+    sent, copied = pickle.loads(pickle.dumps(result)), copy.deepcopy(result)
+    expected = {name: mask.copy() for name, mask in result.masks.items()}
+    result.labels[:] = UNLABELLED
+    for other in (sent, copied):
+        assert {name: mask.sum() for name, mask in other.masks.items()} == {n: m.sum() for n, m in expected.items()}
+        assert other.to_dict()["classes"] == sent.to_dict()["classes"]
+        np.testing.assert_array_equal(other.scores["red"], result.scores["red"])
+
+
+def test_space_around_a_phrase_means_nothing(seg, picture):
+    spaced, plain = (
+        seg.score_boxes(picture, [[0, 0, 50, 50]], texts) for texts in ([" red ", "blue"], ["red", "blue"])
+    )
+    assert spaced.texts == plain.texts
+    np.testing.assert_array_equal(spaced.cosine, plain.cosine)
 
 
 def test_results_say_what_they_were_made_with(seg, picture):
@@ -540,6 +599,11 @@ def test_results_say_what_they_were_made_with(seg, picture):
 def test_templates_in_words_the_model_has_never_seen_are_named_as_the_cause(seg, picture):
     with pytest.raises(PromptError, match=r"templates: .*never seen the word .*templates='none'"):
         seg.segment(picture, ["red"], templates="imagenet")
+
+
+def test_templates_of_phrases_are_named_as_the_cause_too(seg, picture):
+    with pytest.raises(PromptError, match=r"^templates: .*never seen the word .*templates='none'"):
+        seg.score_boxes(picture, [[0, 0, 9, 9]], ["red"], templates="imagenet")
 
 
 def test_the_bare_network_takes_float32_pixels_whatever_it_computes_in():

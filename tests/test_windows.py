@@ -87,6 +87,8 @@ def test_sizes_left_open_become_the_encoders_and_for_224_those_of_sclip_and_nacl
     assert Resolution("squash", max_side=100).resolved(224) == Resolution("squash", 224, max_side=100)
     with pytest.raises(OptionError, match="native: expected a whole number"):
         Resolution("keep").resolved(0)
+    with pytest.raises(OptionError, match="max_side: expected a whole number"):
+        Resolution("keep", max_side=None)
 
 
 # sizes

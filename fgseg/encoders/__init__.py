@@ -1,5 +1,6 @@
 """Encoders: a checkpoint's tensors decide which of the three model families it is."""
 
+import os
 from collections.abc import Mapping
 
 import torch
@@ -64,7 +65,7 @@ def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def load_encoder(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg._checks import check_choice, check_image, describe
+from fgseg._words import check_characters
 from fgseg.encoders.clip import Route
 from fgseg.encoders.processor import has_fast_bfloat16
 from fgseg.errors import DeviceError, OptionError, PromptError
@@ -104,6 +105,7 @@ def check_texts(texts: Sequence[str], *, name: str = "texts") -> list[str]:
     for index, text in enumerate(listed):
         if not isinstance(text, str) or not text.strip():
             raise PromptError(f"{name}[{index}]: expected words, got {text!r:.60}")
+        check_characters(f"{name}[{index}]", text)
     return listed
 
 

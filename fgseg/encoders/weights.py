@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from fgseg._checks import describe
 from fgseg.encoders.config import read_config
 from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 
@@ -99,7 +100,9 @@ class Checkpoint:
         return total.hexdigest()
 
 
-def find_checkpoint(name: str, *, revision: str | None = None, offline: bool | None = None) -> Checkpoint:
+def find_checkpoint(
+    name: str | os.PathLike[str], *, revision: str | None = None, offline: bool | None = None
+) -> Checkpoint:
     """Where a model's files are; fetched from the hub when they are not here yet.
 
     Args:
@@ -111,13 +114,16 @@ def find_checkpoint(name: str, *, revision: str | None = None, offline: bool | N
         ModelNotFoundError: unknown name, a folder without weights, or a hub out of reach.
         OptionError: a revision of something that is not from the hub.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise ModelNotFoundError(f"model: expected a name or a folder, got {describe(name)}")
+    name = os.fspath(name)
     if name == "mini":
         _refuse_revision(name, revision)
         return _from_folder("mini", Path(str(files("fgseg") / "assets" / "mini")), None)
     folder = Path(name)
     with contextlib.suppress(RuntimeError):  # ~nobody: no such user, so no such folder
         folder = folder.expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():  # "" would be the folder one is in
         _refuse_revision(name, revision)
         return _from_folder(name, folder, None)
     if folder.is_file():

@@ -157,7 +157,14 @@ def _begin(
 ) -> _Run:
     """Everything that can be refused is refused here, before the first step."""
     check_bad_share(source.bad, source.found, limit=options.max_bad_share)
-    steps = total_steps(options, records=len(source), world=ranks.world)
+    try:
+        steps = total_steps(options, records=len(source), world=ranks.world)
+    except OptionError as error:
+        first = next(iter(source.bad), None)
+        if not first:
+            raise
+        count = f"{len(source.bad)} of {source.found} records are left out"
+        raise OptionError(f"{error}; {count}, the first is {first.where}: {first.reason}") from error
     start = find_checkpoint(model)
     Tokenizer(start.folder).words()  # a missing tokenizer is said now
     if options.warmup >= steps:
