@@ -38,6 +38,7 @@ are seconds where a name has no other unit, and parentheses after a median hold 
 | `python benchmarks/scenes.py` | phrases, absent phrases and captions of scenes that training never shows |
 | `python benchmarks/materials.py --data FOLDER` | materials on photographs, beside three baselines |
 | `python benchmarks/speed.py` | what a user waits for, beside the plain ways of doing the same |
+| `python benchmarks/choices.py` | what the towers' own ways of computing gain over plain torch |
 | `python benchmarks/gpu.py` | the same results on a GPU as on a processor, and how fast |
 | `python benchmarks/large.py` | time and memory of images larger than memory |
 | `python benchmarks/web_load.py` | the web page with many users at once |

@@ -108,6 +108,26 @@ def test_the_processor_time_of_a_candidate_that_is_a_process_is_that_of_the_proc
     assert min(times["child"]["processor"]) > 0.28  # children's time comes in hundredths of a second
 
 
+@pytest.fixture
+def choices(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return script("choices")
+
+
+@pytest.mark.parametrize("choice", ["weights", "gelu", "attention"])
+def test_the_ways_that_choices_are_timed_against_compute_the_same(choice, choices):
+    with torch.inference_mode():
+        both = choices.CHOICES[choice](1, "float32")
+        torch.testing.assert_close(both["plain"](), both["ours"](), atol=2e-5, rtol=1e-5)
+
+
+def test_scores_are_written_out_some_heads_at_a_time_and_spread_as_far_as_they_say(choices):
+    q, k, v = choices.heads(2, spread_of_scores=4, dtype="float32")
+    assert float((q @ k.mT / 8).std()) == pytest.approx(4, rel=0.05)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(choices.written_out(q, k, v, at_once=7), expected, atol=2e-5, rtol=1e-5)
+
+
 def test_steps_of_a_device_are_what_computes_and_waits_are_what_the_host_reads():
     timing = script("timing")
     x = torch.ones(3)

@@ -102,9 +102,8 @@ class Linear(nn.Linear):
 
     Attributes:
         packs: dtypes of weights that are kept a second time in oneDNN's order, for inference on a CPU: `F.linear`
-            sorts them anew at every call, which for few rows takes longer than the product does. The products of a
-            dense pass of ViT-B for one image take 0.8 of the time in bfloat16, and 0.7 in float32 on a processor that
-            MKL, which `F.linear` uses then, does not favour.
+            sorts them anew at every call, and in float32 is MKL's, slow on processors that are not its maker's. A
+            block of ViT-B takes 0.8 to 0.9 of the time for its products (benchmarks/results/choices.json).
     """
 
     packs: frozenset[torch.dtype] = frozenset()
@@ -227,7 +226,8 @@ class Mlp(nn.Module):
     def _quick(self, x: Tensor) -> Tensor:
         """The same by quick_gelu(h) = silu(c h) / c: products carry the factors, and one pass over h is left of three.
 
-        Takes 0.8 of the time at 6 x 197 tokens of ViT-B on a Xeon, 0.92 at one image (bfloat16; float32 0.75, 0.91).
+        Takes 0.90 to 0.97 of the time on a processor without AMX (benchmarks/results/choices.json), whose products are
+        slow; where they are faster, one pass over h counts for more.
         """
         c = QUICK_GELU_SCALE
         if self.fc1.takes_packed(x):
