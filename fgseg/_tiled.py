@@ -214,7 +214,11 @@ def write_label_tiff(
 
 
 def _corners(box_xyxy: tuple[int, int, int, int]) -> tuple[int, ...]:
-    if np.shape(box_xyxy) != (4,):
+    try:
+        is_box = np.shape(box_xyxy) == (4,)
+    except ValueError:  # lists of different lengths
+        is_box = False
+    if not is_box:
         raise OptionError(f"box_xyxy: expected (left, top, right, bottom), got {describe(box_xyxy)}")
     return tuple(check_whole("box_xyxy", side, low=-(2**31), high=2**31) for side in box_xyxy)
 

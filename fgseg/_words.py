@@ -1,8 +1,7 @@
 """Checks of words and lists of words, with messages that say where the word stood.
 
-Two words are the same word when they differ only in case, in the width of their spaces or in how their characters are
-composed (Unicode's NFKC), because tokenizers make the same vector of both: CLIP's and FG-CLIP 2's lower-case their text
-and compose it, the embedded model's folds full-width letters too.
+Two words are the same word when they differ only in case, in the width of their spaces or in how an accent is written
+(Unicode's NFC), because CLIP's tokenizer makes the same vector of both; FG-CLIP 2 lower-cases its text too.
 """
 
 import re
@@ -33,7 +32,7 @@ _SYNONYM_COMMA = re.compile(r"(?<!\\),")
 
 def same_key(word: str) -> str:
     """What is equal for two spellings of one word."""
-    return " ".join(unicodedata.normalize("NFKC", word).lower().split())
+    return " ".join(unicodedata.normalize("NFC", word).lower().split())
 
 
 def first_repeat(words: Iterable[str]) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fgseg._files import reason
 from fgseg._version import __version__, version_of
 from fgseg.encoders import MODELS, check_checkpoint, family_of
 from fgseg.encoders.base import pick_device, pick_dtype
@@ -77,7 +78,7 @@ def model_card(name: str) -> dict[str, Any]:
 def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
     """A report for people and bug threads; `problems` lists what stands in the way of a mask."""
     problems: list[str] = []
-    name = model or os.environ.get("FGSEG_MODEL") or "mini"
+    name = (os.environ.get("FGSEG_MODEL") or "mini") if model is None else model
     report: dict[str, Any] = {
         "fgseg": __version__,
         "python": platform.python_version(),
@@ -100,26 +101,28 @@ def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
     problems += _model_problems(name)
     report["offline"] = "yes" if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES else "no"
     report["text cache"] = _cache()
-    problems += _cache_problems()
     return {**report, "problems": problems}
 
 
 def _cache() -> str:
     report = cache_report()
-    return "off" if report.path is None else f"{report.path} ({report.size_bytes / 1e6:.1f} MB)"
+    if report.path is None:
+        return "off"
+    obstacle = _obstacle(report.path.parent)
+    told = f"; texts are encoded every time, for it cannot be kept there: {obstacle}" if obstacle else ""
+    return f"{report.path} ({report.size_bytes / 1e6:.1f} MB){told}"
 
 
-def _cache_problems() -> list[str]:
-    """Whether the folder of the cache is one that can be written, or can be made."""
-    path = cache_report().path
-    if path is None:
-        return []
-    there = next(folder for folder in path.parents if folder.exists())
-    if not there.is_dir():
-        return [f"FGSEG_CACHE: a file stands where the folder {path.parent} should be; texts are encoded every time"]
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [f"FGSEG_CACHE: {path.parent} cannot be written; texts are encoded every time"]
-    return []
+def _obstacle(folder: Path) -> str:
+    """Why nothing can be written to a folder that may have to be made first; empty where nothing is seen."""
+    try:
+        there = next((place for place in (folder, *folder.parents) if place.exists()), None)
+        is_folder = there is not None and there.is_dir()
+    except OSError as error:
+        return reason(error)
+    if there is None or not is_folder:
+        return "there is no such drive" if there is None else f"{there} is a file"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"no permission to write into {there}"
 
 
 def _model_problems(name: str) -> list[str]:

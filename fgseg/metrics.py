@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_whole, describe
 from fgseg.errors import ShapeError
+from fgseg.types import MAX_CLASSES
 
 __all__ = [
     "accuracy",
@@ -22,7 +23,7 @@ __all__ = [
     "mean_iou",
 ]
 
-MAX_CLASSES = 65_535  # what 16 bits of labels hold
+_MOST_CLASSES = MAX_CLASSES + 1  # with one for what nothing wins
 BOUNDARY_SHARE = 0.02
 """Width of a boundary in image diagonals: Cheng et al., "Boundary IoU", CVPR 2021."""
 
@@ -235,7 +236,7 @@ def _checked_pair(
 
 def _checked_count(num_classes: int) -> int:
     """As Python's int: numpy's small ones overflow when they are multiplied."""
-    return check_whole("num_classes", num_classes, low=1, high=MAX_CLASSES)
+    return check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
 
 
 def _check_integers(name: str, labels: NDArray[np.integer]) -> None:

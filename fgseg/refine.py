@@ -145,8 +145,8 @@ def pamr(
     if not np.prod(scores.shape):
         raise ShapeError(f"scores: expected at least one score map with pixels, got {describe(scores)}")
     repeats = check_whole("iterations", iterations, low=0, high=1000)
-    if not len(dilations):
-        raise OptionError("dilations: expected whole numbers of at least 1, got none")
+    if not isinstance(dilations, (Sequence, np.ndarray)) or not len(dilations):
+        raise OptionError(f"dilations: expected a list of whole numbers of at least 1, got {describe(dilations)}")
     dilations = [check_whole("dilations", one, low=1, high=2**31 - 1) for one in dilations]
     maps = scores.detach().float() if isinstance(scores, torch.Tensor) else _tensor(scores)
     weights = _affinities(_channels_first(image, tuple(maps.shape[1:])).to(maps.device), dilations)

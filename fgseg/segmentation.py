@@ -278,8 +278,9 @@ def _save_yolo(result: Segmentation, folder: Path) -> list[Path]:
 def _save_labelme(result: Segmentation, folder: Path) -> list[Path]:
     name = _name(result)
     with suppress(ValueError):  # another drive of Windows: no way leads there from the folder
-        # LabelMe looks for it from its file's folder, wherever links lead.
-        name = os.path.relpath(os.path.realpath(name), os.path.realpath(folder))
+        # LabelMe looks for it from its file's folder, wherever links lead; the image keeps its own name.
+        image = Path(name)
+        name = os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
     document = export.labelme(result.masks, result.regions, image_name=name, image_hw=result._image_hw())
     write_text(folder / "labelme.json", _json(document))
     return [folder / "labelme.json"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,6 @@ from fgseg._files import place
 from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
-from fgseg._words import places_in, strip_word
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import Encoder, Recipe, load_encoder
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
@@ -438,11 +437,11 @@ def _checked_threshold(threshold: Threshold) -> Threshold:
 
 
 def _listed(name: str, texts: Sequence[str]) -> list[str]:
-    """Without the space around each, which means nothing."""
-    if not isinstance(texts, (str, Sequence)):
+    """White space, line ends too, as one space and none at the ends: it means nothing to a tokenizer."""
+    if not isinstance(texts, Iterable):
         raise PromptError(f"{name}: expected a list of texts, got {describe(texts)}; put them into a list")
     listed = [texts] if isinstance(texts, str) else list(texts)
-    return [strip_word(place, text) for place, text in zip(places_in(name, listed), listed, strict=True)]
+    return [" ".join(text.split()) if isinstance(text, str) else text for text in listed]
 
 
 def _checked_boxes(

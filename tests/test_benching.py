@@ -419,9 +419,15 @@ def test_rows_of_other_settings_or_data_are_refused(seg, colors, tmp_path):
     shorter = replace(colors, items=colors.items[:2])
     with pytest.raises(OutputError, match=r"data.images was 3, is 2"):
         run_task(task_of(seg, shorter), tmp_path / "out")
+
+
+def test_a_picture_of_another_size_is_measured_anew_alone(seg, colors, tmp_path):
+    before = run_task(task_of(seg, colors), tmp_path / "out")
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(colors.items[0].image_path)
-    with pytest.raises(OutputError, match="list_sha256"):
-        run_task(task_of(seg, colors), tmp_path / "out")
+    again = run_task(task_of(seg, colors), tmp_path / "out")
+    assert again.resumed == 2
+    assert again.identity["data"]["list_sha256"] != before.identity["data"]["list_sha256"]
+    assert strip(run_document(again)) == strip(run_document(run_task(task_of(seg, colors), tmp_path / "fresh")))
 
 
 @pytest.mark.parametrize(

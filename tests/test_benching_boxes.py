@@ -281,6 +281,8 @@ def test_a_limit_keeps_the_first_images_of_a_file(tmp_path, task, make):
     assert type(first) is type(whole)
     assert (first.name, first.images) == (whole.name, whole.images[:1])
     assert (first.full_size, whole.full_size) == (len(whole.images), None)
+    (enough,) = open_data(Asked(task=task, data=(str(path),), limit=len(whole.images)))
+    assert enough == whole
     assert len(whole.images) > 1
 
 

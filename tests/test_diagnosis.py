@@ -163,18 +163,25 @@ def test_the_doctor_says_where_texts_are_kept_and_how_large_that_is(monkeypatch,
     assert diagnose("mini", device="cpu", dtype="auto")["text cache"] == "off"
 
 
-def test_a_text_cache_that_cannot_be_kept_is_a_problem(monkeypatch, tmp_path):
-    def problems(folder):
+def test_a_text_cache_that_cannot_be_kept_is_said_to_be_and_stands_in_no_masks_way(monkeypatch, tmp_path):
+    def told(folder):
         monkeypatch.setenv("FGSEG_CACHE", str(folder))
-        return [line for line in diagnose("mini", device="cpu", dtype="auto")["problems"] if "FGSEG_CACHE" in line]
+        report = diagnose("mini", device="cpu", dtype="auto")
+        assert report["problems"] == []
+        return report["text cache"].partition("; texts are encoded every time, for it cannot be kept there: ")[2]
 
     (tmp_path / "file").write_text("")
-    assert problems(tmp_path / "new" / "folder") == []
-    (problem,) = problems(tmp_path / "file")
-    assert "a file stands where the folder" in problem
+    assert told(tmp_path / "new" / "folder") == ""
+    assert told(tmp_path / "file") == f"{tmp_path / 'file'} is a file"
+    assert "File name too long" in told(tmp_path / ("y" * 300))
     monkeypatch.setattr("os.access", lambda *_: False)
-    (problem,) = problems(tmp_path / "new")
-    assert "cannot be written; texts are encoded every time" in problem
+    assert told(tmp_path / "new") == f"no permission to write into {tmp_path}"
+
+
+def test_a_model_without_a_name_is_not_taken_for_the_default():
+    report = diagnose("", device="cpu", dtype="auto")
+    assert report["model"] == ""
+    assert "model '': expected one of mini" in report["problems"][0]
 
 
 @pytest.mark.parametrize(

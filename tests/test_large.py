@@ -722,7 +722,7 @@ def test_an_image_over_the_limit_that_is_no_tiled_tiff_says_how_to_make_it_one(t
         read_image(path, max_pixels=1000)
 
 
-@pytest.mark.parametrize("box", [(1, 2), (0.5, 0, 4, 4), np.zeros((2, 2)), "1234"])
+@pytest.mark.parametrize("box", [(1, 2), (0.5, 0, 4, 4), np.zeros((2, 2)), "1234", [[1], [1, 2]]])
 def test_a_box_of_labels_is_four_whole_numbers(box, tmp_path):
     strips = iter([np.zeros((8, 8), np.int32)])
     write_label_tiff(tmp_path / "a.tif", strips, image_hw=(8, 8), colors=[(0, 0, 0)])

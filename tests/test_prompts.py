@@ -345,6 +345,12 @@ def test_the_background_words_are_those_of_the_protocol():
     assert set(COCO_OBJECT_BACKGROUND_WORDS) < set(BACKGROUND_WORDS)
 
 
+def test_a_word_is_the_same_however_its_accent_is_written_and_another_with_other_characters():
+    with pytest.raises(PromptError, match="expected each class once"):
+        parse_classes(["caf\u00e9", "cafe\u0301"])
+    assert len(parse_classes(["m\u00b2", "m2"])) == 2
+
+
 def test_templates_come_by_name_from_a_file_or_as_ones_own(tmp_path):
     file = write(tmp_path, "t.txt", "# mine\n\na {} here\r\n\n {} \n")
     assert templates_named("none") == ("{}",)

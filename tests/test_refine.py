@@ -251,7 +251,7 @@ def test_a_map_of_another_size_than_the_image_is_refused(method):
 
 
 @pytest.mark.parametrize(
-    ("dilations", "message"), [([], "got none"), ([0], "got 0"), (np.array([1.5, 2]), "got .*1.5")]
+    ("dilations", "message"), [([], "got list"), (3, "got int 3"), ([0], "got 0"), (np.array([1.5, 2]), "got .*1.5")]
 )
 def test_dilations_are_whole_numbers(dilations, message):
     with pytest.raises(OptionError, match=f"dilations: expected .*whole number.*{message}"):

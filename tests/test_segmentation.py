@@ -532,6 +532,15 @@ def test_labelme_finds_the_image_from_a_folder_that_a_link_leads_to(tmp_path, mo
     assert named.startswith("../../")  # from deep/down, where a reader comes to be
 
 
+def test_labelme_keeps_the_name_of_an_image_that_is_a_link(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").symlink_to(tmp_path / "store" / "ab12cd.png")
+    make().save("out", formats=["labelme"])
+    assert json.loads(Path("out/labelme.json").read_text())["imagePath"] == str(Path("..", "photos", "a.png"))
+
+
 @pytest.mark.parametrize("formats", [None, "labels", [["labels"]], 3])
 def test_formats_that_are_no_list_of_names_are_refused(tmp_path, formats):
     with pytest.raises(OptionError, match=r"formats: expected (a list of|one of)"):

@@ -27,7 +27,7 @@ __all__ = [
     "file_list_hash",
     "hash_of",
     "model_identity",
-    "written_at",
+    "size_and_time",
 ]
 
 _PACKAGE = Path(__file__).parents[1]
@@ -94,13 +94,13 @@ def file_list_hash(files: Sequence[Path], root: Path) -> str:
     >>> file_list_hash([], Path("."))[:8]
     'e3b0c442'
     """
-    return hash_of("\n".join(f"{_relative(path, root)} {_size(path)}" for path in files))
+    return hash_of("\n".join(f"{_relative(path, root)} {size_and_time(path)[0]}" for path in files))
 
 
-def written_at(path: Path) -> int:
-    """When a file was last written, in nanoseconds; 0 where there is none. A picture may change and keep its size."""
+def size_and_time(path: Path) -> list[int]:
+    """Bytes of a file, and when it was last written in nanoseconds; zeros where there is none."""
     stat = _stat(path)
-    return stat.st_mtime_ns if stat else 0
+    return [stat.st_size, stat.st_mtime_ns] if stat else [0, 0]
 
 
 def file_faults(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -135,11 +135,6 @@ def device_name(device: torch.device) -> str:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
-def _size(path: Path) -> int:
-    stat = _stat(path)
-    return stat.st_size if stat else 0
 
 
 def _stat(path: Path) -> os.stat_result | None:

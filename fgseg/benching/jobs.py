@@ -130,7 +130,7 @@ def _path(name: str) -> Path:
 
 
 def _limited(data: Data, limit: int | None) -> Data:
-    if limit is None:
+    if limit is None or limit >= len(data.items if isinstance(data, Dataset) else data.images):
         return data
     if isinstance(data, Dataset):
         return replace(data, items=data.items[:limit], full_size=data.full_size or len(data.items))

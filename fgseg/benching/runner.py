@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fgseg._files import one_line
-from fgseg.benching.identity import written_at
+from fgseg.benching.identity import size_and_time
 from fgseg.benching.store import RowStore
 from fgseg.errors import FgsegError
 
@@ -84,9 +84,12 @@ def run_task(task: Task, folder: Path, *, progress: Progress | None = None) -> O
         OutputError: the folder cannot be written, or holds a run of other settings or data.
     """
     started = time.perf_counter()
-    store = RowStore(folder / ROWS_FILE, {"kind": task.kind, **task.identity()})
-    written = {name: [written_at(path) for path in task.files(name)] for name in task.names}
-    store.keep(lambda row: row["written"] == written.get(row["name"]))
+    identity = task.identity()
+    # Names and sizes of all files together: those of each image are looked at one by one.
+    data = {name: value for name, value in identity["data"].items() if name != "list_sha256"}
+    store = RowStore(folder / ROWS_FILE, {"kind": task.kind, **identity, "data": data})
+    written = {name: [size_and_time(path) for path in task.files(name)] for name in task.names}
+    store.keep(lambda row: row.get("written") == written.get(row["name"]))
     done = sum(name in store.rows for name in task.names)
     left = [name for name in task.names if name not in store.rows]
     failed: list[tuple[str, str]] = []
@@ -100,4 +103,4 @@ def run_task(task: Task, folder: Path, *, progress: Progress | None = None) -> O
     rows = tuple(store.rows[name] for name in task.names if name in store.rows)
     summary = task.summary(rows) if rows else {}
     seconds = time.perf_counter() - started
-    return Outcome(task.kind, task.identity(), summary, tuple(failed), rows, seconds, done)
+    return Outcome(task.kind, identity, summary, tuple(failed), rows, seconds, done)

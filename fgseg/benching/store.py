@@ -1,7 +1,7 @@
 """What a run keeps as it goes: a line of JSON an image, so that an interrupted run goes on where it stopped.
 
 The first line says what the rows are of. Each row is written in one piece and synced; a line that a crash cut off is
-dropped when the file is opened again. Rows of another setting or other data are refused, never mixed.
+dropped when the file is opened again. Rows of another setting, model or list of images are refused, never mixed.
 """
 
 import json

@@ -116,22 +116,25 @@ def find_checkpoint(
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ModelNotFoundError(f"model: expected a name or a folder, got {describe(name)}")
-    name = os.fspath(name)
+    name = os.fsdecode(name)
     if name == "mini":
         _refuse_revision(name, revision)
         return _from_folder("mini", Path(str(files("fgseg") / "assets" / "mini")), None)
     folder = Path(name)
     with contextlib.suppress(RuntimeError):  # ~nobody: no such user, so no such folder
         folder = folder.expanduser()
-    if name and folder.is_dir():  # "" would be the folder one is in
+    is_folder = is_file = False
+    with contextlib.suppress(OSError):  # a name that is longer than any file's
+        is_folder, is_file = folder.is_dir(), folder.is_file()
+    if name and is_folder:  # "" would be the folder one is in
         _refuse_revision(name, revision)
         return _from_folder(name, folder, None)
-    if folder.is_file():
+    if is_file:
         raise ModelNotFoundError(f"model {name!r}: expected a folder with {CONFIG} and weights, got a file")
     known = MODELS.get(name)
     if known is None and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ModelNotFoundError(
-            f"model {name!r}: expected one of {', '.join(MODELS)}, a folder that exists, or a hub id owner/name"
+            f"model {name!r:.200}: expected one of {', '.join(MODELS)}, a folder that exists, or a hub id owner/name"
         )
     repository = known.repository if known else name
     wanted = revision or (known.revision if known else None)
