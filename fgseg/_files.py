@@ -7,7 +7,7 @@ import glob
 import os
 import uuid
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -65,7 +65,8 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
         >>> find_images(["one.png", "two.png", "one.png"]) == [Path("one.png"), Path("two.png")]
         True
     """
-    if isinstance(sources, (str, os.PathLike)) or not len(sources):
+    is_list = isinstance(sources, Collection) and not isinstance(sources, (str, bytes)) and len(sources) > 0
+    if not is_list or not all(isinstance(source, (str, os.PathLike)) for source in sources):
         raise OptionError(
             f"sources: expected a list of at least one file, folder or pattern, got {sources!r:.80}; "
             "name a picture or a folder of pictures"

@@ -579,7 +579,7 @@ def test_a_folder_or_pattern_without_pictures_says_which_and_what_counts(album, 
         find_images([album / "a.png", album / source])
 
 
-@pytest.mark.parametrize("sources", [[], (), "a.png", Path("a.png")])
+@pytest.mark.parametrize("sources", [[], (), "a.png", Path("a.png"), None, 3, [None], b"a.png"])
 def test_no_list_of_sources_is_refused(sources):
     with pytest.raises(OptionError, match="sources: expected a list of at least one file, folder or pattern"):
         find_images(sources)
