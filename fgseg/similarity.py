@@ -123,8 +123,9 @@ def ensemble(rows: Rows, groups: Sequence[int]) -> Rows:
     """
     check_array("rows", rows, ("R", "D"))
     vectors = _tensor(unit(rows))
-    index = _index("groups", groups, len(vectors)).to(vectors.device)
+    index = _index("groups", groups, len(vectors))
     _check_filled("groups", index, 1 + int(index.max()), "query word")
+    index = index.to(vectors.device)
     counts = torch.bincount(index)
     mean = vectors.new_zeros(len(counts), vectors.shape[1]).index_add_(0, index, vectors) / counts[:, None]
     length = torch.linalg.vector_norm(mean, dim=-1)
@@ -158,8 +159,9 @@ def synonym_max(scores: Rows, query_to_class: Sequence[int], num_classes: int) -
     """
     values: torch.Tensor = _queries(scores)
     num_classes = check_whole("num_classes", num_classes, low=1, high=2**62)
-    index = _index("query_to_class", query_to_class, len(values), below=num_classes).to(values.device)
+    index = _index("query_to_class", query_to_class, len(values), below=num_classes)
     _check_filled("query_to_class", index, num_classes, "class")
+    index = index.to(values.device)
     best = values.new_full((num_classes, *values.shape[1:]), -torch.inf)
     spread = index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
     return _like(best.scatter_reduce_(0, spread, values, "amax"), scores)
@@ -231,6 +233,6 @@ def _index(name: str, indexes: Sequence[int], length: int, *, below: int | None 
 
 def _check_filled(name: str, index: torch.Tensor, count: int, what: str) -> None:
     # Of more than there are rows one of the first is missing; memory is that of the rows, whatever the index.
-    missing = np.setdiff1d(np.arange(min(count, len(index) + 1)), index.cpu().numpy())
+    missing = np.setdiff1d(np.arange(min(count, len(index) + 1)), index.numpy())
     if len(missing):
         raise OptionError(f"{name}: expected a row for each {what}, got none for {what} {missing[0]}")

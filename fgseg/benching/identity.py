@@ -1,7 +1,6 @@
 """What a number depends on besides the settings: the model, the data and the machine, in plain values."""
 
 import hashlib
-import os
 import platform
 from collections.abc import Sequence
 from functools import cache
@@ -99,8 +98,11 @@ def file_list_hash(files: Sequence[Path], root: Path) -> str:
 
 def size_and_time(path: Path) -> list[int]:
     """Bytes of a file, and when it was last written in nanoseconds; zeros where there is none."""
-    stat = _stat(path)
-    return [stat.st_size, stat.st_mtime_ns] if stat else [0, 0]
+    try:
+        stat = path.stat()
+    except OSError:
+        return [0, 0]  # a procedural scene, or a missing image, which becomes a row of its own
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def file_faults(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -135,10 +137,3 @@ def device_name(device: torch.device) -> str:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None  # no file: a procedural scene, or a missing image, which becomes a row of its own

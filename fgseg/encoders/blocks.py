@@ -226,7 +226,7 @@ class Mlp(nn.Module):
     def _quick(self, x: Tensor) -> Tensor:
         """The same by quick_gelu(h) = silu(c h) / c: products carry the factors, and one pass over h is left of three.
 
-        Takes 0.90 to 0.97 of the time on a processor without AMX (benchmarks/results/choices.json), whose products are
+        Takes 0.91 to 0.97 of the time on a processor without AMX (benchmarks/results/choices.json), whose products are
         slow; where they are faster, one pass over h counts for more.
         """
         c = QUICK_GELU_SCALE
