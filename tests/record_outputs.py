@@ -204,8 +204,7 @@ def measured(data: str | None) -> Iterator[tuple[str, str]]:
     for name, words in runs.items():
         printed = command("bench", *words, "-o", f"bench-{name}", "--json", "-q", "--device", "cpu")
         yield f"bench, {name}", digest(lines_of(printed))
-        for key, value in of_folder(f"bench, {name}", Path(f"bench-{name}")):
-            yield key, value
+        yield from of_folder(f"bench, {name}", Path(f"bench-{name}"))
 
 
 def trained() -> Iterator[tuple[str, str]]:

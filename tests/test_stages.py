@@ -4,7 +4,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from test_contrast import looped_hard_loss, looped_pair_loss
 
 from fgseg.encoders import load_encoder
 from fgseg.encoders.encoder import ClipEncoder
@@ -17,6 +16,7 @@ from fgseg.training.samples import FALSE_CAPTIONS, Batches, Preparation, make_ba
 from fgseg.training.scene_records import SceneRecords
 from fgseg.training.stages import batch_features, checkpoint_blocks, pooled_boxes, step_gradients
 from fgseg.training.start import start_model
+from tests.test_contrast import looped_hard_loss, looped_pair_loss
 
 
 class Listed:
