@@ -49,7 +49,7 @@ import fgseg
 from fgseg._winners import compare_blocks, compare_stacks
 from fgseg.ahead import EncodedAhead
 from fgseg.io import write_image
-from fgseg.prompts import IMAGENET_TEMPLATES
+from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
 from fgseg.similarity import patch_scores
 from fgseg.training.scenes import scene
 from fgseg.upsample import label_map

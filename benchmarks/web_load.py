@@ -28,8 +28,8 @@ import numpy as np
 import torch
 
 import fgseg
+from fgseg.colors import palette
 from fgseg.io import encode_png, read_image
-from fgseg.render import palette
 from fgseg.types import UNLABELLED
 
 COLORS = {

@@ -5,10 +5,23 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgseg.errors import OptionError, ShapeError
 
-__all__ = ["check_array", "check_choice", "check_image", "check_mask", "check_number", "check_whole", "describe"]
+__all__ = [
+    "check_array",
+    "check_choice",
+    "check_choices",
+    "check_image",
+    "check_labels",
+    "check_mask",
+    "check_number",
+    "check_side",
+    "check_size",
+    "check_whole",
+    "describe",
+]
 
 
 def describe(value: Any) -> str:
@@ -94,3 +107,22 @@ def _is_number(value: Any) -> bool:
 
 def _expected(name: str, what: str, value: Any, low: float, high: float, hint: str) -> str:
     return f"{name}: expected {what} from {low:g} to {high:g}, got {value!r}{f'; {hint}' if hint else ''}"
+
+
+def check_side(name: str, side: int) -> None:
+    if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or side < 1:
+        raise OptionError(f"{name}: expected a whole number of at least 1, got {side!r}")
+
+
+def check_size(name: str, size_hw: tuple[int, int]) -> tuple[int, int]:
+    if not (isinstance(size_hw, Sequence) and len(size_hw) == 2):
+        raise OptionError(f"{name}: expected (height, width), got {size_hw!r:.100}")
+    for side in size_hw:
+        check_side(name, side)
+    return int(size_hw[0]), int(size_hw[1])
+
+
+def check_labels(labels: NDArray[np.int32]) -> None:
+    check_array("labels", labels, ("H", "W"))
+    if labels.dtype != np.int32:
+        raise ShapeError(f"labels: expected int32, got {labels.dtype}; convert them with astype(np.int32)")

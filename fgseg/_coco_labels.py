@@ -20,10 +20,10 @@ from fgseg._labelled import Dataset, LabelledImage
 from fgseg._standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
 from fgseg.io import read_image
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 from fgseg.types import unlabelled_value
 
-__all__ = ["InstanceLabels", "PanopticLabels", "open_coco"]
+__all__ = ["InstanceLabels", "PanopticLabels", "open_coco", "read_document"]
 
 Row = Mapping[str, Any]
 

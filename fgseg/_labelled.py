@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg._headers import Header, read_header
-from fgseg._words import same_key
 from fgseg.errors import DatasetError
 from fgseg.io import read_image, read_label_png
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
+from fgseg.prompts.words import same_key
 from fgseg.types import UNLABELLED, unlabelled_value
 
 __all__ = [

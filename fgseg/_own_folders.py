@@ -9,7 +9,8 @@ from fgseg._files import IMAGE_SUFFIXES, one_line, reason
 from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels
 from fgseg._standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
-from fgseg.prompts import PromptClass, read_class_file
+from fgseg.prompts.classes import PromptClass
+from fgseg.prompts.files import read_class_file
 from fgseg.types import unlabelled_value
 
 __all__ = ["open_class_file_folder", "open_mask_folder", "open_shared_format"]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from fgseg._checks import check_choice
 from fgseg._labelled import Dataset
 from fgseg._standard_sets import STANDARD_SETS
-from fgseg.prompts import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, PromptClass
+from fgseg.prompts.classes import PromptClass
+from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS
 
 __all__ = ["PRESETS", "Preset", "preset"]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from fgseg._files import one_line, reason
 from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels
 from fgseg.errors import DatasetError
-from fgseg.prompts import PromptClass, read_class_file
+from fgseg.prompts.classes import PromptClass
+from fgseg.prompts.files import read_class_file
 
 __all__ = ["BACKGROUND", "STANDARD_SETS", "open_standard_set", "standard_classes"]
 

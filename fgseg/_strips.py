@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg._checks import check_whole
-from fgseg.encoders import Encoder
+from fgseg.encoders.base import Encoder
 from fgseg.errors import OptionError
 from fgseg.field import QueryTexts
 from fgseg.masks import presence
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
 from fgseg.upsample import upsample_maps

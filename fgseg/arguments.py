@@ -17,7 +17,7 @@ from fgseg.console import Inputs, complain, log_to_stderr
 from fgseg.errors import ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:
-    from fgseg.prompts import PromptClass
+    from fgseg.prompts.classes import PromptClass
     from fgseg.segmenter import Segmenter
 
 __all__ = [
@@ -38,7 +38,8 @@ __all__ = [
 
 def read_prompts(prompt: list[str] | None, classes: Path | None) -> list[str | PromptClass]:
     """The classes of a class file, then those of the prompts."""
-    from fgseg.prompts import parse_classes, read_class_file
+    from fgseg.prompts.classes import parse_classes
+    from fgseg.prompts.files import read_class_file
 
     listed: list[str | PromptClass] = [*(read_class_file(classes) if classes else ()), *(prompt or ())]
     if not listed:
@@ -74,8 +75,8 @@ def check_resolution(text: str) -> None:
 
 def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
     """The images that are not read as a whole: tiled TIFFs over 178 megapixels, or all where it is asked for."""
+    from fgseg._opening import MAX_PIXELS
     from fgseg._tiled import TIFF_SUFFIXES, tiled_hw
-    from fgseg.io import MAX_PIXELS
 
     if always:
         return frozenset(paths)
@@ -152,8 +153,7 @@ def find_inputs(images: Sequence[str]) -> Inputs:
 
     Leaves with a line for each where none of them stands for an image.
     """
-    from fgseg._files import place
-    from fgseg.io import find_images
+    from fgseg._files import find_images, place
 
     paths: dict[Path, Path] = {}
     refused: list[tuple[str, str]] = []

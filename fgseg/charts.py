@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array
+from fgseg.colors import COLORMAPS
 from fgseg.errors import ShapeError
 from fgseg.plotting import NotebookFigure, plain_name
-from fgseg.render import COLORMAPS
 
 __all__ = ["show_benchmark"]
 

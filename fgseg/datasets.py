@@ -26,7 +26,8 @@ from fgseg._preflight import preflight
 from fgseg._presets import PRESETS, Preset, preset
 from fgseg._standard_sets import STANDARD_SETS, open_standard_set
 from fgseg.errors import DatasetError, OptionError
-from fgseg.prompts import PromptClass, read_class_file
+from fgseg.prompts.classes import PromptClass
+from fgseg.prompts.files import read_class_file
 
 __all__ = [
     "PRESETS",

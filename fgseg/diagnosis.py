@@ -9,12 +9,12 @@ import torch
 
 from fgseg._files import reason
 from fgseg._version import __version__, version_of
-from fgseg.encoders import MODELS, check_checkpoint, family_of
+from fgseg.encoders import check_checkpoint, family_of
 from fgseg.encoders.base import pick_device, pick_dtype
 from fgseg.encoders.processor import has_fast_bfloat16
 from fgseg.encoders.textcache import cache_report
 from fgseg.encoders.tokens import Tokenizer
-from fgseg.encoders.weights import find_checkpoint, tensor_shapes
+from fgseg.encoders.weights import MODELS, find_checkpoint, tensor_shapes
 from fgseg.errors import FgsegError, ModelNotFoundError, WeightsError
 
 __all__ = ["diagnose", "model_card", "model_list"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from fgseg.encoded import EncodedImage
 from fgseg.heatmaps import Heatmaps
 from fgseg.masks import automatic_threshold, exclusive_labels, presence, threshold_mask
-from fgseg.prompts import PromptSet
+from fgseg.prompts.classes import PromptSet
 from fgseg.refine import refined
 from fgseg.types import UNLABELLED
 

@@ -16,7 +16,7 @@ from fgseg.render import color_bar, grid, heatmap_beside
 from fgseg.types import LazyMaps
 from fgseg.upsample import shrink_map
 
-__all__ = ["Heatmaps", "heatmap_sheet"]
+__all__ = ["NOTEBOOK_SIDE", "Heatmaps", "heatmap_sheet"]
 
 PANEL_SIDE = 1024
 """Pixels; no picture of a sheet is longer."""

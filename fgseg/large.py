@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from fgseg import export
 from fgseg._checks import check_choices
+from fgseg._files import write_text
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
 from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
-from fgseg.encoders import Encoder
-from fgseg.io import encode_png, write_image, write_text
+from fgseg.encoders.base import Encoder
+from fgseg.io import encode_png, write_image
 from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 from fgseg.segmentation import class_colors, classes_json
 from fgseg.types import UNLABELLED, Region
 from fgseg.windows import BoxXyxy

@@ -21,6 +21,7 @@ from fgseg._checks import check_number
 from fgseg.errors import OptionError
 
 __all__ = [
+    "SMALLEST_FONT",
     "font_size_for",
     "font_size_within",
     "line_height",

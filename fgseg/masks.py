@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 
-from fgseg._checks import check_array, check_mask, check_number, check_whole
+from fgseg._checks import check_array, check_labels, check_mask, check_number, check_whole
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import UNLABELLED
 
@@ -110,7 +110,7 @@ def exclusive_labels(
     >>> exclusive_labels(labels, best, rival, threshold=0.5, logit_scale=40)
     array([[ 0, -1]], dtype=int32)
     """
-    _check_labels(labels)
+    check_labels(labels)
     check_array("best", best, labels.shape, hint="one score for each pixel of labels")
     least = check_number("threshold", threshold, low=0, high=1)
     if rival is None:
@@ -311,7 +311,7 @@ def remove_small_labels(labels: NDArray[np.int32], *, min_area: int) -> NDArray[
     >>> remove_small_labels(np.int32([[3, 3, 0, 3]]), min_area=2)
     array([[ 3,  3, -1, -1]], dtype=int32)
     """
-    _check_labels(labels)
+    check_labels(labels)
     _check_area("min_area", min_area)
     if min_area <= 1:  # measuring parts costs a tenth of a segmentation
         return labels.copy()
@@ -491,12 +491,6 @@ def _components(mask: NDArray[np.bool_], *, connectivity: int) -> tuple[NDArray[
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=connectivity)
     return parts.astype(np.int32, copy=False), stats.astype(np.int32, copy=False)
-
-
-def _check_labels(labels: NDArray[np.int32]) -> None:
-    check_array("labels", labels, ("H", "W"))
-    if labels.dtype != np.int32:
-        raise ShapeError(f"labels: expected int32, got {labels.dtype}; convert them with astype(np.int32)")
 
 
 def _check_presence(presence_map: NDArray[np.float32]) -> None:

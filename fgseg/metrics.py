@@ -12,6 +12,7 @@ from fgseg.errors import ShapeError
 from fgseg.types import MAX_CLASSES
 
 __all__ = [
+    "BOUNDARY_SHARE",
     "accuracy",
     "boundary_counts",
     "boundary_distance",

@@ -7,10 +7,30 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "AsJson", "Background", "Batch", "Classes", "Device", "Dtype", "Images", "Mode", "Model", "Negative", "Offline",
-    "Out", "Prompts", "Quiet", "Recipe", "Refine", "Refining", "Resolution", "Revision", "Route", "Templates",
+    "AsJson",
+    "Background",
+    "Batch",
+    "Classes",
+    "Device",
+    "Dtype",
+    "Images",
+    "Mode",
+    "Model",
+    "Negative",
+    "Offline",
+    "Out",
+    "Prompts",
+    "Quiet",
+    "Recipe",
+    "Refine",
+    "Refining",
+    "Resolution",
+    "Revision",
+    "Route",
+    "Templates",
     "Verbose",
-]  # fmt: skip
+    "named_folder",
+]
 
 
 class Mode(StrEnum):

@@ -22,9 +22,10 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_image, check_number
-from fgseg.colors import check_colors
+from fgseg.colors import COLORMAPS, Color, check_colors, palette
 from fgseg.errors import OptionError, ShapeError
-from fgseg.render import COLORMAPS, Color, overlay_heatmap, overlay_masks, palette, shrink, with_legend
+from fgseg.legend import with_legend
+from fgseg.overlay import overlay_heatmap, overlay_masks, shrink
 
 __all__ = ["NotebookFigure", "plain_name", "show_box_scores", "show_heatmaps", "show_masks", "show_matrix"]
 

@@ -8,12 +8,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fgseg.encoders import Encoder, Route
-from fgseg.encoders.base import check_texts
+from fgseg.encoders.base import Encoder, check_texts
+from fgseg.encoders.clip import Route
 from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import OptionError, PromptError
 from fgseg.field import QueryTexts
-from fgseg.prompts import PromptClass, PromptSet, TextPlan, expand, make_prompt_set, templates_named
+from fgseg.prompts.classes import PromptClass, PromptSet, make_prompt_set
+from fgseg.prompts.templates import TextPlan, expand, templates_named
 
 __all__ = ["Queries"]
 

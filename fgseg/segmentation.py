@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from fgseg import export
 from fgseg._checks import check_array, check_choice, check_choices, check_image
+from fgseg._files import write_npz, write_text
 from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
 from fgseg.heatmaps import heatmap_sheet
-from fgseg.io import encode_png, write_image, write_label_png, write_mask_png, write_npz, write_text
+from fgseg.io import encode_png, write_image, write_label_png, write_mask_png
 from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels, overlay_masks, shrink
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 from fgseg.regions import region_table
 from fgseg.types import UNLABELLED, Region, unlabelled_value, watched
 from fgseg.upsample import shrink_map
@@ -30,7 +31,7 @@ from fgseg.upsample import shrink_map
 if TYPE_CHECKING:
     from supervision import Detections
 
-__all__ = ["FORMATS", "Segmentation"]
+__all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode", "class_colors", "classes_json"]
 
 Mode = Literal["exclusive", "independent"]
 Masks = Mapping[str, NDArray[np.bool_]]

@@ -25,14 +25,16 @@ from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
-from fgseg.encoders import Encoder, Recipe, load_encoder
+from fgseg.encoders import load_encoder
+from fgseg.encoders.base import Encoder
+from fgseg.encoders.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
 from fgseg.io import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
-from fgseg.prompts import PromptClass, PromptSet
+from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.queries import Queries
 from fgseg.refine import OFFERED
 from fgseg.regions import box_features

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import describe
 from fgseg.encoded import EncodedImage
-from fgseg.encoders import Encoder
-from fgseg.encoders.base import Fit
+from fgseg.encoders.base import Encoder, Fit
 from fgseg.errors import OptionError
 from fgseg.io import read_image
 from fgseg.windows import (

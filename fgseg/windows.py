@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_image, describe
+from fgseg._checks import check_array, check_choice, check_image, check_side, check_size, describe
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = [
@@ -71,7 +71,7 @@ class Resolution:
         check_choice("mode", self.mode, get_args(Mode))
         for name in ("short_side", "crop", "stride", "max_side"):
             if (side := getattr(self, name)) is not None or name == "max_side":
-                _check_side(name, side)
+                check_side(name, side)
                 object.__setattr__(self, name, int(side))  # numpy's whole numbers go into no JSON
         if self.mode != "slide" and (self.crop, self.stride) != (None, None):
             raise OptionError(f'crop: expected windows only with mode "slide", got {self.mode!r}; drop crop and stride')
@@ -98,7 +98,7 @@ class Resolution:
         of SCLIP and NACLIP (336, 224, 112), whose encoder is native to 224. Other modes take the native side.
         Where `max_side` is less, windows and "keep" take that.
         """
-        _check_side("native", native)
+        check_side("native", native)
         if self.mode == "squash":
             return replace(self, short_side=self.short_side or native)
         if self.mode == "keep":
@@ -184,9 +184,9 @@ def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = MA
         >>> short_side_hw((50, 4000), 336)
         (26, 2048)
     """
-    height, width = _check_size("image_hw", image_hw)
-    _check_side("short_side", short_side)
-    _check_side("max_side", max_side)
+    height, width = check_size("image_hw", image_hw)
+    check_side("short_side", short_side)
+    check_side("max_side", max_side)
     scale = min(short_side / min(height, width), max_side / max(height, width))
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
@@ -217,7 +217,7 @@ def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antiali
         array([[50, 50]], dtype=uint8)
     """
     check_image("image", image)
-    height, width = _check_size("image_hw", image_hw)
+    height, width = check_size("image_hw", image_hw)
     resized = np.ascontiguousarray(image)
     if antialias:
         # OpenCV's area mean turns into nearest-like sampling along an axis that grows: shrink first, then
@@ -250,8 +250,8 @@ def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[
         >>> window_boxes((4, 7), crop=4, stride=2)
         ((0, 0, 4, 4), (2, 0, 6, 4), (3, 0, 7, 4))
     """
-    height, width = _check_size("image_hw", image_hw)
-    _check_side("crop", crop)
+    height, width = check_size("image_hw", image_hw)
+    check_side("crop", crop)
     _check_stride(stride, crop)
     spans = [_spans(height, crop, stride), _spans(width, crop, stride)]
     return tuple((left, top, right, bottom) for top, bottom in spans[0] for left, right in spans[1])
@@ -335,7 +335,7 @@ def stitch_chunks(
     coverage = _check_windows(window_scores, boxes, canvas_hw)
     if chunk is None:
         chunk = max(_CHUNK_BYTES // (4 * coverage.numel()), 1)
-    _check_side("chunk", chunk)
+    check_side("chunk", chunk)
     starts = range(0, len(window_scores[0]), chunk)
     return (_stitched([scores[s : s + chunk] for scores in window_scores], boxes, coverage) for s in starts)
 
@@ -370,7 +370,7 @@ def _check_windows(
     window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]
 ) -> torch.Tensor:
     """How many windows cover each pixel, (h, w) float32, once everything was found in order."""
-    height, width = _check_size("canvas_hw", canvas_hw)
+    height, width = check_size("canvas_hw", canvas_hw)
     if not len(window_scores):
         raise ShapeError("window_scores: expected the scores of at least one window, got none")
     if len(window_scores) != len(boxes):
@@ -410,20 +410,7 @@ def _check_boxes(boxes: Sequence[BoxXyxy], image_hw: tuple[int, ...]) -> None:
             )
 
 
-def _check_side(name: str, side: int) -> None:
-    if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or side < 1:
-        raise OptionError(f"{name}: expected a whole number of at least 1, got {side!r}")
-
-
 def _check_stride(stride: int, crop: int) -> None:
-    _check_side("stride", stride)
+    check_side("stride", stride)
     if stride > crop:
         raise OptionError(f"stride: expected at most the crop, {crop}, got {stride}; the windows would leave gaps")
-
-
-def _check_size(name: str, size_hw: tuple[int, int]) -> tuple[int, int]:
-    if not (isinstance(size_hw, Sequence) and len(size_hw) == 2):
-        raise OptionError(f"{name}: expected (height, width), got {size_hw!r:.100}")
-    for side in size_hw:
-        _check_side(name, side)
-    return int(size_hw[0]), int(size_hw[1])

@@ -12,34 +12,27 @@ import numpy as np
 import pytest
 import torch
 from benching_data import color_folder
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import CLIP, GOLDEN, golden_encoder, golden_tensors
 
 import fgseg
-from fgseg.benching import (
-    SCENE_SETS,
-    SegmentationTask,
-    counting,
-    open_scenes,
-    run_document,
-    run_task,
-    settings_for,
-    write_run,
-)
-from fgseg.benching import segmentation as segmentation_module
+from fgseg._labelled import Dataset
+from fgseg.benching import counting, segmentation as segmentation_module
 from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
 from fgseg.benching.identity import model_identity
 from fgseg.benching.page import best_and_worst, write_pictures
 from fgseg.benching.predicting import encode, predict
-from fgseg.benching.report import table_rows
-from fgseg.benching.scene_sets import SWEPT_SEED
+from fgseg.benching.report import run_document, table_rows, write_run
+from fgseg.benching.runner import run_task
+from fgseg.benching.scene_sets import SCENE_SETS, SWEPT_SEED, open_scenes
+from fgseg.benching.segmentation import SegmentationTask
+from fgseg.benching.settings import settings_for
 from fgseg.benching.store import RowStore
 from fgseg.benching.sweeping import Grid, SweepTask, with_recipe
 from fgseg.benching.words import ClassWords, known_classes
-from fgseg.datasets import Dataset, open_dataset
+from fgseg.datasets import open_dataset
 from fgseg.encoded import EncodedImage
 from fgseg.encoders import load_encoder
 from fgseg.errors import DatasetError, OptionError, OutputError, PromptError

@@ -3,8 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from fgseg.colors import COLORMAPS, check_colors, colorize, palette, to_uint8

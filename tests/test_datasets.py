@@ -11,20 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_rle
 
 from fgseg._coco_labels import InstanceLabels
 from fgseg._headers import read_header
-from fgseg._labelled import IdTable
-from fgseg._standard_sets import standard_classes
-from fgseg.datasets import PRESETS, STANDARD_SETS, Dataset, open_dataset, preflight, preset
+from fgseg._labelled import Dataset, IdTable
+from fgseg._preflight import preflight
+from fgseg._presets import PRESETS, preset
+from fgseg._standard_sets import STANDARD_SETS, standard_classes
+from fgseg.datasets import open_dataset
 from fgseg.errors import DatasetError, ImageError, OptionError, PromptError
 from fgseg.io import read_image
-from fgseg.prompts import BACKGROUND_WORDS, PromptClass, expand, parse_classes
+from fgseg.prompts.classes import PromptClass, parse_classes
+from fgseg.prompts.templates import expand
+from fgseg.prompts.word_lists import BACKGROUND_WORDS
 
 HW = (2, 3)
 STORED = np.array([[0, 1, 2], [19, 255, 1]], np.uint8)

@@ -11,8 +11,7 @@ from tiny_models import CLIP, with_tokenizer
 from fgseg import diagnosis
 from fgseg._version import __version__
 from fgseg.diagnosis import diagnose, model_card, model_list
-from fgseg.encoders import MODELS
-from fgseg.encoders.weights import find_checkpoint
+from fgseg.encoders.weights import MODELS, find_checkpoint
 from fgseg.errors import ModelNotFoundError, WeightsError
 
 

@@ -5,8 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tiny_models import (
     CLIP,
     FG_CLIP,
@@ -20,8 +19,10 @@ from tiny_models import (
     with_tokenizer,
 )
 
-from fgseg.encoders import ClipEncoder, Encoder, FgClip2Encoder, base, encoder, load_encoder, processor
+from fgseg.encoders import base, encoder, load_encoder, processor
+from fgseg.encoders.base import Encoder
 from fgseg.encoders.clip import gaussian_window
+from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
 from fgseg.encoders.fgclip import stretch_positions
 from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
 from fgseg.encoders.prefixes import tree_runs
@@ -384,7 +385,7 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
         ("background", "nothing", "fgseg.background: expected a list of strings, got str 'nothing'"),
         ("background", ["wall", " "], r"fgseg.background\[1\]"),
         ("background", ["wall", "wall"], "fgseg.background: expected each word once, got 'wall' twice"),
-        ("templates", "a {}", "fgseg.templates: expected a list of strings, got str 'a {}'"),
+        ("templates", "a {}", "fgseg.prompts.word_lists: expected a list of strings, got str 'a {}'"),
         ("templates", ["a thing"], "templates.*'a thing'"),
         ("templates", [], "templates: expected"),
         ("resolution", None, "fgseg.resolution: expected text such as 'keep', got None"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fgseg
-from fgseg.encoders import Encoder
+from fgseg.encoders.base import Encoder
 from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.explorer import WITHOUT_WIDGETS, Explorer, explore
 from fgseg.heatmaps import NOTEBOOK_SIDE, heatmap_sheet

@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import supervision
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_rle
 from pycocotools.coco import COCO

@@ -4,7 +4,7 @@ import torch
 
 from fgseg.encoded import EncodedImage
 from fgseg.field import TIE, QueryTexts, ScoreField, _podium
-from fgseg.prompts import make_prompt_set
+from fgseg.prompts.classes import make_prompt_set
 from fgseg.types import DenseFeatures
 from fgseg.windows import Resolution
 

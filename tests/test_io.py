@@ -12,29 +12,24 @@ from pathlib import Path
 import numpy as np
 import odd_images
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from odd_images import ALPHA, BLOCK_COLORS, BROKEN, GRAY, INDICES, PICTURE, WORKING
 from PIL import Image
 
 import fgseg._files
+from fgseg._files import IMAGE_SUFFIXES, find_images, write_bytes, write_npz, write_text
 from fgseg._opening import _FORMATS
 from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
 from fgseg.io import (
-    IMAGE_SUFFIXES,
     encode_jpeg,
     encode_png,
-    find_images,
     read_image,
     read_label_png,
     resize_bicubic,
     resize_bilinear,
-    write_bytes,
     write_image,
     write_label_png,
-    write_npz,
-    write_text,
 )
 
 COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 import fgseg
 from fgseg import _strips, cli
@@ -25,7 +24,7 @@ from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
 from fgseg.field import QueryTexts, ScoreField
 from fgseg.io import read_image
 from fgseg.large import segment_tiled
-from fgseg.prompts import PromptClass, make_prompt_set
+from fgseg.prompts.classes import PromptClass, make_prompt_set
 from fgseg.regions import region_table
 from fgseg.types import UNLABELLED, DenseFeatures
 from fgseg.windows import Resolution, crops, resize_image, window_boxes

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from tiny_models import FG_CLIP, with_tokenizer
 
-from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES
+from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES
 from fgseg.training import vocabulary
 
 ROOT = Path(__file__).parents[1]

@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
+from fgseg.legend import with_legend
 from fgseg.overlay import overlay_heatmap, overlay_masks
 from fgseg.plotting import NotebookFigure, show_box_scores, show_heatmaps, show_masks, show_matrix
-from fgseg.render import with_legend
 from fgseg.types import LazyMaps
 
 IMAGE = np.full((12, 16, 3), 100, np.uint8)

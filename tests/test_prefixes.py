@@ -5,8 +5,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tiny_models import CLIP, FG_CLIP, golden_encoder, with_tokenizer
 
 from fgseg.encoders import load_encoder

@@ -3,9 +3,11 @@ import pytest
 from skimage.data import astronaut, chelsea, coffee
 
 from fgseg import render
+from fgseg.colors import colorize
 from fgseg.errors import OptionError, ShapeError
 from fgseg.lettering import font_size_for
-from fgseg.render import color_bar, colorize, grid, heatmap_beside, overlay_heatmap
+from fgseg.overlay import overlay_heatmap
+from fgseg.render import color_bar, grid, heatmap_beside
 
 LONG = "a very long prompt that describes a wooden table with a red saucer and a spoon on it"
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_rle
 import fgseg
 from fgseg.errors import OptionError, OutputError, ShapeError
 from fgseg.io import read_image, read_label_png
-from fgseg.prompts import PromptClass, parse_classes
+from fgseg.prompts.classes import PromptClass, parse_classes
 from fgseg.segmentation import FORMATS, Segmentation, check_formats
 from fgseg.types import UNLABELLED, LazyMaps
 from fgseg.upsample import shrink_map

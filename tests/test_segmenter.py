@@ -13,7 +13,7 @@ import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
 from fgseg.io import read_image
 from fgseg.masks import automatic_threshold, remove_small_labels
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 from fgseg.training.scenes import scene
 from fgseg.types import UNLABELLED
 from fgseg.windows import Resolution

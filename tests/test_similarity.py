@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.similarity import class_probabilities, ensemble, patch_scores, synonym_max, unit

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, GOLDEN, WORDS, golden_encoder, with_tokenizer, word_tokenizer
-from tokenizers import Tokenizer as Backend
-from tokenizers import models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as Backend, models, normalizers, pre_tokenizers, processors
 
 from fgseg.encoders import load_encoder
 from fgseg.encoders.tokens import Tokenizer

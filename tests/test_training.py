@@ -4,16 +4,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file
 
 from fgseg.encoders import load_encoder
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.errors import OptionError, WeightsError
 from fgseg.training import appearance, batches, landscapes, mini, objective, scenes, seeing, shifts
-from fgseg.training.average import average, mixed
-from fgseg.training.average import main as average_command
+from fgseg.training.average import average, main as average_command, mixed
 from fgseg.training.branches import bare_tree, crown
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.checkpoints import METRICS

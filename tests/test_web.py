@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 import fgseg
-from fgseg.benching import SegmentationTask, open_scenes, run_task, settings_for
 from fgseg.benching.page import write_pictures
+from fgseg.benching.runner import run_task
+from fgseg.benching.scene_sets import open_scenes
+from fgseg.benching.segmentation import SegmentationTask
+from fgseg.benching.settings import settings_for
 from fgseg.io import read_image, read_label_png, write_image
 
 ROOT = Path(__file__).parents[1]

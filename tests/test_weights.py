@@ -10,8 +10,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub import errors as hub_errors
+from huggingface_hub import constants, errors as hub_errors
 from safetensors.torch import save_file
 from tiny_models import (
     CLIP,
@@ -25,9 +24,10 @@ from tiny_models import (
     saved_model,
 )
 
-from fgseg.encoders import MODELS, ClipEncoder, FgClip2Encoder, family_of, load_encoder
+from fgseg.encoders import family_of, load_encoder
 from fgseg.encoders.config import CLIP_END, CLIP_VOCABULARY, ClipConfig, FgClip2Config
-from fgseg.encoders.weights import find_checkpoint, tensor_shapes
+from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
+from fgseg.encoders.weights import MODELS, find_checkpoint, tensor_shapes
 from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 
 IMAGE = np.random.RandomState(40).randint(0, 256, (40, 56, 3), dtype=np.uint8)

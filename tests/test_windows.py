@@ -2,8 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import OptionError, ShapeError
 from fgseg.windows import (

@@ -15,7 +15,7 @@ from typing import Any
 from fgseg._coco_labels import read_document
 from fgseg._files import IMAGE_SUFFIXES, one_line, reason
 from fgseg.errors import DatasetError
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 
 __all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "check_distinct", "open_boxes"]
 

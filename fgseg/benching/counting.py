@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 from fgseg.metrics import boundary_counts, boundary_distance, boundary_mask, confusion
 from fgseg.types import UNLABELLED
 
-__all__ = ["BASELINES", "FIGURES", "SEED", "Tallies", "bootstrap", "figures", "image_row", "tallies", "total_confusion"]
+__all__ = [
+    "BASELINES",
+    "FIGURES",
+    "INTERVAL",
+    "RESAMPLES",
+    "SEED",
+    "Tallies",
+    "bootstrap",
+    "figures",
+    "image_row",
+    "tallies",
+    "total_confusion",
+]
 
 SEED = 731
 """Of everything random in a run: the baseline that guesses, and the resampled images."""

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from fgseg._files import one_line
-from fgseg._labelled import image_hw_of
+from fgseg._labelled import Dataset, image_hw_of
 from fgseg._version import __version__, version_of
-from fgseg.datasets import Dataset
-from fgseg.encoders import Encoder
+from fgseg.encoders.base import Encoder
 from fgseg.encoders.texts import StoredTexts, files_digest, reading_files
 from fgseg.encoders.weights import Checkpoint
 from fgseg.errors import FgsegError
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 
 __all__ = [
+    "class_list_hash",
     "data_identity",
     "device_name",
     "file_faults",

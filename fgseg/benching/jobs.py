@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from fgseg._checks import check_choice, check_whole
 from fgseg._files import one_line
+from fgseg._labelled import Dataset
+from fgseg._preflight import preflight
+from fgseg._standard_sets import STANDARD_SETS
 from fgseg.benching.box_data import BoxSet, open_boxes
 from fgseg.benching.boxes import BoxTask, box_faults
 from fgseg.benching.retrieval import CaptionSet, RetrievalTask, caption_faults, open_captions
@@ -16,13 +19,13 @@ from fgseg.benching.segmentation import SegmentationTask
 from fgseg.benching.settings import settings_for
 from fgseg.benching.sweeping import Grid, SweepTask
 from fgseg.benching.words import known_classes
-from fgseg.datasets import STANDARD_SETS, Dataset, open_dataset, preflight
+from fgseg.datasets import open_dataset
 from fgseg.errors import OptionError
-from fgseg.prompts import templates_named
+from fgseg.prompts.templates import templates_named
 from fgseg.segmenter import Segmenter
 from fgseg.windows import whole_image
 
-__all__ = ["TASKS", "Asked", "Data", "faults", "make_task", "open_data"]
+__all__ = ["TASKS", "Asked", "Data", "faults", "folder_names", "make_task", "open_data"]
 
 Data = Dataset | BoxSet | CaptionSet
 TASKS = ("segmentation", "boxes", "retrieval")

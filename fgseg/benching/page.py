@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import write_bytes, write_text
+from fgseg._labelled import Dataset
 from fgseg.benching.counting import total_confusion
 from fgseg.benching.report import parts_of, run_document, table_rows
 from fgseg.benching.runner import Outcome, Task
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.charts import show_benchmark
 from fgseg.colors import Color, palette
-from fgseg.datasets import Dataset
 from fgseg.io import encode_jpeg
 from fgseg.overlay import overlay_labels, shrink
 from fgseg.types import UNLABELLED

@@ -18,7 +18,7 @@ from fgseg.types import UNLABELLED
 from fgseg.upsample import running_label_map, upsample_map
 from fgseg.windows import Resolution, crops, resize_image, short_side_hw, stitch_chunks, window_boxes
 
-__all__ = ["Contest", "contest", "encode", "predict", "score_chunks"]
+__all__ = ["Contest", "contest", "encode", "owners", "predict", "score_chunks"]
 
 
 def encode(seg: Segmenter, pixels: NDArray[np.uint8], settings: SegmentationSettings) -> EncodedImage:

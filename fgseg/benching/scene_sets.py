@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_choice, check_whole
-from fgseg.datasets import Dataset, LabelledImage
-from fgseg.prompts import PromptClass
+from fgseg._labelled import Dataset, LabelledImage
+from fgseg.prompts.classes import PromptClass
 from fgseg.training.scenes import Kind, Scene, scene, truth_table
 from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, MATERIALS, NAMED_RGB, PATTERNS, SHAPES, Phrase
 
-__all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "open_scenes"]
+__all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "SceneLabels", "open_scenes"]
 
 MEASURED_SEED = 10_000_000
 """First seed of the scenes that figures are reported on; training takes seeds from 0 up, below 10,000,000."""

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg._labelled import Dataset, LabelledImage
 from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
 from fgseg.benching.identity import data_identity, hash_of, model_identity
 from fgseg.benching.predicting import encode, predict
 from fgseg.benching.settings import SegmentationSettings
 from fgseg.benching.words import ClassWords, class_words, explained
-from fgseg.datasets import Dataset, LabelledImage
 from fgseg.encoded import EncodedImage
 from fgseg.errors import DatasetError, PromptError
 from fgseg.metrics import boundary_iou
-from fgseg.prompts import PromptClass
+from fgseg.prompts.classes import PromptClass
 from fgseg.segmenter import Segmenter
 
 __all__ = ["SegmentationTask", "Words", "prepared_words", "prompted_classes"]

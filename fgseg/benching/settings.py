@@ -5,14 +5,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from fgseg._checks import check_choice, check_number
-from fgseg.datasets import Dataset, Preset, preset
-from fgseg.encoders import Encoder
+from fgseg._labelled import Dataset
+from fgseg._presets import Preset, preset
+from fgseg.encoders.base import Encoder
 from fgseg.errors import OptionError
-from fgseg.prompts import PromptClass, make_prompt_set, parse_words, templates_named
+from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
+from fgseg.prompts.templates import templates_named
 from fgseg.refine import REFINEMENTS
 from fgseg.windows import Resolution, parse_resolution
 
-__all__ = ["Decision", "Prompted", "SegmentationSettings", "settings_for"]
+__all__ = ["Decision", "Prompted", "SegmentationSettings", "deviations_of", "settings_for"]
 
 Decision = Literal["protocol", "presence"]
 Prompted = Literal["all", "present"]
@@ -103,7 +105,7 @@ def settings_for(
         dataset: what it will be measured on.
         preset_name: one of `fgseg.datasets.PRESETS`, for a standard set.
         resolution: as `Segmenter.encode` takes it; "auto" is the preset's or the encoder's.
-        templates: as `fgseg.prompts.templates_named` takes them; None is the encoder's own.
+        templates: as `fgseg.prompts.templates.templates_named` takes them; None is the encoder's own.
         background: None is the preset's words, else the class list's ("protocol") or the encoder's ("presence").
         given: other attributes of `SegmentationSettings` that take the place of defaults; None leaves the default.
 

@@ -10,15 +10,16 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg._labelled import Dataset, LabelledImage
 from fgseg.benching.counting import bootstrap, figures
 from fgseg.benching.identity import data_identity, model_identity
 from fgseg.benching.predicting import contest, encode, owners, score_chunks
 from fgseg.benching.segmentation import Words, prepared_words, prompted_classes
 from fgseg.benching.settings import SegmentationSettings, deviations_of
 from fgseg.benching.words import ClassWords
-from fgseg.datasets import Dataset, LabelledImage
 from fgseg.encoded import EncodedImage
-from fgseg.encoders import RECIPES, ClipEncoder, Recipe
+from fgseg.encoders.clip import RECIPES, Recipe
+from fgseg.encoders.encoder import ClipEncoder
 from fgseg.errors import OptionError
 from fgseg.metrics import confusion
 from fgseg.protocol import protocol_label_maps

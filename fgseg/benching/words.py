@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fgseg.datasets import Dataset
-from fgseg.encoders import Encoder
+from fgseg._labelled import Dataset
+from fgseg.encoders.base import Encoder
 from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import PromptError
-from fgseg.prompts import PromptClass, expand
+from fgseg.prompts.classes import PromptClass
+from fgseg.prompts.templates import expand
 from fgseg.similarity import ensemble
 
-__all__ = ["ClassWords", "class_words", "known_classes"]
+__all__ = ["ClassWords", "class_words", "explained", "known_classes"]
 
 _NAMED = 8  # classes that a message names
 

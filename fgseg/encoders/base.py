@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg._checks import check_choice, check_image, describe
-from fgseg._words import check_characters
 from fgseg.encoders.clip import Route
 from fgseg.encoders.processor import has_fast_bfloat16
 from fgseg.errors import DeviceError, OptionError, PromptError
+from fgseg.prompts.words import check_characters
 from fgseg.types import DenseFeatures
 from fgseg.windows import MAX_SIDE
 
-__all__ = ["Encoder", "Fit", "check_texts", "normalised", "pick_device", "pick_dtype"]
+__all__ = ["Encoder", "Fit", "Image", "check_images", "check_texts", "normalised", "pick_device", "pick_dtype"]
 
 Fit = Literal["squash", "keep", "exact"]
 Image = NDArray[np.uint8]

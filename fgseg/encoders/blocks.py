@@ -17,6 +17,7 @@ from fgseg.encoders.processor import has_fast_bfloat16, is_x86
 from fgseg.errors import WeightsError
 
 __all__ = [
+    "QUICK_GELU_SCALE",
     "Attention",
     "Block",
     "Conv2d",

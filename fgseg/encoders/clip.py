@@ -18,7 +18,18 @@ from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.prefixes import PrefixTrees
 from fgseg.errors import OptionError, ShapeError
 
-__all__ = ["ROUTES", "ClipModel", "Recipe", "Route", "TextTower", "VisionTower", "gaussian_window"]
+__all__ = [
+    "RECIPES",
+    "ROUTES",
+    "ClipModel",
+    "Recipe",
+    "Route",
+    "TextEmbeddings",
+    "TextTower",
+    "VisionTower",
+    "check_route",
+    "gaussian_window",
+]
 
 Recipe = Literal["value", "vanilla", "sclip", "naclip", "kk", "clearclip"]
 Route = Literal["region", "short", "long"]

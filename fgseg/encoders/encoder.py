@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fgseg._checks import check_choice, check_number
-from fgseg._words import check_sequence, check_words
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
 from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
@@ -18,7 +17,10 @@ from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import Checkpoint
 from fgseg.errors import OptionError, PromptError, WeightsError
 from fgseg.io import resize_bicubic, resize_bilinear
-from fgseg.prompts import BACKGROUND_WORDS, IMAGENET_TEMPLATES, check_length, templates_named
+from fgseg.prompts.classes import check_length
+from fgseg.prompts.templates import templates_named
+from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES
+from fgseg.prompts.words import check_sequence, check_words
 from fgseg.refine import OFFERED
 from fgseg.types import DenseFeatures
 from fgseg.windows import MAX_SIDE, parse_resolution

@@ -23,7 +23,7 @@ from fgseg._checks import describe
 from fgseg.encoders.config import read_config
 from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 
-__all__ = ["MODELS", "Checkpoint", "HubModel", "find_checkpoint", "load_tensors", "tensor_shapes"]
+__all__ = ["MODELS", "Checkpoint", "HubModel", "check_tensors", "find_checkpoint", "load_tensors", "tensor_shapes"]
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 # What is fetched from the hub: tensors, sizes and tokenizer; never code or pickles.

@@ -16,11 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fgseg._files import one_line
+from fgseg._files import one_line, write_text
 from fgseg.encoders import family_of
 from fgseg.encoders.weights import Checkpoint, tensor_shapes
 from fgseg.errors import OptionError, TrainingError
-from fgseg.io import write_text
 
 __all__ = [
     "METRICS",

@@ -22,11 +22,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
+from fgseg._files import write_text
 from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.fgclip import FgClipModel
 from fgseg.errors import FgsegError, OptionError
-from fgseg.io import write_text
 from fgseg.training import shifts
 from fgseg.training.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader
 from fgseg.training.checkpoints import METRICS, kept_metrics

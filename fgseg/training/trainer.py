@@ -12,13 +12,13 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from fgseg._files import write_bytes, write_text
 from fgseg._version import __version__, version_of
 from fgseg.encoders.base import pick_dtype
 from fgseg.encoders.fgclip import FgClipModel
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import Checkpoint, find_checkpoint
 from fgseg.errors import OptionError, TrainingError
-from fgseg.io import write_bytes, write_text
 from fgseg.training.checkpoints import (
     METRICS,
     Saved,

@@ -14,10 +14,15 @@ from matplotlib.colors import XKCD_COLORS, to_rgb
 from numpy.typing import NDArray
 
 __all__ = [
+    "ANY_SHAPE",
+    "BACKGROUND",
     "BASIC_COLORS",
     "BASIC_SAMPLES",
+    "CLUTTER",
     "COLOR_NAMES",
     "MATERIALS",
+    "MATERIAL_WORDS",
+    "MAYBE",
     "NAMED_RGB",
     "PATTERNS",
     "RIVAL",

@@ -7,7 +7,7 @@ from typing import Literal
 from fgseg._checks import check_choice, check_number
 from fgseg.errors import FgsegError, OptionError
 
-__all__ = ["Asked", "BusyError", "GoneError", "LimitError", "Limits", "prompt_lines"]
+__all__ = ["MEGA", "Asked", "BusyError", "GoneError", "LimitError", "Limits", "Mode", "prompt_lines"]
 
 Mode = Literal["exclusive", "independent"]
 MEGA = 1_000_000

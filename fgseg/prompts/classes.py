@@ -16,16 +16,14 @@ tokenizer (and FG-CLIP 2, which lower-cases its text) makes the same vector of b
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from fgseg._wordfiles import read_class_rows, read_lines
-from fgseg._words import (
+from fgseg.errors import OptionError, PromptError
+from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, IMAGENET_TEMPLATES
+from fgseg.prompts.words import (
     check_sequence,
-    check_templates,
     check_word,
     check_words,
     describe,
@@ -36,8 +34,6 @@ from fgseg._words import (
     same_key,
     split_words,
 )
-from fgseg.errors import OptionError, PromptError
-from fgseg.templates import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, IMAGENET_TEMPLATES
 
 __all__ = [
     "BACKGROUND_WORDS",
@@ -47,16 +43,10 @@ __all__ = [
     "PromptClass",
     "PromptSet",
     "SharedPrompts",
-    "TextPlan",
     "check_length",
-    "expand",
-    "fill",
     "make_prompt_set",
     "parse_classes",
     "parse_words",
-    "read_class_file",
-    "read_template_file",
-    "templates_named",
 ]
 
 SharedPrompts = Literal["refuse", "allow"]
@@ -126,7 +116,7 @@ class PromptSet:
                 f"classes: expected a tuple of at least one PromptClass, got {describe(self.classes)}; "
                 "make_prompt_set takes strings"
             )
-        _check_distinct(self.classes, places_in("classes", self.classes), shared_prompts="allow")
+        check_distinct(self.classes, places_in("classes", self.classes), shared_prompts="allow")
         for kind, words in (("background", self.background), ("negatives", self.negatives)):
             check_words(kind, words)
             self._check_rivals(kind, words)
@@ -145,36 +135,6 @@ class PromptSet:
         """Background words, then the negatives that are not among them."""
         known = {same_key(word) for word in self.background}
         return self.background + tuple(word for word in self.negatives if same_key(word) not in known)
-
-
-@dataclass(frozen=True)
-class TextPlan:
-    """Which texts to encode, each once, and which of them make which query word of which class.
-
-    Attributes:
-        texts: the distinct texts, in order of first use.
-        rows: per query word the indices into `texts` of its templates' texts, in template order.
-        query_to_class: per query word the index of its class.
-
-    Raises:
-        PromptError: a text twice, `rows` and `query_to_class` of different lengths, or an index of no text.
-
-    >>> TextPlan(("red", "a red thing"), rows=((0, 1),), query_to_class=(0,)).rows
-    ((0, 1),)
-    """
-
-    texts: tuple[str, ...]
-    rows: tuple[tuple[int, ...], ...]
-    query_to_class: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if len(set(self.texts)) != len(self.texts):
-            raise PromptError("texts: expected each text once; let `expand` make the plan")
-        if len(self.rows) != len(self.query_to_class):
-            count = len(self.query_to_class)
-            raise PromptError(f"rows: expected {count}, one per entry of query_to_class, got {len(self.rows)}")
-        if not all(row and all(0 <= index < len(self.texts) for index in row) for row in self.rows):
-            raise PromptError(f"rows: expected indices of the {len(self.texts)} texts, at least one a query word")
 
 
 def parse_classes(
@@ -207,7 +167,7 @@ def parse_classes(
     if not items:
         raise PromptError("prompts: expected at least one, got none; write ['red']")
     classes = tuple(_parse_class(place, item) for place, item in zip(places, items, strict=True))
-    _check_distinct(classes, places, shared_prompts=shared_prompts)
+    check_distinct(classes, places, shared_prompts=shared_prompts)
     return classes
 
 
@@ -274,10 +234,10 @@ def _parse_class(place: str, value: object) -> PromptClass:
     if isinstance(value, PromptClass):
         return value
     words = split_words(place, value)
-    return _make_class(place, words[0], words)
+    return make_class(place, words[0], words)
 
 
-def _make_class(
+def make_class(
     place: str, name: str, prompts: tuple[str, ...], color: tuple[int, int, int] | None = None
 ) -> PromptClass:
     try:
@@ -286,7 +246,7 @@ def _make_class(
         raise PromptError(f"{place}: {error}") from None
 
 
-def _check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, shared_prompts: str) -> None:
+def check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, shared_prompts: str) -> None:
     """Refuse two classes of one name and, unless allowed, a query word of two classes."""
     if shared_prompts not in ("refuse", "allow"):
         raise OptionError(f"shared_prompts: expected 'refuse' or 'allow', got {shared_prompts!r:.60}")
@@ -305,177 +265,6 @@ def _check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, sh
             f"{first} and {second}: expected a query word in one class, got {quote(word)} in both, where "
             "only the first could ever win; drop one (shared_prompts='allow' keeps both)"
         )
-
-
-def read_class_file(
-    path: str | os.PathLike[str], *, shared_prompts: SharedPrompts = "refuse"
-) -> tuple[PromptClass, ...]:
-    r"""Classes from a file, in label order: the first is label 0.
-
-    UTF-8, any line ends, any number of classes.
-
-    `.txt`: a line a class, written as for `parse_classes`. Blank lines at the end are ignored; one above a
-    class is refused, for it may stand for a label. A line whose first word is `#` is a comment; `#ff0000` is
-    a prompt. A semicolon is refused: some projects put it between synonyms, and it would all be one prompt.
-
-    `.json`, `.yaml`, `.yml`: a list of `{"name": ..., "prompts": [...], "color": ...}`, or that list under
-    the one key `classes`. `prompts` is `[name]` when left out, and commas in it mean nothing. `color` is
-    `[r, g, b]` or `"#rrggbb"` (in YAML in quotes, for `#` begins a comment there).
-
-    Args:
-        path: the file; its suffix tells the format.
-        shared_prompts: as in `parse_classes`.
-
-    Returns:
-        One class an entry, at least one.
-
-    Raises:
-        PromptError: a file that is missing, unreadable, of another suffix or not of this form; the message
-            has the line, or the entry's place in the list. Also what `parse_classes` refuses.
-        OptionError: another word for `shared_prompts`.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "classes.txt")
-    ...     _ = file.write_text("# label 0 is the background\nwall, floor\ncup\n")
-    ...     [entry.prompts for entry in read_class_file(file)]
-    [('wall', 'floor'), ('cup',)]
-    """
-    rows = read_class_rows(Path(path))
-    classes = tuple(_make_class(row.place, row.name, row.prompts, row.color) for row in rows)
-    _check_distinct(classes, [row.place for row in rows], shared_prompts=shared_prompts)
-    return classes
-
-
-_TEMPLATES = "'none', 'imagenet', a text file or a list of templates"
-
-
-def templates_named(templates: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
-    """Templates by name, from a file, or one's own.
-
-    Args:
-        templates: "none" (the word alone), "imagenet" (the 80 of OpenAI CLIP), the path of a text file for
-            `read_template_file`, or a sequence of templates.
-
-    Returns:
-        At least one template, each with exactly one "{}", no two the same.
-
-    Raises:
-        PromptError: an unknown name, a file `read_template_file` refuses, a template without "{}" or with
-            several, a template twice, none.
-
-    >>> templates_named("none"), len(templates_named("imagenet")), templates_named(["a {} on a desk"])
-    (('{}',), 80, ('a {} on a desk',))
-    """
-    if templates == "none":
-        return ("{}",)
-    if templates == "imagenet":
-        return IMAGENET_TEMPLATES
-    if isinstance(templates, (str, os.PathLike)):
-        return read_template_file(_template_path(templates))
-    if not isinstance(templates, Sequence):
-        raise PromptError(f"templates: expected {_TEMPLATES}, got {describe(templates)}")
-    own = tuple(templates)
-    check_templates(own, places_in("templates", own))
-    return own
-
-
-def _template_path(value: str | os.PathLike[str]) -> Path:
-    if isinstance(value, str) and "{}" in value:
-        raise PromptError(f"templates: expected a name or a list, got one template; write [{quote(value)}]")
-    path = Path(value)
-    try:
-        is_there = path.is_file()
-    except OSError:  # a name longer than any file's
-        is_there = False
-    if not is_there:
-        raise PromptError(f"templates: expected {_TEMPLATES}, got {str(value)!r:.200}, and there is no such file")
-    return path
-
-
-def read_template_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    r"""Templates from a UTF-8 text file, one a line.
-
-    Blank lines, and lines whose first word is `#`, are ignored.
-
-    Args:
-        path: the file, of any suffix.
-
-    Returns:
-        At least one template, each with exactly one "{}", no two the same.
-
-    Raises:
-        PromptError: a file that cannot be read or is not UTF-8, or a line that is no template; the message
-            has the line.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "templates.txt")
-    ...     _ = file.write_text("a photo of a {}.\na painting of a {}.\n")
-    ...     read_template_file(file)
-    ('a photo of a {}.', 'a painting of a {}.')
-    """
-    file = Path(path)
-    placed = [(place, line) for place, line in read_lines(file) if line]
-    if not placed:
-        raise PromptError(f"{file}: expected at least one template, got none; write one a line, each with {{}}")
-    templates = tuple(line for _, line in placed)
-    check_templates(templates, [place for place, _ in placed])
-    return templates
-
-
-def fill(templates: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    """Every word in every template.
-
-    Args:
-        templates: each with exactly one "{}"; nothing else in braces has a meaning.
-        words: what to put there, as it is.
-
-    Returns:
-        len(words) * len(templates) texts, all of the first word, then all of the second.
-
-    Raises:
-        PromptError: a template without "{}" or with several, a template twice, none; `words` no list.
-
-    >>> fill(["a {}.", "the {}."], ["cup", "dog"])
-    ('a cup.', 'the cup.', 'a dog.', 'the dog.')
-    """
-    check_templates(templates, places_in("templates", templates))
-    check_sequence("words", words)
-    # replace, not format: a word or template may hold other braces.
-    return tuple(template.replace("{}", word) for word in words for template in templates)
-
-
-def expand(classes: Sequence[PromptClass], templates: Sequence[str]) -> TextPlan:
-    """The distinct texts of all query words, and where each word's texts are.
-
-    Rivals go along as one more class at the end, here of index 1:
-    `expand([*made.classes, PromptClass("rivals", made.rivals)], templates)`.
-
-    Args:
-        classes: in label order, at least one; two may share a query word.
-        templates: what `templates_named` returns.
-
-    Returns:
-        A plan with one row per query word, classes in order and synonyms in order, len(templates) texts each.
-
-    Raises:
-        PromptError: no class, or templates that `fill` refuses.
-
-    >>> made = make_prompt_set(["cup, mug"], background=["wall"])
-    >>> expand([*made.classes, PromptClass("rivals", made.rivals)], ("{}", "a {}."))
-    TextPlan(texts=('cup', 'a cup.', 'mug', 'a mug.', 'wall', 'a wall.'), rows=((0, 1), (2, 3), (4, 5)), \
-query_to_class=(0, 0, 1))
-    """
-    queries = [(word, index) for index, entry in enumerate(classes) for word in entry.prompts]
-    if not queries:
-        raise PromptError("classes: expected at least one class, got none; give one word or more")
-    positions: dict[str, int] = {}
-    filled = fill(templates, [word for word, _ in queries])
-    flat = [positions.setdefault(text, len(positions)) for text in filled]
-    step = len(templates)
-    rows = tuple(tuple(flat[start : start + step]) for start in range(0, len(flat), step))
-    return TextPlan(tuple(positions), rows, tuple(index for _, index in queries))
 
 
 def check_length(

@@ -7,26 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import OptionError, PromptError
-from fgseg.prompts import (
-    BACKGROUND_WORDS,
-    COCO_OBJECT_BACKGROUND_WORDS,
-    IMAGENET_TEMPLATES,
-    PromptClass,
-    PromptSet,
-    TextPlan,
-    check_length,
-    expand,
-    fill,
-    make_prompt_set,
-    parse_classes,
-    read_class_file,
-    read_template_file,
-    templates_named,
-)
+from fgseg.prompts.classes import PromptClass, PromptSet, check_length, make_prompt_set, parse_classes
+from fgseg.prompts.files import read_class_file, read_template_file
+from fgseg.prompts.templates import TextPlan, expand, fill, templates_named
+from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, IMAGENET_TEMPLATES
 
 few = settings(deadline=None, max_examples=60)
 words = st.text(alphabet="abC {}\\é犬", min_size=1, max_size=6).filter(lambda text: text.strip() == text)
@@ -600,7 +587,7 @@ def test_a_text_of_exactly_the_limit_passes():
 
 def test_prompts_load_neither_numpy_nor_torch():
     code = (
-        "import sys, fgseg; before = set(sys.modules); import fgseg.prompts; "
+        "import sys, fgseg; before = set(sys.modules); import fgseg.prompts.classes; "
         "print({'numpy', 'torch'} & (set(sys.modules) - before))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

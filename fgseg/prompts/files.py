@@ -1,6 +1,7 @@
 """Class files and template files, read into plain rows that know their line or place."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from fgseg._words import describe, is_color, places_in, quote, split_words, strip_word
 from fgseg.errors import PromptError
+from fgseg.prompts.classes import PromptClass, SharedPrompts, check_distinct, make_class
+from fgseg.prompts.words import check_templates, describe, is_color, places_in, quote, split_words, strip_word
 
-__all__ = ["ClassRow", "read_class_rows", "read_lines"]
+__all__ = ["ClassRow", "read_class_file", "read_class_rows", "read_lines", "read_template_file"]
 
 _CLASS_SUFFIXES = (".txt", ".json", ".yaml", ".yml")
 _ROW_KEYS = ("name", "prompts", "color")
@@ -146,3 +148,74 @@ def _check_keys(place: str, entry: Mapping[Any, Any], known: Sequence[str]) -> N
     unknown = [str(key) for key in entry if key not in known]
     if unknown:
         raise PromptError(f"{place}: unknown key {', '.join(unknown)}; the known ones are {', '.join(known)}")
+
+
+def read_class_file(
+    path: str | os.PathLike[str], *, shared_prompts: SharedPrompts = "refuse"
+) -> tuple[PromptClass, ...]:
+    r"""Classes from a file, in label order: the first is label 0.
+
+    UTF-8, any line ends, any number of classes.
+
+    `.txt`: a line a class, written as for `parse_classes`. Blank lines at the end are ignored; one above a
+    class is refused, for it may stand for a label. A line whose first word is `#` is a comment; `#ff0000` is
+    a prompt. A semicolon is refused: some projects put it between synonyms, and it would all be one prompt.
+
+    `.json`, `.yaml`, `.yml`: a list of `{"name": ..., "prompts": [...], "color": ...}`, or that list under
+    the one key `classes`. `prompts` is `[name]` when left out, and commas in it mean nothing. `color` is
+    `[r, g, b]` or `"#rrggbb"` (in YAML in quotes, for `#` begins a comment there).
+
+    Args:
+        path: the file; its suffix tells the format.
+        shared_prompts: as in `parse_classes`.
+
+    Returns:
+        One class an entry, at least one.
+
+    Raises:
+        PromptError: a file that is missing, unreadable, of another suffix or not of this form; the message
+            has the line, or the entry's place in the list. Also what `parse_classes` refuses.
+        OptionError: another word for `shared_prompts`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "classes.txt")
+    ...     _ = file.write_text("# label 0 is the background\nwall, floor\ncup\n")
+    ...     [entry.prompts for entry in read_class_file(file)]
+    [('wall', 'floor'), ('cup',)]
+    """
+    rows = read_class_rows(Path(path))
+    classes = tuple(make_class(row.place, row.name, row.prompts, row.color) for row in rows)
+    check_distinct(classes, [row.place for row in rows], shared_prompts=shared_prompts)
+    return classes
+
+
+def read_template_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    r"""Templates from a UTF-8 text file, one a line.
+
+    Blank lines, and lines whose first word is `#`, are ignored.
+
+    Args:
+        path: the file, of any suffix.
+
+    Returns:
+        At least one template, each with exactly one "{}", no two the same.
+
+    Raises:
+        PromptError: a file that cannot be read or is not UTF-8, or a line that is no template; the message
+            has the line.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "templates.txt")
+    ...     _ = file.write_text("a photo of a {}.\na painting of a {}.\n")
+    ...     read_template_file(file)
+    ('a photo of a {}.', 'a painting of a {}.')
+    """
+    file = Path(path)
+    placed = [(place, line) for place, line in read_lines(file) if line]
+    if not placed:
+        raise PromptError(f"{file}: expected at least one template, got none; write one a line, each with {{}}")
+    templates = tuple(line for _, line in placed)
+    check_templates(templates, [place for place, _ in placed])
+    return templates

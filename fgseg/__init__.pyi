@@ -1,0 +1,41 @@
+from . import (
+    datasets as datasets,
+    encoders as encoders,
+    metrics as metrics,
+    prompts as prompts,
+    regions as regions,
+    similarity as similarity,
+    training as training,
+    upsample as upsample,
+)
+from ._version import __version__ as __version__
+from .encoded import EncodedImage as EncodedImage
+from .encoders.base import Encoder as Encoder
+from .errors import (
+    DatasetError as DatasetError,
+    DeviceError as DeviceError,
+    FgsegError as FgsegError,
+    ImageError as ImageError,
+    ModelNotFoundError as ModelNotFoundError,
+    OptionError as OptionError,
+    OutputError as OutputError,
+    PromptError as PromptError,
+    ShapeError as ShapeError,
+    TrainingError as TrainingError,
+    WeightsError as WeightsError,
+)
+from .explorer import explore as explore
+from .heatmaps import Heatmaps as Heatmaps
+from .large import LargeSegmentation as LargeSegmentation
+from .prompts.classes import PromptClass as PromptClass
+from .prompts.files import read_class_file as read_class_file
+from .segmentation import Segmentation as Segmentation
+from .segmenter import Segmenter as Segmenter, load as load
+from .types import (
+    UNLABELLED as UNLABELLED,
+    BoxScores as BoxScores,
+    DenseFeatures as DenseFeatures,
+    Ranking as Ranking,
+    Region as Region,
+)
+from .windows import Resolution as Resolution

@@ -1,0 +1,5 @@
+"""Words: classes with synonyms, sentences around them, background words and class files. Strings only."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
