@@ -23,11 +23,11 @@ from speed import CLASS_NAMES, KINDS, photo, vision_operations
 from timing import machine, spread
 
 import fgseg
-from fgseg._winners import compare_blocks
 from fgseg.similarity import patch_scores
 from fgseg.training.scenes import scene
 from fgseg.training.vocabulary import CLUTTER
-from fgseg.upsample import label_map
+from fgseg.upsample.argmax import compare_blocks
+from fgseg.upsample.labels import label_map
 
 BATCHES = (1, 8, 64)
 SCREENS = {"1080p": (1080, 1920), "4K": (2160, 3840)}

@@ -46,13 +46,13 @@ from timing import (
 )
 
 import fgseg
-from fgseg._winners import compare_blocks, compare_stacks
 from fgseg.ahead import EncodedAhead
 from fgseg.io import write_image
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
 from fgseg.similarity import patch_scores
 from fgseg.training.scenes import scene
-from fgseg.upsample import label_map
+from fgseg.upsample.argmax import compare_blocks, compare_stacks
+from fgseg.upsample.labels import label_map
 from fgseg.windows import crops, resize_image, short_side_hw, window_boxes
 
 SEED = 731

@@ -101,6 +101,10 @@ def check_whole(name: str, value: Any, *, low: int, high: int, hint: str = "") -
     return int(value)
 
 
+def _is_side(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
@@ -110,19 +114,21 @@ def _expected(name: str, what: str, value: Any, low: float, high: float, hint: s
 
 
 def check_side(name: str, side: int) -> None:
-    if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or side < 1:
+    """Refuse anything but a whole number of at least 1."""
+    if not _is_side(side):
         raise OptionError(f"{name}: expected a whole number of at least 1, got {side!r}")
 
 
 def check_size(name: str, size_hw: tuple[int, int]) -> tuple[int, int]:
-    if not (isinstance(size_hw, Sequence) and len(size_hw) == 2):
-        raise OptionError(f"{name}: expected (height, width), got {size_hw!r:.100}")
-    for side in size_hw:
-        check_side(name, side)
+    """The size as Python's ints; anything but (height, width) in whole numbers of at least 1 is refused."""
+    is_pair = isinstance(size_hw, Sequence) and len(size_hw) == 2
+    if not (is_pair and all(map(_is_side, size_hw))):
+        raise OptionError(f"{name}: expected (height, width), whole numbers of at least 1, got {size_hw!r:.100}")
     return int(size_hw[0]), int(size_hw[1])
 
 
 def check_labels(labels: NDArray[np.int32]) -> None:
+    """Refuse anything but an (H, W) int32 label map."""
     check_array("labels", labels, ("H", "W"))
     if labels.dtype != np.int32:
         raise ShapeError(f"labels: expected int32, got {labels.dtype}; convert them with astype(np.int32)")

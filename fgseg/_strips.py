@@ -28,7 +28,7 @@ from fgseg.masks import presence
 from fgseg.prompts.classes import PromptClass
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
-from fgseg.upsample import upsample_maps
+from fgseg.upsample.maps import upsample_maps
 from fgseg.windows import BoxXyxy, Resolution, crops, resize_image, stitch_chunks, window_boxes
 
 __all__ = ["Plan", "Shrinker", "Task", "label_strips", "plan_windows"]

@@ -11,7 +11,8 @@ from fgseg._checks import check_image
 from fgseg.errors import ShapeError
 from fgseg.similarity import patch_scores
 from fgseg.types import DenseFeatures
-from fgseg.upsample import label_map, running_label_map, upsample_map
+from fgseg.upsample.labels import label_map, running_label_map
+from fgseg.upsample.maps import upsample_map
 from fgseg.windows import Resolution, stitch_chunks
 
 __all__ = ["EncodedImage"]

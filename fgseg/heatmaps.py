@@ -14,7 +14,7 @@ from fgseg.lettering import font_size_for
 from fgseg.overlay import overlay_heatmap, shrink
 from fgseg.render import color_bar, grid, heatmap_beside
 from fgseg.types import LazyMaps
-from fgseg.upsample import shrink_map
+from fgseg.upsample.maps import shrink_map
 
 __all__ = ["NOTEBOOK_SIDE", "Heatmaps", "heatmap_sheet"]
 

@@ -10,7 +10,7 @@ import torch
 from fgseg._checks import check_number
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import MAX_CLASSES
-from fgseg.upsample import upsample_maps
+from fgseg.upsample.maps import upsample_maps
 
 __all__ = ["protocol_label_map", "protocol_label_maps"]
 
@@ -30,7 +30,7 @@ def protocol_label_map(
     each class's words, argmax over classes; pixels whose probability is below `prob_threshold` become class
     0. Softmax keeps the order of words, so one pass over the words with a running maximum and a running sum
     of exponentials gives the same: five score maps are held beside the words', never (Q, H, W). Where no
-    threshold is used, `fgseg.upsample.label_map` gives the same words faster.
+    threshold is used, `fgseg.upsample.labels.label_map` gives the same words faster.
 
     Args:
         scores: (Q, h, w) scores of the query words on patches, on a canvas, or refined on the image's pixels;

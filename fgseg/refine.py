@@ -78,7 +78,7 @@ def refined(
 
 def _sized(maps: Iterable[NDArray[np.float32]], image_hw: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
     for one in maps:
-        check_array("maps", one, image_hw, hint="a score map on the image's pixels (fgseg.upsample)")
+        check_array("maps", one, image_hw, hint="a score map on the image's pixels (fgseg.upsample.labels)")
         yield one
 
 

@@ -26,7 +26,7 @@ from fgseg.overlay import overlay_labels, overlay_masks, shrink
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions import region_table
 from fgseg.types import UNLABELLED, Region, unlabelled_value, watched
-from fgseg.upsample import shrink_map
+from fgseg.upsample.maps import shrink_map
 
 if TYPE_CHECKING:
     from supervision import Detections

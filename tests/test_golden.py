@@ -15,7 +15,7 @@ from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, FG_CLIP_14, golden_encoder, go
 from fgseg.encoders.fgclip2 import fit_to_patches
 from fgseg.regions import box_features
 from fgseg.similarity import patch_scores
-from fgseg.upsample import label_map
+from fgseg.upsample.labels import label_map
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 FG_CLIPS = pytest.mark.parametrize("name", [FG_CLIP, FG_CLIP_14])

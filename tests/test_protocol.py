@@ -10,7 +10,8 @@ from fgseg.encoders import load_encoder
 from fgseg.errors import OptionError, ShapeError
 from fgseg.protocol import protocol_label_map, protocol_label_maps
 from fgseg.similarity import class_probabilities, patch_scores, unit
-from fgseg.upsample import label_map, upsample_maps
+from fgseg.upsample.labels import label_map
+from fgseg.upsample.maps import upsample_maps
 from fgseg.windows import stitch, stitch_chunks, window_boxes
 
 GOLDEN = Path(__file__).parent / "data" / "golden" / "clip_a"

@@ -15,7 +15,7 @@ from fgseg.io import read_image, read_label_png
 from fgseg.prompts.classes import PromptClass, parse_classes
 from fgseg.segmentation import FORMATS, Segmentation, check_formats
 from fgseg.types import UNLABELLED, LazyMaps
-from fgseg.upsample import shrink_map
+from fgseg.upsample.maps import shrink_map
 
 HEIGHT, WIDTH = 20, 30
 IMAGE = np.random.RandomState(5).randint(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)

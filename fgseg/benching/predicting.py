@@ -15,7 +15,8 @@ from fgseg.refine import refined
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
-from fgseg.upsample import running_label_map, upsample_map
+from fgseg.upsample.labels import running_label_map
+from fgseg.upsample.maps import upsample_map
 from fgseg.windows import Resolution, crops, resize_image, short_side_hw, stitch_chunks, window_boxes
 
 __all__ = ["Contest", "contest", "encode", "owners", "predict", "score_chunks"]

@@ -25,7 +25,7 @@ from fgseg.metrics import confusion
 from fgseg.protocol import protocol_label_maps
 from fgseg.segmenter import Segmenter
 from fgseg.types import UNLABELLED
-from fgseg.upsample import running_label_map
+from fgseg.upsample.labels import running_label_map
 from fgseg.windows import Resolution, parse_resolution
 
 __all__ = ["Grid", "SweepTask", "with_recipe"]

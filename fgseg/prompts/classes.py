@@ -43,7 +43,9 @@ __all__ = [
     "PromptClass",
     "PromptSet",
     "SharedPrompts",
+    "check_distinct",
     "check_length",
+    "make_class",
     "make_prompt_set",
     "parse_classes",
     "parse_words",
@@ -240,6 +242,7 @@ def _parse_class(place: str, value: object) -> PromptClass:
 def make_class(
     place: str, name: str, prompts: tuple[str, ...], color: tuple[int, int, int] | None = None
 ) -> PromptClass:
+    """A class from parts that were read; the errors of `PromptClass` name the place they come from."""
     try:
         return PromptClass(name, prompts, color)
     except PromptError as error:

@@ -10,7 +10,7 @@ from fgseg.errors import OptionError
 from fgseg.overlay import shrink
 from fgseg.segmentation import Segmentation
 from fgseg.types import LazyMaps
-from fgseg.upsample import shrink_map
+from fgseg.upsample.maps import shrink_map
 
 __all__ = ["SCREEN_SIDE", "box_window", "screen_copy"]
 

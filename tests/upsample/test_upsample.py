@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgseg import _winners, upsample
 from fgseg.errors import OptionError, ShapeError
-from fgseg.upsample import label_map, running_label_map, shrink_map, upsample_map, upsample_maps
+from fgseg.upsample import argmax as _winners, labels as upsample
+from fgseg.upsample.labels import label_map, running_label_map
+from fgseg.upsample.maps import shrink_map, upsample_map, upsample_maps
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIDES = st.integers(1, 6)
@@ -275,7 +276,7 @@ def test_the_two_ways_meet_at_every_cost(monkeypatch):
     scores = np.random.RandomState(17).uniform(size=(12, 3, 4)).astype(np.float32)
     results = []
     for price in (0, 1000):
-        monkeypatch.setattr("fgseg.upsample._DROPPING_A_PIXEL", price)
+        monkeypatch.setattr("fgseg.upsample.labels._DROPPING_A_PIXEL", price)
         results.append(label_map(scores, (45, 61)))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
@@ -319,7 +320,9 @@ def test_any_number_of_maps_at_a_time_gives_the_same_labels(monkeypatch, kind, s
 def test_the_way_is_chosen_by_what_dropping_saves(monkeypatch, prompts, grid_hw, image_hw, way):
     taken = []
     for name in ("compare_maps", "compare_blocks"):
-        monkeypatch.setattr(f"fgseg.upsample.{name}", lambda *args, name=name: taken.append(name) or (None, None))
+        monkeypatch.setattr(
+            f"fgseg.upsample.labels.{name}", lambda *args, name=name: taken.append(name) or (None, None)
+        )
     label_map(torch.zeros(prompts, *grid_hw), image_hw)
     assert taken == [way]
 
