@@ -17,7 +17,7 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 import fgseg
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.training.scenes import scene
 from fgseg.training.vocabulary import MATERIAL_WORDS, MATERIALS
 

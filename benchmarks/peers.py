@@ -64,7 +64,7 @@ def clipseg() -> Callable:
 
     @torch.inference_mode()
     def run(image: np.ndarray) -> np.ndarray:
-        square = fgseg.io.resize_bicubic(image, (CLIPSEG_SIDE, CLIPSEG_SIDE))
+        square = fgseg.images.resizing.resize_bicubic(image, (CLIPSEG_SIDE, CLIPSEG_SIDE))
         pixels = torch.from_numpy(square).permute(2, 0, 1).float()[None] / 255
         logits = model(input_ids=ids, pixel_values=pixels.expand(len(PROMPTS), -1, -1, -1)).logits
         return torch.nn.functional.interpolate(logits[None], image.shape[:2], mode="bilinear")[0].argmax(0).numpy()

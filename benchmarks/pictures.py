@@ -5,8 +5,8 @@ from pathlib import Path
 from skimage import data
 
 import fgseg
-from fgseg.io import write_image
-from fgseg.overlay import shrink
+from fgseg.images.resizing import shrink
+from fgseg.images.writing import write_image
 from fgseg.render import heatmap_beside
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -47,13 +47,14 @@ from timing import (
 
 import fgseg
 from fgseg.ahead import EncodedAhead
-from fgseg.io import write_image
+from fgseg.images.resizing import resize_image
+from fgseg.images.writing import write_image
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
 from fgseg.similarity import patch_scores
 from fgseg.training.scenes import scene
 from fgseg.upsample.argmax import compare_blocks, compare_stacks
 from fgseg.upsample.labels import label_map
-from fgseg.windows import crops, resize_image, short_side_hw, window_boxes
+from fgseg.windows import crops, short_side_hw, window_boxes
 
 SEED = 731
 RESULTS = Path(__file__).parent / "results" / "speed.json"
@@ -347,7 +348,7 @@ def row_file(bench: Bench) -> dict[str, Any]:
     """1 to 20 prompts with cached texts, 1080p JPEG, slide at 336, file to label PNG, against the encoder alone."""
     seg, path = bench.segmenter(bench.dtypes[0]), bench.folder / "photo.jpg"
     write_image(path, photo(1080, 1920))
-    pixels = fgseg.io.read_image(path)
+    pixels = fgseg.images.reading.read_image(path)
     canvas_hw = short_side_hw((1080, 1920), 336)
     boxes = window_boxes(canvas_hw, crop=224, stride=112)
     windows = crops(resize_image(pixels, canvas_hw, antialias=True), boxes)
@@ -378,7 +379,7 @@ def row_folder(bench: Bench) -> dict[str, Any]:
     paths = [bench.folder / f"photo{index}.jpg" for index in range(16)]
     for index, path in enumerate(paths):
         write_image(path, photo(480, 640, SEED + index))
-    images = [fgseg.io.read_image(path) for path in paths]
+    images = [fgseg.images.reading.read_image(path) for path in paths]
     seg.prepare(names)
 
     def save(image: Any) -> None:

@@ -29,7 +29,8 @@ import torch
 
 import fgseg
 from fgseg.colors import palette
-from fgseg.io import encode_png, read_image
+from fgseg.images.reading import read_image
+from fgseg.images.writing import encode_png
 from fgseg.types import UNLABELLED
 
 COLORS = {

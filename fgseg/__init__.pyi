@@ -1,6 +1,7 @@
 from . import (
     datasets as datasets,
     encoders as encoders,
+    images as images,
     metrics as metrics,
     prompts as prompts,
     regions as regions,

@@ -63,7 +63,7 @@ def check_image(name: str, value: Any) -> None:
     if not (is_image and value.dtype == np.uint8 and value.size):
         raise ShapeError(
             f"{name}: expected an RGB image, (H, W, 3) uint8 with at least one pixel, got {describe(value)}; "
-            "fgseg.io.read_image makes one of a file, a PIL image or a grey, 16-bit or float array"
+            "fgseg.images.reading.read_image makes one of a file, a PIL image or a grey, 16-bit or float array"
         )
 
 
@@ -102,7 +102,7 @@ def check_whole(name: str, value: Any, *, low: int, high: int, hint: str = "") -
 
 
 def _is_side(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
 
 
 def _is_number(value: Any) -> bool:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_rle
 
 from fgseg._files import one_line, reason
-from fgseg._headers import read_header
 from fgseg._labelled import Dataset, LabelledImage
 from fgseg._standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
-from fgseg.io import read_image
+from fgseg.images.headers import read_header
+from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.types import unlabelled_value
 

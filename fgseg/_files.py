@@ -1,13 +1,11 @@
 """Files: which ones a user means, and writing one so that no reader ever sees half of it.
 
-Public through `fgseg.io`; apart from it because nothing here knows what a picture is made of.
+Public through `fgseg.images.reading`; apart from it because nothing here knows what a picture is made of.
 """
 
-import glob
-import os
 import uuid
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -16,66 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import describe
-from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
+from fgseg.errors import FgsegError, OutputError, ShapeError
 
-__all__ = [
-    "HOW_TO_TILE",
-    "IMAGE_SUFFIXES",
-    "find_images",
-    "one_line",
-    "place",
-    "reason",
-    "replacing",
-    "write_bytes",
-    "write_npz",
-    "write_text",
-]
-
-IMAGE_SUFFIXES: tuple[str, ...] = tuple(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .gif .bmp "
-    ".jp2 .j2k .ppm .pgm .pbm .pnm .pfm .psd .qoi .tga".split()
-)
-"""File name endings that count as pictures in a folder, in any case of letters."""
-
-HOW_TO_TILE = "save it as a tiled TIFF (vips tiffsave IN OUT.tif --tile --bigtiff)"
-"""What to do with a picture that does not go into memory, for messages."""
-
-_GLOB_SIGNS = frozenset("*?[")
-
-
-def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """List the files that files, folders and glob patterns stand for.
-
-    A path that exists is taken literally before it is read as a pattern. A path that does not exist and is no
-    pattern is returned as it is: whoever reads it reports that one as failed and goes on with the others.
-
-    Args:
-        sources: files (any suffix); folders, for the pictures directly inside, by `IMAGE_SUFFIXES`, sorted by
-            name, hidden files left out; patterns (`*`, `?`, `[..]`, `**` for any depth), for their pictures,
-            sorted, or for all their files where the pattern itself ends in a suffix, as `*.dat` does.
-
-    Returns:
-        Files in the order of the sources, each once.
-
-    Raises:
-        OptionError: no source, or one string instead of a list.
-        ImageError: a folder or pattern without pictures, or a folder that cannot be listed.
-
-    Example:
-        >>> find_images(["one.png", "two.png", "one.png"]) == [Path("one.png"), Path("two.png")]
-        True
-    """
-    is_list = isinstance(sources, Collection) and not isinstance(sources, (str, bytes)) and len(sources) > 0
-    if not is_list or not all(isinstance(source, (str, os.PathLike)) for source in sources):
-        raise OptionError(
-            f"sources: expected a list of at least one file, folder or pattern, got {sources!r:.80}; "
-            "name a picture or a folder of pictures"
-        )
-    unique: dict[Path, Path] = {}
-    for source in sources:
-        for path in _expand(source):
-            unique.setdefault(place(path), path)
-    return list(unique.values())
+__all__ = ["one_line", "place", "reason", "replacing", "write_bytes", "write_npz", "write_text"]
 
 
 def place(path: Path) -> Path:
@@ -167,41 +108,6 @@ def reason(error: Exception) -> str:
 def one_line(text: object) -> str:
     """Text with every run of white space, line ends too, as one space: a path may hold anything."""
     return " ".join(str(text).split())
-
-
-def _expand(source: str | Path) -> list[Path]:
-    path = Path(source)
-    try:
-        is_folder, is_there = path.is_dir(), path.exists()
-    except OSError:
-        return [path]  # whoever reads it says what is wrong with it
-    if not is_folder and (is_there or not _GLOB_SIGNS & set(str(source))):
-        return [path]
-    try:
-        found = _pictures_in(path) if is_folder else _matches(str(source))
-    except OSError as error:
-        raise ImageError(f"{one_line(path)}: cannot be listed ({reason(error)}); check its rights") from error
-    if not found:
-        raise ImageError(
-            f"{one_line(path)}: no picture in this {'folder' if is_folder else 'pattern'}; "
-            f"files with these endings count: {' '.join(IMAGE_SUFFIXES)}"
-        )
-    return sorted(found)
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _is_picture(path) and not path.name.startswith(".")]
-
-
-def _matches(pattern: str) -> list[Path]:
-    suffix = Path(pattern).suffix
-    any_file = bool(suffix) and not _GLOB_SIGNS & set(suffix)
-    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
-    return [path for path in map(Path, names) if _is_picture(path) or (any_file and path.is_file())]
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import one_line
-from fgseg._headers import Header, read_header
 from fgseg.errors import DatasetError
-from fgseg.io import read_image, read_label_png
+from fgseg.images.headers import Header, read_header
+from fgseg.images.label_png import read_label_png
+from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.words import same_key
 from fgseg.types import UNLABELLED, unlabelled_value

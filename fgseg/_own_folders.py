@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fgseg._files import IMAGE_SUFFIXES, one_line, reason
+from fgseg._files import one_line, reason
 from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels
 from fgseg._standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
+from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
 from fgseg.types import unlabelled_value

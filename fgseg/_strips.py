@@ -24,12 +24,13 @@ from fgseg._checks import check_whole
 from fgseg.encoders.base import Encoder
 from fgseg.errors import OptionError
 from fgseg.field import QueryTexts
+from fgseg.images.resizing import resize_image
 from fgseg.masks import presence
 from fgseg.prompts.classes import PromptClass
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
 from fgseg.upsample.maps import upsample_maps
-from fgseg.windows import BoxXyxy, Resolution, crops, resize_image, stitch_chunks, window_boxes
+from fgseg.windows import BoxXyxy, Resolution, crops, stitch_chunks, window_boxes
 
 __all__ = ["Plan", "Shrinker", "Task", "label_strips", "plan_windows"]
 

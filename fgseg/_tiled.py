@@ -1,7 +1,7 @@
 """Tiled TIFFs, read and written a row of tiles at a time; the one module that knows tifffile.
 
-What a tile can hold becomes (H, W, 3) uint8 RGB by the rules of `fgseg.io`: 16 bits keep the high byte, alpha is
-laid on white. The first page counts, as the first frame of an animation does.
+What a tile can hold becomes (H, W, 3) uint8 RGB by the rules of `fgseg.images.reading`: 16 bits keep the high byte,
+alpha is laid on white. The first page counts, as the first frame of an animation does.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_whole, describe
-from fgseg._files import HOW_TO_TILE, one_line, reason, replacing
-from fgseg._to_rgb import inks_to_rgb, upright
+from fgseg._files import one_line, reason, replacing
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
-from fgseg.io import read_image
+from fgseg.images.find import HOW_TO_TILE
+from fgseg.images.reading import read_image
+from fgseg.images.rgb import inks_to_rgb, upright
 from fgseg.types import MAX_CLASSES, UNLABELLED, unlabelled_value
 
 __all__ = [

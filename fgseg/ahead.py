@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg.encoded import EncodedImage
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.segmenter import Segmenter
 from fgseg.windows import Resolution
 

@@ -75,8 +75,8 @@ def check_resolution(text: str) -> None:
 
 def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
     """The images that are not read as a whole: tiled TIFFs over 178 megapixels, or all where it is asked for."""
-    from fgseg._opening import MAX_PIXELS
     from fgseg._tiled import TIFF_SUFFIXES, tiled_hw
+    from fgseg.images.reading import MAX_PIXELS
 
     if always:
         return frozenset(paths)
@@ -153,7 +153,8 @@ def find_inputs(images: Sequence[str]) -> Inputs:
 
     Leaves with a line for each where none of them stands for an image.
     """
-    from fgseg._files import find_images, place
+    from fgseg._files import place
+    from fgseg.images.find import find_images
 
     paths: dict[Path, Path] = {}
     refused: list[tuple[str, str]] = []

@@ -69,7 +69,7 @@ def open_dataset(
         PromptError: a class file that cannot be read.
 
     >>> import tempfile
-    >>> from fgseg.io import write_image, write_label_png
+    >>> from fgseg.images import write_image, write_label_png
     >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_image(f"{folder}/images/a.png", np.zeros((1, 2, 3), np.uint8))

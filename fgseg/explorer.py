@@ -19,8 +19,8 @@ from fgseg._checks import check_choice, check_number
 from fgseg.encoded import EncodedImage
 from fgseg.errors import FgsegError
 from fgseg.heatmaps import NOTEBOOK_SIDE, heatmap_sheet
-from fgseg.io import encode_png
-from fgseg.overlay import shrink
+from fgseg.images.resizing import shrink
+from fgseg.images.writing import encode_png
 from fgseg.plotting import NotebookFigure, show_heatmaps, show_masks
 from fgseg.segmenter import Segmenter, load
 from fgseg.views import ImageSource

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, check_image
 from fgseg.colors import COLORMAPS
 from fgseg.errors import OptionError
-from fgseg.io import encode_png
+from fgseg.images.resizing import shrink
+from fgseg.images.writing import encode_png
 from fgseg.lettering import font_size_for
-from fgseg.overlay import overlay_heatmap, shrink
+from fgseg.overlay import overlay_heatmap
 from fgseg.render import color_bar, grid, heatmap_beside
 from fgseg.types import LazyMaps
 from fgseg.upsample.maps import shrink_map

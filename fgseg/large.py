@@ -23,7 +23,7 @@ from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
 from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.encoders.base import Encoder
-from fgseg.io import encode_png, write_image
+from fgseg.images.writing import encode_png, write_image
 from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels
 from fgseg.prompts.classes import PromptClass

@@ -15,7 +15,7 @@ from fgseg.colors import Color, check_colors, color_table, to_uint8
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import UNLABELLED
 
-__all__ = ["outline_thickness", "overlay_heatmap", "overlay_labels", "overlay_masks", "shrink"]
+__all__ = ["outline_thickness", "overlay_heatmap", "overlay_labels", "overlay_masks"]
 
 SIDE_PER_OUTLINE = 400
 """A picture this many outlines long shows them 2 to 3 px thick in a 1,000 px window."""
@@ -165,33 +165,6 @@ def overlay_heatmap(
         weight = np.rint(level.astype(np.float32) * (opacity * OPAQUE / 255)).astype(np.uint16)
         _blend(out[rows], table[level], weight)
     return out
-
-
-def shrink(image: NDArray[np.uint8], *, max_side: int) -> NDArray[np.uint8]:
-    """A picture reduced, by area, so that neither side is longer than `max_side`; a small one is only copied.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        max_side: in pixels, at least 1.
-
-    Returns:
-        (H', W', 3) uint8 RGB, proportions kept to the pixel, no side below 1.
-
-    Raises:
-        ShapeError: `image` is not an RGB image.
-        OptionError: `max_side` below 1.
-
-    >>> shrink(np.zeros((40, 80, 3), np.uint8), max_side=20).shape
-    (10, 20, 3)
-    """
-    check_image("image", image)
-    check_number("max_side", max_side, low=1, high=10**6)
-    height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image.copy()
-    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _tint(

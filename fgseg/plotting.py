@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, check_image, check_number
 from fgseg.colors import COLORMAPS, Color, check_colors, palette
 from fgseg.errors import OptionError, ShapeError
+from fgseg.images.resizing import shrink
 from fgseg.legend import with_legend
-from fgseg.overlay import overlay_heatmap, overlay_masks, shrink
+from fgseg.overlay import overlay_heatmap, overlay_masks
 
 __all__ = ["NotebookFigure", "plain_name", "show_box_scores", "show_heatmaps", "show_masks", "show_matrix"]
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from fgseg._checks import check_image, check_number
 from fgseg.colors import COLORMAPS, Color, colorize, palette, to_uint8
 from fgseg.errors import OptionError
+from fgseg.images.resizing import shrink
 from fgseg.legend import LegendLayout, LegendRow, legend, legend_layout, with_legend
 from fgseg.lettering import SMALLEST_FONT, font_size_for, font_size_within, line_height, text_block, text_width
-from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks, shrink
+from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks
 
 __all__ = [
     "COLORMAPS",

@@ -20,9 +20,11 @@ from fgseg._files import write_npz, write_text
 from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
 from fgseg.heatmaps import heatmap_sheet
-from fgseg.io import encode_png, write_image, write_label_png, write_mask_png
+from fgseg.images.label_png import write_label_png
+from fgseg.images.resizing import shrink
+from fgseg.images.writing import encode_png, write_image, write_mask_png
 from fgseg.legend import with_legend
-from fgseg.overlay import overlay_labels, overlay_masks, shrink
+from fgseg.overlay import overlay_labels, overlay_masks
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions import region_table
 from fgseg.types import UNLABELLED, Region, unlabelled_value, watched

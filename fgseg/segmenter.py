@@ -31,7 +31,7 @@ from fgseg.encoders.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts.classes import PromptClass, PromptSet

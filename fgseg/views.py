@@ -15,16 +15,9 @@ from fgseg._checks import describe
 from fgseg.encoded import EncodedImage
 from fgseg.encoders.base import Encoder, Fit
 from fgseg.errors import OptionError
-from fgseg.io import read_image
-from fgseg.windows import (
-    BoxXyxy,
-    Resolution,
-    crops,
-    parse_resolution,
-    resize_image,
-    short_side_hw,
-    window_boxes,
-)
+from fgseg.images.reading import read_image
+from fgseg.images.resizing import resize_image
+from fgseg.windows import BoxXyxy, Resolution, crops, parse_resolution, short_side_hw, window_boxes
 
 __all__ = ["ImageSource", "Views"]
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ __all__ = [
     "Resolution",
     "crops",
     "parse_resolution",
-    "resize_image",
     "short_side_hw",
     "stitch",
     "stitch_chunks",
@@ -191,44 +189,6 @@ def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = MA
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
-def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antialias: bool) -> NDArray[np.uint8]:
-    """An image at another size, by OpenCV.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        image_hw: (height, width) wanted, in pixels.
-        antialias: False: bilinear between the four nearest pixels, as published evaluation code does it;
-            large photographs alias, since pixels between are skipped. True: an axis that shrinks takes the
-            mean of the pixels it covers, an axis that grows stays bilinear.
-
-    Returns:
-        (height, width, 3) uint8 RGB, a new array.
-
-    Raises:
-        ShapeError: not an RGB image.
-        OptionError: `image_hw` is not two whole numbers of at least 1.
-
-    Example:
-        >>> stripes = np.zeros((1, 8, 3), np.uint8)
-        >>> stripes[:, ::4] = 200
-        >>> resize_image(stripes, (1, 2), antialias=False)[..., 0]
-        array([[0, 0]], dtype=uint8)
-        >>> resize_image(stripes, (1, 2), antialias=True)[..., 0]
-        array([[50, 50]], dtype=uint8)
-    """
-    check_image("image", image)
-    height, width = check_size("image_hw", image_hw)
-    resized = np.ascontiguousarray(image)
-    if antialias:
-        # OpenCV's area mean turns into nearest-like sampling along an axis that grows: shrink first, then
-        # grow.
-        smaller_wh = min(width, image.shape[1]), min(height, image.shape[0])
-        resized = _cv2_resized(resized, smaller_wh, cv2.INTER_AREA)
-    if resized.shape[:2] != (height, width):
-        resized = _cv2_resized(resized, (width, height), cv2.INTER_LINEAR)
-    return resized.copy() if np.may_share_memory(resized, image) else resized
-
-
 def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[BoxXyxy, ...]:
     """Overlapping square windows that cover an image, row by row.
 
@@ -387,10 +347,6 @@ def _check_windows(
         row, column = (coverage == 0).nonzero()[0].tolist()
         raise OptionError(f"boxes: expected every pixel covered, got none over row {row}, column {column}")
     return coverage
-
-
-def _cv2_resized(image: NDArray[np.uint8], size_wh: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(image, size_wh, interpolation=interpolation), np.uint8)
 
 
 def _spans(size: int, crop: int, stride: int) -> list[tuple[int, int]]:

@@ -8,7 +8,8 @@ import fgseg
 from fgseg import ahead
 from fgseg.ahead import EncodedAhead
 from fgseg.errors import ImageError, OptionError, ShapeError
-from fgseg.io import read_image, write_image
+from fgseg.images.reading import read_image
+from fgseg.images.writing import write_image
 from fgseg.training.scenes import scene
 
 # several images together, and files that are read ahead

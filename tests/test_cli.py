@@ -16,7 +16,9 @@ import pytest
 
 from fgseg import cli
 from fgseg._version import __version__
-from fgseg.io import read_image, read_label_png, write_image
+from fgseg.images.label_png import read_label_png
+from fgseg.images.reading import read_image
+from fgseg.images.writing import write_image
 from fgseg.segmentation import FORMATS
 
 ROOT = Path(__file__).parents[1]

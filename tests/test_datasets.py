@@ -17,14 +17,14 @@ from PIL import Image
 from pycocotools import mask as coco_rle
 
 from fgseg._coco_labels import InstanceLabels
-from fgseg._headers import read_header
 from fgseg._labelled import Dataset, IdTable
 from fgseg._preflight import preflight
 from fgseg._presets import PRESETS, preset
 from fgseg._standard_sets import STANDARD_SETS, standard_classes
 from fgseg.datasets import open_dataset
 from fgseg.errors import DatasetError, ImageError, OptionError, PromptError
-from fgseg.io import read_image
+from fgseg.images.headers import read_header
+from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass, parse_classes
 from fgseg.prompts.templates import expand
 from fgseg.prompts.word_lists import BACKGROUND_WORDS

@@ -27,7 +27,7 @@ from fgseg.encoders.fgclip import stretch_positions
 from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
 from fgseg.encoders.prefixes import tree_runs
 from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
-from fgseg.io import resize_bicubic
+from fgseg.images.resizing import resize_bicubic
 from fgseg.windows import parse_resolution
 
 SIZES = [(16, 16), (63, 177), (1, 1), (96, 96), (40, 130), (63, 177), (130, 40)]

@@ -4,7 +4,7 @@ import pytest
 from fgseg.colors import colorize
 from fgseg.errors import OptionError, ShapeError
 from fgseg.heatmaps import NOTEBOOK_SIDE, SMALLEST_PANEL, Heatmaps, heatmap_sheet
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.render import heatmap_beside
 from fgseg.training.scenes import scene
 

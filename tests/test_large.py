@@ -22,12 +22,13 @@ from fgseg._tiled import open_tiled, read_label_tiff, tiled_hw, write_label_tiff
 from fgseg.encoded import EncodedImage
 from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
 from fgseg.field import QueryTexts, ScoreField
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
+from fgseg.images.resizing import resize_image
 from fgseg.large import segment_tiled
 from fgseg.prompts.classes import PromptClass, make_prompt_set
 from fgseg.regions import region_table
 from fgseg.types import UNLABELLED, DenseFeatures
-from fgseg.windows import Resolution, crops, resize_image, window_boxes
+from fgseg.windows import Resolution, crops, window_boxes
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -621,7 +622,7 @@ def command(capsys, monkeypatch, tmp_path, tiny_model):
 
 
 def test_a_tiled_tiff_over_the_limit_is_read_by_region_and_smaller_images_as_ever(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("fgseg.io.MAX_PIXELS", 4000)
+    monkeypatch.setattr("fgseg.images.reading.MAX_PIXELS", 4000)
     tiff(tmp_path / "big.tif", RGB, photometric="rgb")
     tiff(tmp_path / "small.tif", RGB[:40, :50], photometric="rgb")
     code, out, err = command("big.tif", "small.tif", "-p", "red", "-p", "blue", "--json")
@@ -711,7 +712,7 @@ def test_sigterm_ends_the_process_and_leaves_no_half_written_file(tmp_path, tiny
 
 def test_an_image_over_the_limit_that_is_no_tiled_tiff_says_how_to_make_it_one(tmp_path, monkeypatch):
     path = tiff(tmp_path / "a.tif", RGB, tile=None, photometric="rgb")
-    monkeypatch.setattr("fgseg._opening.MAX_PIXELS", 1000)
+    monkeypatch.setattr("fgseg.images.reading.MAX_PIXELS", 1000)
     message = (
         r"over the limit of 0\.001; shrink it, or save it as a tiled TIFF "
         r"\(vips tiffsave IN OUT\.tif --tile --bigtiff\), "

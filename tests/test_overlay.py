@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as arrays
 from fgseg import overlay
 from fgseg.colors import colorize, palette
 from fgseg.errors import OptionError, ShapeError
-from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks, shrink
+from fgseg.images.resizing import shrink
+from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks
 from fgseg.types import UNLABELLED
 
 GOLDEN = Path(__file__).parent / "data" / "overlay_16x24.png"

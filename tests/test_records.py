@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import DatasetError, ImageError, OptionError
-from fgseg.io import write_image
+from fgseg.images.writing import write_image
 from fgseg.training.mini import build_tokenizer
 from fgseg.training.records import BadRecord, FileRecords, bad_lines, check_bad_share, parse_record
 from fgseg.training.samples import PREFIX

@@ -11,7 +11,8 @@ from pycocotools import mask as coco_rle
 
 import fgseg
 from fgseg.errors import OptionError, OutputError, ShapeError
-from fgseg.io import read_image, read_label_png
+from fgseg.images.label_png import read_label_png
+from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass, parse_classes
 from fgseg.segmentation import FORMATS, Segmentation, check_formats
 from fgseg.types import UNLABELLED, LazyMaps
@@ -483,7 +484,7 @@ def segmenter(tiny_model):
 
 def test_a_run_says_what_it_was_made_with(segmenter, tiny_model, tmp_path):
     from fgseg.encoders.weights import find_checkpoint
-    from fgseg.io import write_image
+    from fgseg.images.writing import write_image
 
     write_image(tmp_path / "a.png", IMAGE)
     result = segmenter.segment(tmp_path / "a.png", ["red, crimson", "blue"], negatives=["green"])

@@ -11,7 +11,7 @@ from skimage import data
 
 import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.masks import automatic_threshold, remove_small_labels
 from fgseg.prompts.classes import PromptClass
 from fgseg.training.scenes import scene

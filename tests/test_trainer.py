@@ -17,7 +17,7 @@ from training_process import OPTIONS, DrawnOnce, SparseScenes
 
 import fgseg
 from fgseg.errors import DatasetError, DeviceError, ModelNotFoundError, OptionError, TrainingError
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.training import trainer
 from fgseg.training.checkpoints import SAVED
 from fgseg.training.curve import loss_curve, smoothed

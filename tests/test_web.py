@@ -19,7 +19,9 @@ from fgseg.benching.runner import run_task
 from fgseg.benching.scene_sets import open_scenes
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.benching.settings import settings_for
-from fgseg.io import read_image, read_label_png, write_image
+from fgseg.images.label_png import read_label_png
+from fgseg.images.reading import read_image
+from fgseg.images.writing import write_image
 
 ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

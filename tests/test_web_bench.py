@@ -9,7 +9,9 @@ import pytest
 
 import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError
-from fgseg.io import encode_png, read_image, read_label_png
+from fgseg.images.label_png import read_label_png
+from fgseg.images.reading import read_image
+from fgseg.images.writing import encode_png
 from fgseg.web.actions import Actions, Form
 from fgseg.web.bench import FILES, Bench
 from fgseg.web.desks import MASKS, Desk, Desks

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_rle
 from starlette.testclient import TestClient
 
 import fgseg
-from fgseg.io import encode_png
+from fgseg.images.writing import encode_png
 from fgseg.web import server
 from fgseg.web.bench import Bench
 from fgseg.web.examples import examples

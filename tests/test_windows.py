@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import OptionError, ShapeError
+from fgseg.images.resizing import resize_image
 from fgseg.windows import (
     Resolution,
     crops,
     parse_resolution,
-    resize_image,
     short_side_hw,
     stitch,
     stitch_chunks,

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from fgseg._coco_labels import read_document
-from fgseg._files import IMAGE_SUFFIXES, one_line, reason
+from fgseg._files import one_line, reason
 from fgseg.errors import DatasetError
+from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.prompts.classes import PromptClass
 
 __all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "check_distinct", "open_boxes"]

@@ -15,7 +15,7 @@ from fgseg.benching.identity import class_list_hash, file_faults, file_list_hash
 from fgseg.benching.shares import place_of, share
 from fgseg.benching.words import ClassWords, class_words
 from fgseg.encoders.texts import StoredTexts
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.regions import box_features
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import unit

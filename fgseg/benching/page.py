@@ -18,8 +18,9 @@ from fgseg.benching.runner import Outcome, Task
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.charts import show_benchmark
 from fgseg.colors import Color, palette
-from fgseg.io import encode_jpeg
-from fgseg.overlay import overlay_labels, shrink
+from fgseg.images.resizing import shrink
+from fgseg.images.writing import encode_jpeg
+from fgseg.overlay import overlay_labels
 from fgseg.types import UNLABELLED
 
 __all__ = ["best_and_worst", "write_pictures"]

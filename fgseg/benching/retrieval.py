@@ -19,7 +19,7 @@ from fgseg.benching.identity import file_faults, file_list_hash, hash_of, model_
 from fgseg.benching.shares import place_of, share
 from fgseg.encoders.texts import StoredTexts
 from fgseg.errors import DatasetError
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.segmenter import Segmenter
 
 __all__ = ["CaptionSet", "CaptionedImage", "RetrievalTask", "caption_faults", "open_captions"]

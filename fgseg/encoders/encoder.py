@@ -16,7 +16,7 @@ from fgseg.encoders.prefixes import plant, tree_runs
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import Checkpoint
 from fgseg.errors import OptionError, PromptError, WeightsError
-from fgseg.io import resize_bicubic, resize_bilinear
+from fgseg.images.resizing import resize_bicubic, resize_bilinear
 from fgseg.prompts.classes import check_length
 from fgseg.prompts.templates import templates_named
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES

@@ -6,6 +6,7 @@ A *class* has a name and one or more *query words* (its synonyms); every query w
 Two words are the same word when they differ only in case or in the width of their spaces, because CLIP's
 tokenizer (and FG-CLIP 2, which lower-cases its text) makes the same vector of both.
 
+    >>> from fgseg.prompts import expand
     >>> classes = parse_classes(["person, man, woman", "dog"])
     >>> plan = expand(classes, ["a photo of a {}."])
     >>> plan.texts

@@ -130,6 +130,7 @@ def expand(classes: Sequence[PromptClass], templates: Sequence[str]) -> TextPlan
     Raises:
         PromptError: no class, or templates that `fill` refuses.
 
+    >>> from fgseg.prompts import make_prompt_set
     >>> made = make_prompt_set(["cup, mug"], background=["wall"])
     >>> expand([*made.classes, PromptClass("rivals", made.rivals)], ("{}", "a {}."))
     TextPlan(texts=('cup', 'a cup.', 'mug', 'a mug.', 'wall', 'a wall.'), rows=((0, 1), (2, 3), (4, 5)), \

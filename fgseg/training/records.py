@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_number
 from fgseg._files import one_line
 from fgseg.errors import DatasetError
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 
 __all__ = ["BadRecord", "FileRecords", "Record", "RegionText", "Source", "bad_lines", "check_bad_share", "parse_record"]
 

@@ -18,7 +18,7 @@ from fgseg._files import one_line
 from fgseg.encoders.fgclip import LONG_POSITIONS
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.errors import ImageError, PromptError
-from fgseg.io import resize_bicubic
+from fgseg.images.resizing import resize_bicubic
 from fgseg.training.records import BadRecord, Source
 
 __all__ = ["FALSE_CAPTIONS", "MAX_BOXES", "PREFIX", "Batch", "Batches", "Preparation", "make_batch", "step_records"]

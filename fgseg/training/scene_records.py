@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_number
 from fgseg._files import write_text
 from fgseg.errors import FgsegError
-from fgseg.io import write_image
+from fgseg.images.writing import write_image
 from fgseg.training.captions import changed, long_caption, short_caption
 from fgseg.training.records import BadRecord, Record, RegionText
 from fgseg.training.samples import FALSE_CAPTIONS

@@ -14,8 +14,9 @@ from fgseg._files import one_line
 from fgseg.encoded import EncodedImage
 from fgseg.errors import OptionError
 from fgseg.export import coco_annotations
-from fgseg.io import read_image
-from fgseg.overlay import overlay_heatmap, shrink
+from fgseg.images.reading import read_image
+from fgseg.images.resizing import shrink
+from fgseg.overlay import overlay_heatmap
 from fgseg.segmentation import Segmentation
 from fgseg.segmenter import Segmenter
 from fgseg.web.desks import Desk, Desks, Shown

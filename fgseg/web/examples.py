@@ -9,7 +9,7 @@ import skimage
 from numpy.typing import NDArray
 
 from fgseg.errors import PromptError
-from fgseg.io import read_image
+from fgseg.images.reading import read_image
 from fgseg.segmenter import Segmenter
 from fgseg.training.scenes import Kind, scene
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from gradio.themes.utils.fonts import LocalFont
 
 from fgseg._version import __version__
-from fgseg.overlay import shrink
+from fgseg.images.resizing import shrink
 from fgseg.web.actions import Actions, Form, Update
 from fgseg.web.bench import Bench
 from fgseg.web.limits import MEGA

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg.errors import OptionError
-from fgseg.overlay import shrink
+from fgseg.images.resizing import shrink
 from fgseg.segmentation import Segmentation
 from fgseg.types import LazyMaps
 from fgseg.upsample.maps import shrink_map

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg.colors import colorize
-from fgseg.io import encode_jpeg
+from fgseg.images.writing import encode_jpeg
 from fgseg.web.bench import FILES, BoxScore
 from fgseg.web.desks import Desk, Shown
 

@@ -1,27 +1,88 @@
-"""Pictures opened safely: a size allowed before anything is decoded, and one clear error whatever is wrong.
+"""Reading pictures: files, arrays and PIL images to (H, W, 3) uint8 RGB.
+
+What a file, an array or a PIL image can hold becomes one thing, (H, W, 3) uint8 RGB, by fixed rules:
+
+* EXIF rotation is applied; of an animation the first frame counts; CMYK, YCbCr, LAB, HSV, palette and 1-bit
+  pictures are converted as Pillow does it, embedded colour profiles are not used.
+* 16 bits become 8 by keeping the high byte: the whole range [0, 65535] is mapped, nothing is stretched.
+  (Pillow reads 16-bit colour that way, so grey files and arrays follow.)
+* Alpha, and palette entries or colours declared transparent, are laid on white.
+* 32-bit grey files, integer or float, hold no statement of their range: the smallest of [0, 1] (float only),
+  [0, 255] and [0, 65535] that contains every value is taken to be it; any other is refused.
 
 Only plain raster formats are read. EPS would start another program (Ghostscript), and icon files decode a picture
 inside themselves before its size is known; both count as "not an image".
 """
 
 import io
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from fgseg._files import HOW_TO_TILE, one_line, reason
-from fgseg.errors import FgsegError, ImageError
+from fgseg._checks import check_number, describe
+from fgseg._files import one_line, reason
+from fgseg.errors import FgsegError, ImageError, ShapeError
+from fgseg.images.find import HOW_TO_TILE
+from fgseg.images.rgb import array_to_rgb, image_to_rgb
 
-__all__ = ["MAX_PIXELS", "checked", "decoding", "opened"]
+__all__ = ["MAX_PIXELS", "checked", "decoding", "opened", "read_image"]
 
 MAX_PIXELS = 178_956_970
 """Largest picture read by default: half a gigabyte of RGB, the size at which Pillow itself refuses."""
 
+
 # Common formats first: Pillow loads rarer plugins when it gets to them. TGA has no signature and goes last.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "PSD", "QOI", "TGA")
+_BYTES = "image data"  # what messages call a source without a name
+
+
+def read_image(
+    source: str | os.PathLike[str] | bytes | NDArray[Any] | Image.Image, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Make (H, W, 3) uint8 RGB of a file, an array or a PIL image; the module says by which rules.
+
+    Args:
+        source: a path; what an image file holds, as bytes; a PIL image (its current frame, turned by an EXIF
+            rotation it still holds); or an array: (H, W, 3) uint8 is returned itself, and (H, W) or (H, W, 1)
+            grey, (H, W, 3) RGB and (H, W, 4) RGBA may be uint8, uint16 (high byte) or float in [0, 1] (times
+            255, rounded).
+        max_pixels: a file, bytes or PIL image with more is refused before it is decoded. Arrays are not limited.
+
+    Returns:
+        (H, W, 3) uint8 RGB, upright. `source` is never changed.
+
+    Raises:
+        ImageError: the file is missing, a folder, unreadable, empty, not an image, damaged, too large,
+            without pixels, or 32-bit grey of an unknown range.
+        ShapeError: an array of another shape, dtype or range, or something that is no picture.
+        OptionError: `max_pixels` below 1.
+
+    Example:
+        >>> read_image(np.array([[0.0, 1.0]]))
+        array([[[  0,   0,   0],
+                [255, 255, 255]]], dtype=uint8)
+    """
+    check_number("max_pixels", max_pixels, low=1, high=float("inf"))
+    if isinstance(source, np.ndarray):
+        return array_to_rgb(source)
+    if isinstance(source, Image.Image):
+        name = one_line(getattr(source, "filename", "") or "PIL image")
+        with checked(source, name, max_pixels) as image:
+            return image_to_rgb(image, name)
+    if isinstance(source, (str, os.PathLike)):
+        with opened(Path(source), max_pixels) as image:
+            return image_to_rgb(image, one_line(source))
+    if isinstance(source, bytes):
+        with decoding(io.BufferedReader(io.BytesIO(source)), _BYTES, max_pixels) as image:
+            return image_to_rgb(image, _BYTES)
+    raise ShapeError(f"source: expected a path, bytes, a numpy array or a PIL image, got {describe(source)}")
 
 
 class _PillowLimit:

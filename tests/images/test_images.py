@@ -18,19 +18,13 @@ from odd_images import ALPHA, BLOCK_COLORS, BROKEN, GRAY, INDICES, PICTURE, WORK
 from PIL import Image
 
 import fgseg._files
-from fgseg._files import IMAGE_SUFFIXES, find_images, write_bytes, write_npz, write_text
-from fgseg._opening import _FORMATS
+from fgseg._files import write_bytes, write_npz, write_text
 from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
-from fgseg.io import (
-    encode_jpeg,
-    encode_png,
-    read_image,
-    read_label_png,
-    resize_bicubic,
-    resize_bilinear,
-    write_image,
-    write_label_png,
-)
+from fgseg.images.find import IMAGE_SUFFIXES, find_images
+from fgseg.images.label_png import read_label_png, write_label_png
+from fgseg.images.reading import _FORMATS, read_image
+from fgseg.images.resizing import resize_bicubic, resize_bilinear
+from fgseg.images.writing import encode_jpeg, encode_png, write_image
 
 COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 SMALL = settings(deadline=None, max_examples=60)
@@ -654,7 +648,7 @@ def test_resizing_takes_views_of_any_stride():
 @pytest.mark.parametrize("resize", [resize_bicubic, resize_bilinear])
 @pytest.mark.parametrize("image_hw", [(0, 4), (4,), (4, 4, 3), (4.0, 4), (-1, 4)])
 def test_a_size_that_is_no_size_is_refused(resize, image_hw):
-    with pytest.raises(OptionError, match=r"image_hw: expected \(height, width\), whole numbers from 1 on"):
+    with pytest.raises(OptionError, match=r"image_hw: expected \(height, width\), whole numbers of at least 1"):
         resize(PICTURE, image_hw)
 
 

@@ -1,4 +1,4 @@
-"""What a file, an array or a PIL image holds, as (H, W, 3) uint8 RGB, upright, by the rules that `fgseg.io` gives."""
+"""What a file, an array or a PIL image holds, as (H, W, 3) uint8 RGB, upright; `fgseg.images.reading` has the rules."""
 
 import logging
 from typing import Any

@@ -1,0 +1,5 @@
+"""Images and label maps, in and out: files, arrays and PIL images to (H, W, 3) uint8 RGB, and back."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,121 @@
+"""Label maps as PNG files, in 8 or 16 bits."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from fgseg._checks import check_array, describe
+from fgseg._files import one_line, write_bytes
+from fgseg.errors import ImageError, OptionError, ShapeError
+from fgseg.images.reading import MAX_PIXELS, opened
+from fgseg.images.writing import encoded
+from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
+
+__all__ = ["read_label_png", "write_label_png"]
+
+
+def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]) -> None:
+    """Write a label map as PNG: 8-bit palette up to 254 classes, else 16-bit grey.
+
+    Args:
+        path: file to write; its folder is made.
+        labels: (H, W) whole numbers, class index or -1 (`fgseg.types.UNLABELLED`).
+        colors: (red, green, blue) in 0..255 of every class, in index order; they become the palette (a 16-bit
+            PNG has none, and only their number counts). Unlabelled is stored as 255, black in the palette, or
+            as 65535.
+
+    Raises:
+        OptionError: over 65,534 classes, or a colour that is not three whole numbers in 0..255.
+        ShapeError: `labels` has other axes, no pixel, no whole numbers, or a value outside -1..len(colors)-1.
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_label_png(folder + "/labels.png", np.array([[0, -1]]), colors=[(255, 0, 0)])
+        ...     read_label_png(folder + "/labels.png")
+        array([[ 0, -1]], dtype=int32)
+    """
+    palette = _palette(colors)
+    _check_labels(labels, len(colors))
+    if len(colors) <= MAX_8_BIT_CLASSES:
+        picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
+        picture.putpalette(palette.ljust(3 * 256, b"\0"))  # whole: 255 has an entry and PNG keeps 8 bits
+        # Runs of one byte are what a label map is made of.
+        data = encoded(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    else:
+        data = encoded(Image.fromarray(labels.astype(np.uint16)), "PNG")  # and 65535 here
+    write_bytes(path, data)
+
+
+def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
+    """Read a label map: a palette PNG (the indices count, not the colours) or a grey PNG of 1 to 16 bits.
+
+    Args:
+        path: the file.
+        max_pixels: a file with more is refused before it is decoded.
+
+    Returns:
+        (H, W) int32 class indices, -1 where the file holds 255 (65535 in a 16-bit file). Fewer than 8 bits
+        have no unlabelled value.
+
+    Raises:
+        ImageError: as `read_image`; and a file that is not PNG, or a PNG with colours or alpha.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.fromarray(np.array([[3, 255]], np.uint8)).save(folder + "/grey.png")
+        ...     read_label_png(folder + "/grey.png")
+        array([[ 3, -1]], dtype=int32)
+    """
+    name = one_line(path)
+    with opened(Path(path), max_pixels) as image:
+        if image.format != "PNG" or image.mode not in ("P", "L", "1", "I;16"):
+            raise ImageError(
+                f"{name}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
+                f"{image.mode}; a colour picture or a lossy format does not hold class indices"
+            )
+        scale = _low_depth_scale(image)  # before decoding, which forgets it
+        unlabelled = 65_535 if image.mode == "I;16" else 255
+        stored = np.array(image).astype(np.int32)
+    if scale == 1:
+        stored[stored == unlabelled] = UNLABELLED
+    return stored // scale
+
+
+def _low_depth_scale(image: ImageFile.ImageFile) -> int:
+    """The factor by which Pillow spreads a grey PNG of 2 or 4 bits over 8; 1 for any other PNG."""
+    rawmode = image.tile[0].args if image.tile else ""
+    return {"L;2": 255 // 3, "L;4": 255 // 15}.get(str(rawmode), 1)
+
+
+def _check_labels(labels: Any, num_classes: int) -> None:
+    check_array("labels", labels, ("H", "W"))
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or not labels.size:
+        raise ShapeError(
+            "labels: expected a numpy array of whole numbers with at least one pixel, got "
+            f"{describe(labels)}; cast class indices to int32"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < UNLABELLED or high >= num_classes:
+        raise ShapeError(
+            f"labels: expected values from {UNLABELLED} to {num_classes - 1}, got {low} to {high}; "
+            "give a color for every class"
+        )
+
+
+def _palette(colors: Sequence[tuple[int, int, int]]) -> bytes:
+    if len(colors) > MAX_CLASSES:
+        raise OptionError(
+            f"colors: a 16-bit PNG holds {MAX_CLASSES} classes, got {len(colors)}; split them or save an npz"
+        )
+    for color in colors:
+        if len(color) != 3 or not all(isinstance(v, (int, np.integer)) and 0 <= v <= 255 for v in color):
+            raise OptionError(f"colors: expected (red, green, blue), whole numbers from 0 to 255, got {color!r}")
+    return bytes(int(level) for color in colors for level in color)
