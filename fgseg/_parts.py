@@ -97,7 +97,7 @@ class RunningParts:
         self._top += len(labels)
 
     def table(self, names: Sequence[str]) -> tuple[Region, ...]:
-        """The largest parts as `fgseg.regions.region_table` would list them, once every row was added.
+        """The largest parts as `fgseg.regions.table.region_table` would list them, once every row was added.
 
         Args:
             names: of the classes, in label order.
@@ -183,7 +183,7 @@ def _groups(two_rows: NDArray[np.int32], owner: NDArray[np.int64], count: int) -
 def _euler_quarters(rows: NDArray[np.int32], count: int) -> NDArray[np.float64]:
     """Four times what the 2x2 windows between these rows add to the Euler number of each part: (count,).
 
-    As in `fgseg.regions`, but windows may hold several parts here: each counts for itself, its pixels sharing the
+    As in `fgseg.regions.table`, but windows may hold several parts here: each counts for itself, its pixels sharing the
     window's share between them.
     """
     padded = np.pad(rows, ((0, 0), (1, 1)), constant_values=-1)

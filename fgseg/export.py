@@ -25,7 +25,8 @@ from pycocotools import mask as coco_rle
 
 from fgseg._checks import check_array, check_choice
 from fgseg.errors import OptionError
-from fgseg.masks import PixelPolygon, boxed_parts, pixel_polygons, single_ring
+from fgseg.regions.components import boxed_parts
+from fgseg.regions.polygons import PixelPolygon, pixel_polygons, single_ring
 from fgseg.types import Region
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def coco_annotations(
 
     Args:
         masks: class -> (H, W) bool.
-        regions: the table `fgseg.regions.region_table` made of these masks.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
         image_hw: (height, width) of the image in pixels.
         file_name: the image's name in the file.
         image_id: its number in the file.
@@ -114,7 +115,7 @@ def geojson(masks: Masks, regions: Sequence[Region]) -> dict[str, Any]:
 
     Args:
         masks: class -> (H, W) bool.
-        regions: the table `fgseg.regions.region_table` made of these masks.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
 
     Returns:
         A FeatureCollection for `json.dump`; properties are class, class_index, area, score (mean presence)
@@ -150,12 +151,12 @@ def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[in
     """Lines of YOLO's segmentation labels: class index, then x y of each corner divided by width and height.
 
     A line for each region. The format knows one ring a line, so each hole is joined to the outline by a
-    cut of no width (`fgseg.masks.single_ring`): a rasteriser leaves the hole open. Six decimals: under a
+    cut of no width (`fgseg.regions.polygons.single_ring`): a rasteriser leaves the hole open. Six decimals: under a
     hundredth of a pixel up to 10,000 pixels.
 
     Args:
         masks: class -> (H, W) bool.
-        regions: the table `fgseg.regions.region_table` made of these masks.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
         image_hw: (height, width) of the image in pixels.
 
     Returns:
@@ -187,7 +188,7 @@ def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_h
 
     Args:
         masks: class -> (H, W) bool.
-        regions: the table `fgseg.regions.region_table` made of these masks.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
         image_name: path of the image as seen from the file.
         image_hw: (height, width) of the image in pixels.
 
@@ -278,7 +279,7 @@ def detections(
 
     Args:
         masks: class -> (H, W) bool.
-        regions: the table `fgseg.regions.region_table` made of these masks.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
         image_hw: (height, width) of the image in pixels.
         storage: "dense": masks as an (N, H, W) bool array, which for many regions of a large image fits
             nowhere; "compact": supervision's CompactMask, run lengths (supervision 0.30 and later).

@@ -26,7 +26,7 @@ from fgseg.images.writing import encode_png, write_image, write_mask_png
 from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels, overlay_masks
 from fgseg.prompts.classes import PromptClass
-from fgseg.regions import region_table
+from fgseg.regions.table import region_table
 from fgseg.types import UNLABELLED, Region, unlabelled_value, watched
 from fgseg.upsample.maps import shrink_map
 

@@ -33,11 +33,11 @@ from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps
 from fgseg.images.reading import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
-from fgseg.masks import fill_holes, remove_small, remove_small_labels
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.queries import Queries
 from fgseg.refine import OFFERED
-from fgseg.regions import box_features
+from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
+from fgseg.regions.pooling import box_features
 from fgseg.segmentation import Segmentation, check_mode
 from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking

@@ -26,8 +26,8 @@ from fgseg.export import (
     regions_json,
     yolo_segments,
 )
-from fgseg.masks import remove_small
-from fgseg.regions import region_table
+from fgseg.regions.components import remove_small
+from fgseg.regions.table import region_table
 from fgseg.types import LazyMaps, Region
 
 # pycocotools 2.0.11 decodes through an array protocol that numpy 2 warns about; encoding does not.

@@ -26,7 +26,7 @@ from fgseg.images.reading import read_image
 from fgseg.images.resizing import resize_image
 from fgseg.large import segment_tiled
 from fgseg.prompts.classes import PromptClass, make_prompt_set
-from fgseg.regions import region_table
+from fgseg.regions.table import region_table
 from fgseg.types import UNLABELLED, DenseFeatures
 from fgseg.windows import Resolution, crops, window_boxes
 

@@ -12,8 +12,9 @@ from skimage import data
 import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
 from fgseg.images.reading import read_image
-from fgseg.masks import automatic_threshold, remove_small_labels
+from fgseg.masks import automatic_threshold
 from fgseg.prompts.classes import PromptClass
+from fgseg.regions.components import remove_small_labels
 from fgseg.training.scenes import scene
 from fgseg.types import UNLABELLED
 from fgseg.windows import Resolution

@@ -9,7 +9,7 @@ from fgseg.encoders import load_encoder
 from fgseg.encoders.encoder import ClipEncoder
 from fgseg.encoders.tokens import Tokenizer
 from fgseg.encoders.weights import find_checkpoint
-from fgseg.regions import box_features
+from fgseg.regions.pooling import box_features
 from fgseg.training import samples
 from fgseg.training.records import Record, RegionText
 from fgseg.training.samples import FALSE_CAPTIONS, Batches, Preparation, make_batch, step_records

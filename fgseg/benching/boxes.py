@@ -16,7 +16,7 @@ from fgseg.benching.shares import place_of, share
 from fgseg.benching.words import ClassWords, class_words
 from fgseg.encoders.texts import StoredTexts
 from fgseg.images.reading import read_image
-from fgseg.regions import box_features
+from fgseg.regions.pooling import box_features
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import unit
 

@@ -21,7 +21,7 @@ from fgseg.encoders.blocks import Block
 from fgseg.encoders.clip import Route
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.fgclip import FgClipModel
-from fgseg.regions import box_weights
+from fgseg.regions.pooling import box_weights
 from fgseg.training.contrast import hard_negative_loss, pair_loss, weighted_sum
 from fgseg.training.ranks import ALONE, Ranks
 from fgseg.training.samples import FALSE_CAPTIONS, Batch
@@ -88,7 +88,7 @@ def _text_features(model: FgClipModel, ids: Tensor, route: Route) -> Tensor:
 
 
 def pooled_boxes(grids: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
-    """Mean feature of each box, as `fgseg.regions.box_features` has it, over a batch of grids.
+    """Mean feature of each box, as `fgseg.regions.pooling.box_features` has it, over a batch of grids.
 
     Args:
         grids: (B, Gh, Gw, D).

@@ -11,10 +11,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load_file
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.regions import box_features, region_table
+from fgseg.regions.pooling import box_features
+from fgseg.regions.table import region_table
 from fgseg.types import LazyMaps
 
-GOLDEN = Path(__file__).parent / "data" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6)
 property_test = settings(max_examples=60, deadline=None)
 
