@@ -36,8 +36,8 @@ from fgseg.benching.sweeping import Grid
 from fgseg.benching.words import known_classes
 from fgseg.datasets import open_dataset
 from fgseg.encoders.clip import RECIPES
-from fgseg.refine import REFINEMENTS
-from fgseg.windows import parse_resolution
+from fgseg.scoring.refine import REFINEMENTS
+from fgseg.scoring.resolution import parse_resolution
 
 PROMPTS = ("red", "green", "blue", "white", "black", "brown", "yellow", "orange")
 PHOTOGRAPHS = ("coffee", "chelsea", "astronaut", "rocket")

@@ -1,10 +1,12 @@
 from . import (
     datasets as datasets,
     encoders as encoders,
+    formats as formats,
     images as images,
     metrics as metrics,
     prompts as prompts,
     regions as regions,
+    scoring as scoring,
     similarity as similarity,
     training as training,
     upsample as upsample,
@@ -30,6 +32,7 @@ from .heatmaps import Heatmaps as Heatmaps
 from .large import LargeSegmentation as LargeSegmentation
 from .prompts.classes import PromptClass as PromptClass
 from .prompts.files import read_class_file as read_class_file
+from .scoring.resolution import Resolution as Resolution
 from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter, load as load
 from .types import (
@@ -39,4 +42,3 @@ from .types import (
     Ranking as Ranking,
     Region as Region,
 )
-from .windows import Resolution as Resolution

@@ -35,7 +35,7 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
         OptionError: `sample` below 1.
 
     >>> from pathlib import Path
-    >>> from fgseg.prompts.classes import PromptClass
+    >>> from fgseg.prompts import PromptClass
     >>> preflight(Dataset("pets", Path("pets"), (PromptClass("cat", ("cat",)),), ()))
     ('pets: expected images, got none in pets; check the folder and its layout',)
     """

@@ -2,8 +2,8 @@
 
 Windows of the encoder's native side move over the image at its own scale, or over the image shrunk by a whole number
 (the canvas), a row of windows at a time. The strip of the canvas between the tops of two rows of windows is finished
-once all rows that reach into it are encoded. Their scores are then stitched there by `fgseg.windows`, some prompts and
-some columns at a time, in the order in which a whole canvas would be.
+once all rows that reach into it are encoded. Their scores are then stitched there by `fgseg.scoring.windows`, some
+prompts and some columns at a time, in the order in which a whole canvas would be.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from fgseg.encoders.base import Encoder
 from fgseg.errors import OptionError
 from fgseg.field import QueryTexts
 from fgseg.images.resizing import resize_image
-from fgseg.masks import presence
 from fgseg.prompts.classes import PromptClass
+from fgseg.scoring.presence import presence
+from fgseg.scoring.resolution import Resolution
+from fgseg.scoring.windows import BoxXyxy, crops, stitch_chunks, window_boxes
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
 from fgseg.upsample.maps import upsample_maps
-from fgseg.windows import BoxXyxy, Resolution, crops, stitch_chunks, window_boxes
 
 __all__ = ["Plan", "Shrinker", "Task", "label_strips", "plan_windows"]
 

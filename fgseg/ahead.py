@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fgseg.encoded import EncodedImage
 from fgseg.images.reading import read_image
+from fgseg.scoring.resolution import Resolution
 from fgseg.segmenter import Segmenter
-from fgseg.windows import Resolution
 
 __all__ = ["EncodedAhead"]
 

@@ -67,7 +67,7 @@ def read_threshold(text: str | None) -> Any:
 
 def check_resolution(text: str) -> None:
     """Refuse a resolution that is not spelled as one."""
-    from fgseg.windows import parse_resolution
+    from fgseg.scoring.resolution import parse_resolution
 
     if text != "auto":
         parse_resolution(text)
@@ -90,7 +90,7 @@ def check_region_options(
     """Refuse, before any work, what an image read by region cannot be given: what needs all of it at once."""
     from fgseg._strips import plan_windows
     from fgseg.large import check_large_formats
-    from fgseg.windows import Resolution, parse_resolution
+    from fgseg.scoring.resolution import Resolution, parse_resolution
 
     if not paths:
         if reduction != 1:

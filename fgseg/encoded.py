@@ -9,11 +9,12 @@ from torch import Tensor
 
 from fgseg._checks import check_image
 from fgseg.errors import ShapeError
+from fgseg.scoring.resolution import Resolution
+from fgseg.scoring.windows import stitch_chunks
 from fgseg.similarity import patch_scores
 from fgseg.types import DenseFeatures
 from fgseg.upsample.labels import label_map, running_label_map
 from fgseg.upsample.maps import upsample_map
-from fgseg.windows import Resolution, stitch_chunks
 
 __all__ = ["EncodedImage"]
 

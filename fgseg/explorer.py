@@ -22,9 +22,9 @@ from fgseg.heatmaps import NOTEBOOK_SIDE, heatmap_sheet
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png
 from fgseg.plotting import NotebookFigure, show_heatmaps, show_masks
+from fgseg.scoring.resolution import Resolution
 from fgseg.segmenter import Segmenter, load
 from fgseg.views import ImageSource
-from fgseg.windows import Resolution
 
 __all__ = ["Explorer", "ExplorerMode", "explore"]
 

@@ -9,15 +9,15 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg.encoded import EncodedImage
 from fgseg.heatmaps import Heatmaps
-from fgseg.masks import automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.prompts.classes import PromptSet
-from fgseg.refine import refined
+from fgseg.scoring.presence import automatic_threshold, exclusive_labels, presence, threshold_mask
+from fgseg.scoring.refine import refined
+from fgseg.scoring.top_two import looked_up, top_two
 from fgseg.types import UNLABELLED
 
 __all__ = ["TIE", "QueryTexts", "ScoreField", "Threshold"]
@@ -61,18 +61,18 @@ class ScoreField:
         if threshold == TIE and self.asked.rivals and self.refine == "none":
             return self._not_beaten()
         winner, best = self._best(self.texts.below(len(self.names)))
-        labels = _looked_up(np.asarray(self.texts.query_to_class, np.int32), winner)
+        labels = looked_up(np.asarray(self.texts.query_to_class, np.int32), winner)
         if threshold == "auto":
             return self._auto_thresholded(labels)
         # Where prompts alone compete, every winner is at least a tie, and nothing is dropped up to that.
-        rival = self._shared_rival if self.asked.rivals else self._podium[2] if float(threshold) > TIE else None
+        rival = self._shared_rival if self.asked.rivals else self._top_two[2] if float(threshold) > TIE else None
         return exclusive_labels(labels, best, rival, threshold=float(threshold), logit_scale=self.logit_scale)
 
     def _not_beaten(self) -> NDArray[np.int32]:
         """`exclusive` at a tie: what a rival wins is unlabelled, so one comparison of all words tells everything."""
         owners = np.asarray(self.texts.query_to_class, np.int32)
         owners[owners == len(self.names)] = UNLABELLED
-        return _looked_up(owners, self._best(self.texts.text)[0])
+        return looked_up(owners, self._best(self.texts.text)[0])
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where one class is present enough."""
@@ -104,13 +104,13 @@ class ScoreField:
 
     def _best_other(self, index: int) -> NDArray[np.float32]:
         """(H, W) best score of the other classes."""
-        winner, best, second = self._podium
+        winner, best, second = self._top_two
         return np.where(winner == index, second, best)
 
     @cached_property
-    def _podium(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    def _top_two(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) each: the winning class, its score, and the runner-up's; every class is drawn once."""
-        return _podium(self._class_map(self.texts.of(index)) for index in range(len(self.names)))
+        return top_two(self._class_map(self.texts.of(index)) for index in range(len(self.names)))
 
     def _auto_thresholded(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         kept = labels.copy()
@@ -123,7 +123,7 @@ class ScoreField:
         """The winning row of each pixel and its score, after refinement where it is asked for."""
         if self.refine == "none":
             return self.view.labels(text)
-        winner, best, _ = _podium(self._maps(text))
+        winner, best, _ = top_two(self._maps(text))
         return winner, best
 
     def _class_map(self, text: Tensor) -> NDArray[np.float32]:
@@ -140,24 +140,3 @@ class ScoreField:
             return maps
         patch_pixels = max(self.view.image_hw) / max(self.view.grid_hw)
         return refined(self.view.image, maps, method=self.refine, patch_pixels=patch_pixels)
-
-
-def _looked_up(values: NDArray[np.int32], index: NDArray[np.intp] | NDArray[np.int32]) -> NDArray[np.int32]:
-    """The value at each index, by torch, since numpy first makes a copy of 64 bits of 32-bit indexes."""
-    found = torch.from_numpy(values).index_select(0, torch.from_numpy(index).flatten())
-    looked_up: NDArray[np.int32] = found.view(index.shape).numpy()
-    return looked_up
-
-
-def _podium(
-    maps: Iterator[NDArray[np.float32]],
-) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """(H, W) each: index of the largest map, ties to the lowest, its value, and that of the runner-up."""
-    best = next(maps)
-    winner, second = np.zeros(best.shape, np.int32), np.full_like(best, -np.inf)
-    for index, score_map in enumerate(maps, start=1):
-        better = score_map > best
-        second = np.where(better, best, np.maximum(second, score_map))
-        winner[better] = index
-        best = np.where(better, score_map, best)
-    return winner, best, second

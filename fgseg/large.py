@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg import export
 from fgseg._checks import check_choices
 from fgseg._files import write_text
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
 from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.encoders.base import Encoder
+from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.writing import encode_png, write_image
 from fgseg.legend import with_legend
 from fgseg.overlay import overlay_labels
 from fgseg.prompts.classes import PromptClass
+from fgseg.scoring.windows import BoxXyxy
 from fgseg.segmentation import class_colors, classes_json
 from fgseg.types import UNLABELLED, Region
-from fgseg.windows import BoxXyxy
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
 
@@ -132,8 +132,8 @@ class LargeSegmentation:
             write_image(folder / "overlay.png", self.overlay())
             written.append(folder / "overlay.png")
         if "regions" in formats:
-            texts[folder / "regions.json"] = export.regions_json(self.regions)
-            texts[folder / "regions.csv"] = export.regions_csv(self.regions)
+            texts[folder / "regions.json"] = regions_json(self.regions)
+            texts[folder / "regions.csv"] = regions_csv(self.regions)
         for path, text in texts.items():
             write_text(path, text)
         return [*written, *texts]
@@ -150,7 +150,7 @@ class LargeSegmentation:
             "width": width,
             "mode": "exclusive",
             "classes": classes,
-            "regions": json.loads(export.regions_json(self.regions)),
+            "regions": json.loads(regions_json(self.regions)),
             "parts": self.parts,
             "settings": dict(self.settings),
         }

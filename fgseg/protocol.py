@@ -34,7 +34,7 @@ def protocol_label_map(
 
     Args:
         scores: (Q, h, w) scores of the query words on patches, on a canvas, or refined on the image's pixels;
-            or chunks (q, h, w) of them, in order, such as `fgseg.windows.stitch_chunks` makes.
+            or chunks (q, h, w) of them, in order, such as `fgseg.scoring.windows.stitch_chunks` makes.
         query_to_class: Q class indexes, 0 or more.
         image_hw: (height, width) of the image, in pixels.
         logit_scale: factor on the scores before the softmax, above 0.

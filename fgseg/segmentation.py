@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg import export
 from fgseg._checks import check_array, check_choice, check_choices, check_image
 from fgseg._files import write_npz, write_text
 from fgseg.colors import palette
 from fgseg.errors import OptionError, ShapeError
+from fgseg.formats.coco import coco_annotations
+from fgseg.formats.detections import detections
+from fgseg.formats.polygons import geojson, labelme, yolo_segments
+from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.heatmaps import heatmap_sheet
 from fgseg.images.label_png import write_label_png
 from fgseg.images.resizing import shrink
@@ -165,7 +168,7 @@ class Segmentation:
             {"index": index, "name": name, "pixels": count, "share": round(count / self.labels.size, 6)}
             for index, (name, count) in enumerate(zip(self.classes, self._pixel_counts, strict=True))
         ]
-        regions = json.loads(export.regions_json(self.regions))
+        regions = json.loads(regions_json(self.regions))
         return {
             "height": height,
             "width": width,
@@ -181,7 +184,7 @@ class Segmentation:
         Raises:
             OptionError: the package supervision is not installed.
         """
-        return export.detections(self.masks, self.regions, image_hw=self._image_hw())
+        return detections(self.masks, self.regions, image_hw=self._image_hw())
 
     @cached_property
     def _pixel_counts(self) -> tuple[int, ...]:
@@ -255,26 +258,24 @@ def _save_heatmaps(result: Segmentation, folder: Path) -> list[Path]:
 
 
 def _save_regions(result: Segmentation, folder: Path) -> list[Path]:
-    write_text(folder / "regions.json", export.regions_json(result.regions))
-    write_text(folder / "regions.csv", export.regions_csv(result.regions))
+    write_text(folder / "regions.json", regions_json(result.regions))
+    write_text(folder / "regions.csv", regions_csv(result.regions))
     return [folder / "regions.json", folder / "regions.csv"]
 
 
 def _save_coco(result: Segmentation, folder: Path) -> list[Path]:
-    document = export.coco_annotations(
-        result.masks, result.regions, image_hw=result._image_hw(), file_name=_name(result)
-    )
+    document = coco_annotations(result.masks, result.regions, image_hw=result._image_hw(), file_name=_name(result))
     write_text(folder / "coco.json", _json(document))
     return [folder / "coco.json"]
 
 
 def _save_geojson(result: Segmentation, folder: Path) -> list[Path]:
-    write_text(folder / "masks.geojson", _json(export.geojson(result.masks, result.regions)))
+    write_text(folder / "masks.geojson", _json(geojson(result.masks, result.regions)))
     return [folder / "masks.geojson"]
 
 
 def _save_yolo(result: Segmentation, folder: Path) -> list[Path]:
-    write_text(folder / "yolo.txt", export.yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
+    write_text(folder / "yolo.txt", yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
     return [folder / "yolo.txt"]
 
 
@@ -284,7 +285,7 @@ def _save_labelme(result: Segmentation, folder: Path) -> list[Path]:
         # LabelMe looks for it from its file's folder, wherever links lead; the image keeps its own name.
         image = Path(name)
         name = os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
-    document = export.labelme(result.masks, result.regions, image_name=name, image_hw=result._image_hw())
+    document = labelme(result.masks, result.regions, image_name=name, image_hw=result._image_hw())
     write_text(folder / "labelme.json", _json(document))
     return [folder / "labelme.json"]
 

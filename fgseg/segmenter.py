@@ -35,14 +35,14 @@ from fgseg.images.reading import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.queries import Queries
-from fgseg.refine import OFFERED
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
 from fgseg.regions.pooling import box_features
+from fgseg.scoring.refine import OFFERED
+from fgseg.scoring.resolution import Resolution, whole_image
 from fgseg.segmentation import Segmentation, check_mode
 from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
 from fgseg.views import ImageSource, Views
-from fgseg.windows import Resolution, whole_image
 
 __all__ = ["Segmenter", "load"]
 
@@ -166,7 +166,7 @@ class Segmenter:
             mode: "exclusive": each pixel goes to its best prompt, if present enough; "independent": a mask a prompt,
                 which may overlap.
             threshold: least presence of a mask's pixels, 0 to 1; "auto" chooses one a prompt by Otsu's method, never
-                below the model's own (see `fgseg.masks.automatic_threshold` for its limits). None takes the model's
+                below the model's own (see `fgseg.scoring.automatic_threshold` for its limits). None takes the model's
                 own: 0.5, a tie with the best background word, unless its card says otherwise.
             background: words for anything else; None takes the model's own, () none.
             negatives: "not this": words that compete and never win a pixel.

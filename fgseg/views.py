@@ -17,7 +17,8 @@ from fgseg.encoders.base import Encoder, Fit
 from fgseg.errors import OptionError
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import resize_image
-from fgseg.windows import BoxXyxy, Resolution, crops, parse_resolution, short_side_hw, window_boxes
+from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw
+from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
 
 __all__ = ["ImageSource", "Views"]
 

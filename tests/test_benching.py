@@ -37,9 +37,10 @@ from fgseg.encoded import EncodedImage
 from fgseg.encoders import load_encoder
 from fgseg.errors import DatasetError, OptionError, OutputError, PromptError
 from fgseg.metrics import boundary_counts, boundary_iou, confusion, iou, mean_accuracy, mean_iou
+from fgseg.scoring.resolution import Resolution
+from fgseg.scoring.windows import window_boxes
 from fgseg.similarity import unit
 from fgseg.types import UNLABELLED
-from fgseg.windows import Resolution, window_boxes
 
 few = settings(deadline=None, max_examples=40)
 

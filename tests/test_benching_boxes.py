@@ -18,7 +18,7 @@ from fgseg.benching.runner import run_task
 from fgseg.benching.shares import place_of, share
 from fgseg.encoders import load_encoder
 from fgseg.errors import DatasetError, OutputError
-from fgseg.windows import whole_image
+from fgseg.scoring.resolution import whole_image
 
 CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id": 9, "name": "green"}]
 

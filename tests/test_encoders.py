@@ -28,7 +28,7 @@ from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
 from fgseg.encoders.prefixes import tree_runs
 from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
 from fgseg.images.resizing import resize_bicubic
-from fgseg.windows import parse_resolution
+from fgseg.scoring.resolution import parse_resolution
 
 SIZES = [(16, 16), (63, 177), (1, 1), (96, 96), (40, 130), (63, 177), (130, 40)]
 TEXTS = ["red", "a photo of a red cup", "the saucer", "blue cup"]
@@ -380,8 +380,8 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
     ("name", "value", "message"),
     [
         ("threshold", 1.5, "fgseg.threshold: expected a number from 0 to 1, got 1.5"),
-        ("refine", "magic", "fgseg.refine: expected one of none, guided, pamr, got 'magic'"),
-        ("refine", "superpixel", "fgseg.refine: expected one of none, guided, pamr, got 'superpixel'"),
+        ("refine", "magic", "fgseg.scoring.refine: expected one of none, guided, pamr, got 'magic'"),
+        ("refine", "superpixel", "fgseg.scoring.refine: expected one of none, guided, pamr, got 'superpixel'"),
         ("background", "nothing", "fgseg.background: expected a list of strings, got str 'nothing'"),
         ("background", ["wall", " "], r"fgseg.background\[1\]"),
         ("background", ["wall", "wall"], "fgseg.background: expected each word once, got 'wall' twice"),

@@ -3,24 +3,25 @@ import pytest
 import torch
 
 from fgseg.encoded import EncodedImage
-from fgseg.field import TIE, QueryTexts, ScoreField, _podium
+from fgseg.field import TIE, QueryTexts, ScoreField
 from fgseg.prompts.classes import make_prompt_set
+from fgseg.scoring.resolution import Resolution
+from fgseg.scoring.top_two import top_two
 from fgseg.types import DenseFeatures
-from fgseg.windows import Resolution
 
 
-def test_podium_names_winner_score_and_runner_up_with_ties_to_the_lowest_index():
+def test_top_two_names_winner_score_and_runner_up_with_ties_to_the_lowest_index():
     maps = [np.array([[0.5, 0.1, 0.2]], np.float32), np.array([[0.5, 0.3, 0.1]], np.float32),
             np.array([[0.2, 0.2, 0.4]], np.float32)]  # fmt: skip
-    winner, best, second = _podium(iter(maps))
+    winner, best, second = top_two(iter(maps))
     assert winner.tolist() == [[0, 1, 2]]
     np.testing.assert_array_equal(best, np.array([[0.5, 0.3, 0.4]], np.float32))
     np.testing.assert_array_equal(second, np.array([[0.5, 0.2, 0.2]], np.float32))
 
 
-def test_podium_leaves_its_maps_as_they_were():
+def test_top_two_leaves_its_maps_as_they_were():
     first = np.array([[0.1]], np.float32)
-    _podium(iter([first, np.array([[0.9]], np.float32)]))
+    top_two(iter([first, np.array([[0.9]], np.float32)]))
     assert first[0, 0] == np.float32(0.1)
 
 

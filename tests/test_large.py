@@ -27,8 +27,9 @@ from fgseg.images.resizing import resize_image
 from fgseg.large import segment_tiled
 from fgseg.prompts.classes import PromptClass, make_prompt_set
 from fgseg.regions.table import region_table
+from fgseg.scoring.resolution import Resolution
+from fgseg.scoring.windows import crops, window_boxes
 from fgseg.types import UNLABELLED, DenseFeatures
-from fgseg.windows import Resolution, crops, window_boxes
 
 SEEDS = st.integers(0, 2**32 - 1)
 

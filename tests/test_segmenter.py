@@ -12,12 +12,12 @@ from skimage import data
 import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
 from fgseg.images.reading import read_image
-from fgseg.masks import automatic_threshold
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions.components import remove_small_labels
+from fgseg.scoring.presence import automatic_threshold
+from fgseg.scoring.resolution import Resolution
 from fgseg.training.scenes import scene
 from fgseg.types import UNLABELLED
-from fgseg.windows import Resolution
 
 RESOLUTIONS = ("squash", "keep", "slide")
 HAND_DRAWN = "tests/data/coffee_red.png"

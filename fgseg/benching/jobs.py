@@ -22,8 +22,8 @@ from fgseg.benching.words import known_classes
 from fgseg.datasets import open_dataset
 from fgseg.errors import OptionError
 from fgseg.prompts.templates import templates_named
+from fgseg.scoring.resolution import whole_image
 from fgseg.segmenter import Segmenter
-from fgseg.windows import whole_image
 
 __all__ = ["TASKS", "Asked", "Data", "faults", "folder_names", "make_task", "open_data"]
 

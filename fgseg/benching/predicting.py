@@ -10,15 +10,16 @@ from fgseg.benching.settings import SegmentationSettings
 from fgseg.benching.words import ClassWords
 from fgseg.encoded import EncodedImage
 from fgseg.images.resizing import resize_image
-from fgseg.masks import exclusive_labels
 from fgseg.protocol import protocol_label_map
-from fgseg.refine import refined
+from fgseg.scoring.presence import exclusive_labels
+from fgseg.scoring.refine import refined
+from fgseg.scoring.resolution import Resolution, short_side_hw
+from fgseg.scoring.windows import crops, stitch_chunks, window_boxes
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
 from fgseg.upsample.labels import running_label_map
 from fgseg.upsample.maps import upsample_map
-from fgseg.windows import Resolution, crops, short_side_hw, stitch_chunks, window_boxes
 
 __all__ = ["Contest", "contest", "encode", "owners", "predict", "score_chunks"]
 

@@ -11,8 +11,8 @@ from fgseg.encoders.base import Encoder
 from fgseg.errors import OptionError
 from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
 from fgseg.prompts.templates import templates_named
-from fgseg.refine import REFINEMENTS
-from fgseg.windows import Resolution, parse_resolution
+from fgseg.scoring.refine import REFINEMENTS
+from fgseg.scoring.resolution import Resolution, parse_resolution
 
 __all__ = ["Decision", "Prompted", "SegmentationSettings", "deviations_of", "settings_for"]
 
@@ -41,7 +41,7 @@ class SegmentationSettings:
         background: "protocol": query words of class 0 where it is a background; "presence": what classes compete with.
         min_foreground_share: classes that cover no more of the predicted foreground win nothing; 0 for none.
         prompts: "all" classes, or those "present" in each image, which is easier and must be said.
-        refine: one of `fgseg.refine.REFINEMENTS`.
+        refine: one of `fgseg.scoring.refine.REFINEMENTS`.
         preset: published settings that these began as.
         deviations: what the preset's own code does otherwise.
 

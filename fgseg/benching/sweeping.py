@@ -23,10 +23,10 @@ from fgseg.encoders.encoder import ClipEncoder
 from fgseg.errors import OptionError
 from fgseg.metrics import confusion
 from fgseg.protocol import protocol_label_maps
+from fgseg.scoring.resolution import Resolution, parse_resolution
 from fgseg.segmenter import Segmenter
 from fgseg.types import UNLABELLED
 from fgseg.upsample.labels import running_label_map
-from fgseg.windows import Resolution, parse_resolution
 
 __all__ = ["Grid", "SweepTask", "with_recipe"]
 
@@ -42,7 +42,7 @@ class Grid:
     Attributes:
         recipes: dense recipes; None keeps the model's own.
         resolutions: as `Segmenter.encode` takes them, "auto" the settings' own.
-        refinements: of `fgseg.refine.REFINEMENTS`; None keeps the settings' own.
+        refinements: of `fgseg.scoring.refine.REFINEMENTS`; None keeps the settings' own.
         logit_scales: factors on scores.
         thresholds: least probability or presence.
     """

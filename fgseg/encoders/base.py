@@ -13,8 +13,8 @@ from fgseg.encoders.clip import Route
 from fgseg.encoders.processor import has_fast_bfloat16
 from fgseg.errors import DeviceError, OptionError, PromptError
 from fgseg.prompts.words import check_characters
+from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
-from fgseg.windows import MAX_SIDE
 
 __all__ = ["Encoder", "Fit", "Image", "check_images", "check_texts", "normalised", "pick_device", "pick_dtype"]
 
@@ -39,7 +39,7 @@ class Encoder(Protocol):
         logit_scale: what cosines of regions with texts are multiplied by before a softmax or sigmoid.
         global_logit_scale: the same for whole images with captions.
         global_logit_bias: added to those before a sigmoid; None where captions compete in a softmax.
-        default_resolution: mode of `fgseg.windows.Resolution` that suits it.
+        default_resolution: mode of `fgseg.scoring.resolution.Resolution` that suits it.
         default_background: words every prompt competes with unless others are given.
         default_templates: templates for class names unless others are given.
         default_threshold: least presence of a mask's pixels unless another is given, 0 to 1.

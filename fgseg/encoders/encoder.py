@@ -21,9 +21,9 @@ from fgseg.prompts.classes import check_length
 from fgseg.prompts.templates import templates_named
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES
 from fgseg.prompts.words import check_sequence, check_words
-from fgseg.refine import OFFERED
+from fgseg.scoring.refine import OFFERED
+from fgseg.scoring.resolution import MAX_SIDE, parse_resolution
 from fgseg.types import DenseFeatures
-from fgseg.windows import MAX_SIDE, parse_resolution
 
 __all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels", "own_settings"]
 
@@ -61,7 +61,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
         self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
         self.default_threshold = float(own.get("threshold", 0.5))  # a tie with the best background word
-        self.default_refine = own.get("refine", "none")  # it lowers the published recipe, see fgseg.refine
+        self.default_refine = own.get("refine", "none")  # it lowers the published recipe, see fgseg.scoring.refine
         self.default_resolution = own.get("resolution", self.usual_resolution)
 
     def digest(self) -> str:

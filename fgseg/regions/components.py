@@ -8,7 +8,7 @@ from skimage.measure import label
 from fgseg._checks import check_labels, check_mask, check_whole
 from fgseg.types import UNLABELLED
 
-__all__ = ["boxed_parts", "connected_parts", "fill_holes", "remove_small", "remove_small_labels"]
+__all__ = ["boxed_parts", "connected_parts", "fill_holes", "labelled_components", "remove_small", "remove_small_labels"]
 
 
 def boxed_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -89,7 +89,7 @@ def _check_presence(name: str, score_map: NDArray[np.float32], mask: NDArray[np.
     if not (lowest >= 0 and highest <= 1):  # false for NaN as well
         raise ShapeError(
             f"scores[{name!r}]: expected presence in [0, 1], got {lowest:g} to {highest:g} inside the mask; "
-            "make it of a score map with fgseg.masks.presence"
+            "make it of a score map with fgseg.scoring.presence.presence"
         )
 
 

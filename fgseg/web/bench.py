@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fgseg._files import one_line
 from fgseg.encoded import EncodedImage
 from fgseg.errors import OptionError
-from fgseg.export import coco_annotations
+from fgseg.formats.coco import coco_annotations
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import shrink
 from fgseg.overlay import overlay_heatmap

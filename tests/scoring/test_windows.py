@@ -6,16 +6,8 @@ from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.resizing import resize_image
-from fgseg.windows import (
-    Resolution,
-    crops,
-    parse_resolution,
-    short_side_hw,
-    stitch,
-    stitch_chunks,
-    whole_image,
-    window_boxes,
-)
+from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw, whole_image
+from fgseg.scoring.windows import crops, stitch, stitch_chunks, window_boxes
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -7,9 +7,9 @@ import torch
 from safetensors.numpy import load_file
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.refine import REFINEMENTS, guided_filter, pamr, refined, superpixel_vote
+from fgseg.scoring.refine import REFINEMENTS, guided_filter, pamr, refined, superpixel_vote
 
-GOLDEN = Path(__file__).parent / "data" / "golden" / "clip_a" / "pamr.safetensors"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "clip_a" / "pamr.safetensors"
 
 
 def noise(seed, height, width):

@@ -17,15 +17,10 @@ from pycocotools.coco import COCO
 from skimage.draw import polygon2mask
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.export import (
-    coco_annotations,
-    detections,
-    geojson,
-    labelme,
-    regions_csv,
-    regions_json,
-    yolo_segments,
-)
+from fgseg.formats.coco import coco_annotations
+from fgseg.formats.detections import detections
+from fgseg.formats.polygons import geojson, labelme, yolo_segments
+from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.regions.components import remove_small
 from fgseg.regions.table import region_table
 from fgseg.types import LazyMaps, Region

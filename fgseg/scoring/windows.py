@@ -3,190 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_image, check_side, check_size, describe
+from fgseg._checks import check_array, check_image, check_side, check_size, describe
 from fgseg.errors import OptionError, ShapeError
+from fgseg.scoring.resolution import check_stride
 
-__all__ = [
-    "MAX_SIDE",
-    "BoxXyxy",
-    "Resolution",
-    "crops",
-    "parse_resolution",
-    "short_side_hw",
-    "stitch",
-    "stitch_chunks",
-    "whole_image",
-    "window_boxes",
-]
+__all__ = ["BoxXyxy", "crops", "stitch", "stitch_chunks", "window_boxes"]
 
-Mode = Literal["squash", "keep", "slide"]
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
 
-MAX_SIDE = 2048
-"""Pixels; a panorama is shrunk to this long side unless another is given."""
 _CHUNK_BYTES = 2**26  # of a canvas; each chunk is compared on every pixel of the image once
-_SPELLING = "write squash, keep or slide, then :SIDE, for slide also :SIDE/CROP/STRIDE, such as slide:336/224/112"
-
-
-@dataclass(frozen=True)
-class Resolution:
-    """How an image becomes what the encoder sees. Sizes left None are the encoder's own (see `resolved`).
-
-    Attributes:
-        mode: "squash" a square, whatever the image's shape (the model card's quick start); "keep" the image's
-            shape, as one window; "slide" the image's shape, in overlapping square windows.
-        short_side: pixels of the image's short side after resizing; of the square for "squash". FG-CLIP 2's "keep"
-            takes as many patches as a square of it has.
-        crop: side of a window in pixels, "slide" only.
-        stride: pixels from one window to the next, at most `crop`, "slide" only.
-        max_side: the long side is not made longer than this, in pixels; for "slide", and "keep" of other encoders
-            than FG-CLIP 2's, which is bound by its number of patches.
-
-    Raises:
-        OptionError: unknown mode, a size that is not a whole number of at least 1, `crop` or `stride` without
-            "slide", windows that leave gaps, or a short side above `max_side` but for "squash".
-
-    Example:
-        >>> Resolution("slide", short_side=448).resolved(224)
-        Resolution(mode='slide', short_side=448, crop=224, stride=112, max_side=2048)
-    """
-
-    mode: Mode
-    short_side: int | None = None
-    crop: int | None = None
-    stride: int | None = None
-    max_side: int = MAX_SIDE
-
-    def __post_init__(self) -> None:
-        check_choice("mode", self.mode, get_args(Mode))
-        for name in ("short_side", "crop", "stride", "max_side"):
-            if (side := getattr(self, name)) is not None or name == "max_side":
-                check_side(name, side)
-                object.__setattr__(self, name, int(side))  # numpy's whole numbers go into no JSON
-        if self.mode != "slide" and (self.crop, self.stride) != (None, None):
-            raise OptionError(f'crop: expected windows only with mode "slide", got {self.mode!r}; drop crop and stride')
-        if self.crop is not None and self.stride is not None:
-            _check_stride(self.stride, self.crop)
-        if self.mode != "squash" and self.short_side is not None and self.short_side > self.max_side:
-            raise OptionError(f"short_side: expected at most max_side {self.max_side}, got {self.short_side}")
-
-    def __str__(self) -> str:
-        """As `parse_resolution` reads it; `max_side` is not spelled."""
-        sizes = (
-            (self.short_side, self.crop, self.stride)
-            if (self.crop, self.stride) != (None, None)
-            else (self.short_side,)
-        )
-        if sizes == (None,):
-            return self.mode
-        return f"{self.mode}:{'/'.join('auto' if size is None else str(size) for size in sizes)}"
-
-    def resolved(self, native: int) -> Resolution:
-        """The same with every size filled in for an encoder trained on `native` x `native` pixels.
-
-        Windows have the native size, half overlap, and a short side one and a half times as long: the setting
-        of SCLIP and NACLIP (336, 224, 112), whose encoder is native to 224. Other modes take the native side.
-        Where `max_side` is less, windows and "keep" take that.
-        """
-        check_side("native", native)
-        if self.mode == "squash":
-            return replace(self, short_side=self.short_side or native)
-        if self.mode == "keep":
-            return replace(self, short_side=self.short_side or min(native, self.max_side))
-        crop = self.crop or native
-        stride = self.stride or max(crop // 2, 1)
-        return replace(self, short_side=self.short_side or min(crop * 3 // 2, self.max_side), crop=crop, stride=stride)
-
-
-def parse_resolution(text: str) -> Resolution:
-    """A resolution as the command line spells it.
-
-    Args:
-        text: MODE, MODE:SIDE or slide:SIDE/CROP/STRIDE; "auto" for a size is the encoder's own.
-
-    Returns:
-        The resolution; sizes not written are None, the encoder's own.
-
-    Raises:
-        OptionError: anything else.
-
-    Example:
-        >>> parse_resolution("slide:448/224/112").stride
-        112
-        >>> print(parse_resolution("slide:auto/224/112"))
-        slide:auto/224/112
-        >>> parse_resolution("keep").short_side is None
-        True
-    """
-    mode, colon, rest = text.partition(":")
-    sizes = rest.split("/") if colon else []
-    allowed = (0, 1, 3) if mode == "slide" else (0, 1)
-    readable = all(size == "auto" or (size.isascii() and size.isdigit() and len(size) < 10) for size in sizes)
-    if mode not in get_args(Mode) or len(sizes) not in allowed or not readable:
-        raise OptionError(f"resolution: expected a mode and sizes, got {text!r:.60}; {_SPELLING}")
-    numbers = [None if size == "auto" else int(size) for size in sizes]
-    short_side, crop, stride = [*numbers, None, None, None][:3]
-    try:
-        return Resolution(cast(Mode, mode), short_side, crop, stride)
-    except OptionError as error:  # names a field, and what was typed are numbers in order
-        raise OptionError(f"resolution: expected sizes that fit together, got {text!r:.60}; {error}") from error
-
-
-def whole_image(resolution: str) -> str:
-    """The resolution to take a whole image at, as boxes need it, where `resolution` suits an encoder.
-
-    Args:
-        resolution: as `parse_resolution` reads it.
-
-    Returns:
-        "squash" for any windows, else `resolution` itself.
-
-    Raises:
-        OptionError: not a resolution.
-
-    Example:
-        >>> whole_image("slide:448/224/112"), whole_image("keep:336")
-        ('squash', 'keep:336')
-    """
-    return "squash" if parse_resolution(resolution).mode == "slide" else resolution
-
-
-def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = MAX_SIDE) -> tuple[int, int]:
-    """The size to resize an image to: its aspect, a short side, and no long side above `max_side`.
-
-    Each side is ``int(side * scale + 0.5)``, as mmcv rounds, so that benchmark images get the published
-    sizes.
-
-    Args:
-        image_hw: (height, width) in pixels.
-        short_side: pixels of the shorter side.
-        max_side: most pixels of the longer side.
-
-    Returns:
-        (height, width) in pixels, at least 1 each.
-
-    Raises:
-        OptionError: a size that is not a whole number of at least 1.
-
-    Example:
-        >>> short_side_hw((375, 500), 336)
-        (336, 448)
-        >>> short_side_hw((50, 4000), 336)
-        (26, 2048)
-    """
-    height, width = check_size("image_hw", image_hw)
-    check_side("short_side", short_side)
-    check_side("max_side", max_side)
-    scale = min(short_side / min(height, width), max_side / max(height, width))
-    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
 def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[BoxXyxy, ...]:
@@ -212,7 +43,7 @@ def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[
     """
     height, width = check_size("image_hw", image_hw)
     check_side("crop", crop)
-    _check_stride(stride, crop)
+    check_stride(stride, crop)
     spans = [_spans(height, crop, stride), _spans(width, crop, stride)]
     return tuple((left, top, right, bottom) for top, bottom in spans[0] for left, right in spans[1])
 
@@ -364,9 +195,3 @@ def _check_boxes(boxes: Sequence[BoxXyxy], image_hw: tuple[int, ...]) -> None:
                 "boxes: expected (left, top, right, bottom) with pixels, inside height "
                 f"{height} and width {width}, got {tuple(box)}"
             )
-
-
-def _check_stride(stride: int, crop: int) -> None:
-    check_side("stride", stride)
-    if stride > crop:
-        raise OptionError(f"stride: expected at most the crop, {crop}, got {stride}; the windows would leave gaps")

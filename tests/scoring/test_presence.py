@@ -8,9 +8,9 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.masks import automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.regions.components import boxed_parts, connected_parts, fill_holes, remove_small, remove_small_labels
 from fgseg.regions.polygons import pixel_polygons, single_ring
+from fgseg.scoring.presence import automatic_threshold, exclusive_labels, presence, threshold_mask
 
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6)
 masks = arrays(bool, SIDES)

@@ -1,0 +1,147 @@
+"""Regions as polygons: GeoJSON, YOLO segments and LabelMe."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fgseg.formats.shapes import Masks, outlines_of
+from fgseg.regions.polygons import PixelPolygon, single_ring
+from fgseg.types import Region
+
+__all__ = ["geojson", "labelme", "yolo_segments"]
+
+_LABELME_VERSION = "5.5.0"  # the layout written here; LabelMe reads it from 4.0 on
+
+
+def geojson(masks: Masks, regions: Sequence[Region]) -> dict[str, Any]:
+    """Polygons with holes in GeoJSON's layout (RFC 7946), in pixels, not degrees.
+
+    A feature for each region: a Polygon, or a MultiPolygon where pixels of the region touch at corners only.
+    Rings are closed and simple, exteriors counter-clockwise in the numbers (positive shoelace area; y points
+    down in an image, so they look clockwise on it), holes clockwise.
+
+    Args:
+        masks: class -> (H, W) bool.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
+
+    Returns:
+        A FeatureCollection for `json.dump`; properties are class, class_index, area, score (mean presence)
+        and peak_score.
+
+    Raises:
+        OptionError: a region that is no part of the masks.
+
+    >>> from fgseg.regions import region_table
+    >>> masks = {"cat": np.array([[True, False]])}
+    >>> regions = region_table(masks, {"cat": np.ones((1, 2), np.float32)})
+    >>> geojson(masks, regions)["features"][0]["geometry"]
+    {'type': 'Polygon', 'coordinates': [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
+    """
+    features = []
+    for region, polygons in outlines_of(masks, regions, None, connectivity=4):
+        coordinates = [_closed_rings(polygon) for polygon in polygons]
+        geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": coordinates}
+        if len(coordinates) == 1:
+            geometry = {"type": "Polygon", "coordinates": coordinates[0]}
+        properties = {
+            "class": region.class_name,
+            "class_index": region.class_index,
+            "area": region.area,
+            "score": region.mean_score,
+            "peak_score": region.peak_score,
+        }
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    return {"type": "FeatureCollection", "features": features}
+
+
+def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[int, int]) -> str:
+    """Lines of YOLO's segmentation labels: class index, then x y of each corner divided by width and height.
+
+    A line for each region. The format knows one ring a line, so each hole is joined to the outline by a
+    cut of no width (`fgseg.regions.polygons.single_ring`): a rasteriser leaves the hole open. Six decimals: under a
+    hundredth of a pixel up to 10,000 pixels.
+
+    Args:
+        masks: class -> (H, W) bool.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
+        image_hw: (height, width) of the image in pixels.
+
+    Returns:
+        The text of the label file, "" without regions.
+
+    Raises:
+        OptionError: a region that is no part of the masks.
+        ShapeError: masks of another size than `image_hw`.
+
+    >>> from fgseg.regions import region_table
+    >>> masks = {"cat": np.array([[True, False]])}
+    >>> regions = region_table(masks, {"cat": np.ones((1, 2), np.float32)})
+    >>> print(yolo_segments(masks, regions, image_hw=(1, 2)), end="")
+    0 0 0 0.5 0 0.5 1 0 1
+    """
+    height, width = image_hw
+    lines = []
+    for region, (polygon,) in outlines_of(masks, regions, image_hw, connectivity=8):
+        numbers = (single_ring(polygon) / (width, height)).ravel().tolist()
+        lines.append(" ".join([str(region.class_index), *map(_short_decimal, numbers)]) + "\n")
+    return "".join(lines)
+
+
+def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_hw: tuple[int, int]) -> dict[str, Any]:
+    """One image in LabelMe's layout: a polygon for each region.
+
+    LabelMe's polygons know no holes: they are cut open as in `yolo_segments`. `group_id` is null, which is
+    how LabelMe says that each shape is an instance of its own. The image is named, not embedded.
+
+    Args:
+        masks: class -> (H, W) bool.
+        regions: the table `fgseg.regions.table.region_table` made of these masks.
+        image_name: path of the image as seen from the file.
+        image_hw: (height, width) of the image in pixels.
+
+    Returns:
+        A dict for `json.dump`; the mean presence stands in each shape's description.
+
+    Raises:
+        OptionError: a region that is no part of the masks.
+        ShapeError: masks of another size than `image_hw`.
+
+    >>> from fgseg.regions import region_table
+    >>> masks = {"cat": np.array([[True, False]])}
+    >>> regions = region_table(masks, {"cat": np.ones((1, 2), np.float32)})
+    >>> labelme(masks, regions, image_name="a.png", image_hw=(1, 2))["shapes"][0]["points"]
+    [[0, 0], [1, 0], [1, 1], [0, 1]]
+    """
+    height, width = image_hw
+    shapes = [
+        {
+            "label": region.class_name,
+            "points": single_ring(polygon).tolist(),
+            "group_id": None,
+            "description": f"score {region.mean_score:.3f}",
+            "shape_type": "polygon",
+            "flags": {},
+            "mask": None,
+        }
+        for region, (polygon,) in outlines_of(masks, regions, image_hw, connectivity=8)
+    ]
+    return {
+        "version": _LABELME_VERSION,
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": image_name,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+
+
+def _closed_rings(polygon: PixelPolygon) -> list[list[list[int]]]:
+    rings = [polygon.exterior_xy, *polygon.holes_xy]
+    return [np.concatenate([ring, ring[:1]]).tolist() for ring in rings]
+
+
+def _short_decimal(number: float) -> str:
+    """Six decimals without the zeros at the end; never an exponent, which some readers refuse."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
