@@ -20,7 +20,7 @@ from timing import DTYPES, load, machine, merge, ratio, spread, take_turns
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgseg.encoders.blocks import QUICK_GELU_SCALE, Attention, Mlp, TowerConfig, pack
+from fgseg.encoders.networks.blocks import QUICK_GELU_SCALE, Attention, Mlp, TowerConfig, pack
 
 SEED = 731
 RESULTS = Path(__file__).parent / "results" / "choices.json"

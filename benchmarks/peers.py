@@ -35,7 +35,7 @@ from fgseg.benching.scene_sets import SCENE_SETS
 from fgseg.benching.sweeping import Grid
 from fgseg.benching.words import known_classes
 from fgseg.datasets import open_dataset
-from fgseg.encoders.clip import RECIPES
+from fgseg.encoders.networks.clip import RECIPES
 from fgseg.scoring.refine import REFINEMENTS
 from fgseg.scoring.resolution import parse_resolution
 

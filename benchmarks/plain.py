@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel
 
-from fgseg.encoders.weights import Checkpoint
+from fgseg.encoders.checkpoint import Checkpoint
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)

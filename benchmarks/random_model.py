@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from fgseg.encoders.config import ClipConfig
-from fgseg.encoders.fgclip import FgClipModel
+from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.networks.fgclip import FgClipModel
 
 VOCABULARY = 49408
 START, END = "<|startoftext|>", "<|endoftext|>"

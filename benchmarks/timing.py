@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgseg.encoders.blocks import Linear, pack
+from fgseg.encoders.networks.blocks import Linear, pack
 
 PROCESSOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

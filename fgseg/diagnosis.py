@@ -9,12 +9,11 @@ import torch
 
 from fgseg._files import reason
 from fgseg._version import __version__, version_of
-from fgseg.encoders import check_checkpoint, family_of
-from fgseg.encoders.base import pick_device, pick_dtype
-from fgseg.encoders.processor import has_fast_bfloat16
-from fgseg.encoders.textcache import cache_report
-from fgseg.encoders.tokens import Tokenizer
-from fgseg.encoders.weights import MODELS, find_checkpoint, tensor_shapes
+from fgseg.encoders.checkpoint import MODELS, find_checkpoint, tensor_shapes
+from fgseg.encoders.devices import has_fast_bfloat16, pick_device, pick_dtype
+from fgseg.encoders.loading import check_checkpoint, family_of
+from fgseg.encoders.text_cache import cache_report
+from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import FgsegError, ModelNotFoundError, WeightsError
 
 __all__ = ["diagnose", "model_card", "model_list"]

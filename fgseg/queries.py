@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fgseg.encoders.base import Encoder, check_texts
-from fgseg.encoders.clip import Route
-from fgseg.encoders.texts import StoredTexts
+from fgseg.encoders.networks.clip import Route
+from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import OptionError, PromptError
 from fgseg.field import QueryTexts
 from fgseg.prompts.classes import PromptClass, PromptSet, make_prompt_set

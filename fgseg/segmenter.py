@@ -25,9 +25,9 @@ from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
 from fgseg.encoded import EncodedImage
-from fgseg.encoders import load_encoder
 from fgseg.encoders.base import Encoder
-from fgseg.encoders.clip import Recipe
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.networks.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.heatmaps import Heatmaps

@@ -134,7 +134,7 @@ def golden_models() -> Iterator[tuple[str, str]]:
     """Every family of encoders on random weights: the raw outputs and what the wiring makes of them."""
     import torch
 
-    from fgseg.encoders import load_encoder
+    from fgseg.encoders.loading import load_encoder
 
     image = photographs()["coffee"][:120, :200]
     for folder in sorted(GOLDEN.iterdir()):

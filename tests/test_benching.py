@@ -34,7 +34,7 @@ from fgseg.benching.sweeping import Grid, SweepTask, with_recipe
 from fgseg.benching.words import ClassWords, known_classes
 from fgseg.datasets import open_dataset
 from fgseg.encoded import EncodedImage
-from fgseg.encoders import load_encoder
+from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OptionError, OutputError, PromptError
 from fgseg.metrics import boundary_counts, boundary_iou, confusion, iou, mean_accuracy, mean_iou
 from fgseg.scoring.resolution import Resolution

@@ -16,7 +16,7 @@ from fgseg.benching.report import run_document
 from fgseg.benching.retrieval import RetrievalTask, caption_faults, open_captions
 from fgseg.benching.runner import run_task
 from fgseg.benching.shares import place_of, share
-from fgseg.encoders import load_encoder
+from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OutputError
 from fgseg.scoring.resolution import whole_image
 

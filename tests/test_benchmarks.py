@@ -248,7 +248,7 @@ def test_the_peers_label_images_as_fgseg_does(tiny_model, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     peers = script("peers")
     import fgseg
-    from fgseg.encoders import load_encoder
+    from fgseg.encoders.loading import load_encoder
 
     def unit(rows):
         return rows / rows.norm(dim=-1, keepdim=True)

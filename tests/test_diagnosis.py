@@ -11,7 +11,7 @@ from tiny_models import CLIP, with_tokenizer
 from fgseg import diagnosis
 from fgseg._version import __version__
 from fgseg.diagnosis import diagnose, model_card, model_list
-from fgseg.encoders.weights import MODELS, find_checkpoint
+from fgseg.encoders.checkpoint import MODELS, find_checkpoint
 from fgseg.errors import ModelNotFoundError, WeightsError
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file
 
-from fgseg.encoders import load_encoder
+from fgseg.encoders.loading import load_encoder
 from fgseg.errors import OptionError, ShapeError
 from fgseg.protocol import protocol_label_map, protocol_label_maps
 from fgseg.scoring.windows import stitch, stitch_chunks, window_boxes

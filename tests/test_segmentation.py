@@ -483,7 +483,7 @@ def segmenter(tiny_model):
 
 
 def test_a_run_says_what_it_was_made_with(segmenter, tiny_model, tmp_path):
-    from fgseg.encoders.weights import find_checkpoint
+    from fgseg.encoders.checkpoint import find_checkpoint
     from fgseg.images.writing import write_image
 
     write_image(tmp_path / "a.png", IMAGE)

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn import functional as F
 
-from fgseg.encoders.config import ClipConfig
-from fgseg.encoders.fgclip import FgClipModel
+from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.training import mini, seeing, shifts
 
 SIDE = 8  # patches

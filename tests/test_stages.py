@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from fgseg.encoders import load_encoder
+from fgseg.encoders.checkpoint import find_checkpoint
 from fgseg.encoders.encoder import ClipEncoder
-from fgseg.encoders.tokens import Tokenizer
-from fgseg.encoders.weights import find_checkpoint
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.regions.pooling import box_features
 from fgseg.training import samples
 from fgseg.training.records import Record, RegionText

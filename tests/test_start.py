@@ -2,9 +2,9 @@ import pytest
 import torch
 from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, FG_CLIP_14, GOLDEN, model_config, model_tensors, saved_model
 
-from fgseg.encoders import load_encoder
-from fgseg.encoders.fgclip import KEPT_POSITIONS
-from fgseg.encoders.weights import find_checkpoint
+from fgseg.encoders.checkpoint import find_checkpoint
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.networks.fgclip import KEPT_POSITIONS
 from fgseg.errors import OptionError, WeightsError
 from fgseg.training.start import decay_groups, parameters_of_stage, start_model
 

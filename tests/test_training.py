@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file
 
-from fgseg.encoders import load_encoder
 from fgseg.encoders.encoder import normalized_pixels
+from fgseg.encoders.loading import load_encoder
 from fgseg.errors import OptionError, WeightsError
 from fgseg.training import appearance, batches, landscapes, mini, objective, scenes, seeing, shifts
 from fgseg.training.average import average, main as average_command, mixed

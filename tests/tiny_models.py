@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from fgseg.encoders import load_encoder
+from fgseg.encoders.loading import load_encoder
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 CLIP, FG_CLIP, FG_CLIP_14, FG_CLIP_2 = "clip_a", "fgclip1_a", "fgclip1_b", "fgclip2_a"

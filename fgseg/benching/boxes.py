@@ -14,7 +14,7 @@ from fgseg.benching.box_data import DIFFICULTIES, BoxImage, BoxSet, Phrased
 from fgseg.benching.identity import class_list_hash, file_faults, file_list_hash, hash_of, model_identity
 from fgseg.benching.shares import place_of, share
 from fgseg.benching.words import ClassWords, class_words
-from fgseg.encoders.texts import StoredTexts
+from fgseg.encoders.text_features import StoredTexts
 from fgseg.images.reading import read_image
 from fgseg.regions.pooling import box_features
 from fgseg.segmenter import Segmenter

@@ -13,8 +13,8 @@ from fgseg._files import one_line
 from fgseg._labelled import Dataset, image_hw_of
 from fgseg._version import __version__, version_of
 from fgseg.encoders.base import Encoder
-from fgseg.encoders.texts import StoredTexts, files_digest, reading_files
-from fgseg.encoders.weights import Checkpoint
+from fgseg.encoders.checkpoint import Checkpoint
+from fgseg.encoders.text_features import StoredTexts, files_digest, reading_files
 from fgseg.errors import FgsegError
 from fgseg.prompts.classes import PromptClass
 

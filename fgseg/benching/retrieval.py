@@ -17,7 +17,7 @@ from fgseg._files import one_line
 from fgseg.benching.box_data import check_distinct
 from fgseg.benching.identity import file_faults, file_list_hash, hash_of, model_identity
 from fgseg.benching.shares import place_of, share
-from fgseg.encoders.texts import StoredTexts
+from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import DatasetError
 from fgseg.images.reading import read_image
 from fgseg.segmenter import Segmenter

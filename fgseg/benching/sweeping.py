@@ -18,8 +18,8 @@ from fgseg.benching.segmentation import Words, prepared_words, prompted_classes
 from fgseg.benching.settings import SegmentationSettings, deviations_of
 from fgseg.benching.words import ClassWords
 from fgseg.encoded import EncodedImage
-from fgseg.encoders.clip import RECIPES, Recipe
 from fgseg.encoders.encoder import ClipEncoder
+from fgseg.encoders.networks.clip import RECIPES, Recipe
 from fgseg.errors import OptionError
 from fgseg.metrics import confusion
 from fgseg.protocol import protocol_label_maps

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fgseg._labelled import Dataset
 from fgseg.encoders.base import Encoder
-from fgseg.encoders.texts import StoredTexts
+from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import PromptError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.templates import expand

@@ -8,19 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_choice, check_image, describe
-from fgseg.encoders.clip import Route
-from fgseg.encoders.processor import has_fast_bfloat16
-from fgseg.errors import DeviceError, OptionError, PromptError
+from fgseg._checks import check_image, describe
+from fgseg.encoders.networks.clip import Route
+from fgseg.errors import OptionError, PromptError
 from fgseg.prompts.words import check_characters
 from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
 
-__all__ = ["Encoder", "Fit", "Image", "check_images", "check_texts", "normalised", "pick_device", "pick_dtype"]
+__all__ = ["Encoder", "Fit", "Image", "check_images", "check_texts", "normalised"]
 
 Fit = Literal["squash", "keep", "exact"]
 Image = NDArray[np.uint8]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @runtime_checkable
@@ -124,42 +122,3 @@ def check_images(images: Sequence[Image]) -> list[Image]:
     for index, image in enumerate(listed):
         check_image(f"images[{index}]", image)
     return listed
-
-
-def pick_device(device: str | torch.device) -> torch.device:
-    """The torch device of a name; `auto` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        DeviceError: not a device, or not on this machine.
-    """
-    if device == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        picked = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise DeviceError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (picked.index or 0) >= counts.get(picked.type, 0):
-        have = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
-        raise DeviceError(f"device: {device!r} is not on this machine, which has {have}; use device='auto'")
-    return picked
-
-
-def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The torch dtype of a name; `auto` takes bfloat16 where the processor multiplies it natively, else float32.
-
-    Raises:
-        DeviceError: a name that is not one of DTYPES.
-    """
-    if isinstance(dtype, torch.dtype):
-        dtype = str(dtype).removeprefix("torch.")
-    if dtype == "auto":
-        # torch also counts cards that only emulate bfloat16, which is slower there than float32
-        is_fast = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": has_fast_bfloat16}
-        return torch.bfloat16 if is_fast.get(device.type, bool)() else torch.float32
-    try:
-        check_choice("dtype", dtype, ("auto", *DTYPES))
-    except OptionError as error:
-        raise DeviceError(str(error)) from error
-    return DTYPES[dtype]

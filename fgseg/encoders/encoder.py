@@ -10,14 +10,13 @@ from torch import Tensor
 
 from fgseg._checks import check_choice, check_number
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
-from fgseg.encoders.clip import RECIPES, ClipModel, Recipe, Route
-from fgseg.encoders.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
-from fgseg.encoders.prefixes import plant, tree_runs
-from fgseg.encoders.tokens import Tokenizer
-from fgseg.encoders.weights import Checkpoint
+from fgseg.encoders.checkpoint import Checkpoint
+from fgseg.encoders.networks.clip import RECIPES, ClipModel, Recipe, Route
+from fgseg.encoders.networks.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
+from fgseg.encoders.networks.prefix_trees import plant, tree_runs
+from fgseg.encoders.tokenizer import Tokenizer, check_length
 from fgseg.errors import OptionError, PromptError, WeightsError
 from fgseg.images.resizing import resize_bicubic, resize_bilinear
-from fgseg.prompts.classes import check_length
 from fgseg.prompts.templates import templates_named
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES
 from fgseg.prompts.words import check_sequence, check_words
@@ -210,7 +209,7 @@ def own_settings(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 class ClipEncoder(_ImageTextEncoder[ClipModel]):
-    """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
+    """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.loading.Encoder`."""
 
     usual_resolution = "slide"
 
@@ -267,7 +266,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
 
 
 class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
-    """FG-CLIP 2 for images and words. Attributes as in `fgseg.encoders.Encoder`."""
+    """FG-CLIP 2 for images and words. Attributes as in `fgseg.encoders.loading.Encoder`."""
 
     usual_resolution = "keep"
     recipe = None

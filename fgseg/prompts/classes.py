@@ -40,12 +40,10 @@ __all__ = [
     "BACKGROUND_WORDS",
     "COCO_OBJECT_BACKGROUND_WORDS",
     "IMAGENET_TEMPLATES",
-    "LONG_ROUTE_TOKENS",
     "PromptClass",
     "PromptSet",
     "SharedPrompts",
     "check_distinct",
-    "check_length",
     "make_class",
     "make_prompt_set",
     "parse_classes",
@@ -54,9 +52,6 @@ __all__ = [
 
 SharedPrompts = Literal["refuse", "allow"]
 """Whether two classes may hold the same query word; see `parse_classes`."""
-
-LONG_ROUTE_TOKENS = 248
-"""Tokens of FG-CLIP 1's long route: the rows of its published position table."""
 
 
 @dataclass(frozen=True)
@@ -269,34 +264,3 @@ def check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, sha
             f"{first} and {second}: expected a query word in one class, got {quote(word)} in both, where "
             "only the first could ever win; drop one (shared_prompts='allow' keeps both)"
         )
-
-
-def check_length(
-    token_count: int, limit: int, text: str, route: str, *, long_limit: int | None = LONG_ROUTE_TOKENS
-) -> None:
-    """Refuse a text with more tokens than its route takes; nothing is ever cut off silently.
-
-    Args:
-        token_count: tokens of the text, those for its start and end included.
-        limit: most tokens on this route.
-        text: the text, for the message.
-        route: "region", "short" or "long". Only "short" is told of the long route: long texts compare with
-            whole images, not with regions.
-        long_limit: most tokens on the model's long route; None where it has none.
-
-    Raises:
-        PromptError: `token_count` is over `limit`.
-
-    >>> check_length(77, 77, "a cup", "short")
-    >>> check_length(93, 77, "a cup " * 91, "short")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    fgseg.errors.PromptError: prompt 'a cup...': expected at most 77 tokens on the short route, got 93; ...
-    """
-    if token_count <= limit:
-        return
-    fits_long = route == "short" and long_limit is not None and token_count <= long_limit
-    way_out = f"shorten it or use route='long' ({long_limit})" if fits_long else "shorten it"
-    raise PromptError(
-        f"prompt {quote(text)}: expected at most {limit} tokens on the {route} route, got {token_count}; {way_out}"
-    )

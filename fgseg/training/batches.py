@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from fgseg.encoders.clip import Route
+from fgseg.encoders.networks.clip import Route
 from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
 from fgseg.training.scenes import Kind, Scene, Thing, is_held_out_phrase, phrase_truth, scene
 from fgseg.training.vocabulary import BASIC_COLORS, CLUTTER, PATTERNS, RIVAL, SHAPES, Phrase

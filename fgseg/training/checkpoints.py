@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fgseg._files import one_line, write_text
-from fgseg.encoders import family_of
-from fgseg.encoders.weights import Checkpoint, tensor_shapes
+from fgseg.encoders.checkpoint import Checkpoint, tensor_shapes
+from fgseg.encoders.loading import family_of
 from fgseg.errors import OptionError, TrainingError
 
 __all__ = [

@@ -23,9 +23,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from fgseg._files import write_text
-from fgseg.encoders.config import ClipConfig
 from fgseg.encoders.encoder import normalized_pixels
-from fgseg.encoders.fgclip import FgClipModel
+from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.errors import FgsegError, OptionError
 from fgseg.training import shifts
 from fgseg.training.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader

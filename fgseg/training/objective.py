@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fgseg.encoders.encoder import normalized_pixels
-from fgseg.encoders.fgclip import FgClipModel
+from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.training.batches import PATCH, SAMPLE, WORDS, Batch, Tokenized
 from fgseg.training.contrast import pair_loss
 from fgseg.training.losses import one_of, patch_choice, patch_presence

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fgseg.encoders.base import pick_device
+from fgseg.encoders.devices import pick_device
 from fgseg.errors import DeviceError
 
 __all__ = ["ALONE", "Ranks", "joined"]

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fgseg._files import one_line
-from fgseg.encoders.fgclip import LONG_POSITIONS
-from fgseg.encoders.tokens import Tokenizer
+from fgseg.encoders.networks.fgclip import LONG_POSITIONS
+from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import ImageError, PromptError
 from fgseg.images.resizing import resize_bicubic
 from fgseg.training.records import BadRecord, Source

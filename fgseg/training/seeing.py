@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgseg.encoders.blocks import Block
-from fgseg.encoders.fgclip import FgClipModel
+from fgseg.encoders.networks.blocks import Block
+from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.training import shifts
 
 __all__ = ["Seeing", "seen", "seen_through_shifts"]

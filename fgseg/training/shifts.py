@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fgseg.encoders.blocks import Block
-from fgseg.encoders.fgclip import FgClipModel
+from fgseg.encoders.networks.blocks import Block
+from fgseg.encoders.networks.fgclip import FgClipModel
 
 __all__ = ["OFFSETS", "RESERVED", "handed_over", "keep_reserved", "prepare", "shifted", "went_through"]
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from fgseg.encoders.blocks import Block
-from fgseg.encoders.clip import Route
 from fgseg.encoders.encoder import normalized_pixels
-from fgseg.encoders.fgclip import FgClipModel
+from fgseg.encoders.networks.blocks import Block
+from fgseg.encoders.networks.clip import Route
+from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.regions.pooling import box_weights
 from fgseg.training.contrast import hard_negative_loss, pair_loss, weighted_sum
 from fgseg.training.ranks import ALONE, Ranks

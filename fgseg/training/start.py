@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from fgseg._checks import check_choice
-from fgseg.encoders import family_of
-from fgseg.encoders.clip import ClipModel
-from fgseg.encoders.config import ClipConfig
-from fgseg.encoders.fgclip import KEPT_POSITIONS, LONG_POSITIONS, FgClipModel, stretch_positions
-from fgseg.encoders.weights import Checkpoint, load_tensors, tensor_shapes
+from fgseg.encoders.checkpoint import Checkpoint, load_tensors, tensor_shapes
+from fgseg.encoders.loading import family_of
+from fgseg.encoders.networks.clip import ClipModel
+from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.networks.fgclip import KEPT_POSITIONS, LONG_POSITIONS, FgClipModel, stretch_positions
 from fgseg.errors import WeightsError
 
 __all__ = [

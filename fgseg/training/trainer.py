@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from fgseg._files import write_bytes, write_text
 from fgseg._version import __version__, version_of
-from fgseg.encoders.base import pick_dtype
-from fgseg.encoders.fgclip import FgClipModel
-from fgseg.encoders.tokens import Tokenizer
-from fgseg.encoders.weights import Checkpoint, find_checkpoint
+from fgseg.encoders.checkpoint import Checkpoint, find_checkpoint
+from fgseg.encoders.devices import pick_dtype
+from fgseg.encoders.networks.fgclip import FgClipModel
+from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import OptionError, TrainingError
 from fgseg.training.checkpoints import (
     METRICS,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from fgseg.encoders.tokenizer import check_length
 from fgseg.errors import OptionError, PromptError
-from fgseg.prompts.classes import PromptClass, PromptSet, check_length, make_prompt_set, parse_classes
+from fgseg.prompts.classes import PromptClass, PromptSet, make_prompt_set, parse_classes
 from fgseg.prompts.files import read_class_file, read_template_file
 from fgseg.prompts.templates import TextPlan, expand, fill, templates_named
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, IMAGENET_TEMPLATES

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fgseg.encoders.base import Encoder, check_texts
-from fgseg.encoders.clip import Route
-from fgseg.encoders.config import ClipConfig
-from fgseg.encoders.textcache import CACHE_FILE, FeatureSpace, TextCache, cache_folder
-from fgseg.encoders.weights import Checkpoint
+from fgseg.encoders.checkpoint import Checkpoint
+from fgseg.encoders.networks.clip import Route
+from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.text_cache import CACHE_FILE, FeatureSpace, TextCache, cache_folder
 from fgseg.similarity import ensemble
 
 __all__ = ["StoredTexts", "files_digest", "reading_files"]

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fgseg._checks import describe
-from fgseg.encoders.config import read_config
+from fgseg.encoders.networks.config import read_config
 from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 
 __all__ = ["MODELS", "Checkpoint", "HubModel", "check_tensors", "find_checkpoint", "load_tensors", "tensor_shapes"]

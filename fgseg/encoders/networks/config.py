@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgseg.encoders.blocks import TowerConfig
+from fgseg.encoders.networks.blocks import TowerConfig
 from fgseg.errors import WeightsError
 
 __all__ = ["ClipConfig", "FgClip2Config", "read_config"]

@@ -13,8 +13,8 @@ from tiny_models import FG_CLIP_2, model_tensors, saved_model
 from transformers import CLIPConfig, CLIPModel, Siglip2Config, Siglip2Model
 from transformers.models.clip import CLIPTokenizer
 
-from fgseg.encoders import load_encoder
-from fgseg.encoders.tokens import Tokenizer
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import ModelNotFoundError
 
 CLOSE = {"atol": 1e-5, "rtol": 0}  # float32, 3 layers, features of about 3

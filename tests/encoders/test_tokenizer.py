@@ -8,8 +8,8 @@ import torch
 from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, GOLDEN, WORDS, golden_encoder, with_tokenizer, word_tokenizer
 from tokenizers import Tokenizer as Backend, models, normalizers, pre_tokenizers, processors
 
-from fgseg.encoders import load_encoder
-from fgseg.encoders.tokens import Tokenizer
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import ModelNotFoundError, OptionError, PromptError, WeightsError
 
 

@@ -19,13 +19,14 @@ from tiny_models import (
     with_tokenizer,
 )
 
-from fgseg.encoders import base, encoder, load_encoder, processor
+from fgseg.encoders import devices, encoder
 from fgseg.encoders.base import Encoder
-from fgseg.encoders.clip import gaussian_window
 from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
-from fgseg.encoders.fgclip import stretch_positions
-from fgseg.encoders.fgclip2 import fit_to_patches, patch_budget, patchify
-from fgseg.encoders.prefixes import tree_runs
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.networks.clip import gaussian_window
+from fgseg.encoders.networks.fgclip import stretch_positions
+from fgseg.encoders.networks.fgclip2 import fit_to_patches, patch_budget, patchify
+from fgseg.encoders.networks.prefix_trees import tree_runs
 from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
 from fgseg.images.resizing import resize_bicubic
 from fgseg.scoring.resolution import parse_resolution
@@ -380,12 +381,12 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
     ("name", "value", "message"),
     [
         ("threshold", 1.5, "fgseg.threshold: expected a number from 0 to 1, got 1.5"),
-        ("refine", "magic", "fgseg.scoring.refine: expected one of none, guided, pamr, got 'magic'"),
-        ("refine", "superpixel", "fgseg.scoring.refine: expected one of none, guided, pamr, got 'superpixel'"),
+        ("refine", "magic", "fgseg.refine: expected one of none, guided, pamr, got 'magic'"),
+        ("refine", "superpixel", "fgseg.refine: expected one of none, guided, pamr, got 'superpixel'"),
         ("background", "nothing", "fgseg.background: expected a list of strings, got str 'nothing'"),
         ("background", ["wall", " "], r"fgseg.background\[1\]"),
         ("background", ["wall", "wall"], "fgseg.background: expected each word once, got 'wall' twice"),
-        ("templates", "a {}", "fgseg.prompts.word_lists: expected a list of strings, got str 'a {}'"),
+        ("templates", "a {}", "fgseg.templates: expected a list of strings, got str 'a {}'"),
         ("templates", ["a thing"], "templates.*'a thing'"),
         ("templates", [], "templates: expected"),
         ("resolution", None, "fgseg.resolution: expected text such as 'keep', got None"),
@@ -433,20 +434,20 @@ def test_a_size_that_no_model_has_is_refused(tmp_path, key, value, message):
 
 @pytest.mark.parametrize(("is_fast", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_takes_bfloat16_where_the_processor_multiplies_it_natively(monkeypatch, is_fast, expected):
-    monkeypatch.setattr(base, "has_fast_bfloat16", lambda: is_fast)
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda: is_fast)
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or is_fast
     )
-    assert base.pick_dtype("auto", torch.device("cpu")) == expected
-    assert base.pick_dtype("auto", torch.device("cuda")) == expected  # a card that emulates it does not count
-    assert base.pick_dtype("auto", torch.device("mps")) == torch.float32
+    assert devices.pick_dtype("auto", torch.device("cpu")) == expected
+    assert devices.pick_dtype("auto", torch.device("cuda")) == expected  # a card that emulates it does not count
+    assert devices.pick_dtype("auto", torch.device("mps")) == torch.float32
     assert load_encoder(str(GOLDEN / CLIP), device="cpu").dtype == expected
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 def test_a_number_format_is_taken_by_name_and_by_torchs_own(name):
     for dtype in (name, getattr(torch, name)):
-        assert base.pick_dtype(dtype, torch.device("cpu")) == getattr(torch, name)
+        assert devices.pick_dtype(dtype, torch.device("cpu")) == getattr(torch, name)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int8", torch.float64, "", None])
@@ -470,19 +471,19 @@ def test_native_bfloat16_is_read_from_the_processors_flags_and_what_onednn_may_u
     monkeypatch, tmp_path, flags, limit, is_fast
 ):
     (tmp_path / "cpuinfo").write_text(flags)
-    monkeypatch.setattr(processor, "Path", lambda path: {"/proc/cpuinfo": tmp_path / "cpuinfo"}[path])
+    monkeypatch.setattr(devices, "Path", lambda path: {"/proc/cpuinfo": tmp_path / "cpuinfo"}[path])
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-    assert processor.has_fast_bfloat16() == is_fast
+    assert devices.has_fast_bfloat16() == is_fast
     (tmp_path / "cpuinfo").unlink()
-    assert not processor.has_fast_bfloat16()
+    assert not devices.has_fast_bfloat16()
 
 
 @pytest.mark.parametrize(
     ("name", "expected"), [("x86_64", True), ("AMD64", True), ("aarch64", False), ("arm64", False)]
 )
 def test_the_family_of_the_processor_is_told_by_its_name(monkeypatch, name, expected):
-    monkeypatch.setattr(processor.platform, "machine", lambda: name)
-    assert processor.is_x86() == expected
+    monkeypatch.setattr(devices.platform, "machine", lambda: name)
+    assert devices.is_x86() == expected
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "cuda:x", "xpu", "", None])
@@ -494,11 +495,11 @@ def test_a_device_that_is_not_there_is_refused(device):
 def test_the_message_about_a_missing_card_says_what_the_machine_has(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert base.pick_device("cuda:1") == torch.device("cuda:1")
+    assert devices.pick_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(
         DeviceError, match=r"'cuda:2' is not on this machine, which has cpu \(1\), cuda \(2\); use device"
     ):
-        base.pick_device("cuda:2")
+        devices.pick_device("cuda:2")
 
 
 @pytest.mark.parametrize(
@@ -507,7 +508,7 @@ def test_the_message_about_a_missing_card_says_what_the_machine_has(monkeypatch)
 def test_auto_takes_cuda_then_mps_then_the_cpu(monkeypatch, cuda, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert base.pick_device("auto") == torch.device(expected)
+    assert devices.pick_device("auto") == torch.device(expected)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -4,9 +4,10 @@ import pickle
 import pytest
 import torch
 
-from fgseg.encoders import blocks, load_encoder
-from fgseg.encoders.blocks import Linear, Mlp, TowerConfig, pack
-from fgseg.encoders.processor import has_fast_bfloat16, is_x86
+from fgseg.encoders.devices import has_fast_bfloat16, is_x86
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.networks import blocks
+from fgseg.encoders.networks.blocks import Linear, Mlp, TowerConfig, pack
 
 # what inference does otherwise than training: in place, with factors moved into products, with packed weights
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgseg.encoders.processor import has_fast_bfloat16, is_x86
+from fgseg.encoders.devices import has_fast_bfloat16, is_x86
 from fgseg.errors import WeightsError
 
 __all__ = [

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgseg._checks import check_array
-from fgseg.encoders.blocks import Embedding, Layers, Linear, Mlp, TowerConfig
-from fgseg.encoders.clip import Route, check_route
-from fgseg.encoders.config import FgClip2Config
+from fgseg.encoders.networks.blocks import Embedding, Layers, Linear, Mlp, TowerConfig
+from fgseg.encoders.networks.clip import Route, check_route
+from fgseg.encoders.networks.config import FgClip2Config
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["FgClip2Model", "Patches", "fit_to_patches", "patch_budget", "patchify"]

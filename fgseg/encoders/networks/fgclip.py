@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fgseg.encoders.blocks import Embedding, Linear
-from fgseg.encoders.clip import ClipModel, TextEmbeddings, check_route
-from fgseg.encoders.config import ClipConfig
+from fgseg.encoders.networks.blocks import Embedding, Linear
+from fgseg.encoders.networks.clip import ClipModel, TextEmbeddings, check_route
+from fgseg.encoders.networks.config import ClipConfig
 
 __all__ = ["KEPT_POSITIONS", "LONG_POSITIONS", "FgClipModel", "stretch_positions"]
 

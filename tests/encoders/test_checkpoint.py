@@ -24,10 +24,10 @@ from tiny_models import (
     saved_model,
 )
 
-from fgseg.encoders import family_of, load_encoder
-from fgseg.encoders.config import CLIP_END, CLIP_VOCABULARY, ClipConfig, FgClip2Config
+from fgseg.encoders.checkpoint import MODELS, find_checkpoint, tensor_shapes
 from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
-from fgseg.encoders.weights import MODELS, find_checkpoint, tensor_shapes
+from fgseg.encoders.loading import family_of, load_encoder
+from fgseg.encoders.networks.config import CLIP_END, CLIP_VOCABULARY, ClipConfig, FgClip2Config
 from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 
 IMAGE = np.random.RandomState(40).randint(0, 256, (40, 56, 3), dtype=np.uint8)

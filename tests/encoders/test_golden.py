@@ -12,7 +12,7 @@ import torch
 from skimage.data import chelsea
 from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, FG_CLIP_14, golden_encoder, golden_tensors
 
-from fgseg.encoders.fgclip2 import fit_to_patches
+from fgseg.encoders.networks.fgclip2 import fit_to_patches
 from fgseg.regions.pooling import box_features
 from fgseg.similarity import patch_scores
 from fgseg.upsample.labels import label_map

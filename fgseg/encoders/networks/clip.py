@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgseg._checks import check_array, check_choice
-from fgseg.encoders.blocks import Block, Conv2d, Embedding, Layers, Linear, TowerConfig, add
-from fgseg.encoders.config import ClipConfig
-from fgseg.encoders.prefixes import PrefixTrees
+from fgseg.encoders.networks.blocks import Block, Conv2d, Embedding, Layers, Linear, TowerConfig, add
+from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.networks.prefix_trees import PrefixTrees
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = [
@@ -224,7 +224,7 @@ class TextTower(nn.Module):
 
 
 class ClipModel(nn.Module):
-    """CLIP on raw tensors, un-normalised; `fgseg.encoders.ClipEncoder` wraps it for images and words."""
+    """CLIP on raw tensors, un-normalised; `fgseg.encoders.loading.ClipEncoder` wraps it for images and words."""
 
     routes: tuple[str, ...] = ("region", "short")
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from tiny_models import CLIP, FG_CLIP, golden_encoder, with_tokenizer
 
-from fgseg.encoders import load_encoder
-from fgseg.encoders.prefixes import plant, tree_runs
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.networks.prefix_trees import plant, tree_runs
 from fgseg.errors import OptionError, ShapeError, WeightsError
 
 END = 9

@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fgseg.encoders import load_encoder, textcache, texts
-from fgseg.encoders.textcache import CACHE_FILE, CacheReport, FeatureSpace, TextCache, cache_folder, cache_report
-from fgseg.encoders.texts import StoredTexts
+from fgseg.encoders import text_cache as textcache, text_features as texts
+from fgseg.encoders.loading import load_encoder
+from fgseg.encoders.text_cache import CACHE_FILE, CacheReport, FeatureSpace, TextCache, cache_folder, cache_report
+from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import OptionError, PromptError
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import ensemble

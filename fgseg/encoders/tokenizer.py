@@ -5,10 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fgseg.encoders.weights import MODELS
+from fgseg.encoders.checkpoint import MODELS
 from fgseg.errors import ModelNotFoundError, PromptError
+from fgseg.prompts.words import quote
 
-__all__ = ["Tokenizer"]
+__all__ = ["LONG_ROUTE_TOKENS", "Tokenizer", "check_length"]
 
 GEMMA_PAD = 0  # SigLIP 2's tokenizer is Gemma's
 _TOKENIZER, _SLOW = "tokenizer.json", ("vocab.json", "tokenizer.model")
@@ -106,3 +107,38 @@ class Tokenizer:
                     f"prompt {text!r}: this model has never seen the word {text[start:stop]!r}; "
                     f"`fgseg models {own}` lists those it knows. For any word, load a real model: {others}"
                 )
+
+
+LONG_ROUTE_TOKENS = 248
+"""Tokens of FG-CLIP 1's long route: the rows of its published position table."""
+
+
+def check_length(
+    token_count: int, limit: int, text: str, route: str, *, long_limit: int | None = LONG_ROUTE_TOKENS
+) -> None:
+    """Refuse a text with more tokens than its route takes; nothing is ever cut off silently.
+
+    Args:
+        token_count: tokens of the text, those for its start and end included.
+        limit: most tokens on this route.
+        text: the text, for the message.
+        route: "region", "short" or "long". Only "short" is told of the long route: long texts compare with
+            whole images, not with regions.
+        long_limit: most tokens on the model's long route; None where it has none.
+
+    Raises:
+        PromptError: `token_count` is over `limit`.
+
+    >>> check_length(77, 77, "a cup", "short")
+    >>> check_length(93, 77, "a cup " * 91, "short")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    fgseg.errors.PromptError: prompt 'a cup...': expected at most 77 tokens on the short route, got 93; ...
+    """
+    if token_count <= limit:
+        return
+    fits_long = route == "short" and long_limit is not None and token_count <= long_limit
+    way_out = f"shorten it or use route='long' ({long_limit})" if fits_long else "shorten it"
+    raise PromptError(
+        f"prompt {quote(text)}: expected at most {limit} tokens on the {route} route, got {token_count}; {way_out}"
+    )

@@ -1,0 +1,73 @@
+"""What this machine's processor is, by which dtypes and products are chosen."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from fgseg._checks import check_choice
+from fgseg.errors import DeviceError, OptionError
+
+__all__ = ["has_fast_bfloat16", "is_x86", "pick_device", "pick_dtype"]
+
+# oneDNN's names of instruction sets that cannot multiply bfloat16
+_ISA_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices natively (AVX512-BF16 or AMX); else bf16 is slower than float32."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISA_WITHOUT_BFLOAT16:
+        return False
+    flags = Path("/proc/cpuinfo")
+    if not flags.is_file():
+        return False
+    words = set(flags.read_text(encoding="utf-8", errors="replace").split())
+    return not words.isdisjoint({"avx512_bf16", "amx_bf16"})
+
+
+def is_x86() -> bool:
+    """Whether this is a processor of the x86 family."""
+    return platform.machine().lower() in {"x86_64", "amd64"}
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """The torch device of a name; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        DeviceError: not a device, or not on this machine.
+    """
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        picked = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"device: expected auto, cpu, cuda, cuda:N or mps, got {device!r}") from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (picked.index or 0) >= counts.get(picked.type, 0):
+        have = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
+        raise DeviceError(f"device: {device!r} is not on this machine, which has {have}; use device='auto'")
+    return picked
+
+
+def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The torch dtype of a name; `auto` takes bfloat16 where the processor multiplies it natively, else float32.
+
+    Raises:
+        DeviceError: a name that is not one of DTYPES.
+    """
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    if dtype == "auto":
+        # torch also counts cards that only emulate bfloat16, which is slower there than float32
+        is_fast = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": has_fast_bfloat16}
+        return torch.bfloat16 if is_fast.get(device.type, bool)() else torch.float32
+    try:
+        check_choice("dtype", dtype, ("auto", *DTYPES))
+    except OptionError as error:
+        raise DeviceError(str(error)) from error
+    return DTYPES[dtype]
