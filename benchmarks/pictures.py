@@ -5,9 +5,9 @@ from pathlib import Path
 from skimage import data
 
 import fgseg
+from fgseg.drawing.layout import heatmap_beside
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import write_image
-from fgseg.render import heatmap_beside
 
 DOCS = Path(__file__).parents[1] / "docs"
 GALLERY_SIDE = 480  # pixels

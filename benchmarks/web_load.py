@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 import fgseg
-from fgseg.colors import palette
+from fgseg.drawing.colors import palette
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
 from fgseg.types import UNLABELLED

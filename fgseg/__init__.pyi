@@ -1,5 +1,6 @@
 from . import (
     datasets as datasets,
+    drawing as drawing,
     encoders as encoders,
     formats as formats,
     images as images,
@@ -12,6 +13,7 @@ from . import (
     upsample as upsample,
 )
 from ._version import __version__ as __version__
+from .drawing.heatmap_sheet import Heatmaps as Heatmaps
 from .encoded import EncodedImage as EncodedImage
 from .encoders.base import Encoder as Encoder
 from .errors import (
@@ -28,7 +30,6 @@ from .errors import (
     WeightsError as WeightsError,
 )
 from .explorer import explore as explore
-from .heatmaps import Heatmaps as Heatmaps
 from .large import LargeSegmentation as LargeSegmentation
 from .prompts.classes import PromptClass as PromptClass
 from .prompts.files import read_class_file as read_class_file

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_choice, check_number
+from fgseg.drawing.figures import NotebookFigure, show_heatmaps, show_masks
+from fgseg.drawing.heatmap_sheet import NOTEBOOK_SIDE, heatmap_sheet
 from fgseg.encoded import EncodedImage
 from fgseg.errors import FgsegError
-from fgseg.heatmaps import NOTEBOOK_SIDE, heatmap_sheet
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png
-from fgseg.plotting import NotebookFigure, show_heatmaps, show_masks
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmenter import Segmenter, load
 from fgseg.views import ImageSource

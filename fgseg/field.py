@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fgseg.drawing.heatmap_sheet import Heatmaps
 from fgseg.encoded import EncodedImage
-from fgseg.heatmaps import Heatmaps
 from fgseg.prompts.classes import PromptSet
 from fgseg.scoring.presence import automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.scoring.refine import refined

@@ -21,14 +21,15 @@ from fgseg._files import write_text
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
 from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
+from fgseg.drawing.colors import class_colors
+from fgseg.drawing.legend import with_legend
+from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.writing import encode_png, write_image
-from fgseg.legend import with_legend
-from fgseg.overlay import overlay_labels
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
-from fgseg.segmentation import class_colors, classes_json
+from fgseg.segmentation import classes_json
 from fgseg.types import UNLABELLED, Region
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]

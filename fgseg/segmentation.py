@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_choices, check_image
 from fgseg._files import write_npz, write_text
-from fgseg.colors import palette
+from fgseg.drawing.colors import class_colors
+from fgseg.drawing.heatmap_sheet import heatmap_sheet
+from fgseg.drawing.legend import with_legend
+from fgseg.drawing.overlay import overlay_labels, overlay_masks
 from fgseg.errors import OptionError, ShapeError
 from fgseg.formats.coco import coco_annotations
 from fgseg.formats.detections import detections
 from fgseg.formats.polygons import geojson, labelme, yolo_segments
 from fgseg.formats.tables import regions_csv, regions_json
-from fgseg.heatmaps import heatmap_sheet
 from fgseg.images.label_png import write_label_png
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png, write_image, write_mask_png
-from fgseg.legend import with_legend
-from fgseg.overlay import overlay_labels, overlay_masks
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions.table import region_table
 from fgseg.types import UNLABELLED, Region, unlabelled_value, watched
@@ -36,7 +36,7 @@ from fgseg.upsample.maps import shrink_map
 if TYPE_CHECKING:
     from supervision import Detections
 
-__all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode", "class_colors", "classes_json"]
+__all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode", "classes_json"]
 
 Mode = Literal["exclusive", "independent"]
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -208,12 +208,6 @@ class Segmentation:
         height, width = self.labels.shape
         found = ", ".join(self.classes[index] for index in self._present())
         return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found or 'none'})"
-
-
-def class_colors(prompts: Sequence[PromptClass]) -> tuple[tuple[int, int, int], ...]:
-    """(red, green, blue) of each class: its own, or the palette's."""
-    defaults = palette(len(prompts))
-    return tuple(prompt.color or default for prompt, default in zip(prompts, defaults, strict=True))
 
 
 def classes_json(prompts: Sequence[PromptClass]) -> str:

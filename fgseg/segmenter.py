@@ -24,13 +24,13 @@ from fgseg._files import place
 from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
+from fgseg.drawing.heatmap_sheet import Heatmaps
 from fgseg.encoded import EncodedImage
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
 from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
-from fgseg.heatmaps import Heatmaps
 from fgseg.images.reading import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import fgseg
+from fgseg.drawing.figures import NotebookFigure
+from fgseg.drawing.heatmap_sheet import NOTEBOOK_SIDE, heatmap_sheet
 from fgseg.encoders.base import Encoder
 from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.explorer import WITHOUT_WIDGETS, Explorer, explore
-from fgseg.heatmaps import NOTEBOOK_SIDE, heatmap_sheet
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
-from fgseg.plotting import NotebookFigure
 from fgseg.segmenter import Segmenter
 from fgseg.training.scenes import scene
 

@@ -195,7 +195,7 @@ def contains(sheet, picture):
 
 
 def test_heatmaps_of_several_classes_show_the_image_once_and_every_class():
-    from fgseg.overlay import overlay_heatmap
+    from fgseg.drawing.overlay import overlay_heatmap
 
     result = make()
     sheet = result.heatmaps()

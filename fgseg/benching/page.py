@@ -16,11 +16,11 @@ from fgseg.benching.counting import total_confusion
 from fgseg.benching.report import parts_of, run_document, table_rows
 from fgseg.benching.runner import Outcome, Task
 from fgseg.benching.segmentation import SegmentationTask
-from fgseg.charts import show_benchmark
-from fgseg.colors import Color, palette
+from fgseg.drawing.benchmark_figure import show_benchmark
+from fgseg.drawing.colors import Color, palette
+from fgseg.drawing.overlay import overlay_labels
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_jpeg
-from fgseg.overlay import overlay_labels
 from fgseg.types import UNLABELLED
 
 __all__ = ["best_and_worst", "write_pictures"]

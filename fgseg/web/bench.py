@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import one_line
+from fgseg.drawing.overlay import overlay_heatmap
 from fgseg.encoded import EncodedImage
 from fgseg.errors import OptionError
 from fgseg.formats.coco import coco_annotations
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import shrink
-from fgseg.overlay import overlay_heatmap
 from fgseg.segmentation import Segmentation
 from fgseg.segmenter import Segmenter
 from fgseg.web.desks import Desk, Desks, Shown

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.colors import colorize
+from fgseg.drawing.colors import colorize
 from fgseg.images.writing import encode_jpeg
 from fgseg.web.bench import FILES, BoxScore
 from fgseg.web.desks import Desk, Shown

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from fgseg.charts import BARS, CONFUSED, show_benchmark
+from fgseg.drawing.benchmark_figure import BARS, CONFUSED, show_benchmark
 from fgseg.errors import ShapeError
 
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from fgseg.colors import colorize
+from fgseg.drawing.colors import colorize
+from fgseg.drawing.heatmap_sheet import NOTEBOOK_SIDE, SMALLEST_PANEL, Heatmaps, heatmap_sheet
+from fgseg.drawing.layout import heatmap_beside
 from fgseg.errors import OptionError, ShapeError
-from fgseg.heatmaps import NOTEBOOK_SIDE, SMALLEST_PANEL, Heatmaps, heatmap_sheet
 from fgseg.images.reading import read_image
-from fgseg.render import heatmap_beside
 from fgseg.training.scenes import scene
 
 IMAGE = np.full((12, 16, 3), (10, 90, 200), np.uint8)  # no gray of a letter's edge

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from skimage.data import astronaut, chelsea, coffee
 
-from fgseg import render
-from fgseg.colors import colorize
+from fgseg.drawing import layout as render
+from fgseg.drawing.colors import colorize
+from fgseg.drawing.layout import color_bar, grid, heatmap_beside
+from fgseg.drawing.overlay import overlay_heatmap
+from fgseg.drawing.text import font_size_for
 from fgseg.errors import OptionError, ShapeError
-from fgseg.lettering import font_size_for
-from fgseg.overlay import overlay_heatmap
-from fgseg.render import color_bar, grid, heatmap_beside
 
 LONG = "a very long prompt that describes a wooden table with a red saucer and a spoon on it"
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
-from fgseg import overlay
-from fgseg.colors import colorize, palette
+from fgseg.drawing import overlay
+from fgseg.drawing.colors import colorize, palette
+from fgseg.drawing.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.resizing import shrink
-from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks
 from fgseg.types import UNLABELLED
 
-GOLDEN = Path(__file__).parent / "data" / "overlay_16x24.png"
+GOLDEN = Path(__file__).parents[1] / "data" / "overlay_16x24.png"
 GREY = np.full((5, 5, 3), 100, np.uint8)
 RED = (200, 0, 0)
 IMAGES = arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3)))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from fgseg.colors import palette
+from fgseg.drawing.colors import palette
+from fgseg.drawing.figures import NotebookFigure, show_box_scores, show_heatmaps, show_masks, show_matrix
+from fgseg.drawing.legend import with_legend
+from fgseg.drawing.overlay import overlay_heatmap, overlay_masks
 from fgseg.errors import OptionError, ShapeError
-from fgseg.legend import with_legend
-from fgseg.overlay import overlay_heatmap, overlay_masks
-from fgseg.plotting import NotebookFigure, show_box_scores, show_heatmaps, show_masks, show_matrix
 from fgseg.types import LazyMaps
 
 IMAGE = np.full((12, 16, 3), 100, np.uint8)
@@ -42,7 +42,7 @@ def assert_inside(figure, texts):
 
 def test_figures_draw_themselves_as_png_without_pyplot():
     code = (
-        "import sys, numpy as np; from fgseg.plotting import show_matrix;"
+        "import sys, numpy as np; from fgseg.drawing import show_matrix;"
         "png = show_matrix(['a'], ['b'], np.array([[0.5]]))._repr_png_();"
         "sys.exit(png[:4] != b'\\x89PNG' or 'matplotlib.pyplot' in sys.modules)"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_image, check_mask, check_number, describe
-from fgseg.colors import Color, check_colors, color_table, to_uint8
+from fgseg.drawing.colors import Color, check_colors, color_table, to_uint8
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import UNLABELLED
 

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_image
-from fgseg.colors import COLORMAPS
+from fgseg.drawing.colors import COLORMAPS
+from fgseg.drawing.layout import color_bar, grid, heatmap_beside
+from fgseg.drawing.overlay import overlay_heatmap
+from fgseg.drawing.text import font_size_for
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png
-from fgseg.lettering import font_size_for
-from fgseg.overlay import overlay_heatmap
-from fgseg.render import color_bar, grid, heatmap_beside
 from fgseg.types import LazyMaps
 from fgseg.upsample.maps import shrink_map
 
@@ -69,7 +69,7 @@ def heatmap_sheet(
         image: (H, W, 3) uint8 RGB.
         maps: prompt -> (H, W) presence in [0, 1], at least one; asked for one at a time.
         opacity: of a heatmap where the score is 1, in [0, 1].
-        colormap: one of `fgseg.render.COLORMAPS`.
+        colormap: one of `fgseg.drawing.layout.COLORMAPS`.
         max_side: about the longest side of the sheet in pixels; pictures are at most 1024 and, however many there
             are, at least 96 pixels long.
 

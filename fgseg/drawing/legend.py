@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_image, check_number
-from fgseg.colors import Color, check_colors
+from fgseg.drawing.colors import Color, check_colors
+from fgseg.drawing.text import SMALLEST_FONT, font_size_within, line_height, text_block, text_width, wrap_text
 from fgseg.errors import OptionError
-from fgseg.lettering import SMALLEST_FONT, font_size_within, line_height, text_block, text_width, wrap_text
 
 __all__ = ["Box", "LegendLayout", "LegendRow", "legend", "legend_layout", "with_legend"]
 
@@ -63,7 +63,7 @@ def legend_layout(image_hw: tuple[int, int], names: Sequence[str]) -> LegendLayo
     """Place a legend beside or below a picture.
 
     Side and number of columns are those that make the canvas least long, then least large. The font is
-    `fgseg.lettering.font_size_within` the picture.
+    `fgseg.drawing.text.font_size_within` the picture.
 
     Args:
         image_hw: (height, width) of the picture in pixels.
@@ -100,7 +100,7 @@ def with_legend(image: NDArray[np.uint8], names: Sequence[str], colors: Sequence
 
     Args:
         image: (H, W, 3) uint8 RGB; it keeps its pixels and lies in the top left corner of the result.
-        names: class names; characters that no font holds are written as escapes (`fgseg.lettering`).
+        names: class names; characters that no font holds are written as escapes (`fgseg.drawing.text`).
         colors: one a name.
 
     Returns:

@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fgseg import lettering
-from fgseg.errors import OptionError
-from fgseg.lettering import (
+from fgseg.drawing import text as lettering
+from fgseg.drawing.text import (
     font_size_for,
     font_size_within,
     line_height,
@@ -16,6 +15,7 @@ from fgseg.lettering import (
     text_width,
     wrap_text,
 )
+from fgseg.errors import OptionError
 
 LONG = "a very long prompt that describes a wooden table with a red saucer and a spoon"
 

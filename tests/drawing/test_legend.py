@@ -3,10 +3,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fgseg.colors import palette
+from fgseg.drawing.colors import palette
+from fgseg.drawing.legend import legend, legend_layout, with_legend
+from fgseg.drawing.text import line_height, wrap_text
 from fgseg.errors import OptionError, ShapeError
-from fgseg.legend import legend, legend_layout, with_legend
-from fgseg.lettering import line_height, wrap_text
 
 PHRASES = [
     "red",

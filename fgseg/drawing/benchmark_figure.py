@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array
-from fgseg.colors import COLORMAPS
+from fgseg.drawing.colors import COLORMAPS
+from fgseg.drawing.figures import NotebookFigure, plain_name
 from fgseg.errors import ShapeError
-from fgseg.plotting import NotebookFigure, plain_name
 
 __all__ = ["show_benchmark"]
 

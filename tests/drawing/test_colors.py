@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from fgseg.colors import COLORMAPS, check_colors, colorize, palette, to_uint8
+from fgseg.drawing.colors import COLORMAPS, check_colors, colorize, palette, to_uint8
 from fgseg.errors import OptionError, ShapeError
 
 
@@ -19,7 +19,7 @@ def test_a_shorter_palette_is_the_beginning_of_a_longer_one(first, second):
 
 
 def test_the_palette_skips_colors_it_already_has(monkeypatch):
-    from fgseg import colors
+    from fgseg.drawing import colors
 
     walk = colors._oklab_walk(0, 10)
     monkeypatch.setattr(colors, "_oklab_walk", lambda start, count: [*walk[:3], *walk[:7]][start : start + count])
@@ -90,5 +90,5 @@ def test_wrong_maps_and_colors_are_refused():
 
 
 def test_importing_render_loads_no_pyplot():
-    code = "import sys, fgseg.render; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, fgseg.drawing.layout; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

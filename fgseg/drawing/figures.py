@@ -22,11 +22,11 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_image, check_number
-from fgseg.colors import COLORMAPS, Color, check_colors, palette
+from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
+from fgseg.drawing.legend import with_legend
+from fgseg.drawing.overlay import overlay_heatmap, overlay_masks
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.resizing import shrink
-from fgseg.legend import with_legend
-from fgseg.overlay import overlay_heatmap, overlay_masks
 
 __all__ = ["NotebookFigure", "plain_name", "show_box_scores", "show_heatmaps", "show_masks", "show_matrix"]
 
@@ -75,7 +75,7 @@ def show_heatmaps(
         maps: prompt -> (H, W) floating point presence in [0, 1], at least one; asked for one at a time.
         columns: of panels, at least 1.
         opacity: of a heatmap where the score is 1.
-        colormap: one of `fgseg.render.COLORMAPS`.
+        colormap: one of `fgseg.drawing.layout.COLORMAPS`.
 
     Raises:
         ShapeError: `image` or a map are not as said.
@@ -107,7 +107,7 @@ def show_masks(
     *,
     opacity: float = 0.5,
 ) -> NotebookFigure:
-    """The photograph tinted by masks, with the legend of `fgseg.render.with_legend`.
+    """The photograph tinted by masks, with the legend of `fgseg.drawing.layout.with_legend`.
 
     Args:
         image: (H, W, 3) uint8 RGB.

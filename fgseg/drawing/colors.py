@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_number, describe
 from fgseg.errors import OptionError, ShapeError
+from fgseg.prompts.classes import PromptClass
 
-__all__ = ["COLORMAPS", "Color", "check_colors", "color_table", "colorize", "palette", "to_uint8"]
+__all__ = ["COLORMAPS", "Color", "check_colors", "class_colors", "color_table", "colorize", "palette", "to_uint8"]
 
 Color = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
@@ -174,3 +175,9 @@ _LMS_TO_RGB = (
     (-1.2684380046, 2.6097574011, -0.3413193965),
     (-0.0041960863, -0.7034186147, 1.7076147010),
 )
+
+
+def class_colors(prompts: Sequence[PromptClass]) -> tuple[tuple[int, int, int], ...]:
+    """(red, green, blue) of each class: its own, or the palette's."""
+    defaults = palette(len(prompts))
+    return tuple(prompt.color or default for prompt, default in zip(prompts, defaults, strict=True))

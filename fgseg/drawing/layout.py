@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_image, check_number
-from fgseg.colors import COLORMAPS, Color, colorize, palette, to_uint8
+from fgseg.drawing.colors import COLORMAPS, Color, colorize, palette, to_uint8
+from fgseg.drawing.legend import LegendLayout, LegendRow, legend, legend_layout, with_legend
+from fgseg.drawing.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks
+from fgseg.drawing.text import SMALLEST_FONT, font_size_for, font_size_within, line_height, text_block, text_width
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
-from fgseg.legend import LegendLayout, LegendRow, legend, legend_layout, with_legend
-from fgseg.lettering import SMALLEST_FONT, font_size_for, font_size_within, line_height, text_block, text_width
-from fgseg.overlay import outline_thickness, overlay_heatmap, overlay_labels, overlay_masks
 
 __all__ = [
     "COLORMAPS",
@@ -65,7 +65,7 @@ def heatmap_beside(
         score_map: (H, W) floating point presence in [0, 1].
         title: usually the prompt; wrapped, never cut.
         opacity: of the heatmap where the score is 1, as in `overlay_heatmap`.
-        colormap: one of `fgseg.render.COLORMAPS`.
+        colormap: one of `fgseg.drawing.layout.COLORMAPS`.
 
     Returns:
         (H', W', 3) uint8 RGB on white; both pictures keep their pixels.
@@ -95,7 +95,7 @@ def color_bar(*, height: int, font_size: int, colormap: str = "viridis") -> NDAr
     Args:
         height: in pixels; more where the ticks need it.
         font_size: in pixels.
-        colormap: one of `fgseg.render.COLORMAPS`.
+        colormap: one of `fgseg.drawing.layout.COLORMAPS`.
 
     Returns:
         (H, W, 3) uint8 RGB on white, H >= height.
