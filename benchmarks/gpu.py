@@ -23,9 +23,9 @@ from speed import CLASS_NAMES, KINDS, photo, vision_operations
 from timing import machine, spread
 
 import fgseg
+from fgseg.scenes.composition import scene
+from fgseg.scenes.vocabulary import CLUTTER
 from fgseg.similarity import patch_scores
-from fgseg.training.scenes import scene
-from fgseg.training.vocabulary import CLUTTER
 from fgseg.upsample.argmax import compare_blocks
 from fgseg.upsample.labels import label_map
 

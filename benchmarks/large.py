@@ -27,7 +27,7 @@ import torch
 from timing import peak_bytes, resident_bytes
 
 import fgseg
-from fgseg.training.scenes import scene
+from fgseg.scenes.composition import scene
 
 TILE = 512
 SCENES = 24

@@ -18,8 +18,8 @@ from skimage.color import rgb2lab
 
 import fgseg
 from fgseg.images.reading import read_image
-from fgseg.training.scenes import scene
-from fgseg.training.vocabulary import MATERIAL_WORDS, MATERIALS
+from fgseg.scenes.composition import scene
+from fgseg.scenes.vocabulary import MATERIAL_WORDS, MATERIALS
 
 MAIN = ("sky", "tree", "grass", "road", "pavement")  # the classes with enough pixels in the development set
 ALIASES = {"sidewalk": "pavement"}

@@ -31,10 +31,10 @@ from fgseg.benching.identity import model_identity
 from fgseg.benching.jobs import Asked, make_task, open_data
 from fgseg.benching.report import run_document
 from fgseg.benching.runner import run_task
-from fgseg.benching.scene_sets import SCENE_SETS
 from fgseg.benching.sweeping import Grid
 from fgseg.benching.words import known_classes
-from fgseg.datasets import open_dataset
+from fgseg.datasets.opening import open_dataset
+from fgseg.datasets.scenes import SCENE_SETS
 from fgseg.encoders.networks.clip import RECIPES
 from fgseg.scoring.refine import REFINEMENTS
 from fgseg.scoring.resolution import parse_resolution

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 import fgseg
-from fgseg.training.captions import changed, long_caption, random_phrase, short_caption
-from fgseg.training.scenes import KINDS, phrase_truth, scene
-from fgseg.training.vocabulary import CLUTTER, SHAPES
+from fgseg.scenes.captions import changed, long_caption, random_phrase, short_caption
+from fgseg.scenes.composition import KINDS, phrase_truth, scene
+from fgseg.scenes.vocabulary import CLUTTER, SHAPES
 from fgseg.types import UNLABELLED
 
 FIRST_SEED = 10_000_000  # training takes seeds from 0 up, below 10,000,000

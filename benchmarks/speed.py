@@ -50,10 +50,10 @@ from fgseg.ahead import EncodedAhead
 from fgseg.images.resizing import resize_image
 from fgseg.images.writing import write_image
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
+from fgseg.scenes.composition import scene
 from fgseg.scoring.resolution import short_side_hw
 from fgseg.scoring.windows import crops, window_boxes
 from fgseg.similarity import patch_scores
-from fgseg.training.scenes import scene
 from fgseg.upsample.argmax import compare_blocks, compare_stacks
 from fgseg.upsample.labels import label_map
 

@@ -7,6 +7,7 @@ from . import (
     metrics as metrics,
     prompts as prompts,
     regions as regions,
+    scenes as scenes,
     scoring as scoring,
     similarity as similarity,
     training as training,

@@ -184,9 +184,9 @@ def _measured(
 
 def _tell_unknown(model: str, data: Data, task: Task) -> None:
     """Which classes a model with a closed vocabulary is not asked for."""
-    from fgseg._labelled import Dataset
     from fgseg.benching.segmentation import SegmentationTask
     from fgseg.benching.sweeping import SweepTask
+    from fgseg.datasets.dataset import Dataset
 
     if not (isinstance(data, Dataset) and isinstance(task, SegmentationTask | SweepTask)):
         return

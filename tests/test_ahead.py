@@ -10,7 +10,7 @@ from fgseg.ahead import EncodedAhead
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
-from fgseg.training.scenes import scene
+from fgseg.scenes.composition import scene
 
 # several images together, and files that are read ahead
 

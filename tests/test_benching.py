@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from tiny_models import CLIP, GOLDEN, golden_encoder, golden_tensors
 
 import fgseg
-from fgseg._labelled import Dataset
 from fgseg.benching import counting, segmentation as segmentation_module
 from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
 from fgseg.benching.identity import model_identity
@@ -26,13 +25,14 @@ from fgseg.benching.page import best_and_worst, write_pictures
 from fgseg.benching.predicting import encode, predict
 from fgseg.benching.report import run_document, table_rows, write_run
 from fgseg.benching.runner import run_task
-from fgseg.benching.scene_sets import SCENE_SETS, SWEPT_SEED, open_scenes
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.benching.settings import settings_for
 from fgseg.benching.store import RowStore
 from fgseg.benching.sweeping import Grid, SweepTask, with_recipe
 from fgseg.benching.words import ClassWords, known_classes
-from fgseg.datasets import open_dataset
+from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.opening import open_dataset
+from fgseg.datasets.scenes import SCENE_SETS, SWEPT_SEED, open_scenes
 from fgseg.encoded import EncodedImage
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OptionError, OutputError, PromptError

@@ -11,8 +11,8 @@ from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.explorer import WITHOUT_WIDGETS, Explorer, explore
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
+from fgseg.scenes.composition import scene
 from fgseg.segmenter import Segmenter
-from fgseg.training.scenes import scene
 
 IMAGE = scene(12_345, (96, 128)).image
 

@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from tiny_models import FG_CLIP, with_tokenizer
 
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES
-from fgseg.training import vocabulary
+from fgseg.scenes import vocabulary
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"

@@ -14,9 +14,9 @@ from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions.components import remove_small_labels
+from fgseg.scenes.composition import scene
 from fgseg.scoring.presence import automatic_threshold
 from fgseg.scoring.resolution import Resolution
-from fgseg.training.scenes import scene
 from fgseg.types import UNLABELLED
 
 RESOLUTIONS = ("squash", "keep", "slide")
@@ -207,7 +207,7 @@ def test_synonyms_give_the_class_the_best_of_their_scores(seg, picture):
 
 
 def test_more_than_255_classes_keep_their_order(seg, picture):
-    from fgseg.training.vocabulary import COLOR_NAMES
+    from fgseg.scenes.vocabulary import COLOR_NAMES
 
     names = list(COLOR_NAMES[:300])
     result = seg.segment(picture, names, resolution="squash")

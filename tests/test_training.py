@@ -10,16 +10,12 @@ from safetensors.torch import load_file
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import OptionError, WeightsError
-from fgseg.training import appearance, batches, landscapes, mini, objective, scenes, seeing, shifts
-from fgseg.training.average import average, main as average_command, mixed
-from fgseg.training.branches import bare_tree, crown
-from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
-from fgseg.training.checkpoints import METRICS
-from fgseg.training.losses import one_of, patch_choice, patch_presence
-from fgseg.training.materials import PAINTERS, facing, ground
-from fgseg.training.muon import Muon
-from fgseg.training.scenes import KINDS, Thing, is_held_out, is_held_out_phrase, phrase_truth, scene, truth_table
-from fgseg.training.vocabulary import (
+from fgseg.scenes import appearance, composition as scenes, landscapes
+from fgseg.scenes.captions import changed, long_caption, narrowed, random_phrase, short_caption
+from fgseg.scenes.composition import KINDS, Thing, is_held_out, is_held_out_phrase, phrase_truth, scene, truth_table
+from fgseg.scenes.materials import PAINTERS, facing, ground
+from fgseg.scenes.trees import bare_tree, crown
+from fgseg.scenes.vocabulary import (
     BASIC_COLORS,
     BASIC_SAMPLES,
     CLUTTER,
@@ -33,6 +29,11 @@ from fgseg.training.vocabulary import (
     color_truth,
     words,
 )
+from fgseg.training import batches, mini, objective, seeing, shifts
+from fgseg.training.average import average, main as average_command, mixed
+from fgseg.training.checkpoints import METRICS
+from fgseg.training.losses import one_of, patch_choice, patch_presence
+from fgseg.training.muon import Muon
 
 RED, BLUE, WHITE = (0.9, 0.0, 0.0), (0.0, 0.0, 0.9), (1.0, 1.0, 1.0)
 few = settings(deadline=None, max_examples=30)

@@ -1,7 +1,7 @@
 """Benchmarks on labelled images: tasks, the runner that resumes, and what a run writes.
 
     seg = fgseg.load("fg-clip-base")
-    dataset = fgseg.datasets.open_dataset("voc21", root="data")
+    dataset = fgseg.datasets.opening.open_dataset("voc21", root="data")
     task = SegmentationTask(seg, dataset, settings_for(seg.encoder, dataset, preset_name="sclip"))
     outcome = run_task(task, Path("out/voc21"))
     write_run(outcome, Path("out/voc21"))
@@ -11,9 +11,9 @@
 
 from fgseg.benching.report import run_document, write_run
 from fgseg.benching.runner import Outcome, Task, run_task
-from fgseg.benching.scene_sets import SCENE_SETS, open_scenes
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.benching.settings import SegmentationSettings, settings_for
+from fgseg.datasets.scenes import SCENE_SETS, open_scenes
 
 __all__ = [
     "SCENE_SETS",

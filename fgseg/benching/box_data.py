@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgseg._coco_labels import read_document
 from fgseg._files import one_line, reason
+from fgseg.datasets.coco import read_document
 from fgseg.errors import DatasetError
 from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.prompts.classes import PromptClass

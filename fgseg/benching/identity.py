@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from fgseg._files import one_line
-from fgseg._labelled import Dataset, image_hw_of
 from fgseg._version import __version__, version_of
+from fgseg.datasets.dataset import Dataset, image_hw_of
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.checkpoint import Checkpoint
 from fgseg.encoders.text_features import StoredTexts, files_digest, reading_files

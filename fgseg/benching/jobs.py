@@ -7,19 +7,19 @@ from typing import Any, Literal
 
 from fgseg._checks import check_choice, check_whole
 from fgseg._files import one_line
-from fgseg._labelled import Dataset
-from fgseg._preflight import preflight
-from fgseg._standard_sets import STANDARD_SETS
 from fgseg.benching.box_data import BoxSet, open_boxes
 from fgseg.benching.boxes import BoxTask, box_faults
 from fgseg.benching.retrieval import CaptionSet, RetrievalTask, caption_faults, open_captions
 from fgseg.benching.runner import Task
-from fgseg.benching.scene_sets import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, SceneLabels, open_scenes
 from fgseg.benching.segmentation import SegmentationTask
 from fgseg.benching.settings import settings_for
 from fgseg.benching.sweeping import Grid, SweepTask
 from fgseg.benching.words import known_classes
-from fgseg.datasets import open_dataset
+from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.opening import open_dataset
+from fgseg.datasets.preflight import preflight
+from fgseg.datasets.scenes import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, SceneLabels, open_scenes
+from fgseg.datasets.standard_sets import STANDARD_SETS
 from fgseg.errors import OptionError
 from fgseg.prompts.templates import templates_named
 from fgseg.scoring.resolution import whole_image

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import write_bytes, write_text
-from fgseg._labelled import Dataset
 from fgseg.benching.counting import total_confusion
 from fgseg.benching.report import parts_of, run_document, table_rows
 from fgseg.benching.runner import Outcome, Task
 from fgseg.benching.segmentation import SegmentationTask
+from fgseg.datasets.dataset import Dataset
 from fgseg.drawing.benchmark_figure import show_benchmark
 from fgseg.drawing.colors import Color, palette
 from fgseg.drawing.overlay import overlay_labels

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._labelled import Dataset, LabelledImage
 from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
 from fgseg.benching.identity import data_identity, hash_of, model_identity
 from fgseg.benching.predicting import encode, predict
 from fgseg.benching.settings import SegmentationSettings
 from fgseg.benching.words import ClassWords, class_words, explained
+from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.encoded import EncodedImage
 from fgseg.errors import DatasetError, PromptError
 from fgseg.metrics import boundary_iou

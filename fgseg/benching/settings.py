@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from fgseg._checks import check_choice, check_number
-from fgseg._labelled import Dataset
-from fgseg._presets import Preset, preset
+from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.presets import Preset, preset
 from fgseg.encoders.base import Encoder
 from fgseg.errors import OptionError
 from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
@@ -103,7 +103,7 @@ def settings_for(
     Args:
         encoder: what will be measured.
         dataset: what it will be measured on.
-        preset_name: one of `fgseg.datasets.PRESETS`, for a standard set.
+        preset_name: one of `fgseg.datasets.opening.PRESETS`, for a standard set.
         resolution: as `Segmenter.encode` takes it; "auto" is the preset's or the encoder's.
         templates: as `fgseg.prompts.templates.templates_named` takes them; None is the encoder's own.
         background: None is the preset's words, else the class list's ("protocol") or the encoder's ("presence").

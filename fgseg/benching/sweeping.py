@@ -10,13 +10,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._labelled import Dataset, LabelledImage
 from fgseg.benching.counting import bootstrap, figures
 from fgseg.benching.identity import data_identity, model_identity
 from fgseg.benching.predicting import contest, encode, owners, score_chunks
 from fgseg.benching.segmentation import Words, prepared_words, prompted_classes
 from fgseg.benching.settings import SegmentationSettings, deviations_of
 from fgseg.benching.words import ClassWords
+from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.encoded import EncodedImage
 from fgseg.encoders.encoder import ClipEncoder
 from fgseg.encoders.networks.clip import RECIPES, Recipe

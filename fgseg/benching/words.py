@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fgseg._labelled import Dataset
+from fgseg.datasets.dataset import Dataset
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import PromptError

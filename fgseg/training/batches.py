@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fgseg.encoders.networks.clip import Route
-from fgseg.training.captions import changed, long_caption, narrowed, random_phrase, short_caption
-from fgseg.training.scenes import Kind, Scene, Thing, is_held_out_phrase, phrase_truth, scene
-from fgseg.training.vocabulary import BASIC_COLORS, CLUTTER, PATTERNS, RIVAL, SHAPES, Phrase
+from fgseg.scenes.captions import changed, long_caption, narrowed, random_phrase, short_caption
+from fgseg.scenes.composition import Kind, Scene, Thing, is_held_out_phrase, phrase_truth, scene
+from fgseg.scenes.vocabulary import BASIC_COLORS, CLUTTER, PATTERNS, RIVAL, SHAPES, Phrase
 
 __all__ = ["PATCH", "SAMPLE", "SIDE", "WORDS", "Batch", "Lot", "Schedule", "Texts", "Tokenized", "loader", "make_batch"]
 

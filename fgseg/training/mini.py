@@ -27,14 +27,14 @@ from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.errors import FgsegError, OptionError
+from fgseg.scenes.composition import scene
+from fgseg.scenes.vocabulary import RIVAL, words
 from fgseg.training import shifts
 from fgseg.training.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader
 from fgseg.training.checkpoints import METRICS, kept_metrics
 from fgseg.training.muon import Muon
 from fgseg.training.objective import losses
-from fgseg.training.scenes import scene
 from fgseg.training.seeing import Seeing, seen, seen_through_shifts
-from fgseg.training.vocabulary import RIVAL, words
 
 __all__ = ["build_tokenizer", "train"]
 

@@ -17,10 +17,10 @@ from fgseg._checks import check_number
 from fgseg._files import write_text
 from fgseg.errors import FgsegError
 from fgseg.images.writing import write_image
-from fgseg.training.captions import changed, long_caption, short_caption
+from fgseg.scenes.captions import changed, long_caption, short_caption
+from fgseg.scenes.composition import Scene, Thing, phrase_truth, scene
 from fgseg.training.records import BadRecord, Record, RegionText
 from fgseg.training.samples import FALSE_CAPTIONS
-from fgseg.training.scenes import Scene, Thing, phrase_truth, scene
 
 __all__ = ["SceneRecords", "as_entry", "scene_record", "write_scene_records"]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fgseg.errors import PromptError
 from fgseg.images.reading import read_image
+from fgseg.scenes.composition import Kind, scene
 from fgseg.segmenter import Segmenter
-from fgseg.training.scenes import Kind, scene
 
 __all__ = ["Example", "examples", "suited"]
 

@@ -6,7 +6,7 @@ from fgseg.drawing.heatmap_sheet import NOTEBOOK_SIDE, SMALLEST_PANEL, Heatmaps,
 from fgseg.drawing.layout import heatmap_beside
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.reading import read_image
-from fgseg.training.scenes import scene
+from fgseg.scenes.composition import scene
 
 IMAGE = np.full((12, 16, 3), (10, 90, 200), np.uint8)  # no gray of a letter's edge
 SCORES = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(12, 16)

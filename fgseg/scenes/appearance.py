@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.training.textures import CLOUDY, FINE, axes, crop
+from fgseg.scenes.textures import CLOUDY, FINE, axes, crop
 
 __all__ = ["as_pixels", "cast_shadow", "form_shadow", "highlight", "pattern", "photographed", "shading"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.training.branches import bare_tree, crown
-from fgseg.training.materials import PAINTERS, Surface, facing, ground
-from fgseg.training.textures import CLOUDY, FINE, STREAKY, axes, lookup
-from fgseg.training.vocabulary import CLUTTER, MATERIALS, MAYBE
+from fgseg.scenes.materials import PAINTERS, Surface, facing, ground
+from fgseg.scenes.textures import CLOUDY, FINE, STREAKY, axes, lookup
+from fgseg.scenes.trees import bare_tree, crown
+from fgseg.scenes.vocabulary import CLUTTER, MATERIALS, MAYBE
 
 __all__ = ["Layer", "collage", "outdoors", "room", "side"]
 

@@ -12,20 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.training.appearance import (
-    as_pixels,
-    cast_shadow,
-    form_shadow,
-    highlight,
-    pattern,
-    photographed,
-    shading,
-)
-from fgseg.training.landscapes import Layer, collage, outdoors, room, side
-from fgseg.training.materials import PAINTERS, facing
-from fgseg.training.outlines import OUTLINES
-from fgseg.training.textures import axes, crop
-from fgseg.training.vocabulary import (
+from fgseg.scenes.appearance import as_pixels, cast_shadow, form_shadow, highlight, pattern, photographed, shading
+from fgseg.scenes.landscapes import Layer, collage, outdoors, room, side
+from fgseg.scenes.materials import PAINTERS, facing
+from fgseg.scenes.shapes import OUTLINES
+from fgseg.scenes.textures import axes, crop
+from fgseg.scenes.vocabulary import (
     ANY_SHAPE,
     BACKGROUND,
     BASIC_COLORS,

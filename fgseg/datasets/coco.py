@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_rle
 
 from fgseg._files import one_line, reason
-from fgseg._labelled import Dataset, LabelledImage
-from fgseg._standard_sets import BACKGROUND
+from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
 from fgseg.images.headers import read_header
 from fgseg.images.reading import read_image

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.training.textures import CLOUDY, FINE, STREAKY, axes, cells, lookup
+from fgseg.scenes.textures import CLOUDY, FINE, STREAKY, axes, cells, lookup
 
 __all__ = ["PAINTERS", "Surface", "facing", "ground"]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fgseg.training.scenes import Scene, Thing
-from fgseg.training.vocabulary import (
+from fgseg.scenes.composition import Scene, Thing
+from fgseg.scenes.vocabulary import (
     ANY_SHAPE,
     BACKGROUND,
     BASIC_COLORS,

@@ -7,8 +7,8 @@ and ProxyCLIP (mc-lan/ProxyCLIP). Their scales are tuned to plain CLIP, whose co
 from dataclasses import dataclass, replace
 
 from fgseg._checks import check_choice
-from fgseg._labelled import Dataset
-from fgseg._standard_sets import STANDARD_SETS
+from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.standard_sets import STANDARD_SETS
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS
 

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_number
 from fgseg._files import one_line
-from fgseg._labelled import Dataset, LabelledImage, PngLabels, image_hw_of
+from fgseg.datasets.dataset import Dataset, LabelledImage, image_hw_of
+from fgseg.datasets.labels import PngLabels
 from fgseg.errors import FgsegError
 
 __all__ = ["SAMPLE", "preflight"]

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fgseg._files import one_line, reason
-from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels
-from fgseg._standard_sets import BACKGROUND
+from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.labels import IdTable, PngLabels
+from fgseg.datasets.standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
 from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.prompts.classes import PromptClass

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_choice, check_whole
-from fgseg._labelled import Dataset, LabelledImage
+from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.prompts.classes import PromptClass
-from fgseg.training.scenes import Kind, Scene, scene, truth_table
-from fgseg.training.vocabulary import BACKGROUND, BASIC_COLORS, MATERIALS, NAMED_RGB, PATTERNS, SHAPES, Phrase
+from fgseg.scenes.composition import Kind, Scene, scene, truth_table
+from fgseg.scenes.vocabulary import BACKGROUND, BASIC_COLORS, MATERIALS, NAMED_RGB, PATTERNS, SHAPES, Phrase
 
 __all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "SceneLabels", "open_scenes"]
 

@@ -18,13 +18,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from fgseg._coco_labels import open_coco
 from fgseg._files import one_line
-from fgseg._labelled import Dataset, LabelledImage
-from fgseg._own_folders import open_class_file_folder, open_mask_folder, open_shared_format
-from fgseg._preflight import preflight
-from fgseg._presets import PRESETS, Preset, preset
-from fgseg._standard_sets import STANDARD_SETS, open_standard_set
+from fgseg.datasets.coco import open_coco
+from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.folders import open_class_file_folder, open_mask_folder, open_shared_format
+from fgseg.datasets.preflight import preflight
+from fgseg.datasets.presets import PRESETS, Preset, preset
+from fgseg.datasets.standard_sets import STANDARD_SETS, open_standard_set
 from fgseg.errors import DatasetError, OptionError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
@@ -117,7 +117,7 @@ def _annotation_file(folder: Path) -> Path:
     files = ", ".join(path.name for path in found[:5]) or "no annotation file"
     raise DatasetError(
         f"{one_line(folder)}: expected images/ with labels/ or masks/, or with one COCO annotation file, got {files}; "
-        "name the annotation file itself, or make one of the layouts of fgseg.datasets"
+        "name the annotation file itself, or make one of the layouts of fgseg.datasets.opening"
     )
 
 

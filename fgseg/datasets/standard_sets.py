@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgseg._files import one_line, reason
-from fgseg._labelled import Dataset, IdTable, LabelledImage, PngLabels
+from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.labels import IdTable, PngLabels
 from fgseg.errors import DatasetError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
@@ -19,7 +20,7 @@ __all__ = ["BACKGROUND", "STANDARD_SETS", "open_standard_set", "standard_classes
 BACKGROUND = PromptClass("background", ("background",))
 """Class 0 where a set has one; a preset gives it other words."""
 
-_CLASS_FILES = Path(__file__).parent / "assets" / "classes"
+_CLASS_FILES = Path(__file__).parents[1] / "assets" / "classes"
 _COCO_THINGS = 80  # the first classes of COCO-Stuff are those of COCO-Object
 
 

@@ -16,12 +16,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco_rle
 
-from fgseg._coco_labels import InstanceLabels
-from fgseg._labelled import Dataset, IdTable
-from fgseg._preflight import preflight
-from fgseg._presets import PRESETS, preset
-from fgseg._standard_sets import STANDARD_SETS, standard_classes
-from fgseg.datasets import open_dataset
+from fgseg.datasets.coco import InstanceLabels
+from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.labels import IdTable
+from fgseg.datasets.opening import open_dataset
+from fgseg.datasets.preflight import preflight
+from fgseg.datasets.presets import PRESETS, preset
+from fgseg.datasets.standard_sets import STANDARD_SETS, standard_classes
 from fgseg.errors import DatasetError, ImageError, OptionError, PromptError
 from fgseg.images.headers import read_header
 from fgseg.images.reading import read_image
@@ -341,7 +342,7 @@ def test_class_files_are_in_the_package():
     script = "from importlib.resources import files; print(len(list((files('fgseg') / 'assets/classes').iterdir())))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "5"
-    assert "assets/classes/*" in (Path(__file__).parents[1] / "setup.cfg").read_text()
+    assert "assets/classes/*" in (Path(__file__).parents[2] / "setup.cfg").read_text()
 
 
 def test_some_of_the_classes_leave_the_other_pixels_ignored(tmp_path):
