@@ -14,8 +14,6 @@ from . import (
     upsample as upsample,
 )
 from ._version import __version__ as __version__
-from .drawing.heatmap_sheet import Heatmaps as Heatmaps
-from .encoded import EncodedImage as EncodedImage
 from .encoders.base import Encoder as Encoder
 from .errors import (
     DatasetError as DatasetError,
@@ -35,7 +33,9 @@ from .large import LargeSegmentation as LargeSegmentation
 from .prompts.classes import PromptClass as PromptClass
 from .prompts.files import read_class_file as read_class_file
 from .scoring.resolution import Resolution as Resolution
-from .segmentation import Segmentation as Segmentation
+from .segmentation.encoded_image import EncodedImage as EncodedImage
+from .segmentation.heatmaps import Heatmaps as Heatmaps
+from .segmentation.result import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter, load as load
 from .types import (
     UNLABELLED as UNLABELLED,

@@ -23,12 +23,12 @@ from torch import Tensor
 from fgseg._checks import check_whole
 from fgseg.encoders.base import Encoder
 from fgseg.errors import OptionError
-from fgseg.field import QueryTexts
 from fgseg.images.resizing import resize_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.presence import presence
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import BoxXyxy, crops, stitch_chunks, window_boxes
+from fgseg.segmentation.prompt_encoder import PromptTexts
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
 from fgseg.upsample.maps import upsample_maps
@@ -114,7 +114,7 @@ class Task:
     """What is looked for: prompts, their texts, the least presence of a labelled pixel."""
 
     prompts: tuple[PromptClass, ...]
-    texts: QueryTexts
+    texts: PromptTexts
     threshold: float
 
 

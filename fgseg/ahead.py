@@ -10,9 +10,9 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.encoded import EncodedImage
 from fgseg.images.reading import read_image
 from fgseg.scoring.resolution import Resolution
+from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
 
 __all__ = ["EncodedAhead"]

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_choice, check_number
 from fgseg.drawing.figures import NotebookFigure, show_heatmaps, show_masks
-from fgseg.drawing.heatmap_sheet import NOTEBOOK_SIDE, heatmap_sheet
-from fgseg.encoded import EncodedImage
+from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.errors import FgsegError
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png
 from fgseg.scoring.resolution import Resolution
+from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.heatmaps import NOTEBOOK_SIDE
+from fgseg.segmentation.image_encoder import ImageSource
 from fgseg.segmenter import Segmenter, load
-from fgseg.views import ImageSource
 
 __all__ = ["Explorer", "ExplorerMode", "explore"]
 

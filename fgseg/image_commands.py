@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fgseg.large import LargeSegmentation
-    from fgseg.segmentation import Segmentation
+    from fgseg.segmentation.result import Segmentation
 
 __all__ = ["boxes", "heatmap", "rank", "segment"]
 
@@ -109,7 +109,8 @@ def segment(
 ) -> None:
     """Masks from words: label map, overlay, region table and more for every image."""
     from fgseg.ahead import EncodedAhead
-    from fgseg.segmentation import check_formats, check_mode
+    from fgseg.segmentation.result import check_mode
+    from fgseg.segmentation.saving import check_formats
 
     wanted = split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(wanted)

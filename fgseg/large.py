@@ -22,14 +22,19 @@ from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips
 from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.drawing.colors import class_colors
-from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.writing import encode_png, write_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
-from fgseg.segmentation import classes_json
+from fgseg.segmentation.summary import (
+    class_summaries,
+    classes_json,
+    found_names,
+    json_text,
+    with_class_legend,
+)
 from fgseg.types import UNLABELLED, Region
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
@@ -99,10 +104,7 @@ class LargeSegmentation:
     def overlay(self) -> NDArray[np.uint8]:
         """The shrunk image with its labels drawn over it and a legend of the classes that are there."""
         drawn = overlay_labels(self.overview, self.overview_labels, self.colors)
-        there = [index for index, count in enumerate(self.pixels) if count]
-        if not there:
-            return drawn
-        return with_legend(drawn, [self.classes[index] for index in there], [self.colors[index] for index in there])
+        return with_class_legend(drawn, self.classes, self.colors, self.pixels)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows."""
@@ -125,7 +127,7 @@ class LargeSegmentation:
         """
         check_large_formats(formats)
         folder = Path(folder)
-        texts = {folder / "run.json": json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n"}
+        texts = {folder / "run.json": json_text(self.settings)}
         written = [self.labels_path]
         if "labels" in formats:
             texts[folder / "classes.json"] = classes_json(self.prompts)
@@ -142,24 +144,20 @@ class LargeSegmentation:
     def to_dict(self) -> dict[str, Any]:
         """A summary that JSON can hold, with the keys of `Segmentation.to_dict` and `parts`."""
         height, width = self.image_hw
-        classes = [
-            {"index": index, "name": name, "pixels": count, "share": round(count / (height * width), 6)}
-            for index, (name, count) in enumerate(zip(self.classes, self.pixels, strict=True))
-        ]
         return {
             "height": height,
             "width": width,
             "mode": "exclusive",
-            "classes": classes,
+            "classes": class_summaries(self.classes, self.pixels, self.image_hw),
             "regions": json.loads(regions_json(self.regions)),
             "parts": self.parts,
             "settings": dict(self.settings),
         }
 
     def __repr__(self) -> str:
-        found = ", ".join(name for name, count in zip(self.classes, self.pixels, strict=True) if count)
         height, width = self.image_hw
-        return f"LargeSegmentation({height} x {width}, {len(self.prompts)} classes, found: {found or 'none'})"
+        found = found_names(self.classes, self.pixels)
+        return f"LargeSegmentation({height} x {width}, {len(self.prompts)} classes, found: {found})"
 
 
 def check_large_formats(formats: Sequence[str]) -> None:

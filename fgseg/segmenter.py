@@ -24,25 +24,25 @@ from fgseg._files import place
 from fgseg._strips import Task, plan_windows
 from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
-from fgseg.drawing.heatmap_sheet import Heatmaps
-from fgseg.encoded import EncodedImage
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
-from fgseg.field import TIE, QueryTexts, ScoreField, Threshold
 from fgseg.images.reading import read_image
 from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet
-from fgseg.queries import Queries
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
 from fgseg.regions.pooling import box_features
 from fgseg.scoring.refine import OFFERED
 from fgseg.scoring.resolution import Resolution, whole_image
-from fgseg.segmentation import Segmentation, check_mode
+from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.heatmaps import Heatmaps
+from fgseg.segmentation.image_encoder import ImageEncoder, ImageSource
+from fgseg.segmentation.prompt_encoder import PromptEncoder, PromptTexts
+from fgseg.segmentation.result import Segmentation, check_mode
+from fgseg.segmentation.score_field import TIE, ScoreField, Threshold
 from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
-from fgseg.views import ImageSource, Views
 
 __all__ = ["Segmenter", "load"]
 
@@ -93,8 +93,8 @@ class Segmenter:
     def __init__(self, encoder: Encoder) -> None:
         """Wire up an encoder; `load` makes one by name."""
         self.encoder = encoder
-        self._queries = Queries(encoder)
-        self._views = Views(encoder)
+        self._prompt_encoder = PromptEncoder(encoder)
+        self._image_encoder = ImageEncoder(encoder)
 
     def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
         """Encode an image once, to use it many times.
@@ -112,7 +112,7 @@ class Segmenter:
             OptionError: an unknown resolution, or an EncodedImage of another model, revision, recipe or resolution.
         """
         if isinstance(image, EncodedImage):
-            self._views.check(image, resolution)
+            self._image_encoder.check(image, resolution)
             return image
         (view,) = self.encode_batch([image], resolution=resolution)
         return view
@@ -136,7 +136,7 @@ class Segmenter:
             ImageError: a file that cannot be read.
             OptionError: no image, or an unknown resolution.
         """
-        return self._views.encode(images, resolution)
+        return self._image_encoder.encode(images, resolution)
 
     def segment(
         self,
@@ -188,10 +188,10 @@ class Segmenter:
         max_hole = check_whole("max_hole", max_hole, low=0, high=2**62)
         check_mode(mode, max_hole=max_hole)
         started = time.perf_counter()
-        asked = self._queries.prompt_set(prompts, background, negatives)
+        asked = self._prompt_encoder.prompt_set(prompts, background, negatives)
         own = self._own_threshold(asked)
         threshold = own if threshold is None else threshold
-        texts = self._queries.texts(asked, templates)
+        texts = self._prompt_encoder.texts(asked, templates)
         started -= time.perf_counter()  # encoding has a figure of its own
         view = self.encode(image, resolution=resolution)
         started += time.perf_counter()
@@ -211,7 +211,7 @@ class Segmenter:
             labels,
             asked.classes,
             masks,
-            field.scores,
+            Heatmaps(view.image, field.names, field.presence),
             mode,
             view.grid_hw,
             settings,
@@ -260,11 +260,11 @@ class Segmenter:
         for name, path in (("image", image), ("labels", labels)):
             if not isinstance(path, (str, os.PathLike)):
                 raise OptionError(f"{name}: expected the path of a tiled TIFF, got {describe(path)}")
-        asked = self._queries.prompt_set(prompts, background, negatives)
+        asked = self._prompt_encoder.prompt_set(prompts, background, negatives)
         least = self._own_threshold(asked) if threshold is None else threshold
         least = check_number("threshold", least, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
-        texts = self._queries.texts(asked, templates)
-        chosen = Resolution("slide") if resolution == "auto" else self._views.resolution(resolution)
+        texts = self._prompt_encoder.texts(asked, templates)
+        chosen = Resolution("slide") if resolution == "auto" else self._image_encoder.resolution(resolution)
         with open_tiled(image) as source:
             if place(Path(labels)) == place(Path(image)):
                 raise OutputError(f"labels: {labels} is the image itself; name another file")
@@ -292,10 +292,11 @@ class Segmenter:
         background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`, whose masks are cut
         from these maps; refine="none" shows what the patches say.
         """
-        asked = self._queries.prompt_set(prompts, background, negatives)
-        texts = self._queries.texts(asked, templates)
+        asked = self._prompt_encoder.prompt_set(prompts, background, negatives)
+        texts = self._prompt_encoder.texts(asked, templates)
         view = self.encode(image, resolution=resolution)
-        return ScoreField(view, texts, asked, self.encoder.logit_scale, self._refinement(refine)).scores
+        field = ScoreField(view, texts, asked, self.encoder.logit_scale, self._refinement(refine))
+        return Heatmaps(view.image, field.names, field.presence)
 
     def score_boxes(
         self,
@@ -320,7 +321,7 @@ class Segmenter:
             PromptError: no phrase, or an empty or too long one.
             OptionError: a resolution in windows, or another than an EncodedImage's.
         """
-        chosen = self._views.resolution(
+        chosen = self._image_encoder.resolution(
             whole_image(self.encoder.default_resolution) if resolution == "auto" else resolution
         )
         if chosen.mode == "slide":
@@ -337,7 +338,7 @@ class Segmenter:
         scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
         pooled = unit(box_features(grid, torch.from_numpy(boxes).to(grid.device) * scale))
         listed = _listed("texts", texts)
-        words = self._queries.phrases(listed, templates)
+        words = self._prompt_encoder.phrases(listed, templates)
         cosine = pooled @ words.T
         return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(listed))
 
@@ -364,7 +365,7 @@ class Segmenter:
         if not several:
             raise OptionError("images: expected at least one, got none")
         listed = _listed("captions", captions)
-        text = self._queries.captions(listed, route)
+        text = self._prompt_encoder.captions(listed, route)
         pixels = [item.image if isinstance(item, EncodedImage) else read_image(item) for item in several]
         cosine = self.encoder.embed_images(pixels) @ text.T
         logits = cosine * self.encoder.global_logit_scale
@@ -381,7 +382,7 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
     ) -> None:
         """Check and encode prompts before any image; arguments and errors as in `segment`."""
-        self._queries.texts(self._queries.prompt_set(prompts, background, negatives), templates)
+        self._prompt_encoder.texts(self._prompt_encoder.prompt_set(prompts, background, negatives), templates)
 
     def _own_threshold(self, asked: PromptSet) -> float:
         """The model's, which is one of presence before its background words; without any, a tie."""
@@ -397,19 +398,19 @@ class Segmenter:
         return {
             "image": view.source,
             "image_hw": list(view.image_hw),
-            "resolution": asdict(self._views.sizes(view.resolution)),
+            "resolution": asdict(self._image_encoder.sizes(view.resolution)),
             "windows": len(view.windows),
             "grid_hw": list(view.grid_hw),
             "encoding_seconds": round(view.seconds, 4),
             "encoded_together": view.together,
         }
 
-    def _settings(self, asked: PromptSet, texts: QueryTexts) -> dict[str, Any]:
+    def _settings(self, asked: PromptSet, texts: PromptTexts) -> dict[str, Any]:
         encoder = self.encoder
         return {
             "model": encoder.name,
             "revision": encoder.revision,
-            "weights_sha256": self._queries.digest,
+            "weights_sha256": self._prompt_encoder.digest,
             "recipe": encoder.recipe,
             "device": str(encoder.device),
             "dtype": str(encoder.dtype).removeprefix("torch."),

@@ -157,7 +157,7 @@ def synonym_max(scores: Rows, query_to_class: Sequence[int], num_classes: int) -
         >>> synonym_max(np.array([0.1, 0.7, 0.3]), [0, 1, 0], 2)
         array([0.3, 0.7], dtype=float32)
     """
-    values: torch.Tensor = _queries(scores)
+    values: torch.Tensor = _prompt_encoder(scores)
     num_classes = check_whole("num_classes", num_classes, low=1, high=2**62)
     index = _index("query_to_class", query_to_class, len(values), below=num_classes)
     _check_filled("query_to_class", index, num_classes, "class")
@@ -190,7 +190,7 @@ def class_probabilities(scores: Rows, query_to_class: Sequence[int], *, logit_sc
         array([0.25, 0.25], dtype=float32)
     """
     check_number("logit_scale", logit_scale, low=1e-6, high=1e6)
-    values: torch.Tensor = _queries(scores)
+    values: torch.Tensor = _prompt_encoder(scores)
     num_classes = 1 + int(_index("query_to_class", query_to_class, len(values)).max())
     return _like(synonym_max((logit_scale * values).softmax(0), query_to_class, num_classes), scores)
 
@@ -206,7 +206,7 @@ def _like(result: torch.Tensor, example: Rows) -> Rows:
     return result if isinstance(example, torch.Tensor) else result.numpy()
 
 
-def _queries(scores: torch.Tensor | NDArray[Any]) -> torch.Tensor:
+def _prompt_encoder(scores: torch.Tensor | NDArray[Any]) -> torch.Tensor:
     if getattr(scores, "ndim", 0) < 1 or not len(scores):
         raise ShapeError(f"scores: expected an array of shape (Q, ...) with at least one word, got {describe(scores)}")
     return _tensor(scores)

@@ -33,12 +33,12 @@ from fgseg.benching.words import ClassWords, known_classes
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.scenes import SCENE_SETS, SWEPT_SEED, open_scenes
-from fgseg.encoded import EncodedImage
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OptionError, OutputError, PromptError
 from fgseg.metrics import boundary_counts, boundary_iou, confusion, iou, mean_accuracy, mean_iou
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import window_boxes
+from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.similarity import unit
 from fgseg.types import UNLABELLED
 

@@ -19,7 +19,7 @@ from fgseg._version import __version__
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
-from fgseg.segmentation import FORMATS
+from fgseg.segmentation.saving import FORMATS
 
 ROOT = Path(__file__).parents[1]
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130

@@ -5,13 +5,14 @@ import pytest
 
 import fgseg
 from fgseg.drawing.figures import NotebookFigure
-from fgseg.drawing.heatmap_sheet import NOTEBOOK_SIDE, heatmap_sheet
+from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.encoders.base import Encoder
 from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.explorer import WITHOUT_WIDGETS, Explorer, explore
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
 from fgseg.scenes.composition import scene
+from fgseg.segmentation.heatmaps import NOTEBOOK_SIDE
 from fgseg.segmenter import Segmenter
 
 IMAGE = scene(12_345, (96, 128)).image

@@ -19,9 +19,7 @@ from fgseg import _strips, cli
 from fgseg._parts import RunningParts
 from fgseg._strips import Plan, Shrinker, Task, label_strips, plan_windows
 from fgseg._tiled import open_tiled, read_label_tiff, tiled_hw, write_label_tiff
-from fgseg.encoded import EncodedImage
 from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
-from fgseg.field import QueryTexts, ScoreField
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import resize_image
 from fgseg.large import segment_tiled
@@ -29,6 +27,9 @@ from fgseg.prompts.classes import PromptClass, make_prompt_set
 from fgseg.regions.table import region_table
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import crops, window_boxes
+from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.prompt_encoder import PromptTexts
+from fgseg.segmentation.score_field import ScoreField
 from fgseg.types import UNLABELLED, DenseFeatures
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -79,7 +80,7 @@ def task_of(seed, counts, *, rivals, threshold):
     prompts = tuple(
         PromptClass(f"class{owner}", tuple(f"word{owner}-{k}" for k in range(n))) for owner, n in enumerate(counts)
     )
-    texts = QueryTexts(torch.nn.functional.normalize(text, dim=1), tuple(owners), ("{}",))
+    texts = PromptTexts(torch.nn.functional.normalize(text, dim=1), tuple(owners), ("{}",))
     return Task(prompts, texts, threshold)
 
 

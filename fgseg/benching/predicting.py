@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from fgseg.benching.settings import SegmentationSettings
 from fgseg.benching.words import ClassWords
-from fgseg.encoded import EncodedImage
 from fgseg.images.resizing import resize_image
 from fgseg.protocol import protocol_label_map
 from fgseg.scoring.presence import exclusive_labels
 from fgseg.scoring.refine import refined
 from fgseg.scoring.resolution import Resolution, short_side_hw
 from fgseg.scoring.windows import crops, stitch_chunks, window_boxes
+from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED

@@ -16,10 +16,10 @@ from fgseg.benching.predicting import encode, predict
 from fgseg.benching.settings import SegmentationSettings
 from fgseg.benching.words import ClassWords, class_words, explained
 from fgseg.datasets.dataset import Dataset, LabelledImage
-from fgseg.encoded import EncodedImage
 from fgseg.errors import DatasetError, PromptError
 from fgseg.metrics import boundary_iou
 from fgseg.prompts.classes import PromptClass
+from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
 
 __all__ = ["SegmentationTask", "Words", "prepared_words", "prompted_classes"]

@@ -17,13 +17,13 @@ from fgseg.benching.segmentation import Words, prepared_words, prompted_classes
 from fgseg.benching.settings import SegmentationSettings, deviations_of
 from fgseg.benching.words import ClassWords
 from fgseg.datasets.dataset import Dataset, LabelledImage
-from fgseg.encoded import EncodedImage
 from fgseg.encoders.encoder import ClipEncoder
 from fgseg.encoders.networks.clip import RECIPES, Recipe
 from fgseg.errors import OptionError
 from fgseg.metrics import confusion
 from fgseg.protocol import protocol_label_maps
 from fgseg.scoring.resolution import Resolution, parse_resolution
+from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
 from fgseg.types import UNLABELLED
 from fgseg.upsample.labels import running_label_map

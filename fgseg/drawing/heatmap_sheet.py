@@ -1,7 +1,7 @@
 """Heatmaps of many prompts: a mapping that draws itself in a notebook, and the sheet that it draws."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,46 +13,18 @@ from fgseg.drawing.overlay import overlay_heatmap
 from fgseg.drawing.text import font_size_for
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
-from fgseg.images.writing import encode_png
-from fgseg.types import LazyMaps
 from fgseg.upsample.maps import shrink_map
 
-__all__ = ["NOTEBOOK_SIDE", "Heatmaps", "heatmap_sheet"]
+__all__ = ["heatmap_sheet"]
 
 PANEL_SIDE = 1024
 """Pixels; no picture of a sheet is longer."""
 SHEET_SIDE = 4096
 """Pixels; about the longest side of a sheet that goes to a file."""
-NOTEBOOK_SIDE = 1536
-"""Pixels; about the longest side of a sheet in a notebook, which shows it some 1,000 wide."""
 SMALLEST_PANEL = 96
 """Pixels; below this a heatmap shows nothing."""
 HEAT_OPACITY = 0.8
 """Where presence is 1, as in `heatmap_beside`."""
-
-
-class Heatmaps(LazyMaps[np.float32]):
-    """Prompt -> (H, W) float32 presence in [0, 1], computed each time it is asked for; draws itself in a notebook.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB that the maps lie on.
-
-    >>> maps = Heatmaps(np.zeros((4, 6, 3), np.uint8), ["red"], lambda index: np.ones((4, 6), np.float32))
-    >>> maps, maps["red"].shape, maps._repr_png_()[1:4]
-    (Heatmaps(['red']), (4, 6), b'PNG')
-    """
-
-    def __init__(
-        self, image: NDArray[np.uint8], names: Sequence[str], compute: Callable[[int], NDArray[np.float32]]
-    ) -> None:
-        """Keep the image, its prompts (unique) and `compute`, which makes the map of the prompt with an index."""
-        check_image("image", image)
-        super().__init__(names, compute)
-        self.image = image
-
-    def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
-        return encode_png(heatmap_sheet(self.image, self, max_side=NOTEBOOK_SIDE))
 
 
 def heatmap_sheet(

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg.drawing.overlay import overlay_heatmap
-from fgseg.encoded import EncodedImage
 from fgseg.errors import OptionError
 from fgseg.formats.coco import coco_annotations
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import shrink
-from fgseg.segmentation import Segmentation
+from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.result import Segmentation
 from fgseg.segmenter import Segmenter
 from fgseg.web.desks import Desk, Desks, Shown
 from fgseg.web.examples import Example
@@ -38,7 +38,7 @@ FILES: Mapping[str, tuple[str, str, str]] = {
     "coco.json": ("coco", "application/json", "Masks (COCO JSON)"),
     "regions.csv": ("regions", "text/csv", "Regions (CSV)"),
 }
-"""What can be downloaded: file name -> (name in `fgseg.segmentation.FORMATS`, media type, title of its link)."""
+"""What can be downloaded: file name -> (name in `fgseg.segmentation.saving.FORMATS`, media type, title of its link)."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.encoded import EncodedImage
-from fgseg.segmentation import Segmentation
+from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.result import Segmentation
 from fgseg.web.limits import Asked, GoneError, Limits
 
 __all__ = ["MASKS", "Desk", "Desks", "Look", "Shown"]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
-from fgseg.segmentation import Segmentation
+from fgseg.segmentation.result import Segmentation
 from fgseg.types import LazyMaps
 from fgseg.upsample.maps import shrink_map
 

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from fgseg.drawing.colors import colorize
-from fgseg.drawing.heatmap_sheet import NOTEBOOK_SIDE, SMALLEST_PANEL, Heatmaps, heatmap_sheet
+from fgseg.drawing.heatmap_sheet import SMALLEST_PANEL, heatmap_sheet
 from fgseg.drawing.layout import heatmap_beside
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.scenes.composition import scene
+from fgseg.segmentation.heatmaps import NOTEBOOK_SIDE, Heatmaps
 
 IMAGE = np.full((12, 16, 3), (10, 90, 200), np.uint8)  # no gray of a letter's edge
 SCORES = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(12, 16)

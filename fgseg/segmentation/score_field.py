@@ -4,7 +4,6 @@ Maps are made one at a time, so memory is O(H x W) whatever the number of prompt
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -12,49 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg.drawing.heatmap_sheet import Heatmaps
-from fgseg.encoded import EncodedImage
 from fgseg.prompts.classes import PromptSet
 from fgseg.scoring.presence import automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.scoring.refine import refined
 from fgseg.scoring.top_two import looked_up, top_two
+from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.prompt_encoder import PromptTexts
 from fgseg.types import UNLABELLED
 
-__all__ = ["TIE", "QueryTexts", "ScoreField", "Threshold"]
+__all__ = ["TIE", "ScoreField", "Threshold"]
 
 Threshold = float | Literal["auto"]
 TIE = 0.5  # presence: as likely as the best of the words it competes with
-
-
-@dataclass(frozen=True, eq=False)
-class QueryTexts:
-    """text: (Q, D) unit rows; query_to_class: class of each row, the rivals one class at the end; templates: used."""
-
-    text: Tensor
-    query_to_class: tuple[int, ...]
-    templates: tuple[str, ...]
-
-    def of(self, index: int) -> Tensor:
-        """The rows of one class."""
-        return self.text[[query for query, owner in enumerate(self.query_to_class) if owner == index]]
-
-    def below(self, count: int) -> Tensor:
-        """The rows of the first `count` classes."""
-        return self.text[: sum(owner < count for owner in self.query_to_class)]
 
 
 class ScoreField:
     """Scores of one image with one set of prompts; maps are made one at a time."""
 
     def __init__(
-        self, view: EncodedImage, texts: QueryTexts, asked: PromptSet, logit_scale: float, refine: str, *,
+        self, view: EncodedImage, texts: PromptTexts, asked: PromptSet, logit_scale: float, refine: str, *,
         least: float = TIE,
     ) -> None:  # fmt: skip
         """Take all that scores depend on, and the least that an automatic threshold may be."""
         self.view, self.texts, self.asked = view, texts, asked
         self.logit_scale, self.refine, self.least = logit_scale, refine, least
         self.names = tuple(entry.name for entry in asked.classes)
-        self.scores = Heatmaps(view.image, self.names, self.presence)
 
     def exclusive(self, threshold: Threshold) -> NDArray[np.int32]:
         """(H, W) int32: each pixel's best class, where it is present enough."""

@@ -14,7 +14,8 @@ from fgseg.errors import OptionError, OutputError, ShapeError
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass, parse_classes
-from fgseg.segmentation import FORMATS, Segmentation, check_formats
+from fgseg.segmentation.result import Segmentation
+from fgseg.segmentation.saving import FORMATS, check_formats
 from fgseg.types import UNLABELLED, LazyMaps
 from fgseg.upsample.maps import shrink_map
 
@@ -181,7 +182,7 @@ def test_an_independent_overlay_mixes_both_colors_where_masks_overlap():
 
 def test_heatmaps_of_one_class_stand_beside_the_image():
     result = make(np.full_like(LABELS, 0), ("red",), scores=LazyMaps(["red"], score_map))
-    sheet = result.heatmaps()
+    sheet = result.heatmap_sheet()
     assert sheet.dtype == np.uint8
     assert sheet.shape[1] > 2 * WIDTH
     assert contains(sheet, IMAGE)
@@ -198,7 +199,7 @@ def test_heatmaps_of_several_classes_show_the_image_once_and_every_class():
     from fgseg.drawing.overlay import overlay_heatmap
 
     result = make()
-    sheet = result.heatmaps()
+    sheet = result.heatmap_sheet()
     assert contains(sheet, IMAGE)
     for name in result.classes:
         assert contains(sheet, overlay_heatmap(IMAGE, result.scores[name], opacity=0.8))
@@ -208,7 +209,7 @@ def test_a_sheet_of_many_heatmaps_stays_of_bounded_size():
     names, side = [f"class {index}" for index in range(24)], 1024
     labels, blank = np.zeros((side, side), np.int32), np.zeros((side, side), np.float32)
     scores = LazyMaps(names, lambda index: blank)
-    sheet = make(labels, names, image=np.zeros((side, side, 3), np.uint8), scores=scores).heatmaps()
+    sheet = make(labels, names, image=np.zeros((side, side, 3), np.uint8), scores=scores).heatmap_sheet()
     assert max(sheet.shape) < 4800  # 5 x 5 panels, at most 4096 together; titles, gaps and the bar come on top
 
 

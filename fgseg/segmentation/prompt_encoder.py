@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -12,14 +13,13 @@ from fgseg.encoders.base import Encoder, check_texts
 from fgseg.encoders.networks.clip import Route
 from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import OptionError, PromptError
-from fgseg.field import QueryTexts
 from fgseg.prompts.classes import PromptClass, PromptSet, make_prompt_set
 from fgseg.prompts.templates import TextPlan, expand, templates_named
 
-__all__ = ["Queries"]
+__all__ = ["PromptEncoder", "PromptTexts"]
 
 
-class Queries:
+class PromptEncoder:
     """The texts of one encoder, kept for as long as this lives, and on disk where that pays."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -42,12 +42,12 @@ class Queries:
             )
         return asked
 
-    def texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> QueryTexts:
+    def texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> PromptTexts:
         """Unit text of every query word, the rivals' last."""
         everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
         chosen = templates_named(self._encoder.default_templates if templates is None else templates)
         plan = expand(everyone, chosen)
-        return QueryTexts(self._ensembled(plan, chosen), plan.query_to_class, chosen)
+        return PromptTexts(self._ensembled(plan, chosen), plan.query_to_class, chosen)
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
         """(T, D) unit text of each phrase, in which commas mean nothing."""
@@ -81,3 +81,20 @@ class Queries:
             raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
         self._ensembles.update(zip(new, made, strict=True))
         return torch.stack([self._ensembles[group] for group in groups])
+
+
+@dataclass(frozen=True, eq=False)
+class PromptTexts:
+    """text: (Q, D) unit rows; query_to_class: class of each row, the rivals one class at the end; templates: used."""
+
+    text: Tensor
+    query_to_class: tuple[int, ...]
+    templates: tuple[str, ...]
+
+    def of(self, index: int) -> Tensor:
+        """The rows of one class."""
+        return self.text[[query for query, owner in enumerate(self.query_to_class) if owner == index]]
+
+    def below(self, count: int) -> Tensor:
+        """The rows of the first `count` classes."""
+        return self.text[: sum(owner < count for owner in self.query_to_class)]

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from fgseg.encoded import EncodedImage
-from fgseg.field import TIE, QueryTexts, ScoreField
 from fgseg.prompts.classes import make_prompt_set
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.top_two import top_two
+from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.prompt_encoder import PromptTexts
+from fgseg.segmentation.score_field import TIE, ScoreField
 from fgseg.types import DenseFeatures
 
 
@@ -33,13 +34,13 @@ def random_field(seed):
     boxes = ((0, 0, 40, 30), (20, 0, 60, 30))
     view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random")
     asked = make_prompt_set(["a", "b, c"], background=["d", "e"])
-    return ScoreField(view, QueryTexts(text, (0, 1, 1, 2, 2), ("{}",)), asked, 100.0, "none")
+    return ScoreField(view, PromptTexts(text, (0, 1, 1, 2, 2), ("{}",)), asked, 100.0, "none")
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_at_a_tie_comparing_all_words_at_once_gives_what_prompts_against_rivals_give(seed, monkeypatch):
     at_once = random_field(seed).exclusive(TIE)
-    monkeypatch.setattr("fgseg.field.TIE", -1.0)  # no threshold is a tie now
+    monkeypatch.setattr("fgseg.segmentation.score_field.TIE", -1.0)  # no threshold is a tie now
     apart = random_field(seed).exclusive(TIE)
     assert {-1, 0, 1} <= set(apart.ravel().tolist())
     assert at_once.dtype == np.int32

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import describe
-from fgseg.encoded import EncodedImage
 from fgseg.encoders.base import Encoder, Fit
 from fgseg.errors import OptionError
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import resize_image
 from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw
 from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
+from fgseg.segmentation.encoded_image import EncodedImage
 
-__all__ = ["ImageSource", "Views"]
+__all__ = ["ImageEncoder", "ImageSource"]
 
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 
@@ -33,7 +33,7 @@ class _Cut(NamedTuple):
     canvas_hw: tuple[int, int]
 
 
-class Views:
+class ImageEncoder:
     """Images as one encoder sees them."""
 
     def __init__(self, encoder: Encoder) -> None:
