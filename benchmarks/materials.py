@@ -118,7 +118,7 @@ def main() -> None:
     report = {
         "settings": {
             "data": options.data.name, "model": options.model, "weights_sha256": seg.encoder.digest(),
-            "refine": seg.encoder.default_refine, "resolution": options.resolution,
+            "refine": seg.defaults.refine, "resolution": options.resolution,
             "dtype": str(seg.encoder.dtype).removeprefix("torch."), "least_pixels": LEAST_PIXELS,
             "color_scenes": COLOR_SCENES,
         },

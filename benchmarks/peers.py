@@ -146,8 +146,8 @@ def timed(runs: dict[str, Callable], images: list[np.ndarray], rounds: int) -> l
 def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[dict]:
     """One sweep a factor and data set, everything else at the model's defaults."""
     side = seg.encoder.side
-    default = seg.encoder.default_threshold
-    own = seg.encoder.default_resolution
+    default = seg.defaults.threshold
+    own = seg.defaults.resolution
     resolutions = ("squash", "keep", f"keep:{2 * side}", f"slide:{side}", f"slide:{2 * side}")
 
     def sizes_of(resolution: str) -> fgseg.Resolution:
@@ -194,7 +194,7 @@ def own_row(seg: fgseg.Segmenter, grid: Grid, factor: str) -> int:
     values, own = {
         "recipe": (grid.recipes, seg.encoder.recipe),
         "resolution": (grid.resolutions, "auto"),
-        "refine": (grid.refinements, seg.encoder.default_refine),
+        "refine": (grid.refinements, seg.defaults.refine),
     }[factor]
     return values.index(own)
 
@@ -203,7 +203,7 @@ def stuff(seg: fgseg.Segmenter, folder: str) -> tuple[str, ...]:
     """The stuff classes of a folder with COCO's panoptic ids that the model has words for."""
     listed = json.loads((Path(folder) / "dataset.json").read_text(encoding="utf-8"))["classes"]
     names = {entry["name"] for entry in listed if entry["id"] >= FIRST_STUFF}
-    data = known_classes(seg.encoder, open_dataset(folder), seg.encoder.default_templates)
+    data = known_classes(seg.encoder, open_dataset(folder), seg.defaults.templates)
     return tuple(entry.name for entry in data.classes if entry.name in names)
 
 

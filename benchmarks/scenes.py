@@ -211,10 +211,10 @@ def main() -> None:
     swept = sweep(seg, **how | {"count": options.sweep})
     report = {
         "settings": {
-            **how, "first_seed": FIRST_SEED, "absent_phrases": ABSENT, "threshold": seg.encoder.default_threshold,
-            "model": options.model, "weights_sha256": seg.encoder.digest(), "refine": seg.encoder.default_refine,
+            **how, "first_seed": FIRST_SEED, "absent_phrases": ABSENT, "threshold": seg.defaults.threshold,
+            "model": options.model, "weights_sha256": seg.encoder.digest(), "refine": seg.defaults.refine,
             "sweep_seed": SWEEP_SEED, "sweep_scenes": options.sweep, "alone_seed": ALONE_SEED,
-            "dtype": str(seg.encoder.dtype).removeprefix("torch."), "background": list(seg.encoder.default_background),
+            "dtype": str(seg.encoder.dtype).removeprefix("torch."), "background": list(seg.defaults.background),
         },
         "seen": measure(seg, **how),
         "by_kind": {

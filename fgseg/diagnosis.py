@@ -15,6 +15,7 @@ from fgseg.encoders.loading import check_checkpoint, family_of
 from fgseg.encoders.text_cache import cache_report
 from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import FgsegError, ModelNotFoundError, WeightsError
+from fgseg.segmentation.model_defaults import check_recommendations
 
 __all__ = ["diagnose", "model_card", "model_list"]
 
@@ -126,7 +127,9 @@ def _obstacle(folder: Path) -> str:
 
 def _model_problems(name: str) -> list[str]:
     try:
-        check_checkpoint(find_checkpoint(name, offline=True))
+        checkpoint = find_checkpoint(name, offline=True)
+        check_checkpoint(checkpoint)
+        check_recommendations(checkpoint.name, checkpoint.config)
     except ModelNotFoundError as error:
         if MODELS.get(name):
             return [f"model {name}: its weights are not on this machine; with a network they are fetched at first use"]

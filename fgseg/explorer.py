@@ -84,7 +84,7 @@ def explore(
     if threshold is not None:
         check_number("threshold", threshold, low=0, high=1, hint="a presence")
     chosen = load() if segmenter is None else segmenter
-    least = chosen.encoder.default_threshold if threshold is None else float(threshold)
+    least = chosen.defaults.threshold if threshold is None else float(threshold)
     words = (prompts,) if isinstance(prompts, str) else tuple(prompts)
     first = _Choice(words, mode, least, float(opacity))
     chosen.prepare(first.prompts)

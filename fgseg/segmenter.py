@@ -33,14 +33,16 @@ from fgseg.large import LargeSegmentation, segment_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
 from fgseg.regions.pooling import box_features
+from fgseg.scoring.presence import TIE
 from fgseg.scoring.refine import OFFERED
 from fgseg.scoring.resolution import Resolution, whole_image
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.heatmaps import Heatmaps
 from fgseg.segmentation.image_encoder import ImageEncoder, ImageSource
+from fgseg.segmentation.model_defaults import ModelDefaults, model_defaults
 from fgseg.segmentation.prompt_encoder import PromptEncoder, PromptTexts
 from fgseg.segmentation.result import Segmentation, check_mode
-from fgseg.segmentation.score_field import TIE, ScoreField, Threshold
+from fgseg.segmentation.score_field import ScoreField, Threshold
 from fgseg.similarity import unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
 
@@ -90,11 +92,20 @@ def load(
 class Segmenter:
     """Masks, heatmaps and scores from words, with one encoder. Holds no state but texts it has encoded."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        """Wire up an encoder; `load` makes one by name."""
+    def __init__(self, encoder: Encoder, defaults: ModelDefaults | None = None) -> None:
+        """Wire up an encoder; `load` makes one by name.
+
+        Args:
+            encoder: of images and texts.
+            defaults: what is used where an argument is left out; None takes what the model recommends.
+
+        Raises:
+            WeightsError: the model recommends something that fgseg cannot follow.
+        """
         self.encoder = encoder
-        self._prompt_encoder = PromptEncoder(encoder)
-        self._image_encoder = ImageEncoder(encoder)
+        self.defaults = model_defaults(encoder) if defaults is None else defaults
+        self._prompt_encoder = PromptEncoder(encoder, self.defaults)
+        self._image_encoder = ImageEncoder(encoder, self.defaults)
 
     def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
         """Encode an image once, to use it many times.
@@ -322,7 +333,7 @@ class Segmenter:
             OptionError: a resolution in windows, or another than an EncodedImage's.
         """
         chosen = self._image_encoder.resolution(
-            whole_image(self.encoder.default_resolution) if resolution == "auto" else resolution
+            whole_image(self.defaults.resolution) if resolution == "auto" else resolution
         )
         if chosen.mode == "slide":
             raise OptionError(
@@ -386,11 +397,11 @@ class Segmenter:
 
     def _own_threshold(self, asked: PromptSet) -> float:
         """The model's, which is one of presence before its background words; without any, a tie."""
-        return self.encoder.default_threshold if asked.rivals else TIE
+        return self.defaults.threshold if asked.rivals else TIE
 
     def _refinement(self, refine: str) -> str:
         check_choice("refine", refine, ("auto", *OFFERED))
-        return self.encoder.default_refine if refine == "auto" else refine
+        return self.defaults.refine if refine == "auto" else refine
 
     # --- what is recorded
 

@@ -56,7 +56,7 @@ def colors(tmp_path):
 
 
 def task_of(seg, dataset, **given):
-    return SegmentationTask(seg, dataset, settings_for(seg.encoder, dataset, resolution="squash:32", **given))
+    return SegmentationTask(seg, dataset, settings_for(seg, dataset, resolution="squash:32", **given))
 
 
 def predictions(task):
@@ -96,7 +96,7 @@ def test_the_golden_protocol_holds_end_to_end(tmp_path, monkeypatch):
         fgseg.Segmenter(encoder),
         dataset,
         replace(
-            settings_for(encoder, dataset, logit_scale=40.0, threshold=0.5, templates="none"),
+            settings_for(fgseg.Segmenter(encoder), dataset, logit_scale=40.0, threshold=0.5, templates="none"),
             resolution=Resolution("slide", 160, 96, 48),
             resize="published",
         ),
@@ -108,7 +108,7 @@ def test_the_golden_protocol_holds_end_to_end(tmp_path, monkeypatch):
 
 
 def test_published_resizing_is_opencvs_and_the_windows_are_those_of_the_protocol(seg, colors):
-    chosen = replace(settings_for(seg.encoder, colors), resolution=Resolution("slide", 48, 32, 16), resize="published")
+    chosen = replace(settings_for(seg, colors), resolution=Resolution("slide", 48, 32, 16), resize="published")
     view = encode(seg, colors.items[0].image(), chosen)
     assert view.canvas_hw == (48, 64)
     assert view.boxes_xyxy == window_boxes((48, 64), crop=32, stride=16)
@@ -159,7 +159,7 @@ def test_small_classes_leave_their_pixels_to_the_best_of_the_others():
     text = unit(torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0.5, 1]]))
     encoder = golden_encoder(CLIP)
     dataset = Dataset("x", GOLDEN, (fgseg.PromptClass("background", ("background",)),), (), has_background=True)
-    chosen = replace(settings_for(encoder, dataset, templates="none"), resize="area", threshold=0.001)
+    chosen = replace(settings_for(fgseg.Segmenter(encoder), dataset, templates="none"), resize="area", threshold=0.001)
     words = ClassWords(text, (0, 1, 2))
     assert predict(view, words, chosen)[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
     # class 2 has one of eight foreground pixels: 12.5 %
@@ -194,33 +194,33 @@ def test_the_rows_of_some_classes_are_chosen_in_one_pass_over_those_classes():
 def test_a_preset_gives_its_published_settings_and_says_what_it_does_not_reproduce(seg):
     classes = (fgseg.PromptClass("background", ("background",)), fgseg.PromptClass("red", ("red",)))
     voc = Dataset("voc21", GOLDEN, classes, (), has_background=True)
-    made = settings_for(seg.encoder, voc, preset_name="sclip")
+    made = settings_for(seg, voc, preset_name="sclip")
     assert (made.resize, made.logit_scale, made.threshold, made.min_foreground_share) == ("published", 65, 0.1, 0.1)
     assert str(made.resolution) == "slide:336/224/112"
     assert len(made.background) == 26
     assert "recipe value in place of sclip" in made.deviations
     assert made.classes(voc)[0].prompts == made.background
     with pytest.raises(OptionError, match="dataset: expected one of voc21"):
-        settings_for(seg.encoder, replace(voc, name="mine"), preset_name="sclip")
+        settings_for(seg, replace(voc, name="mine"), preset_name="sclip")
 
 
 def test_a_presets_softmax_is_not_taken_for_presence(seg):
     classes = (fgseg.PromptClass("background", ("background",)), fgseg.PromptClass("red", ("red",)))
     voc = Dataset("voc21", GOLDEN, classes, (), has_background=True)
-    made = settings_for(seg.encoder, voc, preset_name="sclip", decision="presence")
+    made = settings_for(seg, voc, preset_name="sclip", decision="presence")
     assert (made.logit_scale, made.min_foreground_share) == (seg.encoder.logit_scale, 0)
-    assert made.threshold == seg.encoder.default_threshold
+    assert made.threshold == seg.defaults.threshold
     assert any("decided by presence" in line for line in made.deviations)
-    assert settings_for(seg.encoder, voc, preset_name="sclip", decision="presence", threshold=0.7).threshold == 0.7
+    assert settings_for(seg, voc, preset_name="sclip", decision="presence", threshold=0.7).threshold == 0.7
 
 
 def test_a_threshold_without_a_background_is_refused(seg, colors):
     with pytest.raises(OptionError, match="threshold: colors has no background class for it to send pixels to"):
-        settings_for(seg.encoder, colors, threshold=0.4)
+        settings_for(seg, colors, threshold=0.4)
     with pytest.raises(OptionError, match="background: colors has no background class"):
-        settings_for(seg.encoder, colors, background=["grey"])
+        settings_for(seg, colors, background=["grey"])
     with pytest.raises(OptionError, match="min_foreground_share: colors has no background class"):
-        settings_for(seg.encoder, colors, min_foreground_share=0.1)
+        settings_for(seg, colors, min_foreground_share=0.1)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_threshold_without_a_background_is_refused(seg, colors):
 )
 def test_settings_out_of_range_are_refused(seg, colors, given, message):
     with pytest.raises(OptionError, match=message):
-        settings_for(seg.encoder, colors, **given)
+        settings_for(seg, colors, **given)
 
 
 def test_an_unknown_word_says_which_classes_could_be_measured(seg, tmp_path):
@@ -592,7 +592,7 @@ def test_images_are_ranked_by_the_mean_iou_that_a_run_of_them_alone_would_have(i
 def test_a_sweep_gives_each_setting_the_figures_of_its_own_run_and_encodes_an_image_once(seg, tmp_path, monkeypatch):
     dataset = open_scenes("scenes-shapes", count=2, side=48, first_seed=SWEPT_SEED)
     grid = Grid(("value", "sclip"), ("squash:32", "squash:48"), ("none", "guided"), (10.0, 30.0), (0.0, 0.08))
-    base = settings_for(seg.encoder, dataset)
+    base = settings_for(seg, dataset)
     calls = []
     original = type(seg.encoder).encode_images
     monkeypatch.setattr(
@@ -605,7 +605,7 @@ def test_a_sweep_gives_each_setting_the_figures_of_its_own_run_and_encodes_an_im
     for index in (0, 5, 14, 23, 31):
         row = rows[index]
         one = settings_for(
-            seg.encoder, dataset, resolution=row["resolution"], refine=row["refine"],
+            seg, dataset, resolution=row["resolution"], refine=row["refine"],
             logit_scale=row["logit_scale"], threshold=row["threshold"],
         )  # fmt: skip
         alone = run_task(SegmentationTask(with_recipe(seg, row["recipe"]), dataset, one), tmp_path / str(index))
@@ -619,7 +619,7 @@ def test_a_sweep_gives_each_setting_the_figures_of_its_own_run_and_encodes_an_im
 
 def test_a_sweep_of_presence_thresholds_is_that_of_single_runs(seg, tmp_path):
     dataset = open_scenes("scenes-shapes", count=2, side=48)
-    base = settings_for(seg.encoder, dataset, decision="presence", resolution="squash:32")
+    base = settings_for(seg, dataset, decision="presence", resolution="squash:32")
     outcome = run_task(SweepTask(seg, dataset, base, Grid(thresholds=(0.3, 0.52))), tmp_path / "sweep")
     for row in outcome.summary["sweep"]:
         alone = run_task(
@@ -630,12 +630,12 @@ def test_a_sweep_of_presence_thresholds_is_that_of_single_runs(seg, tmp_path):
 
 def test_a_sweep_of_what_changes_nothing_is_refused(seg, colors):
     with pytest.raises(OptionError, match="scale: colors has no background class, so it changes no label"):
-        SweepTask(seg, colors, settings_for(seg.encoder, colors), Grid(logit_scales=(10.0, 20.0)))
+        SweepTask(seg, colors, settings_for(seg, colors), Grid(logit_scales=(10.0, 20.0)))
 
 
 def test_a_sweep_under_a_preset_says_of_each_row_how_it_was_resized_and_what_differs(seg, colors):
     standard_set = replace(colors, name="ade20k")
-    base = settings_for(seg.encoder, standard_set, preset_name="naclip")
+    base = settings_for(seg, standard_set, preset_name="naclip")
     grid = Grid(("value", "naclip"), ("auto", "slide:32/32/16", "squash:32"), ("none", "pamr"))
     task = SweepTask(seg, standard_set, base, grid)
     rows = [task._described(group, task._variants(group)[0]) for group in task.groups]
@@ -655,7 +655,7 @@ def test_a_grid_has_each_value_once(given):
 
 def test_an_unknown_recipe_is_refused_before_anything_is_measured(seg, colors):
     with pytest.raises(OptionError, match="recipe: expected one of value"):
-        SweepTask(seg, colors, settings_for(seg.encoder, colors), Grid(recipes=("value", "foo")))
+        SweepTask(seg, colors, settings_for(seg, colors), Grid(recipes=("value", "foo")))
 
 
 def test_a_run_says_which_code_made_it(seg):

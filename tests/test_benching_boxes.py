@@ -48,7 +48,7 @@ def instances(root):
 
 
 def box_task(seg, boxes):
-    return BoxTask(seg, boxes, ("{}",), whole_image(seg.encoder.default_resolution))
+    return BoxTask(seg, boxes, ("{}",), whole_image(seg.defaults.resolution))
 
 
 def test_class_boxes_come_from_an_instance_file_by_category_id(tmp_path):

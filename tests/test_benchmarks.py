@@ -38,9 +38,9 @@ def test_the_default_threshold_is_what_its_rule_chose_and_holds_on_scenes_that_n
     import fgseg
 
     document = json.loads((ROOT / "benchmarks" / "results" / "scenes.json").read_text(encoding="utf-8"))
-    encoder = fgseg.load("mini").encoder
-    assert document["settings"]["weights_sha256"] == encoder.digest()
-    assert document["chosen_threshold"] == document["settings"]["threshold"] == encoder.default_threshold
+    seg = fgseg.load("mini")
+    assert document["settings"]["weights_sha256"] == seg.encoder.digest()
+    assert document["chosen_threshold"] == document["settings"]["threshold"] == seg.defaults.threshold
     assert document["alone"]["absent_alone_mean"] < 0.01
     assert document["seen"]["absent_share"] < 0.01
 

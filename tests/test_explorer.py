@@ -116,7 +116,7 @@ def test_the_threshold_rests_while_heatmaps_are_shown(explorer):
 def test_it_starts_as_asked_and_with_the_models_own_threshold(seg):
     started = explore(IMAGE, "red", segmenter=seg, mode="independent", opacity=0.25)
     assert (started.prompts.value, started.mode.value, started.opacity.value) == ("red", "independent", 0.25)
-    assert started.threshold.value == seg.encoder.default_threshold
+    assert started.threshold.value == seg.defaults.threshold
 
 
 def test_it_shows_itself_as_widgets(explorer):

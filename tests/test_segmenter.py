@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -280,7 +281,7 @@ def test_holes_are_filled_up_to_their_size(seg):
 
 def test_the_automatic_threshold_is_each_classs_own(seg, picture):
     names = ["red", "green", "blue", "brown"]
-    own = seg.encoder.default_threshold
+    own = seg.defaults.threshold
     everything = seg.segment(picture, names, threshold=0.0)
     automatic = seg.segment(picture, names, threshold="auto")
     expected = everything.labels.copy()
@@ -294,8 +295,8 @@ def test_the_automatic_threshold_is_each_classs_own(seg, picture):
 
 
 @pytest.mark.parametrize("mode", ["exclusive", "independent"])
-def test_an_automatic_threshold_is_no_laxer_than_the_models_own(seg, picture, mode, monkeypatch):
-    monkeypatch.setattr(seg.encoder, "default_threshold", 0.97)
+def test_an_automatic_threshold_is_no_laxer_than_the_models_own(seg, picture, mode):
+    seg = fgseg.Segmenter(seg.encoder, replace(seg.defaults, threshold=0.97))
     names = ["red", "green", "blue", "brown"]
     own, automatic = (seg.segment(picture, names, mode=mode, threshold=limit) for limit in (None, "auto"))
     assert own.settings["threshold"] == 0.97
@@ -315,8 +316,8 @@ def test_refinement_gives_a_result_of_the_same_kind(seg, picture, mode, refine):
 
 
 @pytest.mark.parametrize("own", ["none", "guided"])
-def test_without_a_word_about_it_masks_are_refined_as_the_model_asks(seg, picture, own, monkeypatch):
-    monkeypatch.setattr(seg.encoder, "default_refine", own)
+def test_without_a_word_about_it_masks_are_refined_as_the_model_asks(seg, picture, own):
+    seg = fgseg.Segmenter(seg.encoder, replace(seg.defaults, refine=own))
     result = seg.segment(picture, ["red", "green"])
     assert result.settings["refine"] == own
     np.testing.assert_array_equal(result.labels, seg.segment(picture, ["red", "green"], refine=own).labels)
@@ -430,10 +431,10 @@ def test_a_box_of_the_whole_image_is_the_mean_of_the_grid(seg, picture):
     np.testing.assert_allclose(scores.cosine[0, 0], float(mean @ text[0]), atol=1e-5)
 
 
-def test_boxes_see_the_whole_image_of_a_model_whose_own_resolution_is_windows_of_some_size(seg, picture, monkeypatch):
+def test_boxes_see_the_whole_image_of_a_model_whose_own_resolution_is_windows_of_some_size(seg, picture):
     boxes = [[10, 10, 60, 60]]
+    seg = fgseg.Segmenter(seg.encoder, replace(seg.defaults, resolution="slide:336/224/112"))
     expected = seg.score_boxes(picture, boxes, ["red"], resolution="squash").cosine
-    monkeypatch.setattr(seg.encoder, "default_resolution", "slide:336/224/112")
     np.testing.assert_array_equal(seg.score_boxes(picture, boxes, ["red"]).cosine, expected)
     view = seg.encode(picture)
     assert len(view.windows) > 1

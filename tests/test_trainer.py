@@ -127,7 +127,7 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny_model, tmp_
     modes = {(tmp_path / "out" / name).stat().st_mode for name in (SAVED, "model.safetensors", "metrics.jsonl")}
     assert len(modes) == 1  # whoever may read one may read all
     seg = fgseg.load(str(tmp_path / "out"), device="cpu")
-    assert seg.encoder.default_background == fgseg.load(tiny_model, device="cpu").encoder.default_background
+    assert seg.defaults.background == fgseg.load(tiny_model, device="cpu").defaults.background
     assert seg.segment(SCENES.sample(0)[1], ["red", "blue"]).labels.shape == (32, 32)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "bad_records.jsonl", "checkpoint.safetensors", "config.json", "loss.png", "metrics.jsonl",

@@ -29,6 +29,7 @@ from fgseg.scenes.vocabulary import (
     color_truth,
     words,
 )
+from fgseg.segmentation.model_defaults import model_defaults
 from fgseg.training import batches, mini, objective, seeing, shifts
 from fgseg.training.average import average, main as average_command, mixed
 from fgseg.training.checkpoints import METRICS
@@ -670,7 +671,7 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["presence"] < 0.8 * lines[0]["presence"]
     encoder = load_encoder(str(folder), dtype="float32", device="cpu")
-    assert encoder.default_background == ("anything else",)
+    assert model_defaults(encoder).background == ("anything else",)
     assert encoder.encode_texts(["red circle"]).shape == (1, 16)
 
 

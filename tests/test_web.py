@@ -314,7 +314,7 @@ def test_a_closed_page_takes_its_picture_with_it(open_page, photo, address):
 def test_the_page_of_a_benchmark_shows_photo_truth_and_prediction_and_asks_nobody(browser, tmp_path):
     seg = fgseg.load("mini", device="cpu", dtype="float32")
     dataset = open_scenes("scenes-colors", count=3, side=96)
-    task = SegmentationTask(seg, dataset, settings_for(seg.encoder, dataset))
+    task = SegmentationTask(seg, dataset, settings_for(seg, dataset))
     written = write_pictures(task, run_task(task, tmp_path), tmp_path)
     (path,) = (path for path in written if path.suffix == ".html")
     context = browser.new_context(viewport={"width": 1280, "height": 900})

@@ -2,7 +2,7 @@
 
     seg = fgseg.load("fg-clip-base")
     dataset = fgseg.datasets.opening.open_dataset("voc21", root="data")
-    task = SegmentationTask(seg, dataset, settings_for(seg.encoder, dataset, preset_name="sclip"))
+    task = SegmentationTask(seg, dataset, settings_for(seg, dataset, preset_name="sclip"))
     outcome = run_task(task, Path("out/voc21"))
     write_run(outcome, Path("out/voc21"))
 

@@ -102,10 +102,10 @@ def make_task(seg: Segmenter, data: Data, asked: Asked) -> Task:
         return RetrievalTask(seg, data, asked.route)
     if isinstance(data, BoxSet):
         return _box_task(seg, data, asked)
-    templates = templates_named(given.get("templates") or seg.encoder.default_templates)
+    templates = templates_named(given.get("templates") or seg.defaults.templates)
     if asked.only == (KNOWN,):
         data = known_classes(seg.encoder, data, templates)
-    settings = settings_for(seg.encoder, data, **given)
+    settings = settings_for(seg, data, **given)
     task = SegmentationTask(seg, data, settings) if asked.grid is None else SweepTask(seg, data, settings, asked.grid)
     _ = task.words
     return task
@@ -158,10 +158,10 @@ def _box_task(seg: Segmenter, data: BoxSet, asked: Asked) -> BoxTask:
     unused = [name for name in given if name not in taken]
     _refuse("boxes take templates and a resolution alone", [*unused, *_of_segmentation(asked)])
     resolution = given.get("resolution", "auto")
-    chosen = whole_image(seg.encoder.default_resolution) if resolution == "auto" else str(resolution)
+    chosen = whole_image(seg.defaults.resolution) if resolution == "auto" else str(resolution)
     if chosen.startswith("slide"):
         raise OptionError(f"resolution: boxes are pooled from the whole image, got {chosen}; use squash or keep")
-    task = BoxTask(seg, data, templates_named(given.get("templates") or seg.encoder.default_templates), chosen)
+    task = BoxTask(seg, data, templates_named(given.get("templates") or seg.defaults.templates), chosen)
     if data.classes:
         _ = task.words
     return task

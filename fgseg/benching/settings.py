@@ -13,6 +13,7 @@ from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
 from fgseg.prompts.templates import templates_named
 from fgseg.scoring.refine import REFINEMENTS
 from fgseg.scoring.resolution import Resolution, parse_resolution
+from fgseg.segmenter import Segmenter
 
 __all__ = ["Decision", "Prompted", "SegmentationSettings", "deviations_of", "settings_for"]
 
@@ -89,7 +90,7 @@ class SegmentationSettings:
 
 
 def settings_for(
-    encoder: Encoder,
+    seg: Segmenter,
     dataset: Dataset,
     *,
     preset_name: str | None = None,
@@ -98,15 +99,15 @@ def settings_for(
     background: Sequence[str] | None = None,
     **given: Any,
 ) -> SegmentationSettings:
-    """Settings with every default filled in: the preset's, else the encoder's own.
+    """Settings with every default filled in: the preset's, else the model's own.
 
     Args:
-        encoder: what will be measured.
+        seg: what will be measured.
         dataset: what it will be measured on.
         preset_name: one of `fgseg.datasets.opening.PRESETS`, for a standard set.
-        resolution: as `Segmenter.encode` takes it; "auto" is the preset's or the encoder's.
-        templates: as `fgseg.prompts.templates.templates_named` takes them; None is the encoder's own.
-        background: None is the preset's words, else the class list's ("protocol") or the encoder's ("presence").
+        resolution: as `Segmenter.encode` takes it; "auto" is the preset's or the model's.
+        templates: as `fgseg.prompts.templates.templates_named` takes them; None is the model's own.
+        background: None is the preset's words, else the class list's ("protocol") or the model's ("presence").
         given: other attributes of `SegmentationSettings` that take the place of defaults; None leaves the default.
 
     Raises:
@@ -118,20 +119,20 @@ def settings_for(
     decision = chosen.setdefault("decision", "protocol")
     check_choice("decision", decision, get_args(Decision))
     published = None if preset_name is None else preset(preset_name, dataset.name)
-    base = _own_settings(encoder, decision) if published is None else _published(published)
+    base = _own_settings(seg, decision) if published is None else _published(published)
     if published is not None and decision == "presence":
         # The preset's scale and thresholds are of a softmax over all words; presence is another quantity.
-        base |= {"logit_scale": encoder.logit_scale, "threshold": encoder.default_threshold}
+        base |= {"logit_scale": seg.encoder.logit_scale, "threshold": seg.defaults.threshold}
         base |= {"min_foreground_share": 0.0, "deviations": (*base["deviations"], _BY_PRESENCE)}
     if resolution != "auto":
-        base["resolution"] = _resolved(encoder, resolution)
+        base["resolution"] = _resolved(seg.encoder, resolution)
         is_published = published is not None and base["resolution"].mode == "slide"
         base["resize"] = "published" if is_published else "area"
-    base["templates"] = templates_named(encoder.default_templates if templates is None else templates)
-    base["background"] = _background(encoder, dataset, decision, published, background)
+    base["templates"] = templates_named(seg.defaults.templates if templates is None else templates)
+    base["background"] = _background(seg, dataset, decision, published, background)
     settings = SegmentationSettings(**{**base, **chosen})
     _check_meaning(settings, dataset)
-    return replace(settings, deviations=deviations_of(settings, encoder.recipe))
+    return replace(settings, deviations=deviations_of(settings, seg.encoder.recipe))
 
 
 def deviations_of(settings: SegmentationSettings, recipe: str | None) -> tuple[str, ...]:
@@ -144,12 +145,12 @@ def deviations_of(settings: SegmentationSettings, recipe: str | None) -> tuple[s
     return (*kept, *other, *((_PAMR_INPUT,) if settings.refine == "pamr" else ()))
 
 
-def _own_settings(encoder: Encoder, decision: Decision) -> dict[str, Any]:
-    threshold = encoder.default_threshold if decision == "presence" else 0.0
-    resolution = _resolved(encoder, encoder.default_resolution)
+def _own_settings(seg: Segmenter, decision: Decision) -> dict[str, Any]:
+    threshold = seg.defaults.threshold if decision == "presence" else 0.0
+    resolution = _resolved(seg.encoder, seg.defaults.resolution)
     return {
-        "resolution": resolution, "resize": "area", "logit_scale": encoder.logit_scale, "threshold": threshold,
-        "refine": encoder.default_refine,
+        "resolution": resolution, "resize": "area", "logit_scale": seg.encoder.logit_scale, "threshold": threshold,
+        "refine": seg.defaults.refine,
     }  # fmt: skip
 
 
@@ -174,11 +175,11 @@ def _resolved(encoder: Encoder, resolution: str | Resolution) -> Resolution:
 
 
 def _background(
-    encoder: Encoder, dataset: Dataset, decision: Decision, published: Preset | None, given: Sequence[str] | None
+    seg: Segmenter, dataset: Dataset, decision: Decision, published: Preset | None, given: Sequence[str] | None
 ) -> tuple[str, ...]:
     if decision == "presence":
         looked_for = dataset.classes[1:] if dataset.has_background else dataset.classes
-        default = encoder.default_background
+        default = seg.defaults.background
         asked = make_prompt_set(looked_for, background=given, default_background=default, shared_prompts="allow")
         return asked.background
     if given is not None:

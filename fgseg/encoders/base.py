@@ -1,6 +1,6 @@
 """What every encoder offers, and the device and number format it runs in."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,11 +37,8 @@ class Encoder(Protocol):
         logit_scale: what cosines of regions with texts are multiplied by before a softmax or sigmoid.
         global_logit_scale: the same for whole images with captions.
         global_logit_bias: added to those before a sigmoid; None where captions compete in a softmax.
-        default_resolution: mode of `fgseg.scoring.resolution.Resolution` that suits it.
-        default_background: words every prompt competes with unless others are given.
-        default_templates: templates for class names unless others are given.
-        default_threshold: least presence of a mask's pixels unless another is given, 0 to 1.
-        default_refine: edge-aware refinement of score maps unless another is asked for; "none" but where it gains.
+        takes_any_aspect: whether it was trained on images of every aspect, or on squares.
+        config: its config.json.
     """
 
     name: str
@@ -54,11 +51,8 @@ class Encoder(Protocol):
     logit_scale: float
     global_logit_scale: float
     global_logit_bias: float | None
-    default_resolution: str
-    default_background: tuple[str, ...]
-    default_templates: tuple[str, ...]
-    default_threshold: float
-    default_refine: str
+    takes_any_aspect: bool
+    config: Mapping[str, Any]
 
     @property
     def recipe(self) -> str | None:

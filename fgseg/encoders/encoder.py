@@ -1,30 +1,26 @@
 """The two encoders: CLIP's and FG-CLIP 1's on pixels, FG-CLIP 2's on NaFlex patches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fgseg._checks import check_choice, check_number
+from fgseg._checks import check_choice
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
 from fgseg.encoders.checkpoint import Checkpoint
 from fgseg.encoders.networks.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.networks.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
 from fgseg.encoders.networks.prefix_trees import plant, tree_runs
 from fgseg.encoders.tokenizer import Tokenizer, check_length
-from fgseg.errors import OptionError, PromptError, WeightsError
+from fgseg.errors import OptionError, WeightsError
 from fgseg.images.resizing import resize_bicubic, resize_bilinear
-from fgseg.prompts.templates import templates_named
-from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES
-from fgseg.prompts.words import check_sequence, check_words
-from fgseg.scoring.refine import OFFERED
-from fgseg.scoring.resolution import MAX_SIDE, parse_resolution
+from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
 
-__all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels", "own_settings"]
+__all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels"]
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's preprocessing
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -44,24 +40,19 @@ def normalized_pixels(pixels: Tensor) -> Tensor:
 class _ImageTextEncoder(ABC, Generic[ModelT]):
     """What does not depend on the architecture: order, batches, unit length."""
 
-    usual_resolution: str
+    takes_any_aspect: bool
     global_logit_bias: float | None = None
     side: int
 
     def __init__(self, checkpoint: Checkpoint, model: ModelT, *, dtype: torch.dtype, device: torch.device) -> None:
         self.name, self.revision = checkpoint.name, checkpoint.revision
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
+        self.config: Mapping[str, Any] = checkpoint.config
         self.model: ModelT = model
         self.patch = model.config.patch
         self.tokenizer = Tokenizer(checkpoint.folder)
         self.logit_scale = float(model.region_logit_scale().detach())
         self.global_logit_scale = float(model.logit_scale.detach().exp())
-        own = own_settings(checkpoint)
-        self.default_background = tuple(own.get("background", BACKGROUND_WORDS))
-        self.default_templates = tuple(own.get("templates", IMAGENET_TEMPLATES))
-        self.default_threshold = float(own.get("threshold", 0.5))  # a tie with the best background word
-        self.default_refine = own.get("refine", "none")  # it lowers the published recipe, see fgseg.scoring.refine
-        self.default_resolution = own.get("resolution", self.usual_resolution)
 
     def digest(self) -> str:
         """Identity of the weights: SHA-256 in hex."""
@@ -179,39 +170,10 @@ def _hw(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-_OWN = ("background", "templates", "resolution", "threshold", "refine")
-
-
-def own_settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The defaults that a model's config.json brings along for fgseg.
-
-    Raises:
-        WeightsError: one that fgseg could not follow.
-    """
-    own = checkpoint.config.get("fgseg", {})
-    place = f"{checkpoint.name}: config.json: fgseg"
-    if not isinstance(own, dict):
-        raise WeightsError(f"{place}: expected an object, got {own!r:.60}")
-    if unknown := sorted(set(own) - set(_OWN)):
-        raise WeightsError(f"{place}: expected some of {', '.join(_OWN)}, got {', '.join(unknown)}")
-    try:
-        check_number("threshold", own.get("threshold", 0), low=0, high=1)
-        check_choice("refine", own.get("refine", "none"), OFFERED)
-        check_words("background", tuple(check_sequence("background", own.get("background", ()))))
-        templates_named(check_sequence("templates", own.get("templates", ("{}",))))
-        resolution = own.get("resolution", "keep")
-        if not isinstance(resolution, str):
-            raise OptionError(f"resolution: expected text such as 'keep', got {resolution!r:.60}")
-        parse_resolution(resolution)
-    except (OptionError, PromptError) as error:
-        raise WeightsError(f"{place}.{error}") from error
-    return own
-
-
 class ClipEncoder(_ImageTextEncoder[ClipModel]):
     """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.loading.Encoder`."""
 
-    usual_resolution = "slide"
+    takes_any_aspect = False
 
     def __init__(
         self, checkpoint: Checkpoint, model: ClipModel, *, recipe: Recipe, dtype: torch.dtype, device: torch.device
@@ -268,7 +230,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
 class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
     """FG-CLIP 2 for images and words. Attributes as in `fgseg.encoders.loading.Encoder`."""
 
-    usual_resolution = "keep"
+    takes_any_aspect = True
     recipe = None
 
     def __init__(

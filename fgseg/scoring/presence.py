@@ -15,8 +15,10 @@ from fgseg._checks import check_array, check_labels, check_number
 from fgseg.errors import ShapeError
 from fgseg.types import UNLABELLED
 
-__all__ = ["automatic_threshold", "exclusive_labels", "presence", "threshold_mask"]
+__all__ = ["TIE", "automatic_threshold", "exclusive_labels", "presence", "threshold_mask"]
 
+TIE = 0.5
+"""The presence of a class that is as likely as the best of the words it competes with."""
 _BINS = 256  # a power of two: bin edges are exact in float32
 _FLOAT32 = np.finfo(np.float32)
 

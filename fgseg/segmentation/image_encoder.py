@@ -19,6 +19,7 @@ from fgseg.images.resizing import resize_image
 from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw
 from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
 from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.model_defaults import ModelDefaults
 
 __all__ = ["ImageEncoder", "ImageSource"]
 
@@ -36,9 +37,9 @@ class _Cut(NamedTuple):
 class ImageEncoder:
     """Images as one encoder sees them."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        """Take the encoder, whose defaults stand for what is not given."""
-        self._encoder = encoder
+    def __init__(self, encoder: Encoder, defaults: ModelDefaults) -> None:
+        """Take the encoder, and what stands for a resolution that is not given."""
+        self._encoder, self._defaults = encoder, defaults
 
     def encode(self, images: Sequence[ImageSource], resolution: str | Resolution) -> list[EncodedImage]:
         """Several images together; arguments and errors as in `Segmenter.encode_batch`."""
@@ -79,7 +80,7 @@ class ImageEncoder:
             raise OptionError(
                 f"resolution: expected text such as 'keep:448' or a Resolution, got {describe(resolution)}"
             )
-        return parse_resolution(self._encoder.default_resolution if resolution == "auto" else resolution)
+        return parse_resolution(self._defaults.resolution if resolution == "auto" else resolution)
 
     def sizes(self, chosen: Resolution) -> Resolution:
         """The resolution with the encoder's own sizes filled in, where windows need them."""

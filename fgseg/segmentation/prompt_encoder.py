@@ -15,6 +15,7 @@ from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import OptionError, PromptError
 from fgseg.prompts.classes import PromptClass, PromptSet, make_prompt_set
 from fgseg.prompts.templates import TextPlan, expand, templates_named
+from fgseg.segmentation.model_defaults import ModelDefaults
 
 __all__ = ["PromptEncoder", "PromptTexts"]
 
@@ -22,9 +23,9 @@ __all__ = ["PromptEncoder", "PromptTexts"]
 class PromptEncoder:
     """The texts of one encoder, kept for as long as this lives, and on disk where that pays."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        """Take the encoder, whose defaults stand for what is not given."""
-        self._encoder = encoder
+    def __init__(self, encoder: Encoder, defaults: ModelDefaults) -> None:
+        """Take the encoder, and what stands for words and templates that are not given."""
+        self._defaults = defaults
         self._texts: dict[tuple[str, str], Tensor] = {}
         self._ensembles: dict[tuple[str, ...], Tensor] = {}
         self._stored = StoredTexts(encoder)
@@ -33,8 +34,9 @@ class PromptEncoder:
         self, prompts: Sequence[str | PromptClass], background: Sequence[str] | None, negatives: Sequence[str]
     ) -> PromptSet:
         """Prompts and what competes with them; arguments and errors as in `Segmenter.segment`."""
-        default = self._encoder.default_background
-        asked = make_prompt_set(prompts, background=background, negatives=negatives, default_background=default)
+        asked = make_prompt_set(
+            prompts, background=background, negatives=negatives, default_background=self._defaults.background
+        )
         if len(asked.classes) == 1 and not asked.rivals:
             raise OptionError(
                 "background: one prompt alone has nothing to compete with; "
@@ -45,7 +47,7 @@ class PromptEncoder:
     def texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> PromptTexts:
         """Unit text of every query word, the rivals' last."""
         everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
-        chosen = templates_named(self._encoder.default_templates if templates is None else templates)
+        chosen = templates_named(self._defaults.templates if templates is None else templates)
         plan = expand(everyone, chosen)
         return PromptTexts(self._ensembled(plan, chosen), plan.query_to_class, chosen)
 

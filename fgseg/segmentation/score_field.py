@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg.prompts.classes import PromptSet
-from fgseg.scoring.presence import automatic_threshold, exclusive_labels, presence, threshold_mask
+from fgseg.scoring.presence import TIE, automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.scoring.refine import refined
 from fgseg.scoring.top_two import looked_up, top_two
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.prompt_encoder import PromptTexts
 from fgseg.types import UNLABELLED
 
-__all__ = ["TIE", "ScoreField", "Threshold"]
+__all__ = ["ScoreField", "Threshold"]
 
 Threshold = float | Literal["auto"]
-TIE = 0.5  # presence: as likely as the best of the words it competes with
 
 
 class ScoreField:

@@ -132,7 +132,7 @@ class _Page:
             value="exclusive",
             label="Masks",
         )
-        threshold = self.bench.segmenter.encoder.default_threshold
+        threshold = self.bench.segmenter.defaults.threshold
         with gr.Row():
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)

@@ -29,7 +29,6 @@ from fgseg.encoders.networks.fgclip2 import fit_to_patches, patch_budget, patchi
 from fgseg.encoders.networks.prefix_trees import tree_runs
 from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
 from fgseg.images.resizing import resize_bicubic
-from fgseg.scoring.resolution import parse_resolution
 
 SIZES = [(16, 16), (63, 177), (1, 1), (96, 96), (40, 130), (63, 177), (130, 40)]
 TEXTS = ["red", "a photo of a red cup", "the saucer", "blue cup"]
@@ -67,10 +66,7 @@ class TestContract:
         assert isinstance(encoder, ClipEncoder | FgClip2Encoder)
         assert (encoder.device, encoder.dtype) == (torch.device("cpu"), torch.float32)
         assert encoder.side % encoder.patch == 0
-        assert str(parse_resolution(encoder.default_resolution)) == encoder.default_resolution
         assert encoder.logit_scale > 0
-        assert encoder.default_background
-        assert all("{}" in template for template in encoder.default_templates)
 
     @pytest.mark.parametrize("fit", ["squash", "keep", "exact"])
     def test_patches_have_unit_length_in_float32_and_cover_their_image(self, encoder, fit):
@@ -363,56 +359,6 @@ def test_fgclip_2_refuses_patches_and_ids_that_do_not_fit():
         model.text_features(torch.zeros(1, 10, dtype=torch.long), route="short")
     with pytest.raises(OptionError, match="route: expected one of region, short, long, got 'box'"):
         model.text_features(torch.zeros(1, 64, dtype=torch.long), route="box")
-
-
-def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
-    config = model_config(CLIP) | {
-        "fgseg": {"background": ["nothing"], "templates": ["a {}", "the {}"], "refine": "guided"}
-    }
-    own = load_encoder(saved_model(tmp_path / "own", model_tensors(CLIP), config), device="cpu", dtype="float32")
-    assert own.default_background == ("nothing",)
-    assert (own.default_refine, golden_encoder(CLIP).default_refine) == ("guided", "none")
-    assert own.default_templates == ("a {}", "the {}")
-    assert len(golden_encoder(CLIP).default_templates) == 80
-    assert golden_encoder(CLIP).default_background == golden_encoder(FG_CLIP_2).default_background
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("threshold", 1.5, "fgseg.threshold: expected a number from 0 to 1, got 1.5"),
-        ("refine", "magic", "fgseg.refine: expected one of none, guided, pamr, got 'magic'"),
-        ("refine", "superpixel", "fgseg.refine: expected one of none, guided, pamr, got 'superpixel'"),
-        ("background", "nothing", "fgseg.background: expected a list of strings, got str 'nothing'"),
-        ("background", ["wall", " "], r"fgseg.background\[1\]"),
-        ("background", ["wall", "wall"], "fgseg.background: expected each word once, got 'wall' twice"),
-        ("templates", "a {}", "fgseg.templates: expected a list of strings, got str 'a {}'"),
-        ("templates", ["a thing"], "templates.*'a thing'"),
-        ("templates", [], "templates: expected"),
-        ("resolution", None, "fgseg.resolution: expected text such as 'keep', got None"),
-        ("thresold", 0.5, "fgseg: expected some of background, .*, got thresold"),
-        ("resolution", "huge", "got 'huge'"),
-    ],
-)
-def test_a_default_that_cannot_be_followed_is_refused_with_the_config_it_stands_in(tmp_path, name, value, message):
-    config = model_config(CLIP) | {"fgseg": {name: value}}
-    folder = saved_model(tmp_path / "own", model_tensors(CLIP), config)
-    with pytest.raises(WeightsError, match=rf"own.*: config.json: .*{message}"):
-        load_encoder(folder, device="cpu", dtype="float32")
-
-
-@pytest.mark.parametrize("value", ["x", 5, [1], None])
-def test_own_settings_that_are_no_object_are_refused(tmp_path, value):
-    folder = saved_model(tmp_path / "own", model_tensors(FG_CLIP_2), model_config(FG_CLIP_2) | {"fgseg": value})
-    with pytest.raises(WeightsError, match=r"own: config\.json: fgseg: expected an object"):
-        load_encoder(folder, device="cpu", dtype="float32")
-
-
-def test_fg_clip_2_takes_own_settings_as_the_others_do(tmp_path):
-    config = model_config(FG_CLIP_2) | {"fgseg": {"threshold": 0.7, "resolution": "squash"}}
-    own = load_encoder(saved_model(tmp_path / "own", model_tensors(FG_CLIP_2), config), device="cpu", dtype="float32")
-    assert (own.default_threshold, own.default_resolution) == (0.7, "squash")
-    assert golden_encoder(FG_CLIP_2).default_resolution == "keep"
 
 
 @pytest.mark.parametrize(

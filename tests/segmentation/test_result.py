@@ -503,7 +503,7 @@ def test_a_run_says_what_it_was_made_with(segmenter, tiny_model, tmp_path):
     assert run["seconds"] > 0
     assert run["versions"]["fgseg"] == fgseg.__version__
     assert {"torch", "numpy"} <= set(run["versions"])
-    assert run["threshold"] == segmenter.encoder.default_threshold
+    assert run["threshold"] == segmenter.defaults.threshold
     assert (run["mode"], run["device"], run["dtype"]) == ("exclusive", "cpu", "float32")
     with np.load(tmp_path / "out" / "heatmaps.npz") as saved:
         assert saved["presence"].shape == (2, *run["grid_hw"])
