@@ -29,7 +29,7 @@ from .errors import (
     WeightsError as WeightsError,
 )
 from .explorer import explore as explore
-from .large import LargeSegmentation as LargeSegmentation
+from .large.result import LargeSegmentation as LargeSegmentation
 from .prompts.classes import PromptClass as PromptClass
 from .prompts.files import read_class_file as read_class_file
 from .scoring.resolution import Resolution as Resolution

@@ -75,8 +75,8 @@ def check_resolution(text: str) -> None:
 
 def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
     """The images that are not read as a whole: tiled TIFFs over 178 megapixels, or all where it is asked for."""
-    from fgseg._tiled import TIFF_SUFFIXES, tiled_hw
     from fgseg.images.reading import MAX_PIXELS
+    from fgseg.large.tiled_tiff import TIFF_SUFFIXES, tiled_hw
 
     if always:
         return frozenset(paths)
@@ -88,8 +88,8 @@ def check_region_options(
     paths: frozenset[Path], options: dict[str, Any], formats: Sequence[str], *, native: int, reduction: int
 ) -> None:
     """Refuse, before any work, what an image read by region cannot be given: what needs all of it at once."""
-    from fgseg._strips import plan_windows
-    from fgseg.large import check_large_formats
+    from fgseg.large.plan import plan_windows
+    from fgseg.large.result import check_large_formats
     from fgseg.scoring.resolution import Resolution, parse_resolution
 
     if not paths:

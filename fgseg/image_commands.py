@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fgseg.large import LargeSegmentation
+    from fgseg.large.result import LargeSegmentation
     from fgseg.segmentation.result import Segmentation
 
 __all__ = ["boxes", "heatmap", "rank", "segment"]

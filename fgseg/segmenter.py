@@ -21,15 +21,16 @@ from torch import Tensor
 
 from fgseg._checks import check_array, check_choice, check_number, check_whole, describe
 from fgseg._files import place
-from fgseg._strips import Task, plan_windows
-from fgseg._tiled import open_tiled
 from fgseg._version import __version__, version_of
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
 from fgseg.images.reading import read_image
-from fgseg.large import LargeSegmentation, segment_tiled
+from fgseg.large.plan import plan_windows
+from fgseg.large.result import LargeSegmentation, segment_tiled
+from fgseg.large.strips import Task
+from fgseg.large.tiled_tiff import open_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
 from fgseg.regions.pooling import box_features

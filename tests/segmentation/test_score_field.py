@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from fgseg.prompts.classes import make_prompt_set
+from fgseg.scoring.presence import TIE
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.top_two import top_two
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.prompt_encoder import PromptTexts
-from fgseg.segmentation.score_field import TIE, ScoreField
+from fgseg.segmentation.score_field import ScoreField
 from fgseg.types import DenseFeatures
 
 

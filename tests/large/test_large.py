@@ -15,14 +15,16 @@ import torch
 from hypothesis import assume, given, settings, strategies as st
 
 import fgseg
-from fgseg import _strips, cli
-from fgseg._parts import RunningParts
-from fgseg._strips import Plan, Shrinker, Task, label_strips, plan_windows
-from fgseg._tiled import open_tiled, read_label_tiff, tiled_hw, write_label_tiff
+from fgseg import cli
 from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import resize_image
-from fgseg.large import segment_tiled
+from fgseg.large import strips as _strips
+from fgseg.large.plan import Plan, plan_windows
+from fgseg.large.result import segment_tiled
+from fgseg.large.streamed_regions import RunningParts
+from fgseg.large.strips import Shrinker, Task, label_strips
+from fgseg.large.tiled_tiff import open_tiled, read_label_tiff, tiled_hw, write_label_tiff
 from fgseg.prompts.classes import PromptClass, make_prompt_set
 from fgseg.regions.table import region_table
 from fgseg.scoring.resolution import Resolution
@@ -524,7 +526,7 @@ def test_the_summary_is_that_of_the_labels(tmp_path):
 
 
 def test_the_picture_that_is_kept_is_the_image_shrunk_and_its_labels_those_at_the_middle(tmp_path, monkeypatch):
-    monkeypatch.setattr("fgseg.large.OVERVIEW_SIDE", 24)  # 70 pixels: every third
+    monkeypatch.setattr("fgseg.large.result.OVERVIEW_SIDE", 24)  # 70 pixels: every third
     path = tiff(tmp_path / "a.tif", RGB, photometric="rgb")
     with open_tiled(path) as source:
         result = segment_tiled(source, tmp_path / "labels.tif", MeanColors(), COLOR_TASK, PLAN, {})
@@ -693,7 +695,7 @@ def test_ctrl_c_on_the_command_line_leaves_nothing_under_the_final_name(command,
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fgseg._strips.patch_scores", interrupted)
+    monkeypatch.setattr("fgseg.large.strips.patch_scores", interrupted)
     code, out, err = command("a.tif", "-p", "red", "--by-region")
     assert (code, out, err) == (130, "", "fgseg: interrupted\n")
     assert not [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
@@ -703,8 +705,8 @@ def test_ctrl_c_on_the_command_line_leaves_nothing_under_the_final_name(command,
 def test_sigterm_ends_the_process_and_leaves_no_half_written_file(tmp_path, tiny_model):
     tiff(tmp_path / "a.tif", RGB, photometric="rgb")
     script = (
-        "import os, signal\nfrom fgseg import __main__, _strips\n"
-        "_strips.patch_scores = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n__main__.main()"
+        "import os, signal\nfrom fgseg import __main__\nfrom fgseg.large import strips\n"
+        "strips.patch_scores = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n__main__.main()"
     )
     words = ["segment", "a.tif", "-p", "red", "--by-region", "--model", str(tiny_model), "-o", "out", "-q"]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=False, cwd=tmp_path)

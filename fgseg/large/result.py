@@ -1,6 +1,6 @@
 """Images larger than memory: a tiled TIFF is read by region and its labels are written by strips.
 
-The labels are those of "slide" on an image that fits into memory, at the same sizes (`fgseg._strips`). Of everything
+The labels are those of "slide" on an image that fits into memory, at the same sizes (`fgseg.large.strips`). Of all
 before the strip at work only counts, sums of connected parts and a small picture remain.
 """
 
@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_choices
 from fgseg._files import write_text
-from fgseg._parts import RunningParts
-from fgseg._strips import Plan, Shrinker, Task, label_strips
-from fgseg._tiled import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.writing import encode_png, write_image
+from fgseg.large.plan import Plan
+from fgseg.large.streamed_regions import RunningParts
+from fgseg.large.strips import Shrinker, Task, label_strips
+from fgseg.large.tiled_tiff import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
 from fgseg.segmentation.summary import (

@@ -1,0 +1,82 @@
+"""Which windows a large image is seen through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from fgseg._checks import check_whole
+from fgseg.errors import OptionError
+from fgseg.scoring.resolution import Resolution
+from fgseg.scoring.windows import window_boxes
+
+__all__ = ["Plan", "plan_windows"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the windows of a large image are.
+
+    Attributes:
+        image_hw: (height, width) of the image in pixels.
+        reduction: pixels of the image, along a side, that make one pixel of the canvas.
+        crop: side of a window in pixels of the canvas.
+        stride: canvas pixels from one window to the next.
+    """
+
+    image_hw: tuple[int, int]
+    reduction: int
+    crop: int
+    stride: int
+
+    @property
+    def canvas_hw(self) -> tuple[int, int]:
+        """(height, width) of what the windows cut up; the last row and column may stand for fewer image pixels."""
+        return -(-self.image_hw[0] // self.reduction), -(-self.image_hw[1] // self.reduction)
+
+    @cached_property
+    def rows(self) -> tuple[tuple[int, int], ...]:
+        """(top, bottom) of each row of windows."""
+        boxes = window_boxes((self.canvas_hw[0], 1), crop=self.crop, stride=self.stride)
+        return tuple((top, bottom) for _, top, _, bottom in boxes)
+
+    @cached_property
+    def columns(self) -> tuple[tuple[int, int], ...]:
+        """(left, right) of each column of windows."""
+        boxes = window_boxes((1, self.canvas_hw[1]), crop=self.crop, stride=self.stride)
+        return tuple((left, right) for left, _, right, _ in boxes)
+
+    @property
+    def windows(self) -> int:
+        """How many windows there are."""
+        return len(self.rows) * len(self.columns)
+
+
+def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, native: int, reduction: int = 1) -> Plan:
+    """The windows over an image that is read by region.
+
+    Args:
+        image_hw: (height, width) in pixels.
+        resolution: "slide", whose crop and stride count; None takes the encoder's.
+        native: side the encoder was trained at, in pixels.
+        reduction: shrink by this whole number, each side; 1 keeps the image's own scale.
+
+    Raises:
+        OptionError: another mode, a side to resize to, or a reduction below 1.
+
+    Example:
+        >>> plan = plan_windows((16_384, 16_384), None, native=224, reduction=4)
+        >>> plan.canvas_hw, plan.crop, plan.stride, plan.windows
+        ((4096, 4096), 224, 112, 1296)
+    """
+    factor = check_whole("reduction", reduction, low=1, high=2**20, hint="images are shrunk by whole numbers")
+    chosen = resolution or Resolution("slide")
+    if chosen.mode != "slide" or chosen.short_side is not None:
+        raise OptionError(
+            f"resolution: an image read by region is cut into windows at its own scale, got {chosen}; "
+            "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduce) to shrink it"
+        )
+    sizes = chosen.resolved(native)
+    assert sizes.crop is not None
+    assert sizes.stride is not None
+    return Plan(image_hw, factor, sizes.crop, sizes.stride)
