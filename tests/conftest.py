@@ -7,7 +7,7 @@ import torch
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """Folder of a random FG-CLIP 1 of some ten thousand parameters that knows the words of the embedded model."""
-    from fgseg.training.mini import build_tokenizer, full_config, new_model, save
+    from recipes.mini.recipe import build_tokenizer, full_config, new_model, save
 
     tokenizer = build_tokenizer()
     config = full_config(tokenizer)

@@ -1,4 +1,4 @@
-from .contrast import hard_negative_loss as hard_negative_loss, pair_loss as pair_loss
+from .losses import hard_negative_loss as hard_negative_loss, pair_loss as pair_loss
 from .options import TrainingOptions as TrainingOptions
 from .records import (
     BadRecord as BadRecord,

@@ -1,87 +1,112 @@
-"""Losses of the embedded model beside FG-CLIP's own (`fgseg.training.contrast`): per patch, and per word.
+"""FG-CLIP's losses (arXiv:2505.05071): contrast of images and captions, of boxes and phrases, and hard negatives.
 
-Every function takes unit-length features and returns a scalar; none keeps state.
+Pure functions of unit-length features. Each takes the features of the whole global batch and returns the *share* of
+some of its rows: the shares of all processes add up to the loss of the batch, and the share of all rows is the loss
+itself. So one process of many computes its own rows of the similarity matrix and no more.
+
+Weights and temperatures are those of the published training. Equal captions in a batch are negatives of each other
+there, and so they are here.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["one_of", "patch_choice", "patch_presence"]
+from fgseg._checks import check_array
+from fgseg.errors import ShapeError
+
+__all__ = ["HARD_WEIGHT", "REGION_WEIGHT", "hard_negative_loss", "pair_loss", "weighted_sum"]
+
+REGION_WEIGHT = 0.1  # the published training's
+HARD_WEIGHT = 0.5
+_WEIGHTS = {"short": 1.0, "long": 1.0, "region": REGION_WEIGHT, "hard": HARD_WEIGHT}
 
 
-def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, negative_weight: float) -> Tensor:
-    """How far presence = sigmoid(scale * (cosine - rival)) is from the truth, patch by patch.
-
-    Trains exactly the quantity that masks threshold. True and false pairs are averaged apart, since false ones are
-    many times more; the mean of no pairs is 0.
-
-    Args:
-        cosine: (B, N, P) of N patches with P phrases.
-        rival: (B, N) cosine with the rival word.
-        truth: (B, N, P) 1 true, 0 false, -1 not counted.
-        scale: scalar that multiplies the cosines.
-        negative_weight: weight of the false pairs' mean beside the true pairs' mean.
-
-    Examples:
-        >>> zero = torch.zeros(1, 1, 2)
-        >>> loss = patch_presence(zero, zero[..., 0], torch.tensor([[[1, 0]]]), torch.tensor(1.0), negative_weight=2.0)
-        >>> round(loss.item(), 4)  # log(2) + 2 log(2)
-        2.0794
-    """
-    margin = scale * (cosine - rival[..., None])
-    missed = F.softplus(-margin)[truth == 1]
-    raised = F.softplus(margin)[truth == 0]
-    return missed.sum() / max(len(missed), 1) + negative_weight * raised.sum() / max(len(raised), 1)
-
-
-def patch_choice(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, weight: Tensor) -> Tensor:
-    """Cross-entropy of every place over the rival and the phrases of its own image; several may be right.
-
-    The rival is right where no phrase is true, and a place where none is true but one is left open is not counted.
+def pair_loss(
+    left: Tensor, right: Tensor, scale: Tensor, *, own: slice | None = None, ignored: Tensor | None = None
+) -> Tensor:
+    """Symmetric InfoNCE between matching rows, the mean of its two directions.
 
     Args:
-        cosine: (B, N, P) of N places with P phrases.
-        rival: (B, N) cosine with the rival word.
-        truth: (B, N, P) 1 true, 0 false, -1 not counted.
+        left: (N, D) unit length, of the global batch.
+        right: (N, D) unit length, row n belonging to row n of `left`.
         scale: scalar that multiplies the cosines.
-        weight: (B, N) of each place, at least 0.
-
-    Examples:
-        >>> zero = torch.zeros(1, 1, 1)
-        >>> truth, weight = torch.tensor([[[1]]]), torch.ones(1, 1)
-        >>> round(patch_choice(zero, zero[..., 0], truth, torch.tensor(1.0), weight=weight).item(), 4)  # log(2)
-        0.6931
-    """
-    known = (truth == 1).any(-1)
-    counted = known | (truth == 0).all(-1)
-    unclear = torch.cat([torch.zeros_like(known)[..., None], truth < 0], -1)
-    logits = (scale * torch.cat([rival[..., None], cosine], -1)).masked_fill(unclear, -torch.inf)
-    right = torch.cat([~known[..., None], truth == 1], -1)
-    missed = logits.logsumexp(-1) - logits.masked_fill(~right, -torch.inf).logsumexp(-1)
-    weight = weight * counted
-    return (missed * weight).sum() / weight.sum().clamp(min=1e-6)
-
-
-def one_of(cosine: Tensor, truth: Tensor, scale: Tensor, *, weight: Tensor) -> Tensor:
-    """Cross-entropy of every row over words that exclude each other, where exactly one of them is true.
-
-    Args:
-        cosine: (N, P) of N places or boxes with P words.
-        truth: (N, P) 1 true, 0 false, -1 not counted.
-        scale: scalar that multiplies the cosines.
-        weight: (N,) of each row, at least 0.
+        own: rows whose share is wanted; None for all, which is the loss of the batch.
+        ignored: (N, N) bool, pairs of left with right off the diagonal that also match and so are no negatives; None
+            where none do, as in the published training.
 
     Returns:
-        the weighted mean over the rows with one true word; 0 without any.
+        scalar, 0 where there are no rows.
+
+    Raises:
+        ShapeError: `left` and `right` are not of one shape.
 
     Examples:
-        >>> cosine, truth = torch.zeros(2, 4), torch.tensor([[1, 0, 0, -1], [1, 1, 0, 0]])
-        >>> round(one_of(cosine, truth, torch.tensor(1.0), weight=torch.ones(2)).item(), 4)  # log(3)
-        1.0986
+        >>> pairs = torch.eye(2)
+        >>> round(pair_loss(pairs, pairs, torch.tensor(1.0)).item(), 4)  # log(1 + exp(-1))
+        0.3133
+        >>> round(pair_loss(pairs, pairs, torch.tensor(1.0), own=slice(0, 1)).item(), 4)
+        0.1566
     """
-    counted = (truth == 1).sum(-1) == 1
-    logits = (scale * cosine)[counted].masked_fill(truth[counted] == -1, -torch.inf)
-    missed = F.cross_entropy(logits, (truth[counted] == 1).int().argmax(-1), reduction="none")
-    weight = weight[counted]
-    return (missed * weight).sum() / weight.sum().clamp(min=1e-6)
+    check_array("left", left, ("N", "D"))
+    check_array("right", right, tuple(left.shape), hint="row n of it belongs to row n of left")
+    if not len(left):
+        return left.sum() * scale
+    rows = own or slice(0, len(left))
+    target = torch.arange(len(left), device=left.device)[rows]
+    across, down = scale * left[rows] @ right.T, scale * right[rows] @ left.T
+    if ignored is not None:
+        also_match = ignored & ~torch.eye(len(left), dtype=torch.bool, device=left.device)
+        across = across.masked_fill(also_match[rows], -torch.inf)
+        down = down.masked_fill(also_match.T[rows], -torch.inf)
+    total = F.cross_entropy(across, target, reduction="sum") + F.cross_entropy(down, target, reduction="sum")
+    return total / (2 * len(left))
+
+
+def hard_negative_loss(
+    box: Tensor, texts: Tensor, scale: Tensor, *, is_text: Tensor | None = None, total: int | None = None
+) -> Tensor:
+    """Cross-entropy of each box over one true caption and its false ones.
+
+    Args:
+        box: (M, D) unit length.
+        texts: (M, K, D) unit length, the true caption first.
+        scale: scalar that multiplies the cosines.
+        is_text: (M, K) bool, False where a box has fewer than K captions; None where all have K.
+        total: boxes of the global batch, whose mean this is a share of; None where these M are all.
+
+    Returns:
+        scalar, 0 where there are no boxes.
+
+    Raises:
+        ShapeError: axes that do not fit each other.
+
+    Examples:
+        >>> box, texts = torch.tensor([[1.0, 0.0]]), torch.eye(2)[None]
+        >>> round(hard_negative_loss(box, texts, torch.tensor(1.0)).item(), 4)  # log(1 + exp(-1))
+        0.3133
+    """
+    check_array("box", box, ("M", "D"))
+    if texts.ndim != 3 or (len(texts), texts.shape[2]) != tuple(box.shape):
+        raise ShapeError(
+            f"texts: expected ({len(box)}, K, {box.shape[1]}), the captions of each box, got {texts.shape}"
+        )
+    if not len(box):
+        return box.sum() * scale + texts.sum()
+    logits = scale * (texts @ box[:, :, None])[..., 0]
+    if is_text is not None:
+        check_array("is_text", is_text, tuple(logits.shape))
+        logits = logits.masked_fill(~is_text, -torch.inf)
+    target = torch.zeros(len(box), dtype=torch.long, device=box.device)
+    return F.cross_entropy(logits, target, reduction="sum") / (len(box) if total is None else total)
+
+
+def weighted_sum(losses: dict[str, Tensor]) -> Tensor:
+    """The loss that is descended: short + long + 0.1 region + 0.5 hard, of those that are there.
+
+    Examples:
+        >>> one = torch.tensor(1.0)
+        >>> weighted_sum({"short": one, "long": one, "region": one, "hard": one}).item()
+        2.5999999046325684
+    """
+    return torch.stack([_WEIGHTS[name] * loss for name, loss in losses.items()]).sum()

@@ -6,7 +6,7 @@ from typing import Any
 
 from fgseg._checks import check_choice, check_number
 from fgseg.errors import OptionError
-from fgseg.training.start import TEMPERATURES, Temperatures
+from fgseg.training.initialise import TEMPERATURES, Temperatures
 
 __all__ = ["DEFAULTS", "TrainingOptions", "learning_rate", "total_steps"]
 
@@ -42,7 +42,7 @@ class TrainingOptions:
         device: as `fgseg.load` takes it.
         seed: of the records' order, of the choice among captions, and of first values.
         from_scratch: take only the sizes and the tokenizer of the model, and draw first values.
-        temperatures: of an FG-CLIP's regions, see `fgseg.training.start.start_model`.
+        temperatures: of an FG-CLIP's regions, see `fgseg.training.initialise.start_model`.
         gradient_checkpointing: a third more work for a fraction of the memory.
         checkpoint_every: steps.
         max_bad_share: of the records; more of them stop the run.

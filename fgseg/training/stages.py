@@ -22,8 +22,8 @@ from fgseg.encoders.networks.blocks import Block
 from fgseg.encoders.networks.clip import Route
 from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.regions.pooling import box_weights
-from fgseg.training.contrast import hard_negative_loss, pair_loss, weighted_sum
-from fgseg.training.ranks import ALONE, Ranks
+from fgseg.training.distributed import ALONE, Ranks
+from fgseg.training.losses import hard_negative_loss, pair_loss, weighted_sum
 from fgseg.training.samples import FALSE_CAPTIONS, Batch
 
 __all__ = ["Features", "batch_features", "checkpoint_blocks", "pooled_boxes", "step_gradients"]

@@ -29,13 +29,13 @@ from fgseg.training.checkpoints import (
     save_model,
     save_run,
 )
-from fgseg.training.curve import loss_curve
+from fgseg.training.distributed import Ranks, joined
+from fgseg.training.initialise import decay_groups, parameters_of_stage, start_model
+from fgseg.training.loss_plot import loss_curve
 from fgseg.training.options import DEFAULTS, TrainingOptions, learning_rate, total_steps
-from fgseg.training.ranks import Ranks, joined
 from fgseg.training.records import BadRecord, Source, bad_lines, check_bad_share
 from fgseg.training.samples import Batch, Batches, Preparation
 from fgseg.training.stages import checkpoint_blocks, step_gradients
-from fgseg.training.start import decay_groups, parameters_of_stage, start_model
 
 __all__ = ["BAD_RECORDS", "CURVE", "RUN", "Outcome", "train"]
 

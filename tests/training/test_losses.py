@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fgseg.errors import ShapeError
-from fgseg.training.contrast import HARD_WEIGHT, REGION_WEIGHT, hard_negative_loss, pair_loss, weighted_sum
+from fgseg.training.losses import HARD_WEIGHT, REGION_WEIGHT, hard_negative_loss, pair_loss, weighted_sum
 
 
 def unit_rows(*shape, seed=0):

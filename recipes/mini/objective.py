@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.networks.fgclip import FgClipModel
-from fgseg.training.batches import PATCH, SAMPLE, WORDS, Batch, Tokenized
-from fgseg.training.contrast import pair_loss
-from fgseg.training.losses import one_of, patch_choice, patch_presence
-from fgseg.training.seeing import Seeing
+from fgseg.training.losses import pair_loss
+from recipes.mini.batches import PATCH, SAMPLE, WORDS, Batch, Tokenized
+from recipes.mini.patch_losses import one_of, patch_choice, patch_presence
+from recipes.mini.towers import Seeing
 
 __all__ = ["losses"]
 

@@ -20,13 +20,13 @@ from fgseg.errors import DatasetError, DeviceError, ModelNotFoundError, OptionEr
 from fgseg.images.reading import read_image
 from fgseg.training import trainer
 from fgseg.training.checkpoints import SAVED
-from fgseg.training.curve import loss_curve, smoothed
+from fgseg.training.loss_plot import loss_curve, smoothed
 from fgseg.training.options import TrainingOptions, learning_rate, total_steps
 from fgseg.training.records import FileRecords
 from fgseg.training.scene_records import SceneRecords, write_scene_records
 from fgseg.training.trainer import train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCENES = DrawnOnce(16)
 
 

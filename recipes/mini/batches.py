@@ -213,7 +213,7 @@ class Schedule:
     """Which scenes a step sees, and at which rate.
 
     Attributes:
-        shifts: steps through fixed shifts (`fgseg.training.shifts`), of SMALL_LOTS, LARGE_LOTS and LAST_LOTS.
+        shifts: steps through fixed shifts (`recipes.mini.shifts`), of SMALL_LOTS, LARGE_LOTS and LAST_LOTS.
         attention: steps of ATTENTION_LOTS through the model's own attention, after them.
         batch_size: scenes a step of small pictures; a step of large ones takes LARGE_SHARE of it.
         rate: peak learning rate.

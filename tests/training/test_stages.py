@@ -11,12 +11,12 @@ from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.regions.pooling import box_features
 from fgseg.training import samples
+from fgseg.training.initialise import start_model
 from fgseg.training.records import Record, RegionText
 from fgseg.training.samples import FALSE_CAPTIONS, Batches, Preparation, make_batch, step_records
 from fgseg.training.scene_records import SceneRecords
 from fgseg.training.stages import batch_features, checkpoint_blocks, pooled_boxes, step_gradients
-from fgseg.training.start import start_model
-from tests.test_contrast import looped_hard_loss, looped_pair_loss
+from tests.training.test_losses import looped_hard_loss, looped_pair_loss
 
 
 class Listed:

@@ -1,8 +1,8 @@
-"""The recipe of the embedded model: `python -m fgseg.training.mini --out FOLDER`.
+"""The recipe of the embedded model: `python -m recipes.mini.recipe --out FOLDER`.
 
 FG-CLIP 1's architecture, a few million parameters, on scenes that are drawn while it trains: first through fixed shifts
-(`fgseg.training.shifts`), then, where asked, through its own attention. What it is trained for is
-`fgseg.training.objective`. Checkpoints go to FOLDER/checkpoint.pt every 200 steps; the same command goes on from the
+(`recipes.mini.shifts`), then, where asked, through its own attention. What it is trained for is
+`recipes.mini.objective`. Checkpoints go to FOLDER/checkpoint.pt every 200 steps; the same command goes on from the
 last one.
 """
 
@@ -29,12 +29,12 @@ from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.errors import FgsegError, OptionError
 from fgseg.scenes.composition import scene
 from fgseg.scenes.vocabulary import RIVAL, words
-from fgseg.training import shifts
-from fgseg.training.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader
 from fgseg.training.checkpoints import METRICS, kept_metrics
-from fgseg.training.muon import Muon
-from fgseg.training.objective import losses
-from fgseg.training.seeing import Seeing, seen, seen_through_shifts
+from recipes.mini import shifts
+from recipes.mini.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader
+from recipes.mini.muon import Muon
+from recipes.mini.objective import losses
+from recipes.mini.towers import Seeing, seen, seen_through_shifts
 
 __all__ = ["build_tokenizer", "train"]
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fgseg.encoders.networks.blocks import Block
 from fgseg.encoders.networks.fgclip import FgClipModel
-from fgseg.training import shifts
+from recipes.mini import shifts
 
 __all__ = ["Seeing", "seen", "seen_through_shifts"]
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import FgClipModel
-from fgseg.training import mini, seeing, shifts
+from recipes.mini import recipe as mini, shifts, towers as seeing
 
 SIDE = 8  # patches
 

@@ -30,11 +30,11 @@ from fgseg.scenes.vocabulary import (
     words,
 )
 from fgseg.segmentation.model_defaults import model_defaults
-from fgseg.training import batches, mini, objective, seeing, shifts
-from fgseg.training.average import average, main as average_command, mixed
 from fgseg.training.checkpoints import METRICS
-from fgseg.training.losses import one_of, patch_choice, patch_presence
-from fgseg.training.muon import Muon
+from recipes.mini import batches, objective, recipe as mini, shifts, towers as seeing
+from recipes.mini.average import average, main as average_command, mixed
+from recipes.mini.muon import Muon
+from recipes.mini.patch_losses import one_of, patch_choice, patch_presence
 
 RED, BLUE, WHITE = (0.9, 0.0, 0.0), (0.0, 0.0, 0.9), (1.0, 1.0, 1.0)
 few = settings(deadline=None, max_examples=30)

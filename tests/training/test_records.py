@@ -8,10 +8,10 @@ from fgseg.errors import DatasetError, ImageError, OptionError
 from fgseg.images.writing import write_image
 from fgseg.scenes.composition import scene
 from fgseg.scenes.vocabulary import SHAPES
-from fgseg.training.mini import build_tokenizer
 from fgseg.training.records import BadRecord, FileRecords, bad_lines, check_bad_share, parse_record
 from fgseg.training.samples import PREFIX
 from fgseg.training.scene_records import SceneRecords, as_entry, main, scene_record, write_scene_records
+from recipes.mini.recipe import build_tokenizer
 
 BOX = {
     "bbox": [0.25, 0.125, 0.75, 0.5, 0.9],

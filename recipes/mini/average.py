@@ -1,4 +1,4 @@
-"""Average two checkpoints of the embedded model's recipe: `python -m fgseg.training.average FIRST SECOND --out FOLDER`.
+"""Average two checkpoints of the embedded model's recipe: `python -m recipes.mini.average FIRST SECOND --out FOLDER`.
 
 Weights between two points of one run are often better than either (Izmailov et al., arXiv:1803.05407): what steps at a
 high learning rate leave as noise in each is averaged away.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fgseg.errors import FgsegError, OptionError, WeightsError
-from fgseg.training import mini, shifts
+from recipes.mini import recipe as mini, shifts
 
 __all__ = ["average", "mixed"]
 

@@ -1,0 +1,1 @@
+"""Recipes of models that come with the package."""
