@@ -27,15 +27,15 @@ from skimage import data as photographs
 from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
 import fgseg
-from fgseg.benching.identity import model_identity
-from fgseg.benching.jobs import Asked, make_task, open_data
-from fgseg.benching.report import run_document
-from fgseg.benching.runner import run_task
-from fgseg.benching.sweeping import Grid
-from fgseg.benching.words import known_classes
 from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.scenes import SCENE_SETS
 from fgseg.encoders.networks.clip import RECIPES
+from fgseg.evaluation.provenance import model_identity
+from fgseg.evaluation.report import run_document
+from fgseg.evaluation.requests import Asked, make_task, open_data
+from fgseg.evaluation.runner import run_task
+from fgseg.evaluation.tasks.class_texts import known_classes
+from fgseg.evaluation.tasks.sweep import Grid
 from fgseg.scoring.refine import REFINEMENTS
 from fgseg.scoring.resolution import parse_resolution
 

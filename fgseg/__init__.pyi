@@ -2,6 +2,7 @@ from . import (
     datasets as datasets,
     drawing as drawing,
     encoders as encoders,
+    evaluation as evaluation,
     formats as formats,
     images as images,
     metrics as metrics,

@@ -1,4 +1,4 @@
-"""The command `fgseg bench`: options in, runs and tables out. What they mean is in `fgseg.benching`."""
+"""The command `fgseg bench`: options in, runs and tables out. What they mean is in `fgseg.evaluation`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fgseg.errors import OptionError
 from fgseg.options import Device, Dtype, Model, Offline, Quiet, Revision, Route, Templates, Verbose, named_folder
 
 if TYPE_CHECKING:
-    from fgseg.benching.jobs import Asked, Data
-    from fgseg.benching.runner import Outcome, Task
-    from fgseg.benching.sweeping import Grid
+    from fgseg.evaluation.requests import Asked, Data
+    from fgseg.evaluation.runner import Outcome, Task
+    from fgseg.evaluation.tasks.sweep import Grid
     from fgseg.segmenter import Segmenter
 
 __all__ = ["bench"]
@@ -123,7 +123,7 @@ def bench(
     verbose: Verbose = False,
 ) -> None:
     """Measure a model on labelled images; without data, on procedural scenes."""
-    from fgseg.benching.jobs import Asked, open_data
+    from fgseg.evaluation.requests import Asked, open_data
 
     given = {
         "preset_name": preset, "templates": templates, "background": background,
@@ -158,10 +158,10 @@ def _measured(
     seg: Segmenter, sets: Sequence[Data], asked: Asked, out: Path, *, fresh: bool, pictures: bool, quiet: bool
 ) -> list[dict[str, Any]]:
     """Run every data set; all tasks are made first, so that a word the model does not know stops none halfway."""
-    from fgseg.benching.jobs import folder_names, make_task
-    from fgseg.benching.report import run_document, write_run
-    from fgseg.benching.runner import ROWS_FILE, run_task
-    from fgseg.benching.store import drop_rows
+    from fgseg.evaluation.report import run_document, write_run
+    from fgseg.evaluation.requests import folder_names, make_task
+    from fgseg.evaluation.rows import drop_rows
+    from fgseg.evaluation.runner import ROWS_FILE, run_task
 
     documents = []
     tasks = [make_task(seg, one, asked) for one in sets]
@@ -174,7 +174,7 @@ def _measured(
         outcome = run_task(task, folder, progress=_bar(name, quiet))
         written = write_run(outcome, folder)
         if pictures and outcome.rows:
-            from fgseg.benching.page import write_pictures
+            from fgseg.evaluation.html_report import write_pictures
 
             written += write_pictures(task, outcome, folder)
         documents.append(run_document(outcome))
@@ -184,9 +184,9 @@ def _measured(
 
 def _tell_unknown(model: str, data: Data, task: Task) -> None:
     """Which classes a model with a closed vocabulary is not asked for."""
-    from fgseg.benching.segmentation import SegmentationTask
-    from fgseg.benching.sweeping import SweepTask
     from fgseg.datasets.dataset import Dataset
+    from fgseg.evaluation.tasks.segmentation import SegmentationTask
+    from fgseg.evaluation.tasks.sweep import SweepTask
 
     if not (isinstance(data, Dataset) and isinstance(task, SegmentationTask | SweepTask)):
         return
@@ -209,7 +209,7 @@ def _bar(name: str, quiet: bool) -> Any:
 
 
 def _tell(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
-    from fgseg.benching.report import parts_of
+    from fgseg.evaluation.report import parts_of
 
     for image, why in outcome.failed[:_FIRST]:
         complain(f"error: {name}, {image}: {why}")
@@ -222,7 +222,7 @@ def _tell(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
 
 
 def _refuse_faults(sets: Sequence[Data], *, keep_going: bool) -> None:
-    from fgseg.benching.jobs import faults
+    from fgseg.evaluation.requests import faults
 
     found = [fault for one in sets for fault in faults(one)]
     if not found:
@@ -248,7 +248,7 @@ def _grid(
     for one in texts["resolution"]:
         check_resolution(one)
     if sweep:
-        from fgseg.benching.sweeping import Grid
+        from fgseg.evaluation.tasks.sweep import Grid
 
         recipes = tuple(texts["recipe"])
         refinements = tuple(None if one == "auto" else one for one in texts["refine"])
@@ -278,7 +278,7 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...]:
 
 
 def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    from fgseg.benching.report import table_rows
+    from fgseg.evaluation.report import table_rows
 
     if as_json:
         for document in documents:

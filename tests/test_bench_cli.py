@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from benching_data import color_folder, picture, write_json
+from evaluation_data import color_folder, picture, write_json
 from PIL import Image
 
 from fgseg import cli

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import fgseg
-from fgseg.benching.page import write_pictures
-from fgseg.benching.runner import run_task
-from fgseg.benching.segmentation import SegmentationTask
-from fgseg.benching.settings import settings_for
 from fgseg.datasets.scenes import open_scenes
+from fgseg.evaluation.html_report import write_pictures
+from fgseg.evaluation.runner import run_task
+from fgseg.evaluation.tasks.segmentation import SegmentationTask
+from fgseg.evaluation.tasks.settings import settings_for
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image

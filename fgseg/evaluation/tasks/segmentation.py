@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
-from fgseg.benching.identity import data_identity, hash_of, model_identity
-from fgseg.benching.predicting import encode, predict
-from fgseg.benching.settings import SegmentationSettings
-from fgseg.benching.words import ClassWords, class_words, explained
 from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.errors import DatasetError, PromptError
+from fgseg.evaluation.provenance import data_identity, hash_of, model_identity
+from fgseg.evaluation.statistics import bootstrap, figures, image_row, tallies, total_confusion
+from fgseg.evaluation.tasks.class_texts import ClassWords, class_words, explained
+from fgseg.evaluation.tasks.prediction import encode, predict
+from fgseg.evaluation.tasks.settings import SegmentationSettings
 from fgseg.metrics import boundary_iou
 from fgseg.prompts.classes import PromptClass
 from fgseg.segmentation.encoded_image import EncodedImage

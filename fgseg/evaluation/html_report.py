@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import write_bytes, write_text
-from fgseg.benching.counting import total_confusion
-from fgseg.benching.report import parts_of, run_document, table_rows
-from fgseg.benching.runner import Outcome, Task
-from fgseg.benching.segmentation import SegmentationTask
 from fgseg.datasets.dataset import Dataset
 from fgseg.drawing.benchmark_figure import show_benchmark
 from fgseg.drawing.colors import Color, palette
 from fgseg.drawing.overlay import overlay_labels
+from fgseg.evaluation.report import parts_of, run_document, table_rows
+from fgseg.evaluation.runner import Outcome, Task
+from fgseg.evaluation.statistics import total_confusion
+from fgseg.evaluation.tasks.segmentation import SegmentationTask
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_jpeg
 from fgseg.types import UNLABELLED

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from fgseg._files import write_text
-from fgseg.benching.counting import RESAMPLES, SEED
-from fgseg.benching.runner import Outcome
+from fgseg.evaluation.runner import Outcome
+from fgseg.evaluation.statistics import RESAMPLES, SEED
 from fgseg.metrics import BOUNDARY_SHARE
 
 __all__ = ["RUN_FILE", "parts_of", "run_document", "table_rows", "write_run"]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg.benching.box_data import DIFFICULTIES, BoxImage, BoxSet, Phrased
-from fgseg.benching.identity import class_list_hash, file_faults, file_list_hash, hash_of, model_identity
-from fgseg.benching.shares import place_of, share
-from fgseg.benching.words import ClassWords, class_words
 from fgseg.encoders.text_features import StoredTexts
+from fgseg.evaluation.provenance import class_list_hash, file_faults, file_list_hash, hash_of, model_identity
+from fgseg.evaluation.statistics import place_of, share
+from fgseg.evaluation.tasks.box_data import DIFFICULTIES, BoxImage, BoxSet, Phrased
+from fgseg.evaluation.tasks.class_texts import ClassWords, class_words
 from fgseg.images.reading import read_image
 from fgseg.regions.pooling import box_features
 from fgseg.segmenter import Segmenter

@@ -7,20 +7,20 @@ from typing import Any, Literal
 
 from fgseg._checks import check_choice, check_whole
 from fgseg._files import one_line
-from fgseg.benching.box_data import BoxSet, open_boxes
-from fgseg.benching.boxes import BoxTask, box_faults
-from fgseg.benching.retrieval import CaptionSet, RetrievalTask, caption_faults, open_captions
-from fgseg.benching.runner import Task
-from fgseg.benching.segmentation import SegmentationTask
-from fgseg.benching.settings import settings_for
-from fgseg.benching.sweeping import Grid, SweepTask
-from fgseg.benching.words import known_classes
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.preflight import preflight
 from fgseg.datasets.scenes import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, SceneLabels, open_scenes
 from fgseg.datasets.standard_sets import STANDARD_SETS
 from fgseg.errors import OptionError
+from fgseg.evaluation.runner import Task
+from fgseg.evaluation.tasks.box_data import BoxSet, open_boxes
+from fgseg.evaluation.tasks.boxes import BoxTask, box_faults
+from fgseg.evaluation.tasks.class_texts import known_classes
+from fgseg.evaluation.tasks.retrieval import CaptionSet, RetrievalTask, caption_faults, open_captions
+from fgseg.evaluation.tasks.segmentation import SegmentationTask
+from fgseg.evaluation.tasks.settings import settings_for
+from fgseg.evaluation.tasks.sweep import Grid, SweepTask
 from fgseg.prompts.templates import templates_named
 from fgseg.scoring.resolution import whole_image
 from fgseg.segmenter import Segmenter
@@ -170,7 +170,7 @@ def _box_task(seg: Segmenter, data: BoxSet, asked: Asked) -> BoxTask:
 def folder_names(data: Sequence[Data]) -> list[str]:
     """A folder name for each data set, no two the same.
 
-    >>> from fgseg.benching.box_data import BoxSet
+    >>> from fgseg.evaluation.tasks.box_data import BoxSet
     >>> folder_names([BoxSet("my boxes", Path(), (), ()), BoxSet("my boxes", Path(), (), ())])
     ['my-boxes', 'my-boxes-2']
     """

@@ -8,13 +8,13 @@ from safetensors.torch import load_file
 
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import OptionError, ShapeError
-from fgseg.protocol import protocol_label_map, protocol_label_maps
+from fgseg.evaluation.tasks.protocol import protocol_label_map, protocol_label_maps
 from fgseg.scoring.windows import stitch, stitch_chunks, window_boxes
 from fgseg.similarity import class_probabilities, patch_scores, unit
 from fgseg.upsample.labels import label_map
 from fgseg.upsample.maps import upsample_maps
 
-GOLDEN = Path(__file__).parent / "data" / "golden" / "clip_a"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "clip_a"
 SEEDS = st.integers(0, 2**32 - 1)
 
 

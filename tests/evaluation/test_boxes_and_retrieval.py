@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benching_data import picture, write_json
+from evaluation_data import picture, write_json
 
 import fgseg
-from fgseg.benching.box_data import Phrased, open_boxes
-from fgseg.benching.boxes import BoxTask, box_faults
-from fgseg.benching.jobs import Asked, open_data
-from fgseg.benching.report import run_document
-from fgseg.benching.retrieval import RetrievalTask, caption_faults, open_captions
-from fgseg.benching.runner import run_task
-from fgseg.benching.shares import place_of, share
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OutputError
+from fgseg.evaluation.report import run_document
+from fgseg.evaluation.requests import Asked, open_data
+from fgseg.evaluation.runner import run_task
+from fgseg.evaluation.statistics import place_of, share
+from fgseg.evaluation.tasks.box_data import Phrased, open_boxes
+from fgseg.evaluation.tasks.boxes import BoxTask, box_faults
+from fgseg.evaluation.tasks.retrieval import RetrievalTask, caption_faults, open_captions
 from fgseg.scoring.resolution import whole_image
 
 CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id": 9, "name": "green"}]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fgseg._files import one_line
-from fgseg.benching.identity import size_and_time
-from fgseg.benching.store import RowStore
 from fgseg.errors import FgsegError
+from fgseg.evaluation.provenance import size_and_time
+from fgseg.evaluation.rows import RowStore
 
 __all__ = ["ROWS_FILE", "Outcome", "Task", "run_task"]
 

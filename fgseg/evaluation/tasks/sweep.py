@@ -10,18 +10,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.benching.counting import bootstrap, figures
-from fgseg.benching.identity import data_identity, model_identity
-from fgseg.benching.predicting import contest, encode, owners, score_chunks
-from fgseg.benching.segmentation import Words, prepared_words, prompted_classes
-from fgseg.benching.settings import SegmentationSettings, deviations_of
-from fgseg.benching.words import ClassWords
 from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.encoders.encoder import ClipEncoder
 from fgseg.encoders.networks.clip import RECIPES, Recipe
 from fgseg.errors import OptionError
+from fgseg.evaluation.provenance import data_identity, model_identity
+from fgseg.evaluation.statistics import bootstrap, figures
+from fgseg.evaluation.tasks.class_texts import ClassWords
+from fgseg.evaluation.tasks.prediction import contest, encode, owners, score_chunks
+from fgseg.evaluation.tasks.protocol import protocol_label_maps
+from fgseg.evaluation.tasks.segmentation import Words, prepared_words, prompted_classes
+from fgseg.evaluation.tasks.settings import SegmentationSettings, deviations_of
 from fgseg.metrics import confusion
-from fgseg.protocol import protocol_label_maps
 from fgseg.scoring.resolution import Resolution, parse_resolution
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter

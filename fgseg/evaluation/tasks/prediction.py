@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg.benching.settings import SegmentationSettings
-from fgseg.benching.words import ClassWords
+from fgseg.evaluation.tasks.class_texts import ClassWords
+from fgseg.evaluation.tasks.protocol import protocol_label_map
+from fgseg.evaluation.tasks.settings import SegmentationSettings
 from fgseg.images.resizing import resize_image
-from fgseg.protocol import protocol_label_map
 from fgseg.scoring.presence import exclusive_labels
 from fgseg.scoring.refine import refined
 from fgseg.scoring.resolution import Resolution, short_side_hw

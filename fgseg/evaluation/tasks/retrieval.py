@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import one_line
-from fgseg.benching.box_data import check_distinct
-from fgseg.benching.identity import file_faults, file_list_hash, hash_of, model_identity
-from fgseg.benching.shares import place_of, share
 from fgseg.datasets.coco import read_document
 from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import DatasetError
+from fgseg.evaluation.provenance import file_faults, file_list_hash, hash_of, model_identity
+from fgseg.evaluation.statistics import place_of, share
+from fgseg.evaluation.tasks.box_data import check_distinct
 from fgseg.images.reading import read_image
 from fgseg.segmenter import Segmenter
 

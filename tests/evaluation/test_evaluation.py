@@ -11,30 +11,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benching_data import color_folder
+from evaluation_data import color_folder
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import CLIP, GOLDEN, golden_encoder, golden_tensors
 
 import fgseg
-from fgseg.benching import counting, segmentation as segmentation_module
-from fgseg.benching.counting import bootstrap, figures, image_row, tallies, total_confusion
-from fgseg.benching.identity import model_identity
-from fgseg.benching.page import best_and_worst, write_pictures
-from fgseg.benching.predicting import encode, predict
-from fgseg.benching.report import run_document, table_rows, write_run
-from fgseg.benching.runner import run_task
-from fgseg.benching.segmentation import SegmentationTask
-from fgseg.benching.settings import settings_for
-from fgseg.benching.store import RowStore
-from fgseg.benching.sweeping import Grid, SweepTask, with_recipe
-from fgseg.benching.words import ClassWords, known_classes
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.scenes import SCENE_SETS, SWEPT_SEED, open_scenes
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OptionError, OutputError, PromptError
+from fgseg.evaluation import statistics as counting
+from fgseg.evaluation.html_report import best_and_worst, write_pictures
+from fgseg.evaluation.provenance import model_identity
+from fgseg.evaluation.report import run_document, table_rows, write_run
+from fgseg.evaluation.rows import RowStore
+from fgseg.evaluation.runner import run_task
+from fgseg.evaluation.statistics import bootstrap, figures, image_row, tallies, total_confusion
+from fgseg.evaluation.tasks import segmentation as segmentation_module
+from fgseg.evaluation.tasks.class_texts import ClassWords, known_classes
+from fgseg.evaluation.tasks.prediction import encode, predict
+from fgseg.evaluation.tasks.segmentation import SegmentationTask
+from fgseg.evaluation.tasks.settings import settings_for
+from fgseg.evaluation.tasks.sweep import Grid, SweepTask, with_recipe
 from fgseg.metrics import boundary_counts, boundary_iou, confusion, iou, mean_accuracy, mean_iou
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import window_boxes

@@ -1,0 +1,1 @@
+"""What can be measured: segmentation, boxes, retrieval, and sweeps over settings."""
