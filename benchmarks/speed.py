@@ -46,7 +46,7 @@ from timing import (
 )
 
 import fgseg
-from fgseg.ahead import EncodedAhead
+from fgseg.commands.prefetch import EncodedAhead
 from fgseg.images.resizing import resize_image
 from fgseg.images.writing import write_image
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
@@ -431,7 +431,7 @@ def row_start(bench: Bench) -> dict[str, Any]:
     """Start: `fgseg --help`, and the first mask of the embedded model, each in a fresh process."""
     path = bench.folder / "small.png"
     write_image(path, photo(480, 640))
-    command = [sys.executable, "-c", "from fgseg.cli import main; main()"]
+    command = [sys.executable, "-c", "from fgseg.commands.main import main; main()"]
     first = [*command, "segment", str(path), "-p", "red", "-o", str(bench.folder / "first"), "--model", "mini"]
     times = take_turns(
         {

@@ -1,10 +1,10 @@
-"""The command `fgseg`, and `python -m fgseg`: `fgseg.cli`, with Ctrl-C while it is being imported, and SIGTERM."""
+"""The command `fgseg`, also as `python -m fgseg`: Ctrl-C during imports, and SIGTERM."""
 
 import signal
 import sys
 from types import FrameType
 
-from fgseg._status import INTERRUPTED
+from fgseg.commands.exit_codes import INTERRUPTED
 
 __all__ = ["main"]
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Run the command on the words after its name; leaves with its exit status."""
     signal.signal(signal.SIGTERM, _leave)
     try:
-        from fgseg.cli import main as command
+        from fgseg.commands.main import main as command
     except KeyboardInterrupt:
         print("fgseg: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -95,7 +95,7 @@ def test_importing_fgseg_loads_no_heavy_package():
 
 def test_importing_the_command_line_loads_no_heavy_package():
     heavy = {"torch", "matplotlib", "numpy", "cv2", "PIL", "transformers", "huggingface_hub", "gradio", "fastapi"}
-    assert not loaded_after("import fgseg.cli") & heavy
+    assert not loaded_after("import fgseg.commands.main") & heavy
 
 
 def test_loading_the_segmenter_loads_neither_transformers_nor_the_hub_nor_torchvision():

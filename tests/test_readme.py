@@ -32,7 +32,7 @@ def test_every_file_the_readme_shows_is_there():
 
 
 def test_the_readme_names_every_command():
-    from fgseg.cli import app
+    from fgseg.commands.main import app
 
     for command in app.registered_commands:
         assert f"fgseg {command.callback.__name__}" in README

@@ -226,8 +226,8 @@ def serve(*options):
 
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
-    from fgseg import serving
-    from fgseg.cli import main
+    from fgseg.commands import serve as serving
+    from fgseg.commands.main import main
 
     monkeypatch.setattr(serving, "find_spec", lambda package: None if package == "gradio" else object())
     with pytest.raises(SystemExit) as left:
@@ -239,7 +239,7 @@ def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
 def test_a_port_that_is_taken_is_an_error_of_one_line(tiny_model, capsys):
     import socket
 
-    from fgseg.cli import main
+    from fgseg.commands.main import main
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

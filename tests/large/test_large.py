@@ -15,7 +15,7 @@ import torch
 from hypothesis import assume, given, settings, strategies as st
 
 import fgseg
-from fgseg import cli
+from fgseg.commands import main as cli
 from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import resize_image

@@ -10,7 +10,7 @@ import pytest
 from evaluation_data import color_folder, picture, write_json
 from PIL import Image
 
-from fgseg import cli
+from fgseg.commands import main as cli
 
 DONE, USAGE, SOME_FAILED = 0, 2, 3
 SMALL = ("--resolution", "squash:32", "--no-pictures")
@@ -273,6 +273,6 @@ def test_a_standard_set_with_a_preset_is_measured(bench, tmp_path):
 
 
 def test_help_loads_nothing_heavy():
-    script = "import fgseg.bench_cli, sys; print(*{n.split('.')[0] for n in sys.modules})"
+    script = "import fgseg.commands.bench, sys; print(*{n.split('.')[0] for n in sys.modules})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"torch", "numpy", "cv2", "PIL", "matplotlib", "transformers", "tqdm"}

@@ -14,14 +14,14 @@ import numpy as np
 import odd_images
 import pytest
 
-from fgseg import cli
 from fgseg._version import __version__
+from fgseg.commands import main as cli
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
 from fgseg.segmentation.saving import FORMATS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 SMALL = ("--resolution", "squash:32")
 
@@ -737,7 +737,7 @@ def test_ctrl_c_while_images_are_done_is_one_line_and_exit_130(photo, tmp_path, 
 def test_ctrl_c_while_the_command_is_being_imported_is_one_line_too():
     script = (
         "import runpy, sys\nclass Hit:\n    def find_spec(name, *_):\n"
-        "        if name == 'fgseg.cli':\n            raise KeyboardInterrupt\n"
+        "        if name == 'fgseg.commands.main':\n            raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Hit)\nrunpy.run_module('fgseg', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -768,7 +768,7 @@ def test_a_file_name_that_is_no_text_is_done_and_its_json_parses(tmp_path, tiny_
 
 def test_help_imports_no_heavy_package():
     script = (
-        "import sys\nfrom fgseg.cli import main\n"
+        "import sys\nfrom fgseg.commands.main import main\n"
         "try:\n    main(['segment', '--help'])\nexcept SystemExit:\n    pass\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
     )

@@ -17,15 +17,15 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fgseg._status import DONE, FAILED, INTERRUPTED, USAGE
 from fgseg._version import __version__
-from fgseg.bench_cli import bench
-from fgseg.console import complain, pairs, table, to_json
+from fgseg.commands.bench import bench
+from fgseg.commands.exit_codes import DONE, FAILED, INTERRUPTED, USAGE
+from fgseg.commands.images import boxes, heatmap, rank, segment
+from fgseg.commands.options import AsJson, Device, Dtype, Model
+from fgseg.commands.output import complain, pairs, table, to_json
+from fgseg.commands.serve import serve
+from fgseg.commands.train import train
 from fgseg.errors import FgsegError
-from fgseg.image_commands import boxes, heatmap, rank, segment
-from fgseg.options import AsJson, Device, Dtype, Model
-from fgseg.serving import serve
-from fgseg.train_command import train
 
 __all__ = ["app", "main"]
 
@@ -88,7 +88,7 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """The models that have a name here, and whether their weights are on this machine."""
-    from fgseg.diagnosis import model_card, model_list
+    from fgseg.commands.doctor import model_card, model_list
 
     if name is not None:
         card = model_card(name)
@@ -104,7 +104,7 @@ def models(
 @app.command()
 def doctor(device: Device = "auto", dtype: Dtype = "auto", model: Model = None, as_json: AsJson = False) -> None:
     """What is installed, which device and dtype would be used, and whether the weights are there."""
-    from fgseg.diagnosis import diagnose
+    from fgseg.commands.doctor import diagnose
 
     report = diagnose(model, device=device, dtype=dtype)
     typer.echo(to_json(report, indent=2) if as_json else pairs(report))

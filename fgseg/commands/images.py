@@ -1,7 +1,7 @@
 """The commands that look at images: `fgseg segment | heatmap | boxes | rank`.
 
 Each reads its options, checks what it can of them before a model is loaded and the rest before any image is read, and
-hands `fgseg.console.run` what to do with one image. Heavy modules load inside, so that `--help` is quick.
+hands `fgseg.commands.output.run` what to do with one image. Heavy modules load inside, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fgseg.arguments import (
+from fgseg.commands.arguments import (
     check_region_options,
     check_resolution,
     check_writable,
@@ -27,9 +27,7 @@ from fgseg.arguments import (
     result_folders,
     split_words,
 )
-from fgseg.console import row_bar, run
-from fgseg.errors import OptionError
-from fgseg.options import (
+from fgseg.commands.options import (
     AsJson,
     Background,
     Batch,
@@ -53,6 +51,8 @@ from fgseg.options import (
     Templates,
     Verbose,
 )
+from fgseg.commands.output import row_bar, run
+from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,7 +108,7 @@ def segment(
     verbose: Verbose = False,
 ) -> None:
     """Masks from words: label map, overlay, region table and more for every image."""
-    from fgseg.ahead import EncodedAhead
+    from fgseg.commands.prefetch import EncodedAhead
     from fgseg.segmentation.result import check_mode
     from fgseg.segmentation.saving import check_formats
 
@@ -178,7 +178,7 @@ def heatmap(
     verbose: Verbose = False,
 ) -> None:
     """Where each prompt is: a picture of every prompt's presence, and its numbers as npz."""
-    from fgseg.ahead import EncodedAhead
+    from fgseg.commands.prefetch import EncodedAhead
     from fgseg.types import watched
 
     prompts = read_prompts(prompt, classes)

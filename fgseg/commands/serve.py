@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from fgseg._status import FAILED
-from fgseg.arguments import load_segmenter
-from fgseg.console import complain
-from fgseg.options import Device, Dtype, Model, Offline, Recipe, Revision, Verbose
+from fgseg.commands.arguments import load_segmenter
+from fgseg.commands.exit_codes import FAILED
+from fgseg.commands.options import Device, Dtype, Model, Offline, Recipe, Revision, Verbose
+from fgseg.commands.output import complain
 
 __all__ = ["serve"]
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fgseg.arguments import check_writable
-from fgseg.console import log_to_stderr, pairs, to_json
+from fgseg.commands.arguments import check_writable
+from fgseg.commands.options import Device, named_folder
+from fgseg.commands.output import log_to_stderr, pairs, to_json
 from fgseg.errors import OptionError
-from fgseg.options import Device, named_folder
 
 if TYPE_CHECKING:
     from fgseg.training.records import Source

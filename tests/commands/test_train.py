@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fgseg import cli
-from fgseg.train_command import train as command
+from fgseg.commands import main as cli
+from fgseg.commands.train import train as command
 from fgseg.training.options import TrainingOptions
 from fgseg.training.records import parse_record
 from fgseg.training.scene_records import write_scene_records
@@ -92,7 +92,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_2(train, words, message):
 
 
 def test_the_record_of_the_documentation_is_one_and_its_options_exist(train):
-    text = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert parse_record(json.loads(example)).regions[0].negatives == ("a blue cup", "a red glass", "a red plate")
     options = {word for line in re.findall(r"fgseg(?:\.cli)? train (.*?)\n(?!    )", text, re.DOTALL) for word in

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import fgseg
-from fgseg import ahead
-from fgseg.ahead import EncodedAhead
+from fgseg.commands import prefetch as ahead
+from fgseg.commands.prefetch import EncodedAhead
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from fgseg._status import SOME_FAILED
+from fgseg.commands.exit_codes import SOME_FAILED
 from fgseg.errors import ImageError, OutputError, ShapeError
 
 __all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "row_bar", "run", "table", "to_json"]

@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fgseg._status import SOME_FAILED, USAGE
-from fgseg.arguments import check_resolution, check_writable, load_segmenter, split_words
-from fgseg.console import complain, table, to_json
+from fgseg.commands.arguments import check_resolution, check_writable, load_segmenter, split_words
+from fgseg.commands.exit_codes import SOME_FAILED, USAGE
+from fgseg.commands.options import (
+    Device,
+    Dtype,
+    Model,
+    Offline,
+    Quiet,
+    Revision,
+    Route,
+    Templates,
+    Verbose,
+    named_folder,
+)
+from fgseg.commands.output import complain, table, to_json
 from fgseg.errors import OptionError
-from fgseg.options import Device, Dtype, Model, Offline, Quiet, Revision, Route, Templates, Verbose, named_folder
 
 if TYPE_CHECKING:
     from fgseg.evaluation.requests import Asked, Data

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fgseg._status import USAGE
-from fgseg.console import Inputs, complain, log_to_stderr
+from fgseg.commands.exit_codes import USAGE
+from fgseg.commands.output import Inputs, complain, log_to_stderr
 from fgseg.errors import ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:

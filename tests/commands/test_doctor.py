@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny_models import CLIP, with_tokenizer
 
-from fgseg import diagnosis
 from fgseg._version import __version__
-from fgseg.diagnosis import diagnose, model_card, model_list
+from fgseg.commands import doctor as diagnosis
+from fgseg.commands.doctor import diagnose, model_card, model_list
 from fgseg.encoders.checkpoint import MODELS, find_checkpoint
 from fgseg.errors import ModelNotFoundError, WeightsError
 
