@@ -172,7 +172,7 @@ def large_image() -> Iterator[tuple[str, str]]:
 
 def commands() -> Iterator[tuple[str, str]]:
     """The commands that look at images."""
-    from fgseg.images.writing import write_image
+    from fgseg.images import write_image
 
     for name, image in photographs().items():
         write_image(Path(f"photos/{name}.png"), image)

@@ -1,8 +1,10 @@
-"""The layers of CONTRIBUTING.md: a module imports only what lies below it, and each foreign package has its owners."""
+"""The house: floors between packages, no cycles, owners of foreign packages, and names that modules hand on."""
 
 import ast
 import subprocess
 import sys
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fgseg"
 
-# Low to high. Modules of one floor do not import each other. What is not named here still lies flat in the package.
+# Low to high: a module imports only lower floors, and rooms of one floor do not import each other.
 FLOORS = (
     ("errors", "_version", "scenes"),
     ("_checks",),
@@ -23,62 +25,155 @@ FLOORS = (
     ("segmenter",),
     ("evaluation", "web", "explorer"),
     ("commands",),
-    ("__main__",),
+    ("__init__", "__main__", "benchmarks"),
 )
-HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
+HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
+
+OWNERS = {
+    "transformers": {"encoders"},
+    "tokenizers": {"encoders", "recipes"},
+    "huggingface_hub": {"encoders"},
+    "safetensors": {"encoders", "training", "recipes"},
+    "PIL": {"images"},
+    "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
+    "cv2": {"upsample", "scoring", "images", "regions", "drawing", "scenes", "recipes"},
+    "skimage": {"scoring", "regions", "large", "web"},  # web: the photographs that come with it
+    "scipy": {"large", "scenes"},
+    "tifffile": {"large"},
+    "pycocotools": {"formats", "datasets"},
+    "supervision": {"formats", "segmentation"},
+    "ipywidgets": {"explorer"},
+    "yaml": {"prompts"},
+    "typer": {"commands"},
+    "gradio": {"web"},
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
+    "tqdm": {"commands", "training"},
+    "torch": {
+        "types", "similarity", "upsample", "scoring", "regions", "encoders", "segmentation", "large", "segmenter",
+        "training", "evaluation", "commands", "recipes",
+    },
+}  # fmt: skip
+NEVER = {"torchvision", "mmcv", "mmseg", "ultralytics"}
+
+FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "recipes").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")])
+BENCHMARKS = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
 
 
-def part_of(path):
-    """The layer name of a file: its module, or the folder it lies in."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0]
+def module_of(path):
+    """The dotted name of a file; a package's for its `__init__`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports_of(path):
-    """(module, whether it is only for annotations) for every import in a file, inside functions too."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+MODULES = {module_of(path): path for path in FILES}
+
+
+def room_of(module):
+    """The name of a module's place in FLOORS: its package below fgseg, or the top-level folder."""
+    first, *rest = module.split(".")
+    if first != "fgseg":
+        return first
+    return rest[0] if rest else "__init__"
+
+
+@cache
+def imports_of(module):
+    """(module, name or None, whether only for annotations) of every import of a module, inside functions too."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     typing_only = {
         id(child)
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for child in ast.walk(node)
     }
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in typing_only) for alias in node.names)
+            found += [(alias.name, None, id(node) in typing_only) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [f"fgseg.{alias.name}" for alias in node.names] if node.module == "fgseg" else [node.module]
-            yield from ((name, id(node) in typing_only) for name in names)
+            assert node.level == 0, f"{module}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                name = (inner, None) if inner in MODULES else (node.module, alias.name)
+                found.append((*name, id(node) in typing_only))
+    return tuple(found)
 
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+def own_imports(module):
+    """The imports of a module that are ours; benchmarks import each other by their bare names."""
+    for name, entry, typing_only in imports_of(module):
+        if name in BENCHMARKS and module.startswith("benchmarks."):
+            yield f"benchmarks.{name}", entry, typing_only
+        elif name.split(".")[0] in {"fgseg", "recipes"}:
+            yield name, entry, typing_only
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_lower_floors(path):
-    own = part_of(path)
-    for name, _ in imports_of(path):
-        if name.split(".")[0] == "fgseg":
-            other = name.split(".")[1]
-            if own != other and own in HEIGHT and other in HEIGHT:
-                assert HEIGHT[other] < HEIGHT[own], f"{own} imports {other}"
+def test_every_module_stands_on_a_floor():
+    assert {room_of(module) for module in MODULES} == set(HEIGHT)
 
 
-def test_no_module_imports_itself_through_others():
-    """No cycles between modules, inside packages neither."""
-    names = {".".join(("fgseg", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
-    above = {name: set() for name in names}
-    for name, path in names.items():
-        for other, typing_only in imports_of(path):
-            if not typing_only:
-                above[name] |= {known for known in (other, f"{other}.__init__") if known in names}
-    while free := [name for name, needed in above.items() if not needed]:
-        for name in free:
-            del above[name]
-        for needed in above.values():
-            needed.difference_update(free)
-    assert not above
+def test_the_top_of_the_package_holds_packages_and_nine_modules():
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert len(modules - {"__init__", "__main__"}) == 9
+
+
+def test_packages_are_small_enough_to_look_through_and_say_what_they_are_for():
+    for init in PACKAGE.rglob("__init__.py"):
+        assert len(list(init.parent.glob("*.py"))) <= 13, init.parent  # twelve and the `__init__`
+        body = ast.parse(init.read_text(encoding="utf-8")).body
+        assert isinstance(body[0], ast.Expr), f"{init} has no docstring"
+        assert all(isinstance(node, (ast.Expr, ast.Import, ast.Assign)) for node in body), f"{init} defines something"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_lower_floors(module):
+    room = room_of(module)
+    for other, _, _ in own_imports(module):
+        assert room_of(other) == room or HEIGHT[room_of(other)] < HEIGHT[room] or room == "benchmarks", other
+
+
+def test_no_module_needs_itself():
+    """No cycles, inside packages neither; imports for annotations count."""
+    graph = {module: {other for other, _, _ in own_imports(module)} for module in MODULES}
+    list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_foreign_packages_are_imported_by_their_owners_alone(module):
+    room = room_of(module)
+    for name, _, typing_only in imports_of(module):
+        package = name.split(".")[0]
+        is_annotation = package == "torch" and typing_only
+        assert room == "benchmarks" or is_annotation or room in OWNERS.get(package, {room}), package
+        assert package not in NEVER
+
+
+def test_every_owner_of_a_foreign_package_uses_it():
+    used = {(name.split(".")[0], room_of(module)) for module in MODULES for name, _, typing_only in imports_of(module)}
+    assert {(package, room) for package, rooms in OWNERS.items() for room in rooms} <= used
+
+
+@cache
+def names_of(module):
+    """The `__all__` of a module, or of a package's stub."""
+    path = MODULES[module]
+    stub = path.with_suffix(".pyi")
+    if stub.exists():
+        nodes = ast.walk(ast.parse(stub.read_text(encoding="utf-8")))
+        return {alias.asname for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    lists = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    return set(lists[0]) if lists else set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_names_are_imported_from_where_they_are_handed_on(module):
+    for other, name, _ in own_imports(module):
+        assert name is None or other.startswith("benchmarks.") or name in names_of(other), f"{other}.{name}"
 
 
 def loaded_after(code):

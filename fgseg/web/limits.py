@@ -1,13 +1,25 @@
 """What the server takes: sizes and counts, each with a message that says what to do."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from fgseg._checks import check_choice, check_number
-from fgseg.errors import FgsegError, OptionError
+from fgseg.errors import FgsegError, ImageError, OptionError, PromptError, ShapeError
 
-__all__ = ["MEGA", "Asked", "BusyError", "GoneError", "LimitError", "Limits", "Mode", "prompt_lines"]
+__all__ = [
+    "MEGA",
+    "Asked",
+    "BusyError",
+    "GoneError",
+    "LimitError",
+    "Limits",
+    "Mode",
+    "explain",
+    "prompt_lines",
+    "status_of",
+]
 
 Mode = Literal["exclusive", "independent"]
 MEGA = 1_000_000
@@ -132,3 +144,35 @@ def prompt_lines(text: str) -> tuple[str, ...]:
     if not isinstance(text, str):
         raise OptionError(f"prompts: expected text, a prompt a line, got {type(text).__name__}")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+log = logging.getLogger("fgseg")
+
+
+# Errors whose messages are about the request alone. Others could name a file of this machine.
+_STATUS: dict[type[Exception], int] = {
+    LimitError: 413,
+    BusyError: 503,
+    GoneError: 404,
+    ImageError: 400,
+    OptionError: 400,
+    PromptError: 400,
+    ShapeError: 400,
+}
+
+
+def explain(error: Exception) -> str:
+    """The message for the user; an error that is not about the request is logged with its trace.
+
+    >>> explain(LimitError("image: expected a file of at most 25 MB"))
+    'image: expected a file of at most 25 MB'
+    """
+    if isinstance(error, tuple(_STATUS)):
+        return str(error)
+    log.error("a request failed", exc_info=error)
+    return "This did not work, and not because of what you asked for. The server's log says why."
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status for an error."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)

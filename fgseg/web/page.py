@@ -14,10 +14,10 @@ from gradio.themes.utils.fonts import LocalFont
 
 from fgseg._version import __version__
 from fgseg.images.resizing import shrink
-from fgseg.web.actions import Actions, Form, Update
-from fgseg.web.bench import Bench
+from fgseg.web.events import Actions, Form, Update
+from fgseg.web.html import data_uri
 from fgseg.web.limits import MEGA
-from fgseg.web.views import data_uri
+from fgseg.web.service import SegmentationService
 
 __all__ = ["build", "mounted"]
 
@@ -32,7 +32,7 @@ RESOLUTIONS = {
 }
 
 
-def mounted(app: FastAPI, bench: Bench) -> FastAPI:
+def mounted(app: FastAPI, bench: SegmentationService) -> FastAPI:
     """The application with the page at its root."""
     with_page: FastAPI = gr.mount_gradio_app(
         app,
@@ -52,7 +52,7 @@ def mounted(app: FastAPI, bench: Bench) -> FastAPI:
     return with_page
 
 
-def build(bench: Bench) -> gr.Blocks:
+def build(bench: SegmentationService) -> gr.Blocks:
     """The page on a bench."""
     with gr.Blocks(title="fgseg: words to masks", analytics_enabled=False) as page:
         made = _Page(bench)
@@ -68,7 +68,7 @@ def build(bench: Bench) -> gr.Blocks:
 class _Page:
     """Components and events; a method an area."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: SegmentationService) -> None:
         self.bench, self.actions = bench, Actions(bench)
         self.secret = gr.State()
         gr.HTML(self._head(), apply_default_css=False, js_on_load=None)

@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 
 from fgseg.errors import OptionError
 from fgseg.segmenter import Segmenter
-from fgseg.web.bench import Bench
-from fgseg.web.door import Door
-from fgseg.web.endpoint import routes
 from fgseg.web.examples import examples
 from fgseg.web.limits import Limits
+from fgseg.web.middleware import RequestGuard
+from fgseg.web.routes import routes
+from fgseg.web.service import SegmentationService
 
 __all__ = ["HOST", "application", "serve"]
 
@@ -29,7 +29,7 @@ uvicorn by itself does, would reset connections on which a request was just sent
 PATIENCE = 2  # seconds for open connections to end when the server stops
 
 
-def application(bench: Bench) -> ASGIApp:
+def application(bench: SegmentationService) -> ASGIApp:
     """Page and endpoint on a bench, as an ASGI application."""
     from fgseg.web.page import mounted  # after `_private` has said where Gradio may write
 
@@ -40,7 +40,7 @@ def application(bench: Bench) -> ASGIApp:
         return mounted(app, bench)
 
     # Outside a running loop Gradio opens one for every lock and closes none.
-    return Door(asyncio.run(made()), limits=bench.limits)
+    return RequestGuard(asyncio.run(made()), limits=bench.limits)
 
 
 def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], None]) -> None:
@@ -56,7 +56,7 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
         OptionError: the port is taken, or not one of this machine's.
     """
     with _listening(port) as listener, _private_folder() as folder:
-        bench = Bench(seg, limits, folder, examples())
+        bench = SegmentationService(seg, limits, folder, examples())
         config = uvicorn.Config(
             application(bench),
             log_level="warning",

@@ -9,10 +9,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fgseg.web.endpoint import FIELDS_BYTES, failure
 from fgseg.web.limits import MEGA, LimitError, Limits
+from fgseg.web.routes import FIELDS_BYTES, failure
 
-__all__ = ["Door"]
+__all__ = ["RequestGuard"]
 
 HOSTS = ("127.0.0.1", "localhost")
 
@@ -46,7 +46,7 @@ _HEADERS = {
 log = logging.getLogger("fgseg")
 
 
-class Door:
+class RequestGuard:
     """ASGI middleware around the whole application.
 
     It answers to this machine's own names only, so that no web page elsewhere can reach the server by a name that it

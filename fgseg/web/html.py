@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fgseg.drawing.colors import colorize
 from fgseg.images.writing import encode_jpeg
-from fgseg.web.bench import FILES, BoxScore
-from fgseg.web.desks import Desk, Shown
+from fgseg.web.service import FILES, BoxScore
+from fgseg.web.sessions import Result, Session
 
 __all__ = ["NO_LEGEND", "data_uri", "downloads", "error_note", "legend", "place", "region_rows", "stage", "timing_note"]
 
@@ -26,7 +26,7 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode("ascii")
 
 
-def stage(key: str, desk: Desk, picture: NDArray[np.uint8], alt: str) -> dict[str, Any]:
+def stage(key: str, desk: Session, picture: NDArray[np.uint8], alt: str) -> dict[str, Any]:
     """The picture as the stage draws it; `width` and `height` are those of the file, `key` tells pictures apart."""
     height, width = desk.pixels.shape[:2]
     return {"src": data_uri(picture), "alt": alt, "width": width, "height": height, "name": desk.name, "key": key}
@@ -45,7 +45,7 @@ class Place:
     is_point: bool
 
 
-def legend(shown: Shown, layer: int, scores: Sequence[BoxScore] = (), where: Place | None = None) -> dict[str, Any]:
+def legend(shown: Result, layer: int, scores: Sequence[BoxScore] = (), where: Place | None = None) -> dict[str, Any]:
     """A row a prompt: its colour, its share of the picture, and its scores at a place where there is one."""
     found = {score.name: score for score in scores}
     entries: Any = shown.summary["classes"]
@@ -63,7 +63,7 @@ def legend(shown: Shown, layer: int, scores: Sequence[BoxScore] = (), where: Pla
     return {"rows": rows, "layer": layer, "ramp": [_css(color) for color in _RAMP], **at}
 
 
-def place(box: Sequence[float], desk: Desk) -> Place:
+def place(box: Sequence[float], desk: Session) -> Place:
     """A box of shares as a place in the picture."""
     height, width = desk.pixels.shape[:2]
     left, right = (min(int(side * width), width - 1) for side in (box[0], box[2]))
@@ -73,7 +73,7 @@ def place(box: Sequence[float], desk: Desk) -> Place:
     return Place(f"from {left}, {top} to {right}, {bottom}", is_point=False)
 
 
-def timing_note(shown: Shown) -> str:
+def timing_note(shown: Result) -> str:
     """How long it took, and whether the picture's features were there already."""
     encode = "kept from before, 0 ms" if shown.reused else f"{shown.milliseconds['encode']:.0f} ms"
     count = sum(entry["pixels"] > 0 for entry in _list(shown, "classes"))
@@ -89,7 +89,7 @@ def error_note(message: str) -> str:
     return f'<p class="fg-note fg-error" role="alert">{escape(message)}</p>'
 
 
-def region_rows(shown: Shown) -> str:
+def region_rows(shown: Result) -> str:
     """The region table, the largest parts first within each class."""
     regions = _list(shown, "regions")
     if not regions:
@@ -125,7 +125,7 @@ def _region_row(region: Mapping[str, Any], color: str) -> str:
     )
 
 
-def _list(shown: Shown, key: str) -> list[dict[str, Any]]:
+def _list(shown: Result, key: str) -> list[dict[str, Any]]:
     entries: Any = shown.summary[key]
     return list(entries)
 

@@ -12,14 +12,11 @@ from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
-from fgseg.web.actions import Actions, Form
-from fgseg.web.bench import FILES, Bench
-from fgseg.web.desks import MASKS, Desk, Desks
+from fgseg.web.events import Actions, Form
 from fgseg.web.examples import examples, suited
-from fgseg.web.failures import explain, status_of
-from fgseg.web.limits import Asked, BusyError, GoneError, LimitError, Limits, prompt_lines
-from fgseg.web.screen import box_window, screen_copy
-from fgseg.web.turns import Turns
+from fgseg.web.limits import Asked, BusyError, GoneError, LimitError, Limits, explain, prompt_lines, status_of
+from fgseg.web.service import FILES, SegmentationService, WorkQueue
+from fgseg.web.sessions import MASKS, Session, Sessions, box_window, screen_copy
 
 FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.5, "auto")
 
@@ -35,7 +32,7 @@ def seg(tiny_model):
 
 @pytest.fixture
 def bench(seg, tmp_path):
-    made = Bench(seg, Limits(), tmp_path, examples())
+    made = SegmentationService(seg, Limits(), tmp_path, examples())
     yield made
     made.turns.close()
 
@@ -103,7 +100,7 @@ def test_prompt_lines_drop_space_and_empty_lines_and_refuse_what_is_no_text():
 
 
 def test_one_works_one_waits_and_the_third_is_told_to_come_back():
-    turns, gate, done = Turns(2), threading.Event(), []
+    turns, gate, done = WorkQueue(2), threading.Event(), []
     first = threading.Thread(target=lambda: turns.take(gate.wait))
     second = threading.Thread(target=lambda: turns.take(lambda: done.append(threading.current_thread().name)))
     first.start()
@@ -121,7 +118,7 @@ def test_one_works_one_waits_and_the_third_is_told_to_come_back():
 
 
 def test_work_that_fails_gives_its_turn_back():
-    turns = Turns(1)
+    turns = WorkQueue(1)
     for _ in range(3):
         with pytest.raises(KeyError, match="lost"):
             turns.take(lambda: {}["lost"])
@@ -132,8 +129,8 @@ def test_work_that_fails_gives_its_turn_back():
 
 
 def test_a_desk_is_found_by_its_secret_alone():
-    desks = Desks(Limits())
-    first, second = (desks.add(Desk(name, picture(seed=seed))) for seed, name in enumerate("ab"))
+    desks = Sessions(Limits())
+    first, second = (desks.add(Session(name, picture(seed=seed))) for seed, name in enumerate("ab"))
     assert (desks.get(first).name, desks.get(second).name) == ("a", "b")
     assert len(first) >= 22
     assert first != second
@@ -143,10 +140,10 @@ def test_a_desk_is_found_by_its_secret_alone():
 
 
 def test_the_least_recently_used_desk_goes_first():
-    desks = Desks(Limits(pictures=2))
-    first, second = desks.add(Desk("a", picture())), desks.add(Desk("b", picture()))
+    desks = Sessions(Limits(pictures=2))
+    first, second = desks.add(Session("a", picture())), desks.add(Session("b", picture()))
     desks.get(first)
-    third = desks.add(Desk("c", picture()))
+    third = desks.add(Session("c", picture()))
     assert [desks.get(secret).name for secret in (first, third)] == ["a", "c"]
     with pytest.raises(GoneError):
         desks.get(second)
@@ -154,23 +151,23 @@ def test_the_least_recently_used_desk_goes_first():
 
 def test_desks_are_bounded_in_bytes_and_the_newest_stays_whatever_its_size():
     size = picture().nbytes
-    desks = Desks(Limits(kept_bytes=2 * size))
+    desks = Sessions(Limits(kept_bytes=2 * size))
     for _ in range(5):
-        desks.add(Desk("small", picture()))
+        desks.add(Session("small", picture()))
     assert (len(desks), desks.nbytes) == (2, 2 * size)
-    large = desks.add(Desk("large", picture(400, 600)))
+    large = desks.add(Session("large", picture(400, 600)))
     assert len(desks) == 1
     assert desks.get(large).name == "large"
 
 
 def test_an_idle_desk_is_dropped():
     now = [0.0]
-    desks = Desks(Limits(idle_seconds=60), clock=lambda: now[0])
-    first = desks.add(Desk("a", picture()))
+    desks = Sessions(Limits(idle_seconds=60), clock=lambda: now[0])
+    first = desks.add(Session("a", picture()))
     now[0] = 59
     desks.get(first)
     now[0] = 120
-    desks.add(Desk("b", picture()))
+    desks.add(Session("b", picture()))
     assert len(desks) == 1
     with pytest.raises(GoneError):
         desks.get(first)
@@ -183,13 +180,13 @@ def test_an_idle_desk_is_dropped():
         lambda desks, secret: desks.look(secret),
         lambda desks, secret: desks.look_at(secret, layer=0),
         lambda desks, secret: desks.claim(secret, "me"),
-        lambda desks, secret: desks.replace(secret, Desk("b", picture())),
+        lambda desks, secret: desks.replace(secret, Session("b", picture())),
     ],
 )
 def test_an_idle_desk_is_gone_when_it_is_asked_for_though_none_came_after_it(ask):
     now = [0.0]
-    desks = Desks(Limits(idle_seconds=10), clock=lambda: now[0])
-    secret = desks.add(Desk("a", picture()))
+    desks = Sessions(Limits(idle_seconds=10), clock=lambda: now[0])
+    secret = desks.add(Session("a", picture()))
     now[0] = 10
     ask(desks, secret)  # as long as the limit is not too long, and counts as used
     now[0] = 20
@@ -202,8 +199,8 @@ def test_an_idle_desk_is_gone_when_it_is_asked_for_though_none_came_after_it(ask
 
 def test_whoever_asks_for_a_desk_has_the_idle_ones_of_others_dropped():
     now = [0.0]
-    desks = Desks(Limits(idle_seconds=10), clock=lambda: now[0])
-    idle, used = desks.add(Desk("a", picture())), desks.add(Desk("b", picture()))
+    desks = Sessions(Limits(idle_seconds=10), clock=lambda: now[0])
+    idle, used = desks.add(Session("a", picture())), desks.add(Session("b", picture()))
     for now[0] in (8, 16):
         assert desks.get(used).name == "b"
     assert (len(desks), desks.nbytes) == (1, picture().nbytes)
@@ -212,8 +209,8 @@ def test_whoever_asks_for_a_desk_has_the_idle_ones_of_others_dropped():
 
 
 def test_a_new_picture_of_an_owner_takes_the_place_of_the_last_and_leaving_drops_it():
-    desks = Desks(Limits())
-    first, second, other = (desks.add(Desk(name, picture())) for name in "abc")
+    desks = Sessions(Limits())
+    first, second, other = (desks.add(Session(name, picture())) for name in "abc")
     desks.claim(first, "me")
     desks.claim(other, "you")
     desks.claim(second, "me")
@@ -224,7 +221,7 @@ def test_a_new_picture_of_an_owner_takes_the_place_of_the_last_and_leaving_drops
         desks.get(second)
     assert desks.get(other).name == "c"
     with pytest.raises(GoneError):
-        desks.replace(first, Desk("a", picture()))
+        desks.replace(first, Session("a", picture()))
 
 
 def test_the_bytes_of_a_desk_count_features_and_result(bench):
@@ -336,7 +333,7 @@ def test_what_is_shown_of_a_picture_is_its_last_result(bench):
 
 
 def test_pictures_over_the_limits_and_files_that_are_none_are_refused(seg, tmp_path):
-    bench = Bench(seg, Limits(upload_bytes=50_000, pixels=2_000), tmp_path, {})
+    bench = SegmentationService(seg, Limits(upload_bytes=50_000, pixels=2_000), tmp_path, {})
     with pytest.raises(ImageError, match=r"60 x 40 are 0\.0024 megapixels, over the limit of 0\.002"):
         bench.open(encode_png(picture()), "a.png")
     with pytest.raises(LimitError, match=r"image: expected a file of at most 0\.05 MB"):
@@ -359,7 +356,7 @@ def test_requests_that_cannot_be_are_refused_before_any_work(bench, encodings):
 
 
 def test_texts_are_not_remembered_without_end(bench, monkeypatch):
-    monkeypatch.setattr("fgseg.web.bench.TEXTS_KEPT", 200)
+    monkeypatch.setattr("fgseg.web.service.TEXTS_KEPT", 200)
     secret, first = bench.open(encode_png(picture()), "a.png"), bench.segmenter
     for word in ("red", "blue"):
         bench.segment(secret, Asked((word,)))
@@ -510,7 +507,7 @@ def test_messages_of_ours_are_told_and_others_are_not():
 
 
 def test_every_file_has_a_link_that_says_its_title():
-    from fgseg.web.views import downloads
+    from fgseg.web.html import downloads
 
     links = downloads("s3cret")
     assert links.count("<a ") == len(FILES)
@@ -519,7 +516,7 @@ def test_every_file_has_a_link_that_says_its_title():
 
 
 def test_prompts_are_text_on_the_page_whatever_they_hold(actions, monkeypatch):
-    from fgseg.web.views import region_rows
+    from fgseg.web.html import region_rows
 
     shown = actions.bench.segment(opened(actions).secret, FORM.asked())
     summary = dict(shown.summary)

@@ -1,11 +1,13 @@
 """The work behind the page and the endpoint: pictures opened, segmented, scored at a point, drawn, written."""
 
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +21,11 @@ from fgseg.images.resizing import shrink
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.result import Segmentation
 from fgseg.segmenter import Segmenter
-from fgseg.web.desks import Desk, Desks, Shown
 from fgseg.web.examples import Example
-from fgseg.web.limits import Asked, GoneError, Limits
-from fgseg.web.screen import SCREEN_SIDE, box_window, screen_copy
-from fgseg.web.turns import Turns
+from fgseg.web.limits import Asked, BusyError, GoneError, Limits
+from fgseg.web.sessions import SCREEN_SIDE, Result, Session, Sessions, box_window, screen_copy
 
-__all__ = ["FILES", "Bench", "BoxScore"]
+__all__ = ["FILES", "BoxScore", "SegmentationService", "WorkQueue"]
 
 VIEWS_KEPT = 2  # resolutions of one picture
 TEXTS_KEPT = 20_000  # texts a Segmenter remembers before another takes its place: 40 MB at width 512
@@ -56,13 +56,13 @@ class BoxScore:
     peak: float
 
 
-class Bench:
+class SegmentationService:
     """A Segmenter, the pictures that sessions have on their desks, and the turns they take."""
 
     def __init__(self, seg: Segmenter, limits: Limits, folder: Path, examples: Mapping[str, Example]) -> None:
         """Take the model, the limits, a folder for files while they are sent, and the examples by name."""
         self.limits, self.examples = limits, examples
-        self.desks, self.turns = Desks(limits), Turns(limits.in_flight)
+        self.desks, self.turns = Sessions(limits), WorkQueue(limits.in_flight)
         self._seg, self._folder, self._texts = seg, folder, 0
 
     @property
@@ -84,7 +84,7 @@ class Bench:
             BusyError: too many requests.
         """
         pixels = self.turns.take(lambda: self._read(data))
-        return self.desks.add(Desk(_file_name(name), pixels))
+        return self.desks.add(Session(_file_name(name), pixels))
 
     def open_example(self, name: str) -> str:
         """Put an example on a new desk; returns its secret.
@@ -95,9 +95,9 @@ class Bench:
         """
         if name not in self.examples:
             raise OptionError(f"example: expected one of {', '.join(self.examples)}, got {name!r:.60}")
-        return self.desks.add(Desk(name, self.turns.take(self.examples[name].load)))
+        return self.desks.add(Session(name, self.turns.take(self.examples[name].load)))
 
-    def segment(self, secret: str | None, asked: Asked) -> Shown:
+    def segment(self, secret: str | None, asked: Asked) -> Result:
         """Segment the picture on a desk; its features are made once a resolution.
 
         Raises:
@@ -117,7 +117,7 @@ class Bench:
         """
         return shrink(self.desks.get(secret).pixels, max_side=SCREEN_SIDE)
 
-    def shown(self, secret: str | None) -> Shown:
+    def shown(self, secret: str | None) -> Result:
         """The last result of the picture on a desk.
 
         Raises:
@@ -185,15 +185,15 @@ class Bench:
             LimitError, ImageError, PromptError, OptionError, BusyError: as `open` and `segment`.
         """
         self._check(asked)
-        answer = self.turns.take(lambda: self._once(Desk(_file_name(name), self._read(data)), asked, boxes_xyxy))
+        answer = self.turns.take(lambda: self._once(Session(_file_name(name), self._read(data)), asked, boxes_xyxy))
         return answer | {"settings": answer["settings"] | {"model": Path(self._seg.encoder.name).name}}
 
-    def _segment(self, secret: str, asked: Asked) -> Shown:
+    def _segment(self, secret: str, asked: Asked) -> Result:
         desk = self.desks.get(secret)
         view, encoding = self._view(desk, asked.resolution)
         started = time.perf_counter()
         result = self._result(view, asked)
-        shown = Shown(
+        shown = Result(
             asked,
             screen_copy(result),
             result.to_dict(),
@@ -205,13 +205,13 @@ class Bench:
         self.desks.replace(secret, replace(desk, views=dict(latest), shown=shown))
         return shown
 
-    def _file(self, desk: Desk, asked: Asked, name: str) -> bytes:
+    def _file(self, desk: Session, asked: Asked, name: str) -> bytes:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             view, _ = self._view(desk, asked.resolution)
             self._result(view, asked).save(folder, formats=[FILES[name][0]])
             return Path(folder, name).read_bytes()
 
-    def _once(self, desk: Desk, asked: Asked, boxes_xyxy: Sequence[Sequence[float]]) -> dict[str, Any]:
+    def _once(self, desk: Session, asked: Asked, boxes_xyxy: Sequence[Sequence[float]]) -> dict[str, Any]:
         height, width = desk.pixels.shape[:2]
         shares = [_shares(box, (height, width)) for box in boxes_xyxy]
         view, encoding = self._view(desk, asked.resolution)
@@ -238,7 +238,7 @@ class Bench:
                 f"resolution: expected one of {', '.join(self.resolutions)}, got {asked.resolution!r:.60}"
             )
 
-    def _view(self, desk: Desk, resolution: str) -> tuple[EncodedImage, float]:
+    def _view(self, desk: Session, resolution: str) -> tuple[EncodedImage, float]:
         """The picture's features, and the milliseconds it took to make them; 0 where they were there."""
         if resolution in desk.views:
             return desk.views[resolution], 0.0
@@ -294,3 +294,38 @@ def _file_name(name: str) -> str:
     """The last part of a name, short and on one line, for downloads and messages."""
     last = one_line(name.replace("\\", "/").rsplit("/", 1)[-1]).strip()
     return last[-NAME_LENGTH:] or "image.png"
+
+
+T = TypeVar("T")
+
+
+class WorkQueue:
+    """One request is worked on at a time, a bounded number waits, more are refused at once.
+
+    One at a time because torch uses every core for one picture already: side by side they would take as long and hold
+    the memory of all. Always by the same thread, since each thread that torch meets gets threads and memory of its own:
+    sixteen users on sixteen threads held 400 MB more.
+    """
+
+    def __init__(self, in_flight: int) -> None:
+        """Take `in_flight`, requests at a time including the one worked on."""
+        self._room = threading.BoundedSemaphore(in_flight)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fgseg-web")
+        self._in_flight = in_flight
+
+    def take(self, work: Callable[[], T]) -> T:
+        """Wait for this request's turn, and do its work.
+
+        Raises:
+            BusyError: too many wait already. Also what `work` raises.
+        """
+        if not self._room.acquire(blocking=False):
+            raise BusyError(f"the server is busy with {self._in_flight} requests; try again in a moment")
+        try:
+            return self._worker.submit(work).result()
+        finally:
+            self._room.release()
+
+    def close(self) -> None:
+        """Take no further work."""
+        self._worker.shutdown(wait=False, cancel_futures=True)

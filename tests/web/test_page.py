@@ -23,7 +23,7 @@ from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
     "--no-sandbox",  # CI is root

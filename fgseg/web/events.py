@@ -6,12 +6,11 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
 from fgseg.errors import OptionError
-from fgseg.web import views
-from fgseg.web.bench import Bench
-from fgseg.web.desks import MASKS, Look
+from fgseg.web import html as views
 from fgseg.web.examples import suited
-from fgseg.web.failures import explain
-from fgseg.web.limits import Asked, Mode, prompt_lines
+from fgseg.web.limits import Asked, Mode, explain, prompt_lines
+from fgseg.web.service import SegmentationService
+from fgseg.web.sessions import MASKS, ViewState
 
 __all__ = ["Actions", "Form", "Update"]
 
@@ -28,7 +27,7 @@ class Form:
         mode: "exclusive" or "independent".
         threshold: least presence, 0 to 1.
         opacity: of masks and heatmaps, 0 to 1.
-        resolution: one of `Bench.resolutions`.
+        resolution: one of `SegmentationService.resolutions`.
     """
 
     prompts: str
@@ -92,7 +91,7 @@ def _told(action: Callable[Concatenate["Actions", P], Update]) -> Callable[Conca
 class Actions:
     """The events of the page, on a bench."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: SegmentationService) -> None:
         """Take the bench that does the work."""
         self.bench = bench
 
@@ -196,7 +195,7 @@ class Actions:
         what = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
         return views.stage(secret or "", desk, picture, f"The picture {desk.name} under {what}")
 
-    def _legend(self, secret: str | None, look: Look) -> dict[str, Any]:
+    def _legend(self, secret: str | None, look: ViewState) -> dict[str, Any]:
         if look.mark is None:
             return views.legend(self.bench.shown(secret), look.layer)
         scores = self.bench.score(secret, look.mark)

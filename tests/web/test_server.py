@@ -16,12 +16,12 @@ from starlette.testclient import TestClient
 import fgseg
 from fgseg.images.writing import encode_png
 from fgseg.web import server
-from fgseg.web.bench import Bench
 from fgseg.web.examples import examples
 from fgseg.web.limits import Limits
 from fgseg.web.server import application
+from fgseg.web.service import SegmentationService
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HERE = "http://127.0.0.1"
 PICTURE = np.random.RandomState(11).randint(0, 256, (40, 60, 3)).astype(np.uint8)
 START_PATIENCE = 300  # seconds; a busy machine takes its time
@@ -30,7 +30,7 @@ START_PATIENCE = 300  # seconds; a busy machine takes its time
 @pytest.fixture(scope="module")
 def bench(tiny_model, tmp_path_factory):
     limits = Limits(upload_bytes=100_000, pixels=10_000)
-    made = Bench(fgseg.load(tiny_model), limits, tmp_path_factory.mktemp("web"), examples())
+    made = SegmentationService(fgseg.load(tiny_model), limits, tmp_path_factory.mktemp("web"), examples())
     yield made
     made.turns.close()
 
@@ -111,9 +111,9 @@ def test_a_form_without_a_picture_says_how_to_send_one(client):
 
 
 def test_a_busy_server_says_so(client, bench, monkeypatch):
-    from fgseg.web.turns import Turns
+    from fgseg.web.service import WorkQueue
 
-    full = Turns(1)
+    full = WorkQueue(1)
     full._room.acquire()
     monkeypatch.setattr(bench, "turns", full)
     answer = ask(client)

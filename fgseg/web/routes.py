@@ -12,9 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fgseg.errors import ImageError, OptionError
-from fgseg.web.bench import FILES, Bench
-from fgseg.web.failures import explain, status_of
-from fgseg.web.limits import Asked, LimitError, Limits, Mode
+from fgseg.web.limits import Asked, LimitError, Limits, Mode, explain, status_of
+from fgseg.web.service import FILES, SegmentationService
 
 __all__ = ["FIELDS_BYTES", "failure", "routes"]
 
@@ -26,7 +25,7 @@ FIELDS = ("image", "prompt", "negative", "mode", "threshold", "resolution", "box
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(bench: Bench) -> list[Route]:
+def routes(bench: SegmentationService) -> list[Route]:
     """The routes, on a bench."""
 
     async def upload(request: Request) -> Response:
