@@ -234,7 +234,7 @@ class Segmenter:
         self,
         image: str | os.PathLike[str],
         prompts: Sequence[str | PromptClass],
-        labels: str | os.PathLike[str],
+        labels_path: str | os.PathLike[str],
         *,
         threshold: float | None = None,
         background: Sequence[str] | None = None,
@@ -252,7 +252,7 @@ class Segmenter:
         Args:
             image: a tiled TIFF or BigTIFF: grey, RGB, either with alpha, CMYK, or palette, of 8 or 16 bits.
             prompts: as in `segment`.
-            labels: the label map to write, a tiled TIFF of the image's size; it appears when all of it is done.
+            labels_path: the label map to write, a tiled TIFF of the image's size; it appears when all of it is done.
                 `save` of the result writes the other files.
             threshold: least presence of a labelled pixel, 0 to 1; None takes the model's own.
             background: as in `segment`.
@@ -269,7 +269,7 @@ class Segmenter:
             OutputError: the label map cannot be written, or would be written over the image.
         """
         started = time.perf_counter()
-        for name, path in (("image", image), ("labels", labels)):
+        for name, path in (("image", image), ("labels_path", labels_path)):
             if not isinstance(path, (str, os.PathLike)):
                 raise OptionError(f"{name}: expected the path of a tiled TIFF, got {describe(path)}")
         asked = self._prompt_encoder.prompt_set(prompts, background, negatives)
@@ -278,13 +278,13 @@ class Segmenter:
         texts = self._prompt_encoder.texts(asked, templates)
         chosen = Resolution("slide") if resolution == "auto" else self._image_encoder.resolution(resolution)
         with open_tiled(image) as source:
-            if place(Path(labels)) == place(Path(image)):
-                raise OutputError(f"labels: {labels} is the image itself; name another file")
+            if place(Path(labels_path)) == place(Path(image)):
+                raise OutputError(f"labels_path: {labels_path} is the image itself; name another file")
             plan = plan_windows(source.image_hw, chosen, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
             settings |= self._settings(asked, texts) | {"mode": "exclusive", "threshold": least}
             task = Task(asked.classes, texts, least)
-            result = segment_tiled(source, Path(labels), self.encoder, task, plan, settings, progress)
+            result = segment_tiled(source, Path(labels_path), self.encoder, task, plan, settings, progress)
         return replace(result, settings=settings | {"seconds": round(time.perf_counter() - started, 4)})
 
     def heatmaps(
@@ -427,7 +427,7 @@ class Segmenter:
             "device": str(encoder.device),
             "dtype": str(encoder.dtype).removeprefix("torch."),
             "logit_scale": encoder.logit_scale,
-            "classes": [{"name": entry.name, "prompts": list(entry.prompts)} for entry in asked.classes],
+            "classes": [{"name": entry.name, "prompts": list(entry.synonyms)} for entry in asked.classes],
             "background": list(asked.background),
             "negatives": list(asked.negatives),
             "templates": list(texts.templates),

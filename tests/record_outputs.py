@@ -239,12 +239,20 @@ def served() -> Iterator[tuple[str, str]]:
         server.wait()
 
 
+ROUTES: dict[str, Any] = {
+    "segmentations": segmentations, "golden_models": golden_models, "large_image": large_image, "commands": commands,
+    "measured": measured, "trained": trained, "served": served,
+}  # fmt: skip
+"""What is recorded, by name; `served` sends a picture that `commands` writes."""
+
+
 def main() -> None:
     """Record, and compare where a record is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write")
     parser.add_argument("--against", type=Path, help="JSON file of an earlier record")
     parser.add_argument("--data", help="a labelled folder to measure as well")
+    parser.add_argument("--only", nargs="+", metavar="ROUTE", help="some of: %(choices)s", choices=ROUTES)
     asked = parser.parse_args()
     record_path, earlier = asked.record.resolve(), asked.against and json.loads(asked.against.read_text())
     data = asked.data and str(Path(asked.data).resolve())
@@ -253,13 +261,14 @@ def main() -> None:
         os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
         os.chdir(folder)
         recorded: dict[str, str] = {}
-        for route in (segmentations(), golden_models(), large_image(), commands(), measured(data), trained(), served()):
-            recorded.update(route)
+        for name in asked.only or ROUTES:
+            recorded.update(ROUTES[name](data) if name == "measured" else ROUTES[name]())
         os.chdir("/")
     record_path.write_text(json.dumps(recorded, indent=1) + "\n")
     print(f"{len(recorded)} outputs recorded")
     if earlier is not None:
-        different = [key for key in earlier.keys() | recorded.keys() if earlier.get(key) != recorded.get(key)]
+        keys = recorded.keys() if asked.only else earlier.keys() | recorded.keys()
+        different = [key for key in keys if earlier.get(key) != recorded.get(key)]
         print("\n".join(sorted(different)) or "all equal")
         sys.exit(bool(different))
 

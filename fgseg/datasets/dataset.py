@@ -39,7 +39,7 @@ class LabelledImage:
         """The file that holds the labels."""
         return self.source.path
 
-    def image(self) -> NDArray[np.uint8]:
+    def read_image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, upright.
 
         Raises:
@@ -47,7 +47,7 @@ class LabelledImage:
         """
         return read_image(self.image_path)
 
-    def labels(self) -> NDArray[np.int32]:
+    def read_labels(self) -> NDArray[np.int32]:
         """(H, W) int32: class indices 0 to C-1, and the data set's `ignore` where a pixel does not count.
 
         Raises:
@@ -141,7 +141,7 @@ class Dataset:
         (['dog'], ('cat',))
         """
         classes = list(enumerate(self.classes))
-        index_of = {same_key(word): i for i, entry in reversed(classes) for word in entry.prompts}
+        index_of = {same_key(word): i for i, entry in reversed(classes) for word in entry.synonyms}
         index_of |= {same_key(entry.name): i for i, entry in classes}  # a name is its own class's, whoever's word it is
         unknown = [name for name in names if same_key(name) not in index_of]
         if unknown or not names:

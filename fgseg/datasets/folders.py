@@ -85,7 +85,7 @@ def is_background(entry: PromptClass) -> bool:
     >>> is_background(PromptClass("null", ("Background",)))
     True
     """
-    return "background" in {word.casefold() for word in (entry.name, *entry.prompts)}
+    return "background" in {word.casefold() for word in (entry.name, *entry.synonyms)}
 
 
 def _shared_format(folder: Path, document: Mapping[str, Any]) -> Dataset:

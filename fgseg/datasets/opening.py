@@ -4,7 +4,7 @@
     dataset = open_dataset("my_photos")               # my_photos/{images,labels}, my_photos/classes.txt
     faults = preflight(dataset)                       # before a model is loaded
     for item in dataset.items:
-        item.image(), item.labels()                   # (H, W, 3) uint8, (H, W) int32
+        item.read_image(), item.read_labels()                   # (H, W, 3) uint8, (H, W) int32
 
 Layouts of one's own data:
 
@@ -76,7 +76,7 @@ def open_dataset(
     ...     write_label_png(f"{folder}/labels/a.png", np.array([[1, -1]]), colors=[(0, 0, 0)] * 2)
     ...     _ = Path(folder, "classes.txt").write_text("cat\ndog, puppy\n")
     ...     pets = open_dataset(folder)
-    ...     pets.classes[1].prompts, pets.items[0].labels(), preflight(pets)
+    ...     pets.classes[1].synonyms, pets.items[0].read_labels(), preflight(pets)
     (('dog', 'puppy'), array([[  1, 255]], dtype=int32), ())
     """
     if name_or_folder in STANDARD_SETS:
@@ -130,4 +130,4 @@ def _with_words(dataset: Dataset, words: str | os.PathLike[str]) -> Dataset:
 
 
 def _first_word(entry: PromptClass) -> PromptClass:
-    return replace(entry, prompts=entry.prompts[:1])
+    return replace(entry, synonyms=entry.synonyms[:1])

@@ -74,7 +74,7 @@ def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
     try:
         image_hw, label_hw = image_hw_of(item.image_path), item.source.image_hw()
         if image_hw != label_hw:  # a header can mislead, as in a PNG with its rotation behind the pixels
-            height, width, _ = item.image().shape
+            height, width, _ = item.read_image().shape
             image_hw = height, width
     except FgsegError as error:
         yield one_line(error)
@@ -87,7 +87,7 @@ def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
 
 
 def _value_faults(item: LabelledImage, seen: dict[str, NDArray[np.int64]]) -> Iterator[str]:
-    for read in (item.image, item.labels):
+    for read in (item.read_image, item.read_labels):
         try:
             values = read()
         except FgsegError as error:

@@ -54,13 +54,13 @@ class Preset:
         >>> from pathlib import Path
         >>> classes = (PromptClass("background", ("background",)), PromptClass("cat", ("cat",)))
         >>> pets = Dataset("pets", Path("pets"), classes, (), has_background=True)
-        >>> [entry.prompts[:2] for entry in preset("sclip", "voc21").classes(pets)]
+        >>> [entry.synonyms[:2] for entry in preset("sclip", "voc21").classes(pets)]
         [('sky', 'wall'), ('cat',)]
         """
         if not (dataset.has_background and self.background):
             return dataset.classes
         first, *others = dataset.classes
-        return (replace(first, prompts=self.background), *others)
+        return (replace(first, synonyms=self.background), *others)
 
 
 # Per method: settings of every set, then what differs, by set.

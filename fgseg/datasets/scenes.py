@@ -75,7 +75,7 @@ class SceneImage(LabelledImage):
 
     drawn: SceneLabels
 
-    def image(self) -> NDArray[np.uint8]:
+    def read_image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
         return self.drawn.scene().image
 
@@ -94,7 +94,7 @@ def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int
         OptionError: an unknown name, or numbers below 1.
 
     >>> data = open_scenes("scenes-shapes", count=2, side=32)
-    >>> data.classes[0].name, len(data.items), data.items[0].labels().shape
+    >>> data.classes[0].name, len(data.items), data.items[0].read_labels().shape
     ('background', 2, (32, 32))
     """
     check_choice("name", name, SCENE_SETS)

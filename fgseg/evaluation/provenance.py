@@ -74,7 +74,7 @@ def data_identity(dataset: Dataset) -> dict[str, Any]:
         "full_size": dataset.full_size,
         "list_sha256": file_list_hash(files, dataset.root),
         "labels_sha256": hash_of("\n".join(item.source.meaning() for item in dataset.items)),
-        "classes": [[entry.name, *entry.prompts] for entry in dataset.classes],
+        "classes": [[entry.name, *entry.synonyms] for entry in dataset.classes],
         "classes_left_out": list(dataset.left_out),
         "classes_sha256": class_list_hash(dataset.classes),
         "ignore": dataset.ignore,
@@ -84,7 +84,7 @@ def data_identity(dataset: Dataset) -> dict[str, Any]:
 
 def class_list_hash(classes: Sequence[PromptClass]) -> str:
     """SHA-256 of the class list as a text file would hold it, a class a line: names first, then query words."""
-    return hash_of("\n".join("\t".join([entry.name, *entry.prompts]) for entry in classes))
+    return hash_of("\n".join("\t".join([entry.name, *entry.synonyms]) for entry in classes))
 
 
 def file_list_hash(files: Sequence[Path], root: Path) -> str:

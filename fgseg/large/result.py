@@ -87,7 +87,7 @@ class LargeSegmentation:
         """(red, green, blue) of each class: its own, or the palette's."""
         return class_colors(self.prompts)
 
-    def labels(self, box_xyxy: BoxXyxy) -> NDArray[np.int32]:
+    def read_labels(self, box_xyxy: BoxXyxy) -> NDArray[np.int32]:
         """The labels of a part of the image, read from the file.
 
         Args:

@@ -61,27 +61,27 @@ class PromptClass:
     Commas mean nothing here, so this is one way to write a prompt that holds one.
 
     Attributes:
-        name: what results call the class; never shown to the model unless it is also among `prompts`.
-        prompts: its query words (synonyms), at least one; a pixel's score is the best of theirs.
+        name: what results call the class; never shown to the model unless it is also among `synonyms`.
+        synonyms: its query words, at least one; a pixel's score is the best of theirs.
         color: (red, green, blue), each 0 to 255, for pictures; None lets the palette choose.
 
     Raises:
         PromptError: a name or prompt that is empty, has space around it or more than one line; the same
             prompt twice; another kind of color.
 
-    >>> PromptClass("sitting dog", ("a dog, sitting",), color=(255, 0, 0)).prompts
+    >>> PromptClass("sitting dog", ("a dog, sitting",), color=(255, 0, 0)).synonyms
     ('a dog, sitting',)
     """
 
     name: str
-    prompts: tuple[str, ...]
+    synonyms: tuple[str, ...]
     color: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         check_word("name", self.name)
-        check_words("prompts", self.prompts)
-        if not self.prompts:
-            raise PromptError("prompts: expected at least one query word, got none; the name is not one by itself")
+        check_words("synonyms", self.synonyms)
+        if not self.synonyms:
+            raise PromptError("synonyms: expected at least one query word, got none; the name is not one by itself")
         if not (self.color is None or is_color(self.color)):
             raise PromptError(f"color: expected three whole numbers from 0 to 255, got {self.color!r:.60}")
 
@@ -120,7 +120,7 @@ class PromptSet:
             self._check_rivals(kind, words)
 
     def _check_rivals(self, kind: str, words: Sequence[str]) -> None:
-        owners = {same_key(word): entry.name for entry in self.classes for word in entry.prompts}
+        owners = {same_key(word): entry.name for entry in self.classes for word in entry.synonyms}
         for place, word in zip(places_in(kind, words), words, strict=True):
             if same_key(word) in owners:
                 raise PromptError(
@@ -157,7 +157,7 @@ def parse_classes(
             name, a query word twice.
         OptionError: another word for `shared_prompts`.
 
-    >>> [entry.prompts for entry in parse_classes(["red", "blue circle", "person,man", "a dog\\, sitting"])]
+    >>> [entry.synonyms for entry in parse_classes(["red", "blue circle", "person,man", "a dog\\, sitting"])]
     [('red',), ('blue circle',), ('person', 'man'), ('a dog, sitting',)]
     """
     items = check_sequence("prompts", values)
@@ -202,7 +202,7 @@ def make_prompt_set(
     """
     classes = parse_classes(prompts, shared_prompts=shared_prompts)
     if background is None:
-        taken = {same_key(word) for entry in classes for word in entry.prompts}
+        taken = {same_key(word) for entry in classes for word in entry.synonyms}
         default = parse_words("default_background", default_background)
         chosen = tuple(word for word in default if same_key(word) not in taken)
     else:
@@ -256,7 +256,7 @@ def check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, sha
         raise PromptError(f"{first} and {second}: expected each class once, got {name} twice; rename or drop one")
     if shared_prompts == "allow":
         return
-    owned = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.prompts]
+    owned = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.synonyms]
     repeat = first_repeat(word for _, word in owned)
     if repeat:
         (first, _), (second, word) = (owned[index] for index in repeat)

@@ -181,7 +181,7 @@ def read_class_file(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "classes.txt")
     ...     _ = file.write_text("# label 0 is the background\nwall, floor\ncup\n")
-    ...     [entry.prompts for entry in read_class_file(file)]
+    ...     [entry.synonyms for entry in read_class_file(file)]
     [('wall', 'floor'), ('cup',)]
     """
     rows = read_class_rows(Path(path))

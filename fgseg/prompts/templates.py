@@ -136,7 +136,7 @@ def expand(classes: Sequence[PromptClass], templates: Sequence[str]) -> TextPlan
     TextPlan(texts=('cup', 'a cup.', 'mug', 'a mug.', 'wall', 'a wall.'), rows=((0, 1), (2, 3), (4, 5)), \
 query_to_class=(0, 0, 1))
     """
-    queries = [(word, index) for index, entry in enumerate(classes) for word in entry.prompts]
+    queries = [(word, index) for index, entry in enumerate(classes) for word in entry.synonyms]
     if not queries:
         raise PromptError("classes: expected at least one class, got none; give one word or more")
     positions: dict[str, int] = {}

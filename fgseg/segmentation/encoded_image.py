@@ -82,7 +82,7 @@ class EncodedImage:
         else:
             yield from stitch_chunks(scores, self.boxes_xyxy, self.canvas_hw)
 
-    def labels(self, text: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def label_map(self, text: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The winning text of each pixel and its score, both (H, W)."""
         scores = self.chunks(text)
         if len(self.windows) == 1:

@@ -102,7 +102,7 @@ class ScoreField:
     def _best(self, text: Tensor) -> tuple[NDArray[np.intp] | NDArray[np.int32], NDArray[np.float32]]:
         """The winning row of each pixel and its score, after refinement where it is asked for."""
         if self.refine == "none":
-            return self.view.labels(text)
+            return self.view.label_map(text)
         winner, best, _ = top_two(self._maps(text))
         return winner, best
 

@@ -52,7 +52,7 @@ def with_class_legend(
 def classes_json(prompts: Sequence[PromptClass]) -> str:
     """What the values of a label map stand for, as the text of classes.json."""
     classes = [
-        {"index": index, "name": prompt.name, "prompts": list(prompt.prompts), "color": list(color)}
+        {"index": index, "name": prompt.name, "prompts": list(prompt.synonyms), "color": list(color)}
         for index, (prompt, color) in enumerate(zip(prompts, class_colors(prompts), strict=True))
     ]
     return json_text({"unlabelled": unlabelled_value(len(prompts)), "classes": classes})

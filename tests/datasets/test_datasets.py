@@ -125,9 +125,9 @@ def test_a_standard_set_is_read_from_its_usual_layout(tmp_path, name):
         IGNORE[name],
         name in BACKGROUND_SETS,
     )
-    assert item.labels().tolist() == expected(name).tolist()
-    assert item.labels().dtype == np.int32
-    assert item.image().shape == (*HW, 3)
+    assert item.read_labels().tolist() == expected(name).tolist()
+    assert item.read_labels().dtype == np.int32
+    assert item.read_image().shape == (*HW, 3)
     assert preflight(data) == ()
 
 
@@ -177,7 +177,7 @@ def test_colors_instead_of_palette_indices_are_explained(tmp_path, name):
     assert fault.startswith(f"{label}: this PNG holds colours (RGB), not class ids")
     assert "write the palette's indices" in fault
     with pytest.raises(DatasetError, match="palette's indices"):
-        data.items[0].labels()
+        data.items[0].read_labels()
 
 
 @pytest.mark.parametrize("name", STANDARD_SETS)
@@ -191,14 +191,14 @@ def test_an_id_out_of_range_is_a_fault_with_file_id_and_count(tmp_path, name):
     assert "got 200 at 2 of 6 pixels" in fault
     assert fault.endswith("(1 of 1 label files read)")
     with pytest.raises(DatasetError, match="got 200 at 2 of 6 pixels"):
-        data.items[0].labels()
+        data.items[0].read_labels()
 
 
 def test_palette_pngs_are_read_by_index(tmp_path):
     _, label = miniature(tmp_path, "voc21")
     put_png(label, usual("voc21"), palette=[7] * 768)
     data = open_dataset("voc21", tmp_path)
-    assert data.items[0].labels().tolist() == usual("voc21").tolist()
+    assert data.items[0].read_labels().tolist() == usual("voc21").tolist()
     assert preflight(data) == ()
 
 
@@ -319,10 +319,10 @@ def test_sets_with_a_background_are_the_others_behind_it():
 
 def test_a_standard_set_has_one_word_a_class_unless_synonyms_are_asked_for(tmp_path):
     miniature(tmp_path, "ade20k")
-    words = [entry.prompts for entry in open_dataset("ade20k", tmp_path).classes]
+    words = [entry.synonyms for entry in open_dataset("ade20k", tmp_path).classes]
     assert {len(prompts) for prompts in words} == {1}
     synonyms = open_dataset("ade20k", tmp_path, words="synonyms").classes
-    assert synonyms[1].prompts == ("building", "edifice")
+    assert synonyms[1].synonyms == ("building", "edifice")
 
 
 def test_a_published_class_file_replaces_the_words(tmp_path):
@@ -330,7 +330,7 @@ def test_a_published_class_file_replaces_the_words(tmp_path):
     published = tmp_path / "cls_voc20.txt"
     published.write_text("\n".join(f"word {index}, other {index}" for index in range(20)))
     data = open_dataset("voc20", tmp_path, words=published)
-    assert data.classes[3].prompts == ("word 3", "other 3")
+    assert data.classes[3].synonyms == ("word 3", "other 3")
     published.write_text("one\ntwo\n")
     with pytest.raises(DatasetError, match="voc20: expected 20 classes in label order, got 2"):
         open_dataset("voc20", tmp_path, words=published)
@@ -351,10 +351,10 @@ def test_some_of_the_classes_leave_the_other_pixels_ignored(tmp_path):
     some = data.only(["bicycle", "Background"])
     assert [entry.name for entry in some.classes] == ["background", "bicycle"]
     assert (some.has_background, some.ignore) == (True, 255)
-    assert some.items[0].labels().tolist() == [[0, 255, 1], [255, 255, 255]]
+    assert some.items[0].read_labels().tolist() == [[0, 255, 1], [255, 255, 255]]
     assert preflight(some) == ()
     others = data.only(["aeroplane"])
-    assert (others.has_background, others.items[0].labels().tolist()) == (False, [[255, 0, 255], [255, 255, 0]])
+    assert (others.has_background, others.items[0].read_labels().tolist()) == (False, [[255, 0, 255], [255, 255, 0]])
 
 
 def test_classes_that_are_none_are_refused(tmp_path):
@@ -436,9 +436,9 @@ def test_only_sclip_on_voc21_drops_small_classes():
 def test_sclips_coco_object_has_bed_as_background_word_and_as_class(tmp_path):
     miniature(tmp_path, "coco-object")
     classes = preset("sclip", "coco-object").classes(open_dataset("coco-object", tmp_path))
-    assert classes[0].prompts == BACKGROUND_WORDS
-    assert "bed" in classes[0].prompts
-    assert [entry.name for entry in classes[1:] if "bed" in entry.prompts] == ["bed"]
+    assert classes[0].synonyms == BACKGROUND_WORDS
+    assert "bed" in classes[0].synonyms
+    assert [entry.name for entry in classes[1:] if "bed" in entry.synonyms] == ["bed"]
     assert parse_classes(classes, shared_prompts="allow") == classes
     assert max(expand(classes, ("{}",)).query_to_class) == 80
 
@@ -474,9 +474,9 @@ def own_folder(root, stored=STORED, classes="background\ncat, kitten\ndog\n", ki
 def test_a_folder_of_images_and_labels_with_a_class_file_just_works(tmp_path):
     own_folder(tmp_path, np.array([[0, 1, 2], [255, 2, 0]], np.uint8))
     data = open_dataset(tmp_path)
-    assert [entry.prompts for entry in data.classes] == [("background",), ("cat", "kitten"), ("dog",)]
+    assert [entry.synonyms for entry in data.classes] == [("background",), ("cat", "kitten"), ("dog",)]
     assert (data.name, data.ignore, data.has_background, data.full_size) == (tmp_path.name, 255, True, None)
-    assert data.items[0].labels().tolist() == [[0, 1, 2], [255, 2, 0]]
+    assert data.items[0].read_labels().tolist() == [[0, 1, 2], [255, 2, 0]]
     assert preflight(data) == ()
 
 
@@ -511,14 +511,14 @@ def test_above_254_classes_the_ignored_label_is_above_the_classes(tmp_path, coun
     put_png(tmp_path / "labels" / "a.png", np.array([[0, 1, 253], [count - 1, 65_535, 65_535]], np.uint16))
     data = open_dataset(tmp_path)
     assert data.ignore == ignore
-    assert data.items[0].labels().tolist() == [[0, 1, 253], [count - 1, ignore, ignore]]
+    assert data.items[0].read_labels().tolist() == [[0, 1, 253], [count - 1, ignore, ignore]]
     assert preflight(data) == ()
 
 
 @pytest.mark.parametrize(("count", "label"), [(255, 65_535), (256, 255), (300, 255)])
 def test_255_of_an_8_bit_label_is_a_class_where_there_are_256_and_else_ignored(tmp_path, count, label):
     own_folder(tmp_path, np.full(HW, 255, np.uint8), "\n".join(f"thing {index}" for index in range(count)))
-    assert open_dataset(tmp_path).items[0].labels().tolist() == [[label] * 3] * 2
+    assert open_dataset(tmp_path).items[0].read_labels().tolist() == [[label] * 3] * 2
 
 
 def test_masks_of_0_and_255_are_background_and_the_one_class(tmp_path):
@@ -526,9 +526,9 @@ def test_masks_of_0_and_255_are_background_and_the_one_class(tmp_path):
     data = open_dataset(tmp_path)
     assert [entry.name for entry in data.classes] == ["background", "road"]
     assert (data.ignore, data.has_background) == (None, True)
-    assert data.items[0].labels().tolist() == [[0, 1, 1], [0, 0, 1]]
+    assert data.items[0].read_labels().tolist() == [[0, 1, 1], [0, 0, 1]]
     put_png(tmp_path / "masks" / "a.png", np.array([[False, True, True]] * 2))
-    assert data.items[0].labels().tolist() == [[0, 1, 1]] * 2
+    assert data.items[0].read_labels().tolist() == [[0, 1, 1]] * 2
     assert preflight(data) == ()
 
 
@@ -660,26 +660,26 @@ SPARSE = {
 
 def test_sparse_ids_become_indices_without_the_ignored_one(tmp_path):
     data = open_dataset(shared_folder(tmp_path, SPARSE, np.array([[0, 1, 2], [19, 0, 1]], np.uint8)))
-    assert [(entry.name, entry.prompts) for entry in data.classes] == [
+    assert [(entry.name, entry.synonyms) for entry in data.classes] == [
         ("person", ("person",)),
         ("cat", ("cat",)),
         ("floor-wood", ("wood floor",)),
     ]
     assert (data.name, data.ignore, data.has_background) == ("mini-dev", 255, False)
-    assert data.items[0].labels().tolist() == [[255, 0, 1], [2, 255, 0]]
+    assert data.items[0].read_labels().tolist() == [[255, 0, 1], [2, 255, 0]]
     assert preflight(data) == ()
 
 
 def test_the_first_class_beside_ignored_pixels_is_no_mask(tmp_path):
     data = open_dataset(shared_folder(tmp_path, SPARSE, np.array([[0, 1, 1]] * 2, np.uint8)))
-    assert data.items[0].labels().tolist() == [[255, 0, 0]] * 2
+    assert data.items[0].read_labels().tolist() == [[255, 0, 0]] * 2
     assert preflight(data) == ()
 
 
 def test_an_ignored_id_above_the_classes_is_ignored_as_well(tmp_path):
     document = {**SPARSE, "ignore_index": 19}
     data = open_dataset(shared_folder(tmp_path, document, np.array([[0, 1, 2], [19, 0, 1]], np.uint8)))
-    assert data.items[0].labels().tolist() == [[0, 1, 2], [255, 0, 1]]
+    assert data.items[0].read_labels().tolist() == [[0, 1, 2], [255, 0, 1]]
 
 
 def test_without_an_ignored_id_every_pixel_counts_and_null_is_the_background(tmp_path):
@@ -687,7 +687,7 @@ def test_without_an_ignored_id_every_pixel_counts_and_null_is_the_background(tmp
     document = {"classes": classes, "ignore_index": None, "items": [{"id": "a"}]}
     data = open_dataset(shared_folder(tmp_path, document, np.array([[0, 1, 0]] * 2, np.uint8)))
     assert (data.ignore, data.has_background, data.name) == (None, True, tmp_path.name)
-    assert [entry.prompts for entry in data.classes] == [("background",), ("hat",)]
+    assert [entry.synonyms for entry in data.classes] == [("background",), ("hat",)]
 
 
 def test_an_id_that_dataset_json_does_not_list_is_a_fault(tmp_path):
@@ -742,9 +742,9 @@ def test_polygons_and_both_kinds_of_run_lengths_are_drawn_small_on_large(tmp_pat
     corner = {"size": [4, 5], "counts": "01c0"}  # compressed: the first pixel alone
     rows = [instance(90, one_pixel, iscrowd=1), instance(3, [square]), instance(90, corner)]
     data = open_dataset(coco_folder(tmp_path, rows))
-    assert [entry.prompts for entry in data.classes] == [("background",), ("car",), ("aero plane",)]
+    assert [entry.synonyms for entry in data.classes] == [("background",), ("car",), ("aero plane",)]
     assert (data.ignore, data.has_background, data.name) == (None, True, "annotations")
-    assert data.items[0].labels().tolist() == [
+    assert data.items[0].read_labels().tolist() == [
         [2, 0, 0, 0, 0],
         [0, 1, 1, 1, 0],
         [0, 1, 2, 1, 0],
@@ -769,7 +769,7 @@ def test_long_run_lengths_are_read_too():
 
 
 def test_an_image_without_instances_is_background(tmp_path):
-    assert not open_dataset(coco_folder(tmp_path, [])).items[0].labels().any()
+    assert not open_dataset(coco_folder(tmp_path, [])).items[0].read_labels().any()
 
 
 @pytest.mark.parametrize(
@@ -789,7 +789,7 @@ def test_an_image_without_instances_is_background(tmp_path):
 def test_a_segmentation_that_is_no_shape_of_the_image_is_refused(tmp_path, shape):
     data = open_dataset(coco_folder(tmp_path, [instance(3, shape)]))
     with pytest.raises(DatasetError, match="expected polygons or run lengths of 5 x 4 pixels"):
-        data.items[0].labels()
+        data.items[0].read_labels()
     (fault,) = preflight(data)
     assert "annotations.json" in fault
 
@@ -816,14 +816,14 @@ def test_panoptic_ids_are_red_plus_256_green_plus_65536_blue(tmp_path):
     data = open_dataset(panoptic_folder(tmp_path, IDS, SEGMENTS))
     assert [entry.name for entry in data.classes] == ["car", "aero_plane"]
     assert (data.ignore, data.has_background) == (255, False)
-    assert data.items[0].labels().tolist() == [[255, 1, 1, 0, 0]] * 4
+    assert data.items[0].read_labels().tolist() == [[255, 1, 1, 0, 0]] * 4
     assert preflight(data) == ()
 
 
 def test_a_segment_that_the_annotation_does_not_list_is_refused(tmp_path):
     data = open_dataset(panoptic_folder(tmp_path, IDS, SEGMENTS[:1]))
     with pytest.raises(DatasetError, match="expected the segment ids that its annotation lists, got 300 as well"):
-        data.items[0].labels()
+        data.items[0].read_labels()
 
 
 def test_a_grey_panoptic_png_is_a_fault(tmp_path):
@@ -972,7 +972,7 @@ def test_reading_an_image_that_is_gone_is_an_image_error(tmp_path):
     (item,) = open_dataset(tmp_path).items
     item.image_path.unlink()
     with pytest.raises(ImageError, match="there is no such file"):
-        item.image()
+        item.read_image()
 
 
 def test_a_class_is_chosen_by_its_own_name_though_it_is_a_word_of_another():

@@ -54,7 +54,7 @@ def box_task(seg, boxes):
 def test_class_boxes_come_from_an_instance_file_by_category_id(tmp_path):
     boxes = open_boxes(instances(tmp_path), None)
     assert [entry.name for entry in boxes.classes] == ["red", "blue_circle", "green"]
-    assert boxes.classes[1].prompts == ("blue circle",)
+    assert boxes.classes[1].synonyms == ("blue circle",)
     assert [image.answers for image in boxes.images] == [(0, 2), (1, 1)]
     assert boxes.images[0].boxes_xyxy[0] == (2, 3, 12, 15)
     assert box_faults(boxes) == ()
@@ -64,7 +64,7 @@ def test_class_boxes_are_ranked_as_score_boxes_ranks_them(seg, tmp_path):
     boxes = open_boxes(instances(tmp_path), None)
     task = box_task(seg, boxes)
     outcome = run_task(task, tmp_path / "out")
-    names = [entry.prompts[0] for entry in boxes.classes]
+    names = [entry.synonyms[0] for entry in boxes.classes]
     scores = seg.score_boxes(boxes.images[0].path, [[2, 3, 12, 15], [0, 0, 32, 24]], names).cosine
     assert outcome.rows[0]["places"] == [[0, place_of(scores[0], 0)], [2, place_of(scores[1], 2)]]
     cut = seg.score_boxes(boxes.images[1].path, [[0, 5.5, 16, 24]], names).cosine

@@ -110,10 +110,10 @@ def test_the_golden_protocol_holds_end_to_end(tmp_path, monkeypatch):
 
 def test_published_resizing_is_opencvs_and_the_windows_are_those_of_the_protocol(seg, colors):
     chosen = replace(settings_for(seg, colors), resolution=Resolution("slide", 48, 32, 16), resize="published")
-    view = encode(seg, colors.items[0].image(), chosen)
+    view = encode(seg, colors.items[0].read_image(), chosen)
     assert view.canvas_hw == (48, 64)
     assert view.boxes_xyxy == window_boxes((48, 64), crop=32, stride=16)
-    whole = encode(seg, colors.items[0].image(), replace(chosen, resolution=Resolution("keep", 48)))
+    whole = encode(seg, colors.items[0].read_image(), replace(chosen, resolution=Resolution("keep", 48)))
     assert whole.boxes_xyxy == ((0, 0, 64, 48),)
 
 
@@ -122,7 +122,7 @@ def test_presence_decides_as_segment_does(seg):
     task = task_of(seg, dataset, decision="presence", threshold=0.52)
     for name, item in zip(task.names, dataset.items, strict=True):
         result = seg.segment(
-            item.image(), [entry.name for entry in dataset.classes[1:]], threshold=0.52, resolution="squash:32",
+            item.read_image(), [entry.name for entry in dataset.classes[1:]], threshold=0.52, resolution="squash:32",
             background=task.settings.background,
         )  # fmt: skip
         expected = np.where(result.labels == UNLABELLED, 0, result.labels + 1)
@@ -132,7 +132,7 @@ def test_presence_decides_as_segment_does(seg):
 def test_without_a_threshold_every_pixel_has_its_best_class_as_segment_without_background_has(seg, colors):
     task = task_of(seg, colors)
     for name, item in zip(task.names, colors.items, strict=True):
-        result = seg.segment(item.image(), ["red", "green", "blue"], threshold=0, background=(), resolution="squash:32")
+        result = seg.segment(item.read_image(), ["red", "green", "blue"], threshold=0, background=(), resolution="squash:32")
         np.testing.assert_array_equal(task.prediction(name)[2], result.labels)
 
 
@@ -200,7 +200,7 @@ def test_a_preset_gives_its_published_settings_and_says_what_it_does_not_reprodu
     assert str(made.resolution) == "slide:336/224/112"
     assert len(made.background) == 26
     assert "recipe value in place of sclip" in made.deviations
-    assert made.classes(voc)[0].prompts == made.background
+    assert made.classes(voc)[0].synonyms == made.background
     with pytest.raises(OptionError, match="dataset: expected one of voc21"):
         settings_for(seg, replace(voc, name="mine"), preset_name="sclip")
 
@@ -250,7 +250,7 @@ def test_an_unknown_word_says_which_classes_could_be_measured(seg, tmp_path):
         _ = task.words
     known = known_classes(seg.encoder, dataset, ("{}",))
     assert [entry.name for entry in known.classes] == ["red", "blue"]
-    truth, kept = dataset.items[0].labels(), known.items[0].labels()
+    truth, kept = dataset.items[0].read_labels(), known.items[0].read_labels()
     np.testing.assert_array_equal(
         kept, np.array([0, 255, 1])[np.minimum(truth, 2)] * (truth != 255) + 255 * (truth == 255)
     )
@@ -680,10 +680,10 @@ def test_recipes_share_weights_and_unknown_ones_are_refused(seg):
 @pytest.mark.parametrize("name", SCENE_SETS)
 def test_scenes_are_a_labelled_set_whose_files_do_not_exist(name):
     dataset = open_scenes(name, count=2, side=40)
-    seen = np.unique(np.stack([item.labels() for item in dataset.items]))
+    seen = np.unique(np.stack([item.read_labels() for item in dataset.items]))
     assert set(seen) <= {*range(len(dataset.classes)), 255}
-    assert dataset.items[0].image().shape == (40, 40, 3)
-    np.testing.assert_array_equal(dataset.items[0].labels(), open_scenes(name, count=1, side=40).items[0].labels())
+    assert dataset.items[0].read_image().shape == (40, 40, 3)
+    np.testing.assert_array_equal(dataset.items[0].read_labels(), open_scenes(name, count=1, side=40).items[0].read_labels())
 
 
 def test_figures_and_choices_are_of_different_scenes():

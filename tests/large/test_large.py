@@ -512,7 +512,7 @@ def test_the_summary_is_that_of_the_labels(tmp_path):
         result = segment_tiled(
             source, tmp_path / "labels.tif", MeanColors(), COLOR_TASK, PLAN, {}, lambda *rows: seen.append(rows)
         )
-    labels = result.labels((0, 0, 70, 60))
+    labels = result.read_labels((0, 0, 70, 60))
     assert result.pixels == tuple(int((labels == index).sum()) for index in range(3))
     assert result.parts == len(result.regions) > 3
     assert sum(region.area for region in result.regions) == sum(result.pixels)
@@ -530,7 +530,7 @@ def test_the_picture_that_is_kept_is_the_image_shrunk_and_its_labels_those_at_th
     path = tiff(tmp_path / "a.tif", RGB, photometric="rgb")
     with open_tiled(path) as source:
         result = segment_tiled(source, tmp_path / "labels.tif", MeanColors(), COLOR_TASK, PLAN, {})
-    labels = result.labels((0, 0, 70, 60))
+    labels = result.read_labels((0, 0, 70, 60))
     assert result.overview.shape == (20, 24, 3)
     np.testing.assert_array_equal(result.overview_labels[:, :23], labels[1::3, 1::3])
     means = RGB[:, :69].reshape(20, 3, 23, 3, 3).astype(float).mean(axis=(1, 3))
@@ -578,7 +578,7 @@ def test_a_segmenter_labels_a_tiled_file_as_it_does_the_image_in_memory(tiny_mod
     large = seg.segment_large(path, prompts, tmp_path / "out" / "labels.tif")
     whole = seg.segment(image, prompts, resolution=Resolution("slide", 72, 32, 16), refine="none")
     # Windows share batches with others, and products of another batch round differently in the last bit.
-    assert (large.labels((0, 0, 90, 72)) == whole.labels).mean() >= 0.999
+    assert (large.read_labels((0, 0, 90, 72)) == whole.labels).mean() >= 0.999
     assert large.classes == whole.classes
     assert large.colors == whole.colors
     files = large.save(tmp_path / "out")
@@ -601,7 +601,7 @@ def test_a_segmenter_refuses_what_needs_the_whole_image(tiny_model, tmp_path):
     with pytest.raises(OptionError, match=r"resolution: .*own scale"):
         seg.segment_large(path, ["red"], labels, resolution="keep")
     before = path.read_bytes()
-    with pytest.raises(OutputError, match=r"labels: .*a\.tif is the image itself; name another file"):
+    with pytest.raises(OutputError, match=r"labels_path: .*a\.tif is the image itself; name another file"):
         seg.segment_large(path, ["red"], tmp_path / "out" / ".." / "a.tif")
     assert path.read_bytes() == before
     result = seg.segment_large(path, ["red"], labels)

@@ -66,7 +66,7 @@ def test_a_backslash_or_a_prompt_class_keeps_a_comma():
 def test_phrases_with_escaped_commas_come_back_as_they_were(phrases):
     phrases = list({" ".join(phrase.split()): None for phrase in phrases if phrase.strip()}) or [","]
     (parsed,) = parse_classes([",".join(phrase.replace(",", "\\,") for phrase in phrases)])
-    assert parsed.prompts == tuple(phrases)
+    assert parsed.synonyms == tuple(phrases)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_phrases_with_escaped_commas_come_back_as_they_were(phrases):
             ["person,man", "boy, MAN"],
             r"prompts\[0\] and prompts\[1\]: expected a query word in one class, got 'MAN'",
         ),
-        (["man,man"], r"prompts\[0\]: prompts: expected each word once, got 'man' twice"),
+        (["man,man"], r"prompts\[0\]: synonyms: expected each word once, got 'man' twice"),
     ],
 )
 def test_classes_that_no_texts_can_be_made_from_are_refused(values, match):
@@ -101,7 +101,7 @@ def test_two_classes_may_share_a_query_word_only_where_that_is_allowed():
     lines = [", ".join(BACKGROUND_WORDS), "person", "bed"]
     with pytest.raises(PromptError, match="shared_prompts='allow' keeps both"):
         parse_classes(lines)
-    assert [len(entry.prompts) for entry in parse_classes(lines, shared_prompts="allow")] == [26, 1, 1]
+    assert [len(entry.synonyms) for entry in parse_classes(lines, shared_prompts="allow")] == [26, 1, 1]
     with pytest.raises(PromptError, match="expected each class once"):
         parse_classes(["bed", "bed"], shared_prompts="allow")
     with pytest.raises(OptionError, match="shared_prompts: expected 'refuse' or 'allow', got 'yes'"):
@@ -113,12 +113,12 @@ def test_two_classes_may_share_a_query_word_only_where_that_is_allowed():
     [
         (("", ("a",)), "name: expected a word or phrase, got an empty string"),
         ((" a", ("a",)), "name: expected no space around it, got ' a'"),
-        (("a", ()), "prompts: expected at least one query word, got none"),
-        (("a", "a"), r"prompts: expected a tuple of strings, got str 'a'; write \('red',\)"),
-        (("a", ["a"]), "prompts: expected a tuple of strings, got list"),
-        (("a", ("a", "b ")), r"prompts\[1\]: expected no space around it, got 'b '"),
-        (("a", ("a", None)), r"prompts\[1\]: expected a string, got NoneType"),
-        (("a", ("big dog", "Big  dog")), "prompts: expected each word once, got 'Big  dog' twice"),
+        (("a", ()), "synonyms: expected at least one query word, got none"),
+        (("a", "a"), r"synonyms: expected a tuple of strings, got str 'a'; write \('red',\)"),
+        (("a", ["a"]), "synonyms: expected a tuple of strings, got list"),
+        (("a", ("a", "b ")), r"synonyms\[1\]: expected no space around it, got 'b '"),
+        (("a", ("a", None)), r"synonyms\[1\]: expected a string, got NoneType"),
+        (("a", ("big dog", "Big  dog")), "synonyms: expected each word once, got 'Big  dog' twice"),
         (("a", ("a",), (0, 0, 256)), r"color: expected three whole numbers from 0 to 255, got \(0, 0, 256\)"),
         (("a", ("a",), (0, -1, 0)), "color: expected three whole numbers"),
         (("a", ("a",), (0, 0)), "color: expected three whole numbers"),
@@ -139,7 +139,7 @@ def test_a_text_file_holds_a_class_a_line_in_label_order(tmp_path):
     text = "# label 0 is the background\nsky, wall\n#ff0000\n  # a note\n#\nperson,man\na dog\\, sitting \n"
     text += "\n  \n# end\n"
     classes = read_class_file(write(tmp_path, "classes.txt", text))
-    assert [entry.prompts for entry in classes] == [
+    assert [entry.synonyms for entry in classes] == [
         ("sky", "wall"),
         ("#ff0000",),
         ("person", "man"),
@@ -173,7 +173,7 @@ def test_a_thousand_classes_keep_their_order(tmp_path):
         ("red\na,,b\n", "line 2: expected a word on each side of a comma, got 'a,,b'"),
         ("red\n# x\nred\n", r"line 1 and .*line 3: expected each class once, got 'red' twice"),
         ("red\nblue,Red\n", r"line 1 and .*line 2: expected a query word in one class, got 'Red' in both"),
-        ("red\nman,man\n", "line 2: prompts: expected each word once, got 'man' twice"),
+        ("red\nman,man\n", "line 2: synonyms: expected each word once, got 'man' twice"),
         ("sky; wall\n", "line 1: expected commas between synonyms, got ';' in 'sky; wall'"),
         ("red\nan\x0bother\n", "line 2: expected one line"),
         (b"red\nd\xe9j\xe0\n", "line 2: expected UTF-8 text, got byte 0xe9; save the file as UTF-8"),
@@ -238,9 +238,9 @@ def test_structured_files_hold_names_prompts_and_colors(tmp_path, suffix, wrappe
         ([{"name": 3}], "entry 1, name: expected a string, got int 3; write it in quotes"),
         ([{"name": " "}], "entry 1, name: expected a word or phrase, got an empty string"),
         ([{"name": "a", "prompts": "a"}], "entry 1, prompts: expected a list of strings, got str 'a'"),
-        ([{"name": "a", "prompts": []}], "entry 1: prompts: expected at least one query word"),
+        ([{"name": "a", "prompts": []}], "entry 1: synonyms: expected at least one query word"),
         ([{"name": "a", "prompts": ["b", ""]}], r"entry 1, prompts\[1\]: expected a word or phrase"),
-        ([{"name": "a", "prompts": ["b", "B"]}], "entry 1: prompts: expected each word once"),
+        ([{"name": "a", "prompts": ["b", "B"]}], "entry 1: synonyms: expected each word once"),
         ([{"name": "a"}, {"name": "A"}], "entry 1 and .*entry 2: expected each class once"),
         (
             [{"name": "a"}, {"name": "b", "prompts": ["a"]}],
@@ -297,7 +297,7 @@ def test_files_that_are_not_json_or_yaml_are_refused_with_the_line(tmp_path, nam
 
 def test_a_class_file_may_share_query_words_where_that_is_allowed(tmp_path):
     file = write(tmp_path, "c.txt", "sky, bed\nbed\n")
-    assert [entry.prompts for entry in read_class_file(file, shared_prompts="allow")] == [
+    assert [entry.synonyms for entry in read_class_file(file, shared_prompts="allow")] == [
         ("sky", "bed"),
         ("bed",),
     ]
@@ -436,7 +436,7 @@ def test_expand_lists_each_text_once_and_points_each_query_word_at_its_own():
 @given(class_lists(), template_lists)
 def test_a_row_of_the_plan_is_its_query_word_in_every_template(classes, templates):
     plan = expand(classes, templates)
-    queries = [(index, word) for index, entry in enumerate(classes) for word in entry.prompts]
+    queries = [(index, word) for index, entry in enumerate(classes) for word in entry.synonyms]
     assert len(plan.rows) == len(queries)
     for (index, word), row, owner in zip(queries, plan.rows, plan.query_to_class, strict=True):
         assert owner == index

@@ -162,7 +162,7 @@ def _by_class(rows: Sequence[Row], boxes: BoxSet) -> dict[str, Any]:
 
     right = np.bincount(every[every[:, 1] == 0, 0], minlength=count)
     per_class = [
-        {"index": i, "name": entry.name, "prompts": list(entry.prompts), "boxes": int(totals[i]),
+        {"index": i, "name": entry.name, "prompts": list(entry.synonyms), "boxes": int(totals[i]),
          "top1": float(right[i] / totals[i]) if totals[i] else float("nan")}
         for i, entry in enumerate(boxes.classes)
     ]  # fmt: skip

@@ -88,8 +88,8 @@ def explained(encoder: Encoder, dataset: Dataset, templates: Sequence[str], erro
 
 
 def _known_part(encoder: Encoder, entry: PromptClass, templates: Sequence[str]) -> PromptClass | None:
-    words = tuple(word for word in entry.prompts if _is_known(encoder, word, templates))
-    return replace(entry, prompts=words) if words else None
+    words = tuple(word for word in entry.synonyms if _is_known(encoder, word, templates))
+    return replace(entry, synonyms=words) if words else None
 
 
 def _is_known(encoder: Encoder, word: str, templates: Sequence[str]) -> bool:

@@ -89,7 +89,7 @@ class SegmentationTask:
             ImageError, DatasetError: a file that cannot be read.
         """
         item = self.items[name]
-        pixels, truth = item.image(), item.labels()
+        pixels, truth = item.read_image(), item.read_labels()
         if pixels.shape[:2] != truth.shape:
             raise DatasetError(
                 f"{item.label_path}: expected labels of the image's size, {pixels.shape[:2]}, got {truth.shape}"
@@ -195,7 +195,7 @@ def _per_class(sums: NDArray[np.int64], classes: Sequence[PromptClass]) -> list[
         {
             "index": index,
             "name": entry.name,
-            "prompts": list(entry.prompts),
+            "prompts": list(entry.synonyms),
             "iou": float(right[index] / union[index]) if union[index] else float("nan"),
             "accuracy": float(right[index] / true[index]) if true[index] else float("nan"),
             "boundary_iou": float(edges[index]),

@@ -86,7 +86,7 @@ class SegmentationSettings:
         if self.decision == "presence" or not (dataset.has_background and self.background):
             return dataset.classes
         first, *others = dataset.classes
-        return (replace(first, prompts=self.background), *others)
+        return (replace(first, synonyms=self.background), *others)
 
 
 def settings_for(
@@ -186,7 +186,7 @@ def _background(
         return parse_words("background", given)
     if published is not None and published.background:
         return published.background
-    return dataset.classes[0].prompts if dataset.has_background else ()
+    return dataset.classes[0].synonyms if dataset.has_background else ()
 
 
 def _check_meaning(settings: SegmentationSettings, dataset: Dataset) -> None:

@@ -143,7 +143,7 @@ class SweepTask:
     def measure(self, name: str) -> Row:
         """Per combination, in the grid's order, the pixels right and predicted of each class, sparse."""
         item = self.items[name]
-        pixels, truth = item.image(), item.labels()
+        pixels, truth = item.read_image(), item.read_labels()
         prompted = prompted_classes(truth, self.dataset, self.settings)
         made: list[list[list[int]]] = []
         views: dict[tuple[str | None, str], EncodedImage] = {}
