@@ -1,7 +1,7 @@
 """`load` and `Segmenter`: the wiring from an image and words to masks.
 
-Nothing is computed here that a lower module could compute: an image becomes features (`views`), words become texts
-(`queries`), and the scores of the two become labels and maps that are made one at a time.
+An image becomes features (`segmentation.image_encoder`), prompts become texts (`segmentation.prompt_encoder`), and the
+scores of the two become labels and maps (`segmentation.score_field`). Arguments are checked here, not again below.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from fgseg._checks import check_array, check_choice, check_number, check_whole, describe
 from fgseg._files import place
-from fgseg._version import __version__, version_of
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
@@ -39,18 +38,19 @@ from fgseg.scoring.refine import OFFERED
 from fgseg.scoring.resolution import Resolution, whole_image
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.heatmaps import Heatmaps
-from fgseg.segmentation.image_encoder import ImageEncoder, ImageSource
+from fgseg.segmentation.image_encoder import ImageEncoder, ImageSource, image_list
+from fgseg.segmentation.kept_masks import KeptMasks
 from fgseg.segmentation.model_defaults import ModelDefaults, model_defaults
 from fgseg.segmentation.prompt_encoder import PromptEncoder, PromptTexts
 from fgseg.segmentation.result import Segmentation, check_mode
+from fgseg.segmentation.run_record import RunRecord, image_settings, model_settings, prompt_settings
 from fgseg.segmentation.score_field import ScoreField, Threshold
-from fgseg.similarity import unit
+from fgseg.similarity import patch_scores, unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
 
 __all__ = ["Segmenter", "load"]
 
-# Packages whose version can change a result: they go into run.json.
-_RECORDED = ("torch", "tokenizers", "transformers", "numpy", "opencv-python", "pillow")
+Refinement = Literal["auto", "none", "guided", "pamr"]
 
 
 def load(
@@ -161,7 +161,7 @@ class Segmenter:
         negatives: Sequence[str] = (),
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
-        refine: Literal["auto", "none", "guided", "pamr"] = "auto",
+        refine: Refinement = "auto",
         min_area: int = 1,
         max_hole: int = 0,
     ) -> Segmentation:
@@ -194,39 +194,40 @@ class Segmenter:
             PromptError: an empty, duplicate or too long prompt, or a word the model does not know.
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
-        chosen_refine = self._refinement(refine)
+        refine = self._refinement(refine)
         threshold = None if threshold is None else _checked_threshold(threshold)
         min_area = check_whole("min_area", min_area, low=0, high=2**62)
         max_hole = check_whole("max_hole", max_hole, low=0, high=2**62)
         check_mode(mode, max_hole=max_hole)
         started = time.perf_counter()
-        asked = self._prompt_encoder.prompt_set(prompts, background, negatives)
-        own = self._own_threshold(asked)
-        threshold = own if threshold is None else threshold
-        texts = self._prompt_encoder.texts(asked, templates)
-        started -= time.perf_counter()  # encoding has a figure of its own
+        prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
+        texts = self._prompt_encoder.texts(prompt_set, templates)
+        text_seconds = time.perf_counter() - started
         view = self.encode(image, resolution=resolution)
-        started += time.perf_counter()
-        field = ScoreField(view, texts, asked, self.encoder.logit_scale, chosen_refine, least=own)
+        started = time.perf_counter()
+        own_threshold = self._own_threshold(prompt_set)
+        threshold = own_threshold if threshold is None else threshold
+        field = self._field(view, texts, prompt_set, refine, lowest_threshold=own_threshold)
         if mode == "exclusive":
             labels = remove_small_labels(field.exclusive(threshold), min_area=min_area)
             masks = LazyMaps(field.names, partial(np.equal, labels))
         else:
-            masks = LazyMaps(field.names, partial(_clean_mask, field, threshold, min_area, max_hole))
+            masks = KeptMasks(field.names, partial(_clean_mask, field, threshold, min_area, max_hole))
             labels = field.winners(masks)
-        settings = self._view_settings(view) | self._settings(asked, texts) | {
-            "mode": mode, "threshold": threshold, "refine": chosen_refine, "min_area": min_area, "max_hole": max_hole,
-            "seconds": round(time.perf_counter() - started, 4),
+        scoring_seconds = time.perf_counter() - started
+        settings = self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {
+            "mode": mode, "threshold": threshold, "refine": refine, "min_area": min_area, "max_hole": max_hole,
+            "seconds": round(text_seconds + scoring_seconds, 4),
         }  # fmt: skip
         return Segmentation(
             view.image,
             labels,
-            asked.classes,
+            prompt_set.classes,
             masks,
             Heatmaps(view.image, field.names, field.presence),
             mode,
             view.grid_hw,
-            settings,
+            RunRecord(settings),
             max(1, min_area),
         )
 
@@ -272,20 +273,21 @@ class Segmenter:
         for name, path in (("image", image), ("labels_path", labels_path)):
             if not isinstance(path, (str, os.PathLike)):
                 raise OptionError(f"{name}: expected the path of a tiled TIFF, got {describe(path)}")
-        asked = self._prompt_encoder.prompt_set(prompts, background, negatives)
-        least = self._own_threshold(asked) if threshold is None else threshold
-        least = check_number("threshold", least, low=0, high=1, hint='a presence; "auto" needs the whole image at once')
-        texts = self._prompt_encoder.texts(asked, templates)
-        chosen = Resolution("slide") if resolution == "auto" else self._image_encoder.resolution(resolution)
+        prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
+        minimum = self._own_threshold(prompt_set) if threshold is None else threshold
+        minimum = check_number("threshold", minimum, low=0, high=1, hint='a presence; "auto" needs the whole image')
+        texts = self._prompt_encoder.texts(prompt_set, templates)
+        window_resolution = Resolution("slide") if resolution == "auto" else self._image_encoder.resolution(resolution)
         with open_tiled(image) as source:
             if place(Path(labels_path)) == place(Path(image)):
                 raise OutputError(f"labels_path: {labels_path} is the image itself; name another file")
-            plan = plan_windows(source.image_hw, chosen, native=self.encoder.side, reduction=reduction)
+            plan = plan_windows(source.image_hw, window_resolution, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
-            settings |= self._settings(asked, texts) | {"mode": "exclusive", "threshold": least}
-            task = Task(asked.classes, texts, least)
+            settings |= self._prompt_settings(prompt_set, texts) | {"mode": "exclusive", "threshold": minimum}
+            task = Task(prompt_set.classes, texts, minimum)
             result = segment_tiled(source, Path(labels_path), self.encoder, task, plan, settings, progress)
-        return replace(result, settings=settings | {"seconds": round(time.perf_counter() - started, 4)})
+        record = RunRecord(settings | {"seconds": round(time.perf_counter() - started, 4)})
+        return replace(result, settings=record)
 
     def heatmaps(
         self,
@@ -296,7 +298,7 @@ class Segmenter:
         negatives: Sequence[str] = (),
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
-        refine: Literal["auto", "none", "guided", "pamr"] = "auto",
+        refine: Refinement = "auto",
     ) -> Heatmaps:
         """Where each prompt is: class name -> (H, W) float32 presence, computed each time it is asked for.
 
@@ -304,11 +306,38 @@ class Segmenter:
         background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`, whose masks are cut
         from these maps; refine="none" shows what the patches say.
         """
-        asked = self._prompt_encoder.prompt_set(prompts, background, negatives)
-        texts = self._prompt_encoder.texts(asked, templates)
+        refine = self._refinement(refine)
+        prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
+        texts = self._prompt_encoder.texts(prompt_set, templates)
         view = self.encode(image, resolution=resolution)
-        field = ScoreField(view, texts, asked, self.encoder.logit_scale, self._refinement(refine))
+        field = self._field(view, texts, prompt_set, refine)
         return Heatmaps(view.image, field.names, field.presence)
+
+    def similarity(
+        self,
+        image: ImageSource,
+        texts: Sequence[str],
+        *,
+        templates: str | Sequence[str] = "none",
+        resolution: str | Resolution = "auto",
+    ) -> NDArray[np.float32]:
+        """Cosine similarity of every patch with every text, as FG-CLIP's model card displays it.
+
+        Args:
+            image: as in `encode`; the whole image is encoded at once, as for boxes.
+            texts: phrases; commas mean nothing here.
+            templates: sentences around each phrase, averaged; "none" takes the phrases as they are.
+            resolution: "auto" takes the whole image at once: "squash" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+
+        Returns:
+            (T, Gh, Gw) float32 in [-1, 1], one grid per text.
+
+        Raises:
+            PromptError: no phrase, or an empty or too long one.
+            OptionError: a resolution in windows, or another than an EncodedImage's.
+        """
+        (window,) = self._whole_view(image, resolution).windows
+        return _numpy(patch_scores(window, self._prompt_encoder.phrases(_listed("texts", texts), templates)))
 
     def score_boxes(
         self,
@@ -333,17 +362,7 @@ class Segmenter:
             PromptError: no phrase, or an empty or too long one.
             OptionError: a resolution in windows, or another than an EncodedImage's.
         """
-        chosen = self._image_encoder.resolution(
-            whole_image(self.defaults.resolution) if resolution == "auto" else resolution
-        )
-        if chosen.mode == "slide":
-            raise OptionError(
-                "resolution: boxes are pooled from the whole image's features, got slide; use squash or keep"
-            )
-        if isinstance(image, EncodedImage) and image.resolution.mode != "slide":
-            view = self.encode(image, resolution=resolution)
-        else:
-            view = self.encode(image.image if isinstance(image, EncodedImage) else image, resolution=chosen)
+        view = self._whole_view(image, resolution)
         boxes = _checked_boxes(boxes_xyxy, view.image_hw)
         grid = view.windows[0].grid
         (height, width), (rows, columns) = view.image_hw, grid.shape[:2]
@@ -356,7 +375,7 @@ class Segmenter:
 
     def rank(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: Sequence[ImageSource],
         captions: Sequence[str],
         *,
         route: Literal["short", "long"] = "short",
@@ -364,21 +383,18 @@ class Segmenter:
         """Which caption fits which whole image.
 
         Args:
-            images: one image or several, each as in `encode`.
+            images: a list of images, each as in `encode`.
             captions: sentences; commas mean nothing here.
             route: "short" (77 tokens) or FG-CLIP's "long" (248 tokens, FG-CLIP 2 196).
 
         Raises:
             PromptError: no caption, or an empty or too long one.
-            OptionError: a route the model does not have.
+            OptionError: no list of images, or a route the model does not have.
         """
         check_choice("route", route, ("short", "long"))
-        several: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
-        if not several:
-            raise OptionError("images: expected at least one, got none")
         listed = _listed("captions", captions)
         text = self._prompt_encoder.captions(listed, route)
-        pixels = [item.image if isinstance(item, EncodedImage) else read_image(item) for item in several]
+        pixels = [item.image if isinstance(item, EncodedImage) else read_image(item) for item in image_list(images)]
         cosine = self.encoder.embed_images(pixels) @ text.T
         logits = cosine * self.encoder.global_logit_scale
         bias = self.encoder.global_logit_bias
@@ -396,48 +412,38 @@ class Segmenter:
         """Check and encode prompts before any image; arguments and errors as in `segment`."""
         self._prompt_encoder.texts(self._prompt_encoder.prompt_set(prompts, background, negatives), templates)
 
-    def _own_threshold(self, asked: PromptSet) -> float:
-        """The model's, which is one of presence before its background words; without any, a tie."""
-        return self.defaults.threshold if asked.rivals else TIE
+    def _whole_view(self, image: ImageSource, resolution: str | Resolution) -> EncodedImage:
+        """The image encoded as one window; an EncodedImage in several windows is encoded again."""
+        named = whole_image(self.defaults.resolution) if resolution == "auto" else resolution
+        whole = self._image_encoder.resolution(named)
+        if whole.mode == "slide":
+            raise OptionError("resolution: the whole image is needed at once, got slide; use squash or keep")
+        if not isinstance(image, EncodedImage):
+            return self.encode(image, resolution=whole)
+        if image.resolution.mode == "slide":
+            return self.encode(image.image, resolution=whole)
+        return self.encode(image, resolution=resolution)
 
-    def _refinement(self, refine: str) -> str:
+    def _field(
+        self, view: EncodedImage, texts: PromptTexts, prompt_set: PromptSet, refine: str, lowest_threshold: float = TIE
+    ) -> ScoreField:
+        scale = self.encoder.logit_scale
+        return ScoreField(view, texts, prompt_set, logit_scale=scale, refine=refine, lowest_threshold=lowest_threshold)
+
+    def _own_threshold(self, prompt_set: PromptSet) -> float:
+        """The model's own, which is a presence against background words; without any, a tie."""
+        return self.defaults.threshold if prompt_set.rivals else TIE
+
+    def _refinement(self, refine: Refinement) -> Refinement:
         check_choice("refine", refine, ("auto", *OFFERED))
-        return self.defaults.refine if refine == "auto" else refine
-
-    # --- what is recorded
+        return cast(Refinement, self.defaults.refine) if refine == "auto" else refine
 
     def _view_settings(self, view: EncodedImage) -> dict[str, Any]:
-        return {
-            "image": view.source,
-            "image_hw": list(view.image_hw),
-            "resolution": asdict(self._image_encoder.sizes(view.resolution)),
-            "windows": len(view.windows),
-            "grid_hw": list(view.grid_hw),
-            "encoding_seconds": round(view.seconds, 4),
-            "encoded_together": view.together,
-        }
+        return image_settings(view, self._image_encoder.sizes(view.resolution))
 
-    def _settings(self, asked: PromptSet, texts: PromptTexts) -> dict[str, Any]:
-        encoder = self.encoder
-        return {
-            "model": encoder.name,
-            "revision": encoder.revision,
-            "weights_sha256": self._prompt_encoder.digest,
-            "recipe": encoder.recipe,
-            "device": str(encoder.device),
-            "dtype": str(encoder.dtype).removeprefix("torch."),
-            "logit_scale": encoder.logit_scale,
-            "classes": [{"name": entry.name, "prompts": list(entry.synonyms)} for entry in asked.classes],
-            "background": list(asked.background),
-            "negatives": list(asked.negatives),
-            "templates": list(texts.templates),
-            "versions": dict(self._versions),
-        }
-
-    @cached_property
-    def _versions(self) -> dict[str, str | None]:
-        """Read once: reading the packages' records takes 12 ms."""
-        return {"fgseg": __version__, **{name: version_of(name) for name in _RECORDED}}
+    def _prompt_settings(self, prompt_set: PromptSet, texts: PromptTexts) -> dict[str, Any]:
+        model = model_settings(self.encoder, lambda: self._prompt_encoder.digest)
+        return model | prompt_settings(prompt_set, texts.templates)
 
 
 def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole: int, index: int) -> NDArray[np.bool_]:

@@ -195,3 +195,7 @@ def test_importing_the_command_line_loads_no_heavy_package():
 
 def test_loading_the_segmenter_loads_neither_transformers_nor_the_hub_nor_torchvision():
     assert not loaded_after("import fgseg.segmenter") & {"transformers", "huggingface_hub", "torchvision"}
+
+
+def test_scoring_an_image_loads_nothing_that_draws():
+    assert not loaded_after("import fgseg.segmentation.score_field") & {"matplotlib", "PIL"}

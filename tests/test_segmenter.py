@@ -18,6 +18,8 @@ from fgseg.regions.components import remove_small_labels
 from fgseg.scenes.composition import scene
 from fgseg.scoring.presence import automatic_threshold
 from fgseg.scoring.resolution import Resolution
+from fgseg.segmentation.kept_masks import KeptMasks
+from fgseg.segmentation.score_field import ScoreField
 from fgseg.types import UNLABELLED
 
 RESOLUTIONS = ("squash", "keep", "slide")
@@ -315,6 +317,54 @@ def test_refinement_gives_a_result_of_the_same_kind(seg, picture, mode, refine):
     assert result.settings["refine"] == refine
 
 
+def test_similarity_is_the_cosine_of_every_patch_of_the_whole_image_with_every_text(seg, picture):
+    scores = seg.similarity(picture, ["red", "blue"])
+    (window,) = seg.encode(picture, resolution="squash").windows
+    text = seg.encoder.encode_texts(["red", "blue"])
+    expected = torch.einsum("hwd,td->thw", window.grid, text)
+    assert (scores.dtype, scores.shape) == (np.float32, (2, *window.grid.shape[:2]))
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)  # float32 sums of 128 products in another order
+    np.testing.assert_array_equal(seg.similarity(seg.encode(picture), ["red", "blue"]), scores)
+
+
+# --- work that is not done
+
+
+def test_each_independent_mask_is_computed_once_for_a_saved_result(seg, picture, tmp_path, monkeypatch):
+    computed = []
+    original = ScoreField.mask
+    monkeypatch.setattr(
+        ScoreField, "mask", lambda self, index, limit: computed.append(index) or original(self, index, limit)
+    )
+    result = seg.segment(picture, ["red", "green", "blue"], mode="independent", min_area=4)
+    result.save(tmp_path)
+    result.to_dict()
+    assert sorted(computed) == [0, 1, 2]
+
+
+def test_masks_beyond_the_room_that_is_kept_for_them_are_computed_anew(monkeypatch):
+    monkeypatch.setattr("fgseg.segmentation.kept_masks.KEPT_BYTES", 3)
+    computed = []
+    first, second = np.array([[True] * 17]), np.array([[False] * 17])
+    masks = KeptMasks(["a", "b"], lambda index: computed.append(index) or (first, second)[index])
+    for _ in range(2):
+        np.testing.assert_array_equal(masks["a"], first)
+        np.testing.assert_array_equal(masks["b"], second)
+    assert computed == [0, 1, 1]
+
+
+def test_weights_are_not_hashed_to_answer_a_prompt(picture, tiny_model, monkeypatch):
+    monkeypatch.setenv("FGSEG_CACHE", "off")  # the cache on disk finds texts by the hash of the weights
+    seg = fgseg.load(tiny_model)
+    monkeypatch.setattr(type(seg.encoder), "digest", lambda self: pytest.fail("hashed"))
+    monkeypatch.setattr("fgseg.segmentation.run_record.version_of", lambda name: pytest.fail("looked up"))
+    result = seg.segment(picture, ["red", "green"])
+    assert result.regions
+    assert result.overlay().size
+    assert result.settings["mode"] == "exclusive"
+    assert "weights_sha256" in result.settings
+
+
 @pytest.mark.parametrize("own", ["none", "guided"])
 def test_without_a_word_about_it_masks_are_refined_as_the_model_asks(seg, picture, own):
     seg = fgseg.Segmenter(seg.encoder, replace(seg.defaults, refine=own))
@@ -334,7 +384,7 @@ def test_an_encoded_image_takes_the_place_of_the_image_everywhere(seg, picture):
     np.testing.assert_array_equal(
         seg.score_boxes(view, boxes, ["red", "blue"]).cosine, seg.score_boxes(picture, boxes, ["red", "blue"]).cosine
     )
-    np.testing.assert_array_equal(seg.rank(view, ["red", "blue"]).cosine, seg.rank([picture], ["red", "blue"]).cosine)
+    np.testing.assert_array_equal(seg.rank([view], ["red", "blue"]).cosine, seg.rank([picture], ["red", "blue"]).cosine)
 
 
 def test_new_prompts_on_an_encoded_image_do_not_encode_it_again(seg, picture, monkeypatch):
@@ -467,7 +517,7 @@ def test_no_boxes_give_an_empty_table(seg, picture):
 @pytest.mark.parametrize("route", ["short", "long"])
 def test_ranking_orders_captions_by_cosine(seg, picture, route):
     captions = ["a red circle on a blue background", "a green star on a white background"]
-    ranking = seg.rank(picture, captions, route=route)
+    ranking = seg.rank([picture], captions, route=route)
     assert ranking.cosine.shape == (1, 2)
     assert ranking.cosine[0, ranking.order[0, 0]] >= ranking.cosine[0, ranking.order[0, 1]]
     np.testing.assert_allclose(ranking.probabilities.sum(), 1, atol=1e-6)
@@ -498,17 +548,21 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(i, ["red"], resolution="native"), OptionError, "resolution: expected a mode"),
         (lambda s, i: s.segment("nowhere.png", ["red"]), ImageError, "nowhere.png: there is no such file"),
         (lambda s, i: s.segment(np.zeros((4, 4, 2), np.uint8), ["red"]), ShapeError, "source: expected"),
-        (lambda s, i: s.rank(i, ["red"], route="region"), OptionError, "route: expected one of short, long"),
+        (lambda s, i: s.rank([i], ["red"], route="region"), OptionError, "route: expected one of short, long"),
         (lambda s, i: s.rank([], ["red"]), OptionError, "images: expected at least one"),
-        (lambda s, i: s.rank(i, [""]), PromptError, r"captions\[0\]: expected words"),
-        (lambda s, i: s.rank(i, 5), PromptError, "captions: expected a list of texts, got int 5"),
+        (lambda s, i: s.rank(i, ["red"]), OptionError, "images: expected a list of images, got ndarray"),
+        (lambda s, i: s.rank(s.encode(i), ["red"]), OptionError, "images: expected a list of images, got EncodedImage"),
+        (lambda s, i: s.similarity(i, ["red"], resolution="slide"), OptionError, "resolution: the whole image"),
+        (lambda s, i: s.similarity(i, []), PromptError, "texts: expected at least one"),
+        (lambda s, i: s.rank([i], [""]), PromptError, r"captions\[0\]: expected words"),
+        (lambda s, i: s.rank([i], 5), PromptError, "captions: expected a list of texts, got int 5"),
         (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], None), PromptError, "texts: expected a list of texts, got None"),
         (
             lambda s, i: s.segment(i, ["red\ud83d"]),
             PromptError,
             r"prompts\[0\]: expected whole characters, got 'red.ud",
         ),
-        (lambda s, i: s.rank(i, ["red\ud83d"]), PromptError, r"captions\[0\]: expected whole characters"),
+        (lambda s, i: s.rank([i], ["red\ud83d"]), PromptError, r"captions\[0\]: expected whole characters"),
         (
             lambda s, i: s.segment(i, ["red"], templates=["a {}\ud83d"]),
             PromptError,
@@ -517,8 +571,8 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(i, ["red"], mode=np.array(["exclusive"])), OptionError, "mode: expected one of"),
         (lambda s, i: s.segment(i, ["red"], threshold=np.complex64(0.5)), OptionError, "threshold: expected a number"),
         (lambda s, i: s.segment_large(None, ["red"], "x"), OptionError, "image: expected the path of a tiled TIFF"),
-        (lambda s, i: s.segment_large("x", ["red"], i), OptionError, "labels: expected the path of a tiled TIFF"),
-        (lambda s, i: s.rank(i, []), PromptError, "captions: expected at least one"),
+        (lambda s, i: s.segment_large("x", ["red"], i), OptionError, "labels_path: expected the path of a tiled TIFF"),
+        (lambda s, i: s.rank([i], []), PromptError, "captions: expected at least one"),
         (lambda s, i: s.encode(i, resolution="keep:1"), OptionError, "resolution: expected a side of .* got keep:1"),
         (lambda s, i: s.encode(i, resolution=448), OptionError, "resolution: expected text such as 'keep:448'"),
         (lambda s, i: s.encode(i, resolution="keep:" + "9" * 5000), OptionError, "resolution: expected a mode"),
@@ -530,7 +584,11 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.score_boxes(i, [[0, 0, 500, 9]], ["red"]), ShapeError, "boxes_xyxy: expected row 0 within"),
         (lambda s, i: s.score_boxes(i, [[5, 5, 5, 9]], ["red"]), ShapeError, "left < right"),
         (lambda s, i: s.score_boxes(i, [[1, 2, 3]], ["red"]), ShapeError, "boxes_xyxy: expected an array of shape"),
-        (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], ["red"], resolution="slide"), OptionError, "pooled from"),
+        (
+            lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], ["red"], resolution="slide"),
+            OptionError,
+            "resolution: the whole image is needed at once, got slide",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_saying_what_to_do(seg, picture, call, error, message):
@@ -584,7 +642,7 @@ def test_space_around_a_phrase_means_nothing(seg, picture):
     )
     assert spaced.texts == plain.texts
     np.testing.assert_array_equal(spaced.cosine, plain.cosine)
-    lines, line = (seg.rank(picture, texts) for texts in (["red\nand blue"], np.array(["red and blue"])))
+    lines, line = (seg.rank([picture], texts) for texts in (["red\nand blue"], np.array(["red and blue"])))
     assert lines.captions == line.captions == ("red and blue",)
     np.testing.assert_array_equal(lines.cosine, line.cosine)
 
@@ -624,5 +682,5 @@ def test_run_settings_hold_the_sizes_that_windows_had(seg, picture):
 
 
 def test_one_caption_or_phrase_may_stand_without_a_list(seg, picture):
-    assert seg.rank(picture, "a red circle").captions == ("a red circle",)
+    assert seg.rank([picture], "a red circle").captions == ("a red circle",)
     assert seg.score_boxes(picture, [[0, 0, 9, 9]], "red circle").texts == ("red circle",)

@@ -304,7 +304,7 @@ def rank(
     seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
 
     def one(path: Path) -> list[dict[str, Any]]:
-        ranking = seg.rank(path, captions, route=route.value)
+        ranking = seg.rank([path], captions, route=route.value)
         order = ranking.order[0]
         scores = [
             {

@@ -128,7 +128,7 @@ class LargeSegmentation:
         """
         check_large_formats(formats)
         folder = Path(folder)
-        texts = {folder / "run.json": json_text(self.settings)}
+        texts = {folder / "run.json": json_text(dict(self.settings))}
         written = [self.labels_path]
         if "labels" in formats:
             texts[folder / "classes.json"] = classes_json(self.prompts)

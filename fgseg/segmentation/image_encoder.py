@@ -21,7 +21,7 @@ from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.model_defaults import ModelDefaults
 
-__all__ = ["ImageEncoder", "ImageSource"]
+__all__ = ["ImageEncoder", "ImageSource", "image_list"]
 
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 
@@ -44,10 +44,7 @@ class ImageEncoder:
     def encode(self, images: Sequence[ImageSource], resolution: str | Resolution) -> list[EncodedImage]:
         """Several images together; arguments and errors as in `Segmenter.encode_batch`."""
         chosen = self.resolution(resolution)
-        is_single = isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "shape")
-        if is_single or not isinstance(images, Iterable):
-            raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")
-        images = list(images)
+        images = image_list(images)
         pixels = [_own_pixels(image) for image in images]
         started = time.perf_counter()
         cuts = [self._cut(one, chosen) for one in pixels]
@@ -118,6 +115,21 @@ class ImageEncoder:
         canvas_hw = short_side_hw((height, width), sizes.short_side, sizes.max_side)
         boxes = window_boxes(canvas_hw, crop=sizes.crop, stride=sizes.stride)
         return _Cut(crops(resize_image(pixels, canvas_hw, antialias=True), boxes), boxes, canvas_hw)
+
+
+def image_list(images: Sequence[ImageSource]) -> list[ImageSource]:
+    """The images as a list; a single image and an empty list are refused.
+
+    Raises:
+        OptionError: one of these.
+    """
+    is_single = isinstance(images, (str, bytes, os.PathLike, EncodedImage)) or hasattr(images, "shape")
+    if is_single or not isinstance(images, Iterable):
+        raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")
+    listed = list(images)
+    if not listed:
+        raise OptionError("images: expected at least one, got none")
+    return listed
 
 
 def _own_pixels(image: ImageSource) -> NDArray[np.uint8]:

@@ -58,7 +58,7 @@ class Saveable(Protocol):
 def save(result: Saveable, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write a result; arguments, files and errors as in `fgseg.Segmentation.save`."""
     check_choices("formats", formats, FORMATS)
-    settings = json_text(result.settings)
+    settings = json_text(dict(result.settings))
     written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](result, folder)]
     run = folder / "run.json"
     write_text(run, settings)

@@ -1,6 +1,6 @@
-"""Prompts against an encoded image: who wins each pixel, and how present each prompt is there.
+"""The scores of a set of prompts on one encoded image: label maps, masks and presence maps.
 
-Maps are made one at a time, so memory is O(H x W) whatever the number of prompts.
+Score maps are computed one at a time, so memory is O(H x W) whatever the number of prompts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,42 +25,58 @@ Threshold = float | Literal["auto"]
 
 
 class ScoreField:
-    """Scores of one image with one set of prompts; maps are made one at a time."""
+    """Scores of one image with one set of prompts."""
 
     def __init__(
-        self, view: EncodedImage, texts: PromptTexts, asked: PromptSet, logit_scale: float, refine: str, *,
-        least: float = TIE,
-    ) -> None:  # fmt: skip
-        """Take all that scores depend on, and the least that an automatic threshold may be."""
-        self.view, self.texts, self.asked = view, texts, asked
-        self.logit_scale, self.refine, self.least = logit_scale, refine, least
-        self.names = tuple(entry.name for entry in asked.classes)
+        self,
+        view: EncodedImage,
+        texts: PromptTexts,
+        prompt_set: PromptSet,
+        *,
+        logit_scale: float,
+        refine: str,
+        lowest_threshold: float = TIE,
+    ) -> None:
+        """Keep all that scores depend on.
+
+        Args:
+            view: the encoded image.
+            texts: the encoded prompts and rivals.
+            prompt_set: the prompts.
+            logit_scale: temperature that turns cosines into presence.
+            refine: refinement of score maps, "none" for none.
+            lowest_threshold: an automatic threshold is never below this presence.
+        """
+        self.view, self.texts = view, texts
+        self.logit_scale, self.refine, self.lowest_threshold = logit_scale, refine, lowest_threshold
+        self.names = tuple(entry.name for entry in prompt_set.classes)
+        self.has_rivals = bool(prompt_set.rivals)
 
     def exclusive(self, threshold: Threshold) -> NDArray[np.int32]:
-        """(H, W) int32: each pixel's best class, where it is present enough."""
-        if threshold == TIE and self.asked.rivals and self.refine == "none":
+        """(H, W) int32: the best class of each pixel, UNLABELLED where its presence is below the threshold."""
+        if threshold == TIE and self.has_rivals and self.refine == "none":
             return self._not_beaten()
         winner, best = self._best(self.texts.below(len(self.names)))
         labels = looked_up(np.asarray(self.texts.query_to_class, np.int32), winner)
         if threshold == "auto":
             return self._auto_thresholded(labels)
-        # Where prompts alone compete, every winner is at least a tie, and nothing is dropped up to that.
-        rival = self._shared_rival if self.asked.rivals else self._top_two[2] if float(threshold) > TIE else None
+        # Without rivals a winner's presence is at least a tie, so a threshold up to that drops nothing.
+        rival = self._shared_rival if self.has_rivals else self._top_two[2] if float(threshold) > TIE else None
         return exclusive_labels(labels, best, rival, threshold=float(threshold), logit_scale=self.logit_scale)
 
     def _not_beaten(self) -> NDArray[np.int32]:
-        """`exclusive` at a tie: what a rival wins is unlabelled, so one comparison of all words tells everything."""
-        owners = np.asarray(self.texts.query_to_class, np.int32)
-        owners[owners == len(self.names)] = UNLABELLED
-        return looked_up(owners, self._best(self.texts.text)[0])
+        """`exclusive` at a tie: a pixel is labelled where no rival wins, so one label map of all texts is enough."""
+        class_of_query = np.asarray(self.texts.query_to_class, np.int32)
+        class_of_query[class_of_query == len(self.names)] = UNLABELLED
+        return looked_up(class_of_query, self._best(self.texts.text)[0])
 
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
-        """(H, W) bool: where one class is present enough."""
+        """(H, W) bool: where the presence of one class reaches the threshold."""
         score_map = self.presence(index)
         return threshold_mask(score_map, threshold=self._limit(score_map) if threshold == "auto" else threshold)
 
     def _limit(self, score_map: NDArray[np.float32]) -> float:
-        return automatic_threshold(score_map, low=self.least)
+        return automatic_threshold(score_map, low=self.lowest_threshold)
 
     def winners(self, masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int32]:
         """(H, W) int32: the most present class among the masks that hold a pixel; ties to the lowest index."""
@@ -74,7 +90,7 @@ class ScoreField:
 
     def presence(self, index: int) -> NDArray[np.float32]:
         """(H, W) float32 in [0, 1] of one class."""
-        rival = self._shared_rival if self.asked.rivals else self._best_other(index)
+        rival = self._shared_rival if self.has_rivals else self._best_other(index)
         return presence(self._class_map(self.texts.of(index)), rival, logit_scale=self.logit_scale)
 
     @cached_property
@@ -89,7 +105,7 @@ class ScoreField:
 
     @cached_property
     def _top_two(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-        """(H, W) each: the winning class, its score, and the runner-up's; every class is drawn once."""
+        """(H, W) each: the winning class, its score, and the score of the runner-up."""
         return top_two(self._class_map(self.texts.of(index)) for index in range(len(self.names)))
 
     def _auto_thresholded(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -100,14 +116,14 @@ class ScoreField:
         return kept
 
     def _best(self, text: Tensor) -> tuple[NDArray[np.intp] | NDArray[np.int32], NDArray[np.float32]]:
-        """The winning row of each pixel and its score, after refinement where it is asked for."""
+        """The winning row of `text` at each pixel and its score, refined if refinement is on."""
         if self.refine == "none":
             return self.view.label_map(text)
         winner, best, _ = top_two(self._maps(text))
         return winner, best
 
     def _class_map(self, text: Tensor) -> NDArray[np.float32]:
-        """(H, W) the largest score map of some rows, drawn by OpenCV."""
+        """(H, W) the maximum of the score maps of some texts."""
         maps = self._maps(text)
         best = next(maps)
         for score_map in maps:

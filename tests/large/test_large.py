@@ -93,7 +93,7 @@ def whole_result(image, plan, encoder, task, *, rivals):
     features = tuple(encoder.encode_images(crops(canvas, boxes), fit="exact"))
     view = EncodedImage(image, features, boxes, plan.canvas_hw, Resolution("slide"), encoder.name)
     asked = make_prompt_set(task.prompts, background=[f"rival{k}" for k in range(rivals)], default_background=())
-    return ScoreField(view, task.texts, asked, encoder.logit_scale, "none").exclusive(task.threshold)
+    return ScoreField(view, task.texts, asked, logit_scale=encoder.logit_scale, refine="none").exclusive(task.threshold)
 
 
 def bands_of(image, heights):

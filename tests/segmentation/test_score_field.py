@@ -34,8 +34,8 @@ def random_field(seed):
     windows = tuple(DenseFeatures(grid, (30, 40)) for grid in (left, right))
     boxes = ((0, 0, 40, 30), (20, 0, 60, 30))
     view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random")
-    asked = make_prompt_set(["a", "b, c"], background=["d", "e"])
-    return ScoreField(view, PromptTexts(text, (0, 1, 1, 2, 2), ("{}",)), asked, 100.0, "none")
+    prompt_set = make_prompt_set(["a", "b, c"], background=["d", "e"])
+    return ScoreField(view, PromptTexts(text, (0, 1, 1, 2, 2), ("{}",)), prompt_set, logit_scale=100.0, refine="none")
 
 
 @pytest.mark.parametrize("seed", range(4))
