@@ -126,6 +126,38 @@ def test_packages_are_small_enough_to_look_through_and_say_what_they_are_for():
         assert all(isinstance(node, (ast.Expr, ast.Import, ast.Assign)) for node in body), f"{init} defines something"
 
 
+def listed_in_contributing():
+    """Folder -> names of its modules, as the tree in CONTRIBUTING.md shows them."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = text.split("## Where everything lives")[1].split("```")[1]
+    listed, package, folder = {}, "", ""
+    for line in tree.strip().splitlines()[1:-1]:  # without fgseg/ and recipes/mini/
+        words, indent = line.split(), len(line) - len(line.lstrip())
+        if words[0].endswith("/"):
+            name = words.pop(0).rstrip("/")
+            package = name if indent == 2 else package
+            folder = name if indent == 2 else f"{package}/{name}"
+        elif indent == 2:
+            folder, words = "", [word for word in words if word.endswith(".py")]
+        listed.setdefault(folder, set()).update(word.removesuffix(".py") for word in words)
+    return listed
+
+
+def test_the_tree_in_contributing_is_the_code():
+    folders = {path.parent for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE}
+    expected = {str(folder.relative_to(PACKAGE)): {path.stem for path in folder.glob("*.py")} for folder in folders}
+    expected[""] = {path.stem for path in PACKAGE.glob("*.py")} - {"__main__"}
+    expected = {folder: names - {"__init__"} for folder, names in expected.items()}
+    assert listed_in_contributing() == expected
+
+
+def test_the_floors_in_contributing_are_those_of_this_test():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    written = text.split("From low to high:")[1].split("`tests/test_architecture.py`")[0]
+    floors = [tuple(room.strip(" `\n") for room in floor.split(",")) for floor in written.split("<")]
+    assert [set(floor) for floor in floors] == [set(floor) for floor in FLOORS]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_lower_floors(module):
     room = room_of(module)
