@@ -74,9 +74,9 @@ def load(
         offline: True never asks the network; None does what HF_HUB_OFFLINE says.
 
     Raises:
-        ModelNotFoundError: the model is not there.
-        WeightsError: its tensors are not those of a known model.
-        DeviceError: device or dtype not on this machine.
+        ModelNotFoundError: there is no such model.
+        WeightsError: its tensors are not those of a known model, or its config.json cannot be followed.
+        DeviceError: the device or dtype is not available on this machine.
         OptionError: an unknown recipe.
     """
     named = os.environ.get("FGSEG_MODEL") or None
@@ -91,7 +91,7 @@ def load(
 
 
 class Segmenter:
-    """Masks, heatmaps and scores from words, with one encoder. Holds no state but texts it has encoded."""
+    """Masks, heatmaps and scores from words, with one encoder. Its only state is a memory of encoded texts."""
 
     def __init__(self, encoder: Encoder, defaults: ModelDefaults | None = None) -> None:
         """Wire up an encoder; `load` makes one by name.
@@ -112,12 +112,12 @@ class Segmenter:
         """Encode an image once, to use it many times.
 
         Args:
-            image: a path, an (H, W, 3) uint8 RGB array (copied), a PIL image, or an EncodedImage, which is returned as
-                it is.
+            image: a path, an (H, W, 3) uint8 RGB array (copied), a PIL image, or an EncodedImage, which is returned
+                unchanged.
             resolution: "squash" (resized to the native square, as the model card does), "keep" (aspect kept, position
                 table interpolated), "slide" (windows of the native side over an image whose shorter side is 1.5 times
-                that, as the field measures), each with an optional size ("slide:448"), or a `Resolution`. "auto" is
-                the encoder's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+                that, as published evaluations do), each with an optional size ("slide:448"), or a `Resolution`. "auto"
+                is the model's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
 
         Raises:
             ImageError: a file that cannot be read.
@@ -132,17 +132,17 @@ class Segmenter:
     def encode_batch(
         self, images: Sequence[ImageSource], *, resolution: str | Resolution = "auto"
     ) -> list[EncodedImage]:
-        """Encode several images together: what comes to the same size goes through the encoder at once.
+        """Encode several images together; images of the same encoded size share batches.
 
-        Features differ from those of `encode` by the rounding of a larger product, which in bfloat16 moves labels of
-        some pixels near a tie. It pays where the encoder waits for work: on a GPU, or for small images.
+        Features differ from those of `encode` by the rounding of larger matrix products, which in bfloat16 changes the
+        labels of some pixels near a tie. It is faster where the encoder waits for work: on a GPU, or for small images.
 
         Args:
             images: paths, arrays and PIL images, as in `encode`, of any sizes; all are in memory at once.
             resolution: as in `encode`.
 
         Returns:
-            one an image, in order.
+            One EncodedImage per image, in order.
 
         Raises:
             ImageError: a file that cannot be read.
@@ -168,26 +168,26 @@ class Segmenter:
         r"""Segment an image by words.
 
         A prompt's presence at a pixel is 1 / (1 + exp(-logit_scale * (score - rival))), where rival is the best score
-        of the background words and negatives there; without any, of the other prompts. It does not depend on which
-        other prompts are asked for as long as there are background words (a default one that is itself asked for is no
-        longer among them).
+        of the background words and negatives there, or of the other prompts if there are none. With background words
+        the presence does not depend on the other prompts, except that a prompt that is a default background word is
+        taken out of the background.
 
         Args:
             image: a path, an (H, W, 3) uint8 RGB array, a PIL image, or an EncodedImage.
             prompts: class names; "cup, mug" are synonyms (a pixel's score is the best of them), `\,` is a comma.
-            mode: "exclusive": each pixel goes to its best prompt, if present enough; "independent": a mask a prompt,
-                which may overlap.
-            threshold: least presence of a mask's pixels, 0 to 1; "auto" chooses one a prompt by Otsu's method, never
-                below the model's own (see `fgseg.scoring.automatic_threshold` for its limits). None takes the model's
-                own: 0.5, a tie with the best background word, unless its card says otherwise.
-            background: words for anything else; None takes the model's own, () none.
-            negatives: "not this": words that compete and never win a pixel.
-            templates: "none", "imagenet" (80 sentences, averaged), a file, or one's own; None takes the model's own.
+            mode: "exclusive" gives each pixel to its best prompt, if that reaches the threshold; "independent" makes
+                one mask per prompt, and masks may overlap.
+            threshold: the presence that a pixel of a mask needs, 0 to 1. "auto" chooses one per prompt by Otsu's
+                method, never below the model's own (see `fgseg.scoring.automatic_threshold` for its limits). None
+                takes the model's own: 0.5, a tie with the best background word, unless its card says otherwise.
+            background: words for everything else; None takes the model's own, () takes none.
+            negatives: words for "not this". They compete with the prompts and never win a pixel.
+            templates: "none", "imagenet" (80 sentences, averaged), a file, or a list; None takes the model's own.
             resolution: as in `encode`.
-            refine: follow edges of the image: "guided" filter, "pamr" (slow on large images) or "none"; "auto" takes
-                the model's own: none, but guided for the embedded model, which gains from it.
-            min_area: pixels; smaller connected parts are dropped.
-            max_hole: pixels; holes up to this are filled (independent mode).
+            refine: how score maps follow the image's edges: "guided" filter, "pamr" (slow on large images) or "none".
+                "auto" takes the model's own: "guided" for the embedded model, which gains from it, else "none".
+            min_area: in pixels; smaller connected components are dropped.
+            max_hole: in pixels; holes up to this size are filled (independent mode only).
 
         Raises:
             ImageError: a file that cannot be read.
@@ -247,27 +247,27 @@ class Segmenter:
     ) -> LargeSegmentation:
         """Segment a tiled TIFF of any size, read by region; memory grows with its width, not with its height.
 
-        Windows of the native side move over the image at its own scale: a pixel stays a pixel, however large the image.
-        The labels are those of `segment` in exclusive mode with "slide" at the same sizes and refine="none".
+        Windows of the native side move over the image at its own scale, which is not resized. The labels are those of
+        `segment` in exclusive mode with "slide" at the same sizes and refine="none".
 
         Args:
             image: a tiled TIFF or BigTIFF: grey, RGB, either with alpha, CMYK, or palette, of 8 or 16 bits.
             prompts: as in `segment`.
-            labels_path: the label map to write, a tiled TIFF of the image's size; it appears when all of it is done.
-                `save` of the result writes the other files.
-            threshold: least presence of a labelled pixel, 0 to 1; None takes the model's own.
+            labels_path: file for the label map, a tiled TIFF as large as the image. The file appears when it is
+                complete; `save` of the result writes the other files.
+            threshold: the presence that a labelled pixel needs, 0 to 1; None takes the model's own.
             background: as in `segment`.
             negatives: as in `segment`.
             templates: as in `segment`.
-            resolution: "auto", "slide" or "slide:auto/CROP/STRIDE"; half overlap unless a stride is given.
-            reduction: shrink the image by this whole number before windows see it; labels keep the image's size.
-            progress: called with the rows of the image that are done and that there are.
+            resolution: "auto", "slide" or "slide:auto/CROP/STRIDE"; windows overlap by half unless a stride is given.
+            reduction: whole number by which the image is shrunk before it is cut into windows. Labels keep its size.
+            progress: called with the number of finished rows and the number of all rows.
 
         Raises:
             ImageError: not a tiled TIFF, or one that cannot be read.
             PromptError: as `segment`.
-            OptionError: as `segment`; or a resolution other than windows at the image's own scale.
-            OutputError: the label map cannot be written, or would be written over the image.
+            OptionError: as `segment`; or a resolution that is not windows at the image's own scale.
+            OutputError: the label map cannot be written, or would overwrite the image.
         """
         started = time.perf_counter()
         for name, path in (("image", image), ("labels_path", labels_path)):
@@ -300,11 +300,11 @@ class Segmenter:
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
     ) -> Heatmaps:
-        """Where each prompt is: class name -> (H, W) float32 presence, computed each time it is asked for.
+        """The presence of each prompt: class name -> (H, W) float32, computed each time it is read.
 
-        A read-only mapping that draws itself in a notebook. The range is fixed: 0 absent, 0.5 as likely as the best
-        background word, 1 certain. An absent thing does not look hot. Arguments as in `segment`, whose masks are cut
-        from these maps; refine="none" shows what the patches say.
+        The result is a read-only mapping that draws itself in a notebook. The range is fixed: 0 is absent, 0.5 is as
+        likely as the best background word, 1 is certain. Arguments and errors as in `segment`, which thresholds these
+        maps. refine="none" shows the scores of the patches without refinement.
         """
         refine = self._refinement(refine)
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
@@ -324,10 +324,10 @@ class Segmenter:
         """Cosine similarity of every patch with every text, as FG-CLIP's model card displays it.
 
         Args:
-            image: as in `encode`; the whole image is encoded at once, as for boxes.
-            texts: phrases; commas mean nothing here.
-            templates: sentences around each phrase, averaged; "none" takes the phrases as they are.
-            resolution: "auto" takes the whole image at once: "squash" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+            image: as in `score_boxes`.
+            texts: as in `score_boxes`.
+            templates: as in `score_boxes`.
+            resolution: as in `score_boxes`.
 
         Returns:
             (T, Gh, Gw) float32 in [-1, 1], one grid per text.
@@ -348,17 +348,17 @@ class Segmenter:
         templates: str | Sequence[str] = "none",
         resolution: str | Resolution = "auto",
     ) -> BoxScores:
-        """Which phrase fits which box.
+        """Compare boxes of an image with phrases.
 
         Args:
-            image: as in `encode`; an EncodedImage in windows is encoded again as a whole, which boxes need.
+            image: as in `encode`. Boxes need the whole image at once, so an EncodedImage in windows is encoded again.
             boxes_xyxy: (N, 4) pixels (left, top, right, bottom), within the image.
-            texts: phrases; commas mean nothing here.
-            templates: sentences around each phrase, averaged; "none" takes the phrases as they are.
-            resolution: "auto" takes the whole image at once: "squash" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+            texts: phrases, in which commas do not separate synonyms.
+            templates: sentences around each phrase, averaged; "none" takes the phrases alone.
+            resolution: "auto" is "squash" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
 
         Raises:
-            ShapeError: not (N, 4), not finite, empty boxes, or outside the image.
+            ShapeError: boxes that are not (N, 4), not finite, empty, or outside the image.
             PromptError: no phrase, or an empty or too long one.
             OptionError: a resolution in windows, or another than an EncodedImage's.
         """
@@ -380,11 +380,11 @@ class Segmenter:
         *,
         route: Literal["short", "long"] = "short",
     ) -> Ranking:
-        """Which caption fits which whole image.
+        """Compare whole images with captions.
 
         Args:
             images: a list of images, each as in `encode`.
-            captions: sentences; commas mean nothing here.
+            captions: sentences, in which commas do not separate synonyms.
             route: "short" (77 tokens) or FG-CLIP's "long" (248 tokens, FG-CLIP 2 196).
 
         Raises:
@@ -447,7 +447,7 @@ class Segmenter:
 
 
 def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole: int, index: int) -> NDArray[np.bool_]:
-    """A module's function, which can be pickled."""
+    """One mask of independent mode. A function of the module can be pickled with the result."""
     return fill_holes(remove_small(field.mask(index, threshold), min_area=min_area), max_area=max_hole)
 
 
@@ -458,7 +458,7 @@ def _checked_threshold(threshold: Threshold) -> Threshold:
 
 
 def _listed(name: str, texts: Sequence[str]) -> list[str]:
-    """White space, line ends too, as one space and none at the ends: it means nothing to a tokenizer."""
+    """The texts with every run of white space as one space and none at the ends, as tokenizers read them."""
     if not isinstance(texts, Iterable):
         raise PromptError(f"{name}: expected a list of texts, got {describe(texts)}; put them into a list")
     listed = [texts] if isinstance(texts, str) else list(texts)

@@ -446,7 +446,7 @@ def test_the_longest_side_of_a_resolution_is_kept(seg):
 
 def test_an_encoded_image_has_a_box_for_each_window(seg, picture):
     view = seg.encode(picture)
-    with pytest.raises(ShapeError, match="windows: expected one a box and at least one, got 0 for"):
+    with pytest.raises(ShapeError, match="windows: expected one per box and at least one, got 0 for"):
         fgseg.EncodedImage(**{**vars(view), "windows": ()})
 
 

@@ -21,23 +21,23 @@ __all__ = ["EncodedImage"]
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """An image with its dense features: give it in place of the image to reuse them.
+    """An image with its dense features. Pass it in place of the image to reuse them.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         windows: features of each window, in the order of `boxes_xyxy`.
         boxes_xyxy: where each window lies on the canvas.
-        canvas_hw: size of the resized image that the windows cut up.
-        resolution: how it was resized and cut.
+        canvas_hw: (height, width) of the resized image that was cut into windows.
+        resolution: how the image was resized and cut.
         model: name of the model that encoded it.
         revision: hub commit of its weights, None for a folder or the embedded model.
-        recipe: how its last vision block attended, None where there is one way.
+        recipe: how its last vision block attended, None for models with one way only.
         source: file name, None for an array.
-        seconds: what the encoder took, reading left out; the mean of those that were encoded together.
-        together: how many those were; in bfloat16, labels near a tie depend on it.
+        seconds: time of the encoder without reading the file; a mean if several images were encoded together.
+        together: number of images that were encoded together. In bfloat16, labels near a tie depend on it.
 
     Raises:
-        ShapeError: no image, no window, or not one box a window.
+        ShapeError: no image, no window, or not one box per window.
     """
 
     image: NDArray[np.uint8]
@@ -56,7 +56,7 @@ class EncodedImage:
         check_image("image", self.image)
         if not self.windows or len(self.windows) != len(self.boxes_xyxy):
             raise ShapeError(
-                f"windows: expected one a box and at least one, got {len(self.windows)} "
+                f"windows: expected one per box and at least one, got {len(self.windows)} "
                 f"for {len(self.boxes_xyxy)} boxes; "
                 "let Segmenter.encode make this"
             )
@@ -75,7 +75,7 @@ class EncodedImage:
         return rows, columns
 
     def chunks(self, text: Tensor) -> Iterator[Tensor]:
-        """Scores of (T, D) texts in runs of prompts (t, h, w), on the grid or on the stitched canvas."""
+        """Scores of (T, D) texts in chunks (t, h, w), on the grid or on the stitched canvas."""
         scores = [patch_scores(window, text) for window in self.windows]
         if len(scores) == 1:
             yield scores[0]

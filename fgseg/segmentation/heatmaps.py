@@ -1,4 +1,4 @@
-"""Heatmaps: the presence of each prompt, as a mapping that draws itself in a notebook."""
+"""The presence of each prompt, as a mapping that draws itself in a notebook."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,14 +13,14 @@ from fgseg.types import LazyMaps
 __all__ = ["NOTEBOOK_SIDE", "Heatmaps"]
 
 NOTEBOOK_SIDE = 1536
-"""Pixels; about the longest side of a sheet in a notebook, which shows it some 1,000 wide."""
+"""Pixels; about the longest side of the sheet in a notebook, which shows pictures about 1,000 pixels wide."""
 
 
 class Heatmaps(LazyMaps[np.float32]):
-    """Prompt -> (H, W) float32 presence in [0, 1], computed each time it is asked for; draws itself in a notebook.
+    """Prompt -> (H, W) float32 presence in [0, 1], computed each time it is read; draws itself in a notebook.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB that the maps lie on.
+        image: (H, W, 3) uint8 RGB, the image that the maps belong to.
 
     >>> maps = Heatmaps(np.zeros((4, 6, 3), np.uint8), ["red"], lambda index: np.ones((4, 6), np.float32))
     >>> maps, maps["red"].shape, maps._repr_png_()[1:4]
@@ -30,11 +30,11 @@ class Heatmaps(LazyMaps[np.float32]):
     def __init__(
         self, image: NDArray[np.uint8], names: Sequence[str], compute: Callable[[int], NDArray[np.float32]]
     ) -> None:
-        """Keep the image, its prompts (unique) and `compute`, which makes the map of the prompt with an index."""
+        """Keep the image, its prompts (unique) and `compute`, which returns the map of the prompt at an index."""
         check_image("image", image)
         super().__init__(names, compute)
         self.image = image
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The picture that a notebook shows."""
         return encode_png(heatmap_sheet(self.image, self, max_side=NOTEBOOK_SIDE))

@@ -49,17 +49,17 @@ class Segmentation:
         labels: (H, W) int32, index into `classes`; UNLABELLED (-1) where nothing wins. In independent mode the
             winner among the masks that hold the pixel.
         prompts: the classes with their query words and colours, in label order.
-        masks: class name -> (H, W) bool, computed when asked. They overlap in independent mode.
-        scores: class name -> (H, W) float32 presence in [0, 1], computed when asked; 0.5 is as likely as the
-            best of the words it competes with.
+        masks: class name -> (H, W) bool, computed when read. They may overlap in independent mode.
+        scores: class name -> (H, W) float32 presence in [0, 1], computed when read; 0.5 is as likely as the best of
+            the words it competes with.
         mode: "exclusive" or "independent".
-        grid_hw: (height, width) in patches that the scores were made at, for the size of saved heatmaps.
-        settings: what the result was made with, as it goes into run.json.
-        min_area: pixels a region needs to be listed.
+        grid_hw: (height, width) in patches of the scores, which is the size of saved heatmaps.
+        settings: what the result was made with; `save` writes them to run.json.
+        min_area: in pixels; smaller regions are not listed.
 
     Raises:
-        ShapeError: image and labels of different sizes, labels outside the classes, or masks or scores that are not
-            one a class, in their order.
+        ShapeError: image and labels of different sizes, labels outside the classes, or not one mask and one score map
+            per class, in their order.
         OptionError: an unknown mode.
     """
 
@@ -75,7 +75,7 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         check_image("image", self.image)
-        check_array("labels", self.labels, self.image.shape[:2], hint="one label a pixel of the image")
+        check_array("labels", self.labels, self.image.shape[:2], hint="one label per pixel of the image")
         check_choice("mode", self.mode, get_args(Mode))
         low, high = int(self.labels.min()), int(self.labels.max())
         if self.labels.dtype != np.int32 or low < UNLABELLED or high >= len(self.prompts):
@@ -99,7 +99,7 @@ class Segmentation:
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """Connected parts of every class, by class, then by falling area."""
+        """Connected components of every class, by class, then by decreasing area."""
         return region_table(self.masks, self.scores, min_area=self.min_area)
 
     def overlay(self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True) -> NDArray[np.uint8]:
@@ -107,11 +107,11 @@ class Segmentation:
 
         Args:
             opacity: of the tint, 0 to 1.
-            outline: draw the border of every mask.
-            legend: name the classes that are there, beside or below the image.
+            outline: whether to draw the border of every mask.
+            legend: whether to name the classes that were found, beside or below the image.
 
         Returns:
-            (H', W', 3) uint8 RGB; without a legend as large as the image, with one the image is its top left part.
+            (H', W', 3) uint8 RGB, as large as the image. A legend enlarges it to the right or below.
         """
         if self.mode == "exclusive":
             drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline)
@@ -120,11 +120,11 @@ class Segmentation:
         return with_class_legend(drawn, self.classes, self.colors, self._pixel_counts) if legend else drawn
 
     def heatmap_sheet(self) -> NDArray[np.uint8]:
-        """Every class's presence over the image, with a colour bar.
+        """The presence of every class over the image, with a colour bar.
 
         Returns:
-            (H', W', 3) uint8 RGB: for one class the image beside its heatmap, for several a grid, the image first.
-            Pictures are at most 1024 pixels long, and shorter where many would make a sheet over 4096.
+            (H', W', 3) uint8 RGB. One class is shown beside the image; several are shown in a grid after the image.
+            No picture is longer than 1024 pixels, and the sheet is at most about 4096 pixels long.
         """
         return heatmap_sheet(self.image, self.scores)
 
@@ -132,11 +132,11 @@ class Segmentation:
         """Write the result's files.
 
         Args:
-            folder: where to; made if needed, files of the same name are replaced.
-            formats: names of FORMATS; run.json is always written.
+            folder: output folder, created if needed. Files of the same name are replaced.
+            formats: names in FORMATS. run.json is always written.
 
         Returns:
-            the files written.
+            The files written.
 
         Raises:
             OptionError: an unknown format.
@@ -145,9 +145,9 @@ class Segmentation:
         return save(self, Path(folder), formats)
 
     def to_dict(self) -> dict[str, Any]:
-        """A summary that JSON can hold: size, mode, classes with the pixels of their masks, regions, settings.
+        """A summary for JSON: size, mode, classes with the pixels of their masks, regions, settings.
 
-        In independent mode masks overlap, so shares may add up to more than 1.
+        In independent mode masks may overlap, so shares may add up to more than 1.
         """
         height, width = self._image_hw()
         return {
@@ -160,7 +160,7 @@ class Segmentation:
         }
 
     def to_detections(self) -> Detections:
-        """One `supervision.Detections` row a region.
+        """`supervision.Detections` with one row per region.
 
         Raises:
             OptionError: the package supervision is not installed.
@@ -169,7 +169,7 @@ class Segmentation:
 
     @cached_property
     def _pixel_counts(self) -> tuple[int, ...]:
-        """Pixels of each class's mask."""
+        """Number of pixels of each class's mask."""
         if self.mode == "independent":
             return tuple(int(mask.sum()) for mask in self.masks.values())
         return tuple(np.bincount(self.labels.ravel() + 1, minlength=len(self.prompts) + 1)[1:].tolist())
@@ -178,7 +178,7 @@ class Segmentation:
         return self.labels.shape[0], self.labels.shape[1]
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The picture that a notebook shows."""
         return encode_png(shrink(self.overlay(), max_side=NOTEBOOK_SIDE))
 
     def __repr__(self) -> str:
@@ -188,7 +188,7 @@ class Segmentation:
 
 
 def check_mode(mode: str, *, max_hole: int) -> None:
-    """Refuse an unknown mode, and holes to fill where masks share no pixel.
+    """Refuse an unknown mode, and `max_hole` in exclusive mode.
 
     Raises:
         OptionError: one of these.
