@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+METHODS = ("encode", "heatmaps", "rank", "score_boxes", "segment", "similarity")
 SURFACE = json.loads((Path(__file__).parent / "data" / "api_surface.json").read_text(encoding="utf-8"))
 
 
@@ -28,3 +29,21 @@ def test_dir_lists_the_lazy_names():
     import fgseg
 
     assert "load" in dir(fgseg)
+
+
+def test_the_functions_that_others_build_on_are_reached_from_the_package_alone():
+    import fgseg
+
+    for function in (
+        fgseg.similarity.patch_scores, fgseg.upsample.label_map, fgseg.regions.box_features, fgseg.metrics.confusion,
+        fgseg.metrics.iou, fgseg.load, *(getattr(fgseg.Segmenter, name) for name in METHODS),
+    ):  # fmt: skip
+        assert callable(function)
+    assert fgseg.UNLABELLED == -1
+
+
+def test_every_error_of_the_package_is_a_public_name():
+    import fgseg
+    from fgseg import errors
+
+    assert set(errors.__all__) <= set(fgseg.__all__)
