@@ -3,6 +3,7 @@
 Public through `fgseg.images.reading`; apart from it because nothing here knows what a picture is made of.
 """
 
+import io
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import describe
-from fgseg.errors import FgsegError, OutputError, ShapeError
+from fgseg.errors import FgsegError, ImageError, OutputError, ShapeError
 
-__all__ = ["one_line", "place", "reason", "replacing", "write_bytes", "write_npz", "write_text"]
+__all__ = ["one_line", "open_image_file", "place", "reason", "replacing", "write_bytes", "write_npz", "write_text"]
 
 
 def place(path: Path) -> Path:
@@ -98,6 +99,29 @@ def write_npz(path: str | Path, /, **arrays: NDArray[Any]) -> None:
             # force_zip64: the size is not known when the entry is opened
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+
+
+def open_image_file(path: Path, hint: str) -> io.BufferedReader:
+    """Open a file of pixels for reading.
+
+    Args:
+        path: the file.
+        hint: what to name instead of a folder, for the message, such as "name a picture in it".
+
+    Raises:
+        ImageError: the file is missing, a folder, or cannot be opened.
+    """
+    name = one_line(path)
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: there is no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{name}: this is a folder, not a file; {hint}") from error
+    except PermissionError as error:
+        raise ImageError(f"{name}: no permission to read it; check the rights of the file and its folder") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise ImageError(f"{name}: cannot be opened ({reason(error)}); check the path") from error
 
 
 def reason(error: Exception) -> str:

@@ -1,8 +1,9 @@
+"""Values that pass between the stages."""
+
 import numpy as np
 import pytest
 import torch
 
-from fgseg._checks import check_number, check_whole
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import BoxScores, DenseFeatures, LazyMaps, Ranking, Region
 
@@ -60,34 +61,6 @@ def test_what_a_lazy_map_is_made_of_stays_writable():
     assert own.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
         shown[0, 0] = 1
-
-
-@pytest.mark.parametrize(
-    ("check", "value", "expected"),
-    [
-        (check_number, np.float32(0.5), 0.5),
-        (check_number, 3, 3.0),
-        (check_whole, np.int64(5), 5),
-        (check_whole, 4.0, 4),
-    ],
-)
-def test_a_checked_number_is_python_s_own(check, value, expected):
-    checked = check("size", value, low=0, high=9)
-    assert (checked, type(checked)) == (expected, type(expected))
-
-
-@pytest.mark.parametrize("value", [True, "3", None, -1, 10, float("nan"), float("inf")])
-@pytest.mark.parametrize(("check", "what"), [(check_number, "a number"), (check_whole, "a whole number")])
-def test_what_is_no_number_of_the_range_is_refused(check, what, value):
-    with pytest.raises(OptionError, match=f"^size: expected {what} from 0 to 9, got .*; in pixels$"):
-        check("size", value, low=0, high=9, hint="in pixels")
-
-
-def test_infinity_and_fractions_are_refused():
-    with pytest.raises(OptionError, match="expected a number from 0 to inf, got inf"):
-        check_number("size", float("inf"), low=0, high=float("inf"))
-    with pytest.raises(OptionError, match=r"expected a whole number from 0 to 9, got 2\.5"):
-        check_whole("size", 2.5, low=0, high=9)
 
 
 def test_ranking_orders_best_first_and_ties_by_place():
