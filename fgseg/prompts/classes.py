@@ -21,13 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fgseg._checks import describe
 from fgseg.errors import OptionError, PromptError
-from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, IMAGENET_TEMPLATES
+from fgseg.prompts.word_lists import BACKGROUND_WORDS
 from fgseg.prompts.words import (
     check_sequence,
     check_word,
     check_words,
-    describe,
     first_repeat,
     is_color,
     places_in,
@@ -37,9 +37,6 @@ from fgseg.prompts.words import (
 )
 
 __all__ = [
-    "BACKGROUND_WORDS",
-    "COCO_OBJECT_BACKGROUND_WORDS",
-    "IMAGENET_TEMPLATES",
     "PromptClass",
     "PromptSet",
     "SharedPrompts",

@@ -4,46 +4,26 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fgseg._checks import describe
 from fgseg.errors import PromptError
 from fgseg.prompts.classes import PromptClass, SharedPrompts, check_distinct, make_class
-from fgseg.prompts.words import check_templates, describe, is_color, places_in, quote, split_words, strip_word
+from fgseg.prompts.words import check_templates, is_color, places_in, quote, split_words, strip_word
 
-__all__ = ["ClassRow", "read_class_file", "read_class_rows", "read_lines", "read_template_file"]
+__all__ = ["read_class_file", "read_template_file"]
+
+_Placed = tuple[str, PromptClass]  # what messages call the place in the file, and the class that stands there
 
 _CLASS_SUFFIXES = (".txt", ".json", ".yaml", ".yml")
 _ROW_KEYS = ("name", "prompts", "color")
 _HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
-@dataclass(frozen=True)
-class ClassRow:
-    """One class of a file, and what messages call the place where it stands."""
-
-    place: str
-    name: str
-    prompts: tuple[str, ...]
-    color: tuple[int, int, int] | None = None
-
-
-def read_class_rows(file: Path) -> list[ClassRow]:
-    """The classes of a .txt, .json or .yaml file, in order, at least one; formats as in `read_class_file`."""
-    suffix = file.suffix.lower()
-    if suffix not in _CLASS_SUFFIXES:
-        known = ", ".join(_CLASS_SUFFIXES)
-        raise PromptError(f"{file}: expected a class file ({known}), got suffix {suffix!r}; rename it")
-    rows = list(_line_rows(file)) if suffix == ".txt" else list(_document_rows(file))
-    if not rows:
-        raise PromptError(f"{file}: expected at least one class, got none; write one a line or entry")
-    return rows
-
-
-def read_lines(file: Path) -> Iterator[tuple[str, str]]:
+def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
     """Place and stripped text of every line of a UTF-8 file, blank ones too, but no comments."""
     for number, line in enumerate(_read_text(file).split("\n"), start=1):
         if line.split(maxsplit=1)[:1] != ["#"]:
@@ -68,9 +48,9 @@ def _read_text(file: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _line_rows(file: Path) -> Iterator[ClassRow]:
+def _line_classes(file: Path) -> Iterator[_Placed]:
     blank = ""
-    for place, line in read_lines(file):
+    for place, line in _read_lines(file):
         if not line:
             blank = blank or place
         elif blank:
@@ -82,10 +62,10 @@ def _line_rows(file: Path) -> Iterator[ClassRow]:
             )
         else:
             words = split_words(place, line)
-            yield ClassRow(place, words[0], words)
+            yield place, make_class(place, words[0], words)
 
 
-def _document_rows(file: Path) -> Iterator[ClassRow]:
+def _document_classes(file: Path) -> Iterator[_Placed]:
     document = _load_document(file, _read_text(file))
     if isinstance(document, Mapping):
         _check_keys(str(file), document, ("classes",))
@@ -96,7 +76,8 @@ def _document_rows(file: Path) -> Iterator[ClassRow]:
             'write [{"name": "red"}]'
         )
     for number, entry in enumerate(document, start=1):
-        yield _entry_row(f"{file}, entry {number}", entry)
+        place = f"{file}, entry {number}"
+        yield place, _entry_class(place, entry)
 
 
 def _load_document(file: Path, text: str) -> object:
@@ -115,7 +96,7 @@ def _load_document(file: Path, text: str) -> object:
     return document
 
 
-def _entry_row(place: str, entry: object) -> ClassRow:
+def _entry_class(place: str, entry: object) -> PromptClass:
     if not isinstance(entry, Mapping):
         raise PromptError(f'{place}: expected a class, got {describe(entry)}; write {{"name": "red"}}')
     _check_keys(place, entry, _ROW_KEYS)
@@ -127,7 +108,7 @@ def _entry_row(place: str, entry: object) -> ClassRow:
         raise PromptError(f"{place}, prompts: expected a list of strings, got {describe(prompts)}; write ['red']")
     places = places_in(f"{place}, prompts", prompts)
     words = tuple(strip_word(where, word) for where, word in zip(places, prompts, strict=True))
-    return ClassRow(place, name, words, _parse_color(place, entry["color"]) if "color" in entry else None)
+    return make_class(place, name, words, _parse_color(place, entry["color"]) if "color" in entry else None)
 
 
 def _parse_color(place: str, value: Any) -> tuple[int, int, int]:
@@ -184,9 +165,16 @@ def read_class_file(
     ...     [entry.synonyms for entry in read_class_file(file)]
     [('wall', 'floor'), ('cup',)]
     """
-    rows = read_class_rows(Path(path))
-    classes = tuple(make_class(row.place, row.name, row.prompts, row.color) for row in rows)
-    check_distinct(classes, [row.place for row in rows], shared_prompts=shared_prompts)
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix not in _CLASS_SUFFIXES:
+        known = ", ".join(_CLASS_SUFFIXES)
+        raise PromptError(f"{file}: expected a class file ({known}), got suffix {suffix!r}; rename it")
+    placed = list(_line_classes(file) if suffix == ".txt" else _document_classes(file))
+    if not placed:
+        raise PromptError(f"{file}: expected at least one class, got none; write one per line or entry")
+    classes = tuple(entry for _, entry in placed)
+    check_distinct(classes, [place for place, _ in placed], shared_prompts=shared_prompts)
     return classes
 
 
@@ -213,7 +201,7 @@ def read_template_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
     ('a photo of a {}.', 'a painting of a {}.')
     """
     file = Path(path)
-    placed = [(place, line) for place, line in read_lines(file) if line]
+    placed = [(place, line) for place, line in _read_lines(file) if line]
     if not placed:
         raise PromptError(f"{file}: expected at least one template, got none; write one a line, each with {{}}")
     templates = tuple(line for _, line in placed)

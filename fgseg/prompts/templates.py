@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgseg._checks import describe
 from fgseg.errors import PromptError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_template_file
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
-from fgseg.prompts.words import check_sequence, check_templates, describe, places_in, quote
+from fgseg.prompts.words import check_sequence, check_templates, places_in, quote
 
 __all__ = ["TextPlan", "expand", "fill", "templates_named"]
 

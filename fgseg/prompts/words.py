@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fgseg._checks import describe
 from fgseg.errors import PromptError
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "check_templates",
     "check_word",
     "check_words",
-    "describe",
     "first_repeat",
     "is_color",
     "places_in",
@@ -48,11 +48,6 @@ def first_repeat(words: Iterable[str]) -> tuple[int, int] | None:
 def quote(text: str, limit: int = 40) -> str:
     """The text in quotes, its end replaced by … where it is longer than `limit` characters."""
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
-
-
-def describe(value: object) -> str:
-    """Type and shortened repr of a value, for a message."""
-    return f"{type(value).__name__} {value!r:.60}"
 
 
 def places_in(name: str, items: Sequence[object]) -> list[str]:
