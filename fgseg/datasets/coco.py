@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_rle
 
-from fgseg._files import one_line, reason
+from fgseg._files import one_line
 from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.documents import expect_layout, read_document
 from fgseg.datasets.standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
-from fgseg.images.headers import read_header
-from fgseg.images.reading import read_image
+from fgseg.images.reading import MAX_PIXELS, opened, read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.types import unlabelled_value
 
-__all__ = ["InstanceLabels", "PanopticLabels", "open_coco", "read_document"]
+__all__ = ["InstanceLabels", "PanopticLabels", "open_coco"]
 
 Row = Mapping[str, Any]
 
@@ -46,13 +46,13 @@ class PanopticLabels:
 
     def image_hw(self) -> tuple[int, int]:
         """(height, width) from the header."""
-        header = read_header(self.path)
-        if header is None or header.kind != "PNG" or header.color != "color":
-            raise DatasetError(
-                f"{one_line(self.path)}: expected an RGB PNG of segment ids, as panoptic files have it; "
-                "check the folder beside the annotation file"
-            )
-        return header.image_hw
+        with opened(self.path, MAX_PIXELS) as image:
+            if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
+                raise DatasetError(
+                    f"{one_line(self.path)}: expected an RGB PNG of segment ids, got {image.format} with pixels of "
+                    f"{image.mode}; check the folder beside the annotation file"
+                )
+            return image.height, image.width
 
     def read(self) -> NDArray[np.int32]:
         """Read and decode; an id that is no segment of this image is refused."""
@@ -162,7 +162,7 @@ def open_coco(path: Path, images: Path | None) -> Dataset:
         DatasetError: a file of another form, or no folder of images.
     """
     document = read_document(path)
-    try:
+    with expect_layout(path, "COCO's layout with images, annotations and categories"):
         rows = defaultdict(list)
         for annotation in document["annotations"]:
             rows[annotation["image_id"]].append(annotation)
@@ -170,13 +170,6 @@ def open_coco(path: Path, images: Path | None) -> Dataset:
         folder = images or _image_folder(path)
         build = _panoptic if any("segments_info" in row for row in document["annotations"]) else _instance
         return build(path, folder, categories, [(row, rows[row["id"]]) for row in document["images"]])
-    except DatasetError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(
-            f"{one_line(path)}: not COCO's layout with images, annotations and categories "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
 
 
 def _panoptic(path: Path, folder: Path, categories: Sequence[Row], images: Sequence[tuple[Row, list[Row]]]) -> Dataset:
@@ -221,18 +214,3 @@ def _image_folder(path: Path) -> Path:
             return folder
     tried = ", ".join(one_line(folder) for folder in candidates)
     raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root")
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        DatasetError: it cannot be read, or is none.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{one_line(path)}: cannot be read as JSON ({reason(error)})") from error
-    if not isinstance(document, dict):
-        raise DatasetError(f"{one_line(path)}: expected a JSON object, got {type(document).__name__}")
-    return document

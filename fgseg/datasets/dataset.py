@@ -1,6 +1,5 @@
 """Labelled images: what a data set is, and how the ids stored in its label files become class indices."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +10,12 @@ from numpy.typing import NDArray
 
 from fgseg.datasets.labels import ChosenLabels, LabelSource
 from fgseg.errors import DatasetError
-from fgseg.images.headers import read_header
 from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.words import same_key
 from fgseg.types import unlabelled_value
 
-__all__ = ["Dataset", "LabelledImage", "image_hw_of"]
+__all__ = ["Dataset", "LabelledImage"]
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ class Dataset:
         DatasetError: no class, two classes or images of one name, or an `ignore` that is a class.
 
     >>> data = Dataset("pets", Path("pets"), (PromptClass("cat", ("cat",)), PromptClass("dog", ("dog",))), ())
-    >>> data.ignore, data.source_hash[:8]
-    (255, 'e3b0c442')
+    >>> data.ignore, data.has_background
+    (255, False)
     """
 
     name: str
@@ -106,14 +104,7 @@ class Dataset:
                 f"got {self.ignore}"
             )
 
-    @property
-    def source_hash(self) -> str:
-        """SHA-256 over the sorted relative paths of all images and label files: which files, not what is in them."""
-        files = {path for item in self.items for path in (item.image_path, item.label_path)}
-        names = sorted(_relative(path, self.root) for path in files)
-        return hashlib.sha256("\n".join(names).encode("utf-8", errors="surrogateescape")).hexdigest()
-
-    def with_prompts(self, classes: tuple[PromptClass, ...]) -> "Dataset":
+    def with_classes(self, classes: tuple[PromptClass, ...]) -> "Dataset":
         """The same images with other classes in the same order, such as a published list's words.
 
         Raises:
@@ -160,20 +151,3 @@ class Dataset:
             self, classes=chosen, items=items, ignore=ignore, has_background=has_background,
             left_out=(*self.left_out, *left_out),
         )  # fmt: skip
-
-
-def image_hw_of(path: Path) -> tuple[int, int]:
-    """(height, width) of an image, upright: from its header where that can be had quickly.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
-    header = read_header(path)
-    if header is not None:
-        return header.image_hw
-    height, width, _ = read_image(path).shape
-    return height, width
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -1,12 +1,12 @@
 """One's own labelled images: a folder of images beside a folder of labels or masks, and a list of classes."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fgseg._files import one_line, reason
 from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.documents import expect_layout, read_document
 from fgseg.datasets.labels import IdTable, PngLabels
 from fgseg.datasets.standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
@@ -64,19 +64,9 @@ def open_shared_format(folder: Path) -> Dataset:
         DatasetError: a dataset.json of another form.
     """
     path = folder / "dataset.json"
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{one_line(path)}: cannot be read as JSON ({reason(error)})") from error
-    try:
+    document = read_document(path)
+    with expect_layout(path, "classes with id, name and prompt, and items with id"):
         return _shared_format(folder, document)
-    except DatasetError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(
-            f"{one_line(path)}: expected classes with id, name and prompt, and items with id, got something else "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
 
 
 def is_background(entry: PromptClass) -> bool:

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg.errors import DatasetError
-from fgseg.images.headers import Header, read_header
-from fgseg.images.label_png import read_label_png
-from fgseg.types import UNLABELLED
+from fgseg.images.label_png import label_png_hw, read_stored_values
 
 __all__ = ["ChosenLabels", "IdTable", "LabelSource", "PngLabels", "ranges"]
 
@@ -93,28 +91,13 @@ class PngLabels:
         return self.ids.text
 
     def image_hw(self) -> tuple[int, int]:
-        """(height, width) from the header; a file with colours is refused."""
-        return self._header().image_hw
+        """(height, width) from the header; a file that is no label map is refused."""
+        return label_png_hw(self.path)
 
     def read(self) -> NDArray[np.int32]:
         """Read and decode."""
-        # read_label_png turns the highest value into UNLABELLED; here the table decides what it means.
-        highest = 65_535 if self._header().bit_depth == 16 else 255
-        stored = read_label_png(self.path)
-        return self.ids.decode(np.where(stored == UNLABELLED, highest, stored), one_line(self.path))
-
-    def _header(self) -> Header:
-        if not self.path.is_file():
-            raise DatasetError(f"{one_line(self.path)}: there is no such label file")
-        header = read_header(self.path)
-        if header is None or header.kind != "PNG":
-            raise DatasetError(f"{one_line(self.path)}: {_not_a_png(header is not None)}")
-        if header.color == "color":
-            raise DatasetError(
-                f"{one_line(self.path)}: this PNG holds colours (RGB), not class ids, as a palette PNG does after it "
-                "was converted; write the palette's indices (one channel, mode P or L), not its colours"
-            )
-        return header
+        stored, _ = read_stored_values(self.path)
+        return self.ids.decode(stored, one_line(self.path))
 
 
 @dataclass(frozen=True)
@@ -161,9 +144,3 @@ def ranges(values: Mapping[int, int] | list[int]) -> str:
         else:
             runs.append([value])
     return ", ".join("-".join(str(end) for end in run) for run in runs)
-
-
-def _not_a_png(is_picture: bool) -> str:
-    if is_picture:
-        return "expected a PNG, got a JPEG, whose lossy pixels do not hold class ids; make the labels again as PNG"
-    return "not a PNG that can be read; it is damaged or another kind of file, copy or make it again"

@@ -20,25 +20,13 @@ from pathlib import Path
 
 from fgseg._files import one_line
 from fgseg.datasets.coco import open_coco
-from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.folders import open_class_file_folder, open_mask_folder, open_shared_format
-from fgseg.datasets.preflight import preflight
-from fgseg.datasets.presets import PRESETS, Preset, preset
 from fgseg.datasets.standard_sets import STANDARD_SETS, open_standard_set
 from fgseg.errors import DatasetError, OptionError
-from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
 
-__all__ = [
-    "PRESETS",
-    "STANDARD_SETS",
-    "Dataset",
-    "LabelledImage",
-    "Preset",
-    "open_dataset",
-    "preflight",
-    "preset",
-]
+__all__ = ["open_dataset"]
 
 
 def open_dataset(
@@ -69,6 +57,7 @@ def open_dataset(
         PromptError: a class file that cannot be read.
 
     >>> import tempfile
+    >>> from fgseg.datasets import preflight
     >>> from fgseg.images import write_image, write_label_png
     >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -125,9 +114,5 @@ def _with_words(dataset: Dataset, words: str | os.PathLike[str]) -> Dataset:
     if words == "synonyms":
         return dataset
     if words == "names":
-        return dataset.with_prompts(tuple(_first_word(entry) for entry in dataset.classes))
-    return dataset.with_prompts(read_class_file(words, shared_prompts="allow"))
-
-
-def _first_word(entry: PromptClass) -> PromptClass:
-    return replace(entry, synonyms=entry.synonyms[:1])
+        return dataset.with_classes(tuple(replace(entry, synonyms=entry.synonyms[:1]) for entry in dataset.classes))
+    return dataset.with_classes(read_class_file(words, shared_prompts="allow"))

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_number
 from fgseg._files import one_line
-from fgseg.datasets.dataset import Dataset, LabelledImage, image_hw_of
+from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.datasets.labels import PngLabels
 from fgseg.errors import FgsegError
+from fgseg.images.reading import read_image_hw
 
 __all__ = ["SAMPLE", "preflight"]
 
@@ -22,8 +23,8 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
 
     Of every image and label file: that it is there, that it is a picture or a label map by its header, that
     both have one size. Of `sample` images spread evenly over the set, always the same ones: that they can be
-    decoded and that the label values are classes. 5,000 COCO images take 1.5 s on a warm
-    disk and one busy core.
+    decoded and that the label values are classes. An image and its label map take 0.4 ms where only headers are
+    read (640 x 480, warm disk, one core).
 
     Args:
         dataset: what `open_dataset` made.
@@ -72,7 +73,7 @@ def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
         yield f"{one_line(item.label_path)}: no such label file, for image {name}{hint}"
         return
     try:
-        image_hw, label_hw = image_hw_of(item.image_path), item.source.image_hw()
+        image_hw, label_hw = read_image_hw(item.image_path), item.source.image_hw()
         if image_hw != label_hw:  # a header can mislead, as in a PNG with its rotation behind the pixels
             height, width, _ = item.read_image().shape
             image_hw = height, width

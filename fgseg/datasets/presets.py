@@ -7,9 +7,7 @@ and ProxyCLIP (mc-lan/ProxyCLIP). Their scales are tuned to plain CLIP, whose co
 from dataclasses import dataclass, replace
 
 from fgseg._checks import check_choice
-from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.standard_sets import STANDARD_SETS
-from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS
 
 __all__ = ["PRESETS", "Preset", "preset"]
@@ -44,23 +42,6 @@ class Preset:
     min_foreground_share: float = 0.0
     max_side: int = 2048
     deviations: tuple[str, ...] = ()
-
-    def classes(self, dataset: Dataset) -> tuple[PromptClass, ...]:
-        """The data set's classes, the background with this method's words.
-
-        A word may then be of two classes, as "bed" in SCLIP's coco-object: `expand` takes them,
-        `parse_classes` with `shared_prompts="allow"`.
-
-        >>> from pathlib import Path
-        >>> classes = (PromptClass("background", ("background",)), PromptClass("cat", ("cat",)))
-        >>> pets = Dataset("pets", Path("pets"), classes, (), has_background=True)
-        >>> [entry.synonyms[:2] for entry in preset("sclip", "voc21").classes(pets)]
-        [('sky', 'wall'), ('cat',)]
-        """
-        if not (dataset.has_background and self.background):
-            return dataset.classes
-        first, *others = dataset.classes
-        return (replace(first, synonyms=self.background), *others)
 
 
 # Per method: settings of every set, then what differs, by set.

@@ -11,7 +11,7 @@ from fgseg._checks import describe
 from fgseg._files import reason
 from fgseg.errors import ImageError, ShapeError
 
-__all__ = ["array_to_rgb", "image_to_rgb", "inks_to_rgb", "upright"]
+__all__ = ["array_to_rgb", "exif_orientation", "image_to_rgb", "inks_to_rgb", "upright"]
 
 _ORIENTATION = 0x0112  # the EXIF tag
 log = logging.getLogger("fgseg")
@@ -21,7 +21,7 @@ def image_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     """What a PIL image holds; `name` is what messages call it."""
     rgb = _as_stored(image, name)
     # Decoded first: a TIFF turns itself then, and a PNG may have its EXIF behind the pixels.
-    return np.ascontiguousarray(upright(rgb, _turned_by_exif(image, name)))
+    return np.ascontiguousarray(upright(rgb, exif_orientation(image, name)))
 
 
 def array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -60,9 +60,11 @@ def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return stored
 
 
-def _turned_by_exif(image: Image.Image, name: str) -> int:
+def exif_orientation(image: Image.Image, name: str) -> int:
+    """The EXIF orientation of a picture, 1 to 8, from what was read of the file so far; 1 if there is none."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        # Not image.getexif(): that of a PNG decodes the whole picture.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     except Exception as error:  # as many kinds as there are ways to be damaged; the pixels were read
         log.warning("%s: its EXIF cannot be read (%s); taken as upright", name, reason(error))
         return 1

@@ -1,9 +1,8 @@
+"""Files, arrays and PIL images to RGB."""
+
 import errno
-import io
 import itertools
-import os
 import re
-import stat
 import struct
 import threading
 import warnings
@@ -17,16 +16,11 @@ from hypothesis.extra import numpy as hnp
 from odd_images import ALPHA, BLOCK_COLORS, BROKEN, GRAY, INDICES, PICTURE, WORKING
 from PIL import Image
 
-import fgseg._files
-from fgseg._files import write_bytes, write_npz, write_text
-from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
-from fgseg.images.find import IMAGE_SUFFIXES, find_images
-from fgseg.images.label_png import read_label_png, write_label_png
-from fgseg.images.reading import _FORMATS, read_image
-from fgseg.images.resizing import resize_bicubic, resize_bilinear
+from fgseg.errors import ImageError, OptionError, ShapeError
+from fgseg.images.label_png import read_label_png
+from fgseg.images.reading import read_image, read_image_hw
 from fgseg.images.writing import encode_jpeg, encode_png, write_image
 
-COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 SMALL = settings(deadline=None, max_examples=60)
 
 
@@ -48,9 +42,6 @@ def whitened(*, clear=None, half=None):
     if half is not None:
         out[half == INDICES] = (out[half == INDICES] * 128 + 255 * 127) / 255
     return out
-
-
-# --- files that must simply work
 
 
 @pytest.mark.parametrize(
@@ -185,9 +176,6 @@ def test_every_working_kind_is_read_the_same_from_a_path_a_string_and_an_open_pi
     np.testing.assert_array_equal(read_image(str(path)), image)
     with Image.open(path) as opened:
         np.testing.assert_array_equal(read_image(opened), image)
-
-
-# --- PIL images and arrays
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
@@ -325,9 +313,6 @@ def test_an_array_that_is_no_picture_is_refused_with_what_to_do(source, message)
 def test_a_limit_below_one_pixel_is_refused(max_pixels):
     with pytest.raises(OptionError, match="max_pixels: expected a number"):
         read_image(PICTURE, max_pixels=max_pixels)
-
-
-# --- files that cannot be read
 
 
 @pytest.mark.parametrize(
@@ -490,223 +475,6 @@ def test_readers_in_threads_share_the_lifted_limit(tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-# --- finding files
-
-
-@pytest.fixture
-def album(tmp_path):
-    for name in ("b.JPG", "a.png", "notes.txt", ".hidden.png", "raw.dat", "deep/c.tiff", "deep/er/d.webp"):
-        write_bytes(tmp_path / name, b"x")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "folder.png").mkdir()
-    return tmp_path
-
-
-def assert_finds(album, sources, expected):
-    found = find_images([album / source for source in sources])
-    assert [path.relative_to(album).as_posix() for path in found] == expected
-
-
-def test_a_folder_gives_its_pictures_sorted_and_no_others(album):
-    assert_finds(album, [""], ["a.png", "b.JPG"])
-
-
-def test_files_are_taken_as_they_are_in_the_order_given(album):
-    assert_finds(album, ["raw.dat", "b.JPG", "notes.txt"], ["raw.dat", "b.JPG", "notes.txt"])
-
-
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("*", ["a.png", "b.JPG"]),
-        ("?.*", ["a.png", "b.JPG"]),
-        ("*.*", ["a.png", "b.JPG"]),
-        ("*.dat", ["raw.dat"]),
-        ("[ab].png", ["a.png"]),
-        ("**", ["a.png", "b.JPG", "deep/c.tiff", "deep/er/d.webp"]),
-        ("**/*.webp", ["deep/er/d.webp"]),
-        ("*/*", ["deep/c.tiff"]),
-    ],
-)
-def test_a_pattern_gives_pictures_or_the_files_of_the_suffix_it_names(album, pattern, expected):
-    assert_finds(album, [pattern], expected)
-
-
-def test_order_is_kept_and_a_file_named_twice_comes_once(album, monkeypatch):
-    assert_finds(album, ["b.JPG", "", "a.png", "deep"], ["b.JPG", "a.png", "deep/c.tiff"])
-    monkeypatch.chdir(album)
-    others = ["a.png", album / "a.png", "deep/../a.png", "deep/er/../../a.png"]
-    assert find_images(["./a.png", *others]) == [Path("a.png")]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_a_folder_by_another_way_is_the_same_and_a_link_to_a_file_is_one_of_its_own(album):
-    (album / "again").symlink_to(album / "deep", target_is_directory=True)
-    (album / "linked.png").symlink_to(album / "a.png")
-    assert_finds(album, ["deep/c.tiff", "again/c.tiff"], ["deep/c.tiff"])
-    assert_finds(album, ["a.png", "linked.png"], ["a.png", "linked.png"])
-    (album / "round").symlink_to(album / "round")
-    assert_finds(album, ["round/x.png"], ["round/x.png"])  # for the reader to report
-
-
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(album):
-    write_bytes(album / "img[1].png", b"x")
-    assert_finds(album, ["img[1].png"], ["img[1].png"])
-
-
-def test_files_that_do_not_exist_are_returned_for_the_reader_to_report(album):
-    assert_finds(album, ["gone.jpg", "a.png"], ["gone.jpg", "a.png"])
-    assert find_images(["x" * 5000]) == [Path("x" * 5000)]
-
-
-@pytest.mark.parametrize(
-    ("source", "what"),
-    [("empty", "empty: no picture in this folder"), ("*.gif", r"\*.gif: no picture in this pattern")],
-)
-def test_a_folder_or_pattern_without_pictures_says_which_and_what_counts(album, source, what):
-    with pytest.raises(ImageError, match=rf"{what}; files with these endings count: \.jpg \.jpeg .*\.tif"):
-        find_images([album / "a.png", album / source])
-
-
-@pytest.mark.parametrize("sources", [[], (), "a.png", Path("a.png"), None, 3, [None], b"a.png"])
-def test_no_list_of_sources_is_refused(sources):
-    with pytest.raises(OptionError, match="sources: expected a list of at least one file, folder or pattern"):
-        find_images(sources)
-
-
-def test_a_folder_that_cannot_be_listed_says_so(album, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(ImageError, match=r"empty: cannot be listed \(Permission denied\); check its rights"):
-        find_images([album / "empty"])
-
-
-def test_suffixes_that_count_belong_to_formats_that_are_read():
-    extensions = Image.registered_extensions()
-    # MPO files are opened by the JPEG reader
-    assert {extensions[suffix] for suffix in IMAGE_SUFFIXES} <= {*_FORMATS, "MPO"}
-
-
-# --- resizing
-
-
-@pytest.mark.parametrize("resize", [resize_bicubic, resize_bilinear])
-@pytest.mark.parametrize("image_hw", [(5, 9), (1, 1), (40, 3), (16, 24)])
-def test_resizing_gives_the_size_asked_for_in_rows_and_columns(resize, image_hw):
-    image = resize(PICTURE, image_hw)
-    assert image.shape == (*image_hw, 3)
-    assert image.dtype == np.uint8
-
-
-@pytest.mark.parametrize("resize", [resize_bicubic, resize_bilinear])
-def test_resizing_to_the_same_size_copies(resize):
-    image = resize(PICTURE, PICTURE.shape[:2])
-    np.testing.assert_array_equal(image, PICTURE)
-    assert not np.shares_memory(image, PICTURE)
-
-
-def test_shrinking_averages_all_pixels_and_does_not_skip_any():
-    stripes = np.zeros((1, 16, 3), np.uint8)
-    stripes[:, ::4] = 200  # sampling two points of it would give 0 or 200
-    for resize in (resize_bicubic, resize_bilinear):
-        np.testing.assert_allclose(resize(stripes, (1, 2)).astype(int), 50, atol=8)
-
-
-def bicubic_by_definition(row, size):
-    """One row resized by Keys' kernel (a = -0.5) widened by the scale: Pillow's rule, in floats."""
-
-    def kernel(x):
-        x = abs(x)
-        if x < 1:
-            return 1.5 * x**3 - 2.5 * x**2 + 1
-        return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
-
-    scale = len(row) / size
-    stretch = max(scale, 1.0)
-    out = []
-    for place in range(size):
-        center = (place + 0.5) * scale
-        weights = np.array([kernel((at + 0.5 - center) / stretch) for at in range(len(row))])
-        out.append(float((weights * row).sum() / weights.sum()))
-    return np.array(out)
-
-
-@pytest.mark.parametrize("width", [3, 7, 20, 31])
-def test_bicubic_is_keys_kernel_widened_when_it_shrinks(width):
-    row = np.random.RandomState(411).randint(60, 200, 12)  # away from 0 and 255: nothing is clipped
-    image = resize_bicubic(np.dstack([row[None].astype(np.uint8)] * 3), (1, width))
-    # Pillow's weights have 22 bits: half a level of rounding and a little
-    np.testing.assert_allclose(image[0, :, 0], bicubic_by_definition(row, width), atol=0.51)
-
-
-def test_resizing_takes_views_of_any_stride():
-    np.testing.assert_array_equal(resize_bicubic(PICTURE[::-1, ::2], (16, 12)), PICTURE[::-1, ::2])
-
-
-@pytest.mark.parametrize("resize", [resize_bicubic, resize_bilinear])
-@pytest.mark.parametrize("image_hw", [(0, 4), (4,), (4, 4, 3), (4.0, 4), (-1, 4)])
-def test_a_size_that_is_no_size_is_refused(resize, image_hw):
-    with pytest.raises(OptionError, match=r"image_hw: expected \(height, width\), whole numbers of at least 1"):
-        resize(PICTURE, image_hw)
-
-
-def test_resizing_and_writing_refuse_what_is_no_rgb_image(tmp_path):
-    for call in (
-        lambda image: resize_bicubic(image, (2, 2)),
-        lambda image: resize_bilinear(image, (2, 2)),
-        lambda image: write_image(tmp_path / "x.png", image),
-        encode_png,
-    ):
-        with pytest.raises(ShapeError, match="image: expected an RGB image"):
-            call(GRAY)
-
-
-# --- writing pictures
-
-
-def test_an_encoded_png_is_the_file_that_would_be_written(tmp_path):
-    write_image(tmp_path / "x.png", PICTURE)
-    assert encode_png(PICTURE) == (tmp_path / "x.png").read_bytes()
-    with Image.open(io.BytesIO(encode_png(PICTURE))) as decoded:
-        np.testing.assert_array_equal(read_image(decoded), PICTURE)
-
-
-def test_a_png_holds_the_picture_exactly_and_a_jpeg_nearly(tmp_path):
-    write_image(tmp_path / "x.PNG", PICTURE)
-    np.testing.assert_array_equal(read_image(tmp_path / "x.PNG"), PICTURE)
-    for name in ("x.jpg", "x.jpeg"):
-        write_image(tmp_path / name, PICTURE)
-        with Image.open(tmp_path / name) as written:
-            assert written.format == "JPEG"
-        # flat blocks at quality 95 in full colour resolution
-        np.testing.assert_allclose(read_image(tmp_path / name).astype(int), PICTURE, atol=4)
-
-
-def test_a_jpeg_keeps_full_colour_resolution(tmp_path):
-    stripes = np.zeros((16, 16, 3), np.uint8)
-    stripes[:, ::2] = (255, 0, 0)
-    stripes[:, 1::2] = (0, 0, 255)
-    write_image(tmp_path / "x.jpg", stripes)
-    # halved colour resolution would mix them: errors of over 100
-    np.testing.assert_allclose(read_image(tmp_path / "x.jpg").astype(int), stripes, atol=20)
-
-
-def test_a_suffix_that_is_not_written_is_refused(tmp_path):
-    for name in ("x.bmp", "x"):
-        with pytest.raises(OptionError, match=r"path: expected a name that ends in .png, .jpg or .jpeg, got"):
-            write_image(tmp_path / name, PICTURE)
-
-
-def test_a_picture_too_long_for_jpeg_is_refused_and_fits_a_png(tmp_path):
-    long = np.zeros((1, 65_501, 3), np.uint8)
-    with pytest.raises(OptionError, match=r"JPEG holds 65500 pixels a side, got 65501 x 1; use PNG"):
-        write_image(tmp_path / "long.jpg", long)
-    write_image(tmp_path / "long.png", long)
-    assert read_image(tmp_path / "long.png").shape == long.shape
-
-
 def test_what_a_file_holds_reads_as_the_file_does_whatever_its_kind(tmp_path):
     for name in ("x.png", "x.jpg"):
         write_image(tmp_path / name, PICTURE)
@@ -725,279 +493,58 @@ def test_bytes_that_hold_no_picture_are_refused_without_a_name():
         read_image(encode_png(PICTURE), max_pixels=1)
 
 
-# --- label maps
-
-
-def spectrum(count):
-    return [(index % 256, index // 256, 7) for index in range(count)]
-
-
-def png_header(path):
-    """(bit depth, colour type) of a PNG: type 3 is palette, 0 grey."""
-    data = path.read_bytes()
-    assert data[12:16] == b"IHDR"
-    return data[24], data[25]
-
-
-@pytest.mark.parametrize(
-    ("count", "labels", "header"),
-    [
-        (1, [[0, -1]], (8, 3)),
-        (3, [[0, 1, 2, -1]], (8, 3)),
-        (254, [[0, 253, -1]], (8, 3)),
-        (255, [[0, 253, 254, -1]], (16, 0)),
-        (256, [[254, 255, -1, 0]], (16, 0)),
-        (300, [[0, 255, 256, 299, -1]], (16, 0)),
-        (65534, [[65533, 0, -1]], (16, 0)),
-        (0, [[-1, -1]], (8, 3)),
-    ],
-)
-def test_labels_come_back_at_every_border_of_the_two_depths(count, labels, header, tmp_path):
-    path = tmp_path / "labels.png"
-    write_label_png(path, np.array(labels, np.int32), colors=spectrum(count))
-    back = read_label_png(path)
-    assert back.dtype == np.int32
-    assert back.tolist() == labels
-    assert png_header(path) == header
-
-
-@pytest.mark.parametrize("count", [254, 300])
-def test_every_class_index_comes_back(count, tmp_path):
-    labels = np.arange(-1, count, dtype=np.int32)[None]
-    write_label_png(tmp_path / "labels.png", labels, colors=spectrum(count))
-    np.testing.assert_array_equal(read_label_png(tmp_path / "labels.png"), labels)
-
-
-@SMALL
-@given(
-    labels=hnp.arrays(
-        st.sampled_from([np.int8, np.int32, np.int64]),
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
-        elements={"min_value": -1, "max_value": 2},
-    ),
-    count=st.sampled_from([3, 254, 255, 1000]),
-)
-def test_any_label_map_comes_back_whatever_its_dtype(labels, count, tmp_path_factory):
-    path = tmp_path_factory.getbasetemp() / "any.png"
-    write_label_png(path, labels, colors=spectrum(count))
-    np.testing.assert_array_equal(read_label_png(path), labels)
-
-
-def test_the_palette_shows_every_class_in_its_color_and_unlabelled_in_black(tmp_path):
-    write_label_png(tmp_path / "labels.png", np.array([[0, 1, 2, -1]]), colors=COLORS)
-    assert read_image(tmp_path / "labels.png").tolist() == [[*map(list, COLORS), [0, 0, 0]]]
-    with Image.open(tmp_path / "labels.png") as stored:
-        assert np.array(stored).tolist() == [[0, 1, 2, 255]]
-
-
-def test_unsigned_labels_are_written(tmp_path):
-    write_label_png(tmp_path / "labels.png", np.array([[0, 2]], np.uint8), colors=COLORS)
-    assert read_label_png(tmp_path / "labels.png").tolist() == [[0, 2]]
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.zeros((2, 2, 1), np.int32), r"labels: expected an array of shape \(H, W\)"),
-        (np.zeros((2, 2)), "labels: expected a numpy array of whole numbers.*float64; cast"),
-        (np.zeros((2, 2), bool), "labels: expected a numpy array of whole numbers.*bool"),
-        (np.zeros((0, 2), np.int32), "at least one pixel"),
-        (np.array([[3]]), "labels: expected values from -1 to 2, got 3 to 3; give a color for every class"),
-        (np.array([[-2, 0]]), "labels: expected values from -1 to 2, got -2 to 0"),
-    ],
-)
-def test_labels_that_fit_no_png_are_refused(labels, message, tmp_path):
-    with pytest.raises(ShapeError, match=message):
-        write_label_png(tmp_path / "labels.png", labels, colors=COLORS)
-    assert not (tmp_path / "labels.png").exists()
-
-
-@pytest.mark.parametrize("color", [(1, 2), (1, 2, 256), (0, 0, -1), (0.5, 0, 0)])
-def test_a_color_out_of_range_is_refused(color, tmp_path):
-    with pytest.raises(OptionError, match=r"colors: expected \(red, green, blue\), whole numbers from 0 to 255, got"):
-        write_label_png(tmp_path / "labels.png", np.array([[0]]), colors=[color])
-
-
-def test_more_classes_than_a_png_can_hold_are_refused(tmp_path):
-    with pytest.raises(OptionError, match="colors: a 16-bit PNG holds 65534 classes, got 65535; split them"):
-        write_label_png(tmp_path / "labels.png", np.array([[0]]), colors=[(0, 0, 0)] * 65_535)
-
-
-@pytest.mark.parametrize(
-    ("builder", "mode"),
-    [(odd_images.rgb_png, "RGB"), (odd_images.alpha_png, "RGBA"), (odd_images.gray_alpha_png, "LA")],
-)
-def test_a_colour_picture_is_not_a_label_map(builder, mode, tmp_path):
-    message = f"expected a label map, a palette or grey PNG, got PNG with pixels of {mode}; a colour picture"
-    with pytest.raises(ImageError, match=message):
-        read_label_png(builder(tmp_path))
-
-
-def test_a_truncated_label_map_is_refused(tmp_path):
-    path = odd_images.sixteen_bit_png(tmp_path)
-    write_bytes(path, path.read_bytes()[:60])
-    with pytest.raises(ImageError, match=r"gray16\.png: the image data is truncated or damaged"):
-        read_label_png(path)
-
-
-def test_a_lossy_file_is_not_a_label_map(tmp_path):
-    Image.fromarray(GRAY).save(tmp_path / "labels.jpg")
-    with pytest.raises(ImageError, match="got JPEG with pixels of L; a colour picture or a lossy format"):
-        read_label_png(tmp_path / "labels.jpg")
-
-
-def test_label_files_of_other_tools_are_read(tmp_path):
-    np.testing.assert_array_equal(read_label_png(odd_images.palette_png(tmp_path)), INDICES)
-    np.testing.assert_array_equal(read_label_png(odd_images.gray_png(tmp_path)), GRAY)
-    np.testing.assert_array_equal(read_label_png(odd_images.one_bit_png(tmp_path)), GRAY > 100)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 4])
-def test_indices_of_few_bits_are_not_spread_over_eight(depth, tmp_path):
-    indices = np.arange(2**depth)
-    bits = "".join(f"{index:0{depth}b}" for index in indices).ljust(8, "0")
-    row = int(bits, 2).to_bytes(len(bits) // 8, "big")
-    header = struct.pack(">IIBBBBB", len(indices), 1, depth, 0, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"IDAT", odd_images.zlib.compress(b"\0" + row)), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(odd_images._chunk(*part) for part in parts)
-    write_bytes(tmp_path / "few.png", data)
-    assert read_label_png(tmp_path / "few.png").tolist() == [indices.tolist()]
-
-
-# --- all writers
-
-
-WRITERS = {
-    "image": lambda path: write_image(path.with_suffix(".png"), PICTURE),
-    "labels": lambda path: write_label_png(path, np.array([[0]]), colors=COLORS),
-    "text": lambda path: write_text(path, "text"),
-    "bytes": lambda path: write_bytes(path, b"bytes"),
-    "npz": lambda path: write_npz(path, a=np.zeros(2)),
-}
-
-
-@pytest.fixture(params=sorted(WRITERS))
-def write(request):
-    return WRITERS[request.param]
-
-
-def test_every_writer_makes_the_folder_and_leaves_only_its_file(write, tmp_path):
-    write(tmp_path / "new" / "er" / "out.png")
-    assert [path.name for path in (tmp_path / "new" / "er").iterdir()] == ["out.png"]
-
-
-def test_every_writer_replaces_an_old_file(write, tmp_path):
-    (tmp_path / "out.png").write_bytes(b"old")
-    write(tmp_path / "out.png")
-    assert (tmp_path / "out.png").read_bytes() != b"old"
-
-
-def test_no_writer_leaves_a_torn_file_when_the_disk_is_full(write, tmp_path, monkeypatch):
-    (tmp_path / "out.png").write_bytes(b"old")
-
-    def fail(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OutputError, match=r"out.png: cannot be written, No space left on device; choose another place"):
-        write(tmp_path / "out.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
-    assert (tmp_path / "out.png").read_bytes() == b"old"
-
-
-def test_every_writer_says_when_a_file_stands_in_the_way_of_the_folder(write, tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    for path in (tmp_path / "file" / "out.png", tmp_path / "file" / "deeper" / "out.png"):
-        with pytest.raises(OutputError, match=r"out.png: cannot be written, a file stands where its folder"):
-            write(path)
-
-
-def test_every_writer_says_when_the_target_is_a_folder(write, tmp_path):
-    (tmp_path / "out.png").mkdir()
-    with pytest.raises(OutputError, match=r"out.png: cannot be written, it is a folder; give a file name") as caught:
-        write(tmp_path / "out.png")
-    assert isinstance(caught.value, OSError)
-    assert isinstance(caught.value.__cause__, OSError)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
-
-
-def test_every_writer_says_when_it_may_not_write(write, tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "mkdir", refuse)  # the tests may run as root, whom no file mode stops
-    with pytest.raises(OutputError, match=r"cannot be written, permission denied; choose a folder that you may"):
-        write(tmp_path / "out.png")
-
-
-def test_a_name_that_no_file_can_have_is_an_output_error(tmp_path):
-    for name in ("null\0byte", "a" * 5000):
-        with pytest.raises(OutputError, match="cannot be written"):
-            write_bytes(tmp_path / name, b"")
-
-
-def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
-    write_bytes(tmp_path / "out.bin", b"old")
-
-    def write_half():
-        with fgseg._files.replacing(tmp_path / "out.bin") as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
-    assert (tmp_path / "out.bin").read_bytes() == b"old"
-
-
-def test_written_files_have_the_rights_of_any_other_new_file(tmp_path):
-    (tmp_path / "plain").write_bytes(b"")
-    write_bytes(tmp_path / "ours", b"")
-    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
-
-
-def test_text_is_utf_8_with_its_line_ends_and_never_fails_on_a_file_name(tmp_path):
-    write_text(tmp_path / "a.txt", "é\n" + os.fsdecode(b"\xff.jpg"))
-    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n\\udcff.jpg"
-
-
-@pytest.mark.parametrize("name", ["path", "file", "allow_pickle", "self", "a/b", "blue circle", "ü"])
-def test_an_npz_holds_an_array_of_any_name(name, tmp_path):
-    array = np.arange(6, dtype=np.float16).reshape(2, 3)
-    write_npz(tmp_path / "maps.npz", **{name: array, "other": np.array(3)})
-    with np.load(tmp_path / "maps.npz") as maps:
-        assert set(maps) == {name, "other"}
-        assert maps[name].dtype == np.float16
-        np.testing.assert_array_equal(maps[name], array)
-
-
-def test_an_npz_is_compressed_and_the_same_arrays_give_the_same_bytes(tmp_path):
-    zeros = np.zeros((100, 100))
-    for name in ("a.npz", "b.npz"):
-        write_npz(tmp_path / name, zeros=zeros)
-    assert (tmp_path / "a.npz").stat().st_size < zeros.nbytes / 50
-    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    reference = io.BytesIO()
-    np.savez_compressed(reference, zeros=zeros)
-    with np.load(tmp_path / "a.npz") as ours, np.load(io.BytesIO(reference.getvalue())) as numpys:
-        np.testing.assert_array_equal(ours["zeros"], numpys["zeros"])
-
-
-def test_an_npz_of_objects_is_refused(tmp_path):
-    with pytest.raises(ShapeError, match=r"words: expected an array of numbers, got .*object; objects need a pickle"):
-        write_npz(tmp_path / "maps.npz", words=np.array([{}], dtype=object))
-    assert list(tmp_path.iterdir()) == []
-
-
-# --- the builders themselves
-
-
 def test_the_odd_files_are_the_same_every_time(tmp_path):
     (tmp_path / "other").mkdir()
     for builder in itertools.chain(WORKING.values(), [odd_images.huge_png_header, odd_images.truncated_jpeg]):
         assert builder(tmp_path).read_bytes() == builder(tmp_path / "other").read_bytes()
 
 
-def test_all_errors_of_this_module_share_the_base():
-    for error in (ImageError, OutputError, OptionError, ShapeError):
-        assert issubclass(error, FgsegError)
+@pytest.mark.parametrize("name", sorted(WORKING))
+def test_the_size_of_a_file_is_that_of_the_picture_read_from_it(name, tmp_path):
+    path = WORKING[name](tmp_path)
+    assert read_image_hw(path) == read_image(path).shape[:2]
+
+
+@pytest.mark.parametrize("builder", [odd_images.exif_rotated_jpeg, odd_images.exif_rotated_png])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_file_is_that_of_the_upright_picture(builder, orientation, tmp_path):
+    assert read_image_hw(builder(tmp_path, orientation)) == PICTURE.shape[:2]
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"comment": b"x" * 999}, {"quality": 5}])
+def test_the_size_of_jpegs_of_other_kinds_is_read_too(options, tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new("L" if "quality" in options else "CMYK", (9, 5)).save(path, **options)
+    assert read_image_hw(path) == (5, 9)
+
+
+def test_a_table_before_the_frame_of_a_jpeg_is_not_its_size(tmp_path):
+    path = odd_images.exif_rotated_jpeg(tmp_path, 1)
+    huffman = b"\xff\xc4\x00\x0a" + bytes([8, 0, 7, 0, 7, 3, 0, 0])
+    path.write_bytes(path.read_bytes()[:2] + b"\xff" + huffman + path.read_bytes()[2:])  # a fill byte as well
+    assert read_image_hw(path) == PICTURE.shape[:2]
+
+
+@pytest.mark.parametrize("name", sorted(set(BROKEN) - {"truncated_jpeg", "truncated_png"}))
+def test_the_size_of_a_file_that_is_no_picture_is_refused(name, tmp_path):
+    with pytest.raises(ImageError):
+        read_image_hw(BROKEN[name](tmp_path))
+
+
+def test_the_size_of_a_file_cut_in_its_header_is_refused(tmp_path):
+    png, jpeg = odd_images.rgb_png(tmp_path).read_bytes(), odd_images.exif_rotated_jpeg(tmp_path, 1).read_bytes()
+    for data in (b"\xff", png[:20], jpeg[:30], jpeg[:2] + b"\xff", b"GIF89a", png[:16] + bytes(8) + png[24:]):
+        (tmp_path / "a").write_bytes(data)
+        with pytest.raises(ImageError):
+            read_image_hw(tmp_path / "a")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_reading_the_size_of_a_jpeg_or_png_decodes_no_pixels(suffix, tmp_path, monkeypatch):
+    Image.fromarray(PICTURE).save(tmp_path / f"a.{suffix}")
+
+    def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    assert read_image_hw(tmp_path / f"a.{suffix}") == PICTURE.shape[:2]
