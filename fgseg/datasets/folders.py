@@ -104,7 +104,7 @@ def _read_classes(folder: Path) -> tuple[PromptClass, ...]:
             f"{one_line(folder)}: expected one class file ({', '.join(_CLASS_FILES)}) or a dataset.json, got "
             f"{', '.join(path.name for path in found) or 'none'}; write classes.txt, a class a line in label order"
         )
-    return read_class_file(found[0], shared_prompts="allow")
+    return read_class_file(found[0], shared_synonyms="allow")
 
 
 def _pairs(folder: Path, kind: str, ids: IdTable) -> tuple[LabelledImage, ...]:

@@ -115,4 +115,4 @@ def _with_words(dataset: Dataset, words: str | os.PathLike[str]) -> Dataset:
         return dataset
     if words == "names":
         return dataset.with_classes(tuple(replace(entry, synonyms=entry.synonyms[:1]) for entry in dataset.classes))
-    return dataset.with_classes(read_class_file(words, shared_prompts="allow"))
+    return dataset.with_classes(read_class_file(words, shared_synonyms="allow"))

@@ -98,7 +98,7 @@ def standard_classes(name: str) -> tuple[PromptClass, ...]:
     """
     layout = _LAYOUTS[name]
     # "screen" is a word of three classes of ADE20K's own list
-    classes = read_class_file(_CLASS_FILES / layout.class_file, shared_prompts="allow")
+    classes = read_class_file(_CLASS_FILES / layout.class_file, shared_synonyms="allow")
     if name == "coco-object":
         classes = classes[:_COCO_THINGS]
     return (BACKGROUND, *classes) if layout.background else classes

@@ -185,7 +185,7 @@ def test_files_that_are_not_json_or_yaml_are_refused_with_the_line(tmp_path, nam
 
 def test_a_class_file_may_share_query_words_where_that_is_allowed(tmp_path):
     file = write(tmp_path, "c.txt", "sky, bed\nbed\n")
-    assert [entry.synonyms for entry in read_class_file(file, shared_prompts="allow")] == [
+    assert [entry.synonyms for entry in read_class_file(file, shared_synonyms="allow")] == [
         ("sky", "bed"),
         ("bed",),
     ]

@@ -69,13 +69,13 @@ def test_classes_that_no_texts_can_be_made_from_are_refused(values, match):
 def test_two_classes_may_share_a_query_word_only_where_that_is_allowed():
     # SCLIP's class file of coco-object: "bed" is a background word in line 1 and a class in line 61.
     lines = [", ".join(BACKGROUND_WORDS), "person", "bed"]
-    with pytest.raises(PromptError, match="shared_prompts='allow' keeps both"):
+    with pytest.raises(PromptError, match="shared_synonyms='allow' keeps both"):
         parse_classes(lines)
-    assert [len(entry.synonyms) for entry in parse_classes(lines, shared_prompts="allow")] == [26, 1, 1]
+    assert [len(entry.synonyms) for entry in parse_classes(lines, shared_synonyms="allow")] == [26, 1, 1]
     with pytest.raises(PromptError, match="expected each class once"):
-        parse_classes(["bed", "bed"], shared_prompts="allow")
-    with pytest.raises(OptionError, match="shared_prompts: expected 'refuse' or 'allow', got 'yes'"):
-        parse_classes(lines, shared_prompts="yes")
+        parse_classes(["bed", "bed"], shared_synonyms="allow")
+    with pytest.raises(OptionError, match="shared_synonyms: expected 'refuse' or 'allow', got 'yes'"):
+        parse_classes(lines, shared_synonyms="yes")
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_a_default_background_word_that_a_class_looks_for_is_left_out():
 
 
 def test_a_given_background_word_that_a_class_looks_for_is_refused():
-    match = r"background\[1\]: expected a word that no class looks for, got 'Sky', a prompt of class 'air'"
+    match = r"background\[1\]: expected a word that no class looks for, got 'Sky', a query word of class 'air'"
     with pytest.raises(PromptError, match=match):
         make_prompt_set(["air, sky"], background=["wall", "Sky"])
 
 
 def test_a_word_cannot_be_a_class_and_a_negative():
-    with pytest.raises(PromptError, match=r"negatives\[0\]: .* got 'cup', a prompt of class 'cup'"):
+    with pytest.raises(PromptError, match=r"negatives\[0\]: .* got 'cup', a query word of class 'cup'"):
         make_prompt_set(["cup"], negatives=["cup"])
 
 
@@ -161,7 +161,7 @@ def test_a_prompt_set_checks_itself_and_passes_the_sharing_of_words_on():
         PromptSet(parse_classes(["a"]), background=["b"])
     with pytest.raises(PromptError, match="expected a query word in one class"):
         make_prompt_set(["a, b", "b"])
-    assert len(make_prompt_set(["a, b", "b"], shared_prompts="allow").classes) == 2
+    assert len(make_prompt_set(["a, b", "b"], shared_synonyms="allow").classes) == 2
 
 
 @few

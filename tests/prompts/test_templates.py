@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from fgseg.errors import PromptError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_template_file
-from fgseg.prompts.templates import TextPlan, expand, fill, templates_named
+from fgseg.prompts.templates import TextPlan, expand, templates_named
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
 
 few = settings(deadline=None, max_examples=60)
@@ -74,26 +74,26 @@ def test_templates_without_one_place_for_the_word_are_refused(templates, match):
         templates_named(templates)
 
 
-def test_fill_puts_a_word_into_all_templates_before_the_next_word():
-    assert fill(["a {}", "{}!"], ["cup", "dog"]) == ("a cup", "cup!", "a dog", "dog!")
+def test_a_word_is_put_into_all_templates_before_the_next_word():
+    classes = [PromptClass("x", ("cup",)), PromptClass("y", ("dog",))]
+    assert expand(classes, ["a {}", "{}!"]).texts == ("a cup", "cup!", "a dog", "dog!")
 
 
 def test_braces_other_than_the_place_are_text():
-    assert fill(["{x} {} {0}"], ["{}", "{y}"]) == ("{x} {} {0}", "{x} {y} {0}")
+    assert expand([PromptClass("x", ("{}", "{y}"))], ["{x} {} {0}"]).texts == ("{x} {} {0}", "{x} {y} {0}")
 
 
 @pytest.mark.parametrize(
-    ("templates", "given_words", "match"),
+    ("templates", "match"),
     [
-        ("a {}", ["cup"], "templates: expected a list, got str"),
-        ([], ["cup"], "templates: expected a list, got list"),
-        (["a"], ["cup"], r"templates\[0\]: expected one {}"),
-        (["{}"], "cup", "words: expected a list of strings, got str 'cup'"),
+        ("a {}", "templates: expected a list, got str"),
+        ([], "templates: expected a list, got list"),
+        (["a"], r"templates\[0\]: expected one {}"),
     ],
 )
-def test_fill_refuses_what_would_spell_a_string_letter_by_letter(templates, given_words, match):
+def test_expand_refuses_what_is_no_list_of_templates(templates, match):
     with pytest.raises(PromptError, match=match):
-        fill(templates, given_words)
+        expand([PromptClass("cup", ("cup",))], templates)
 
 
 def test_expand_lists_each_text_once_and_points_each_query_word_at_its_own():
@@ -137,18 +137,3 @@ def test_permuting_the_classes_permutes_the_classes_of_the_query_words(classes, 
 def test_expand_refuses_no_class():
     with pytest.raises(PromptError, match="classes: expected at least one class, got none"):
         expand([], ["{}"])
-
-
-@pytest.mark.parametrize(
-    ("texts", "rows", "query_to_class", "match"),
-    [
-        (("a", "a"), ((0,),), (0,), "texts: expected each text once"),
-        (("a",), ((0,),), (0, 0), "rows: expected 2, one per entry of query_to_class, got 1"),
-        (("a",), ((1,),), (0,), "rows: expected indices of the 1 texts"),
-        (("a",), ((-1,),), (0,), "rows: expected indices of the 1 texts"),
-        (("a",), ((),), (0,), "rows: expected indices of the 1 texts, at least one a query word"),
-    ],
-)
-def test_a_text_plan_checks_itself(texts, rows, query_to_class, match):
-    with pytest.raises(PromptError, match=match):
-        TextPlan(texts, rows, query_to_class)

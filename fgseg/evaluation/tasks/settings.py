@@ -180,7 +180,7 @@ def _background(
     if decision == "presence":
         looked_for = dataset.classes[1:] if dataset.has_background else dataset.classes
         default = seg.defaults.background
-        asked = make_prompt_set(looked_for, background=given, default_background=default, shared_prompts="allow")
+        asked = make_prompt_set(looked_for, background=given, default_background=default, shared_synonyms="allow")
         return asked.background
     if given is not None:
         return parse_words("background", given)
