@@ -19,7 +19,7 @@ from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.datasets.documents import expect_layout, read_document
 from fgseg.datasets.standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
-from fgseg.images.reading import MAX_PIXELS, opened, read_image
+from fgseg.images.reading import MAX_PIXELS, open_image, read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.types import unlabelled_value
 
@@ -46,7 +46,7 @@ class PanopticLabels:
 
     def image_hw(self) -> tuple[int, int]:
         """(height, width) from the header."""
-        with opened(self.path, MAX_PIXELS) as image:
+        with open_image(self.path, MAX_PIXELS) as image:
             if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
                 raise DatasetError(
                     f"{one_line(self.path)}: expected an RGB PNG of segment ids, got {image.format} with pixels of "

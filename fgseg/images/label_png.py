@@ -12,8 +12,8 @@ from PIL import Image, ImageFile
 from fgseg._checks import check_array, check_color, check_integers, describe
 from fgseg._files import one_line, write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
-from fgseg.images.reading import MAX_PIXELS, opened
-from fgseg.images.writing import encoded
+from fgseg.images.reading import MAX_PIXELS, open_image
+from fgseg.images.writing import encode
 from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
 
 __all__ = ["label_png_hw", "read_label_png", "read_stored_values", "write_label_png"]
@@ -22,18 +22,18 @@ _MODES = ("1", "L", "P", "I;16")  # Pillow's names for grey levels of 1 to 16 bi
 
 
 def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]) -> None:
-    """Write a label map as PNG: 8-bit palette up to 254 classes, else 16-bit grey.
+    """Write a label map as PNG, an 8-bit palette PNG up to 254 classes, else 16-bit grey.
 
     Args:
         path: file to write; its folder is made.
-        labels: (H, W) whole numbers, class index or -1 (`fgseg.types.UNLABELLED`).
-        colors: (red, green, blue) in 0..255 of every class, in index order; they become the palette (a 16-bit
-            PNG has none, and only their number counts). Unlabelled is stored as 255, black in the palette, or
-            as 65535.
+        labels: (H, W) integers, class index or -1 (`fgseg.UNLABELLED`).
+        colors: (red, green, blue) in 0..255 of every class, in index order; they become the palette. A 16-bit PNG
+            has no palette, and only the number of colors counts. Unlabelled is stored as 255, black in the palette,
+            or as 65535.
 
     Raises:
-        OptionError: over 65,534 classes, or a colour that is not three whole numbers in 0..255.
-        ShapeError: `labels` has other axes, no pixel, no whole numbers, or a value outside -1..len(colors)-1.
+        OptionError: over 65,534 classes, or a color that is not three whole numbers in 0..255.
+        ShapeError: `labels` has other axes, no pixel, another dtype, or a value outside -1..len(colors)-1.
         OutputError: the file cannot be written.
 
     Example:
@@ -47,27 +47,27 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
     _check_labels(labels, len(colors))
     if len(colors) <= MAX_8_BIT_CLASSES:
         picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
-        picture.putpalette(palette.ljust(3 * 256, b"\0"))  # whole: 255 has an entry and PNG keeps 8 bits
-        # Runs of one byte are what a label map is made of.
-        data = encoded(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+        picture.putpalette(palette.ljust(3 * 256, b"\0"))  # all 256 entries, so that PNG keeps 8 bits
+        # A label map consists of runs of one byte.
+        data = encode(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     else:
-        data = encoded(Image.fromarray(labels.astype(np.uint16)), "PNG")  # and 65535 here
+        data = encode(Image.fromarray(labels.astype(np.uint16)), "PNG")  # UNLABELLED becomes 65535
     write_bytes(path, data)
 
 
 def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
-    """Read a label map: a palette PNG (the indices count, not the colours) or a grey PNG of 1 to 16 bits.
+    """Read a label map: a palette PNG (its indices, not its colours) or a grey PNG of 1 to 16 bits.
 
     Args:
         path: the file.
-        max_pixels: a file with more is refused before it is decoded.
+        max_pixels: a file with more pixels is refused before it is decoded.
 
     Returns:
-        (H, W) int32 class indices, -1 where the file holds 255 (65535 in a 16-bit file). Fewer than 8 bits
-        have no unlabelled value.
+        (H, W) int32 class indices, -1 where the file holds 255 (65535 in a 16-bit file). A file of fewer
+        than 8 bits has no unlabelled value.
 
     Raises:
-        ImageError: as `read_image`; and a file that is not PNG, or a PNG with colours or alpha.
+        ImageError: as `read_image`; also a file that is not PNG, or a PNG with colours or alpha.
 
     Example:
         >>> import tempfile
@@ -94,8 +94,8 @@ def read_stored_values(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tup
     Raises:
         ImageError: as `read_label_png`.
     """
-    with _opened_label_png(path, max_pixels) as image:
-        scale = _low_depth_scale(image)  # before decoding, which forgets it
+    with _open_label_png(path, max_pixels) as image:
+        scale = _low_depth_scale(image)  # before decoding, after which Pillow does not know it
         unlabelled = 65_535 if image.mode == "I;16" else 255
         return np.array(image).astype(np.int32) // scale, unlabelled
 
@@ -104,15 +104,15 @@ def label_png_hw(path: str | Path) -> tuple[int, int]:
     """Height and width of a label map, of which only the header is read.
 
     Raises:
-        ImageError: as `read_label_png`, but for pixels that are damaged.
+        ImageError: as `read_label_png`, except that damaged pixels are not noticed.
     """
-    with _opened_label_png(path, MAX_PIXELS) as image:
+    with _open_label_png(path, MAX_PIXELS) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _opened_label_png(path: str | Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    with opened(Path(path), max_pixels) as image:
+def _open_label_png(path: str | Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    with open_image(Path(path), max_pixels) as image:
         if image.format != "PNG" or image.mode not in _MODES:
             raise ImageError(
                 f"{one_line(path)}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "

@@ -23,7 +23,7 @@ from fgseg._files import one_line, open_image_file, reason, replacing
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
 from fgseg.images.find import HOW_TO_TILE
 from fgseg.images.reading import read_image
-from fgseg.images.rgb import inks_to_rgb, upright
+from fgseg.images.rgb import cmyk_to_rgb, turn_upright
 from fgseg.types import MAX_CLASSES, UNLABELLED, unlabelled_value
 
 __all__ = [
@@ -94,7 +94,7 @@ class TiledImage:
         else:
             parts = [(top, 0, min(top + tall, height), width) for top in range(0, height, tall)]
         for part in reversed(parts) if self.orientation in _FROM_BELOW else parts:
-            yield np.ascontiguousarray(upright(self._stored(*part), self.orientation))
+            yield np.ascontiguousarray(turn_upright(self._stored(*part), self.orientation))
 
     def _stored(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
         """(bottom - top, right - left, 3) of a row or a column of tiles."""
@@ -111,7 +111,7 @@ class TiledImage:
             colors = np.asarray(self.page.tags[_COLOR_MAP].value, np.uint16).reshape(3, -1).T
             return read_image(colors[tile[:, :, 0]])
         if _kind(self.page) == "SEPARATED":
-            return inks_to_rgb((tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile)
+            return cmyk_to_rgb((tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile)
         count = 1 if _kind(self.page).startswith("MIN") else 3
         samples, alpha = np.ascontiguousarray(tile[:, :, :count]), np.ascontiguousarray(tile[:, :, count:])
         if _kind(self.page) == "MINISWHITE":
