@@ -29,7 +29,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def expect_layout(path: Path, layout: str) -> Iterator[None]:
-    """Read the values of a document inside this block: a missing key or a wrong type becomes a DatasetError.
+    """Read values of a document inside this block. A missing key or a wrong type becomes a DatasetError.
 
     Args:
         path: the document's file, for the message.

@@ -15,12 +15,12 @@ from fgseg.prompts.classes import PromptClass
 def test_some_of_the_classes_leave_the_other_pixels_ignored(tmp_path):
     miniature(tmp_path, "voc21")
     data = open_dataset("voc21", tmp_path)
-    some = data.only(["bicycle", "Background"])
+    some = data.select_classes(["bicycle", "Background"])
     assert [entry.name for entry in some.classes] == ["background", "bicycle"]
     assert (some.has_background, some.ignore) == (True, 255)
     assert some.items[0].read_labels().tolist() == [[0, 255, 1], [255, 255, 255]]
     assert preflight(some) == ()
-    others = data.only(["aeroplane"])
+    others = data.select_classes(["aeroplane"])
     assert (others.has_background, others.items[0].read_labels().tolist()) == (False, [[255, 0, 255], [255, 255, 0]])
 
 
@@ -28,9 +28,9 @@ def test_classes_that_are_none_are_refused(tmp_path):
     miniature(tmp_path, "voc21")
     data = open_dataset("voc21", tmp_path)
     with pytest.raises(DatasetError, match="voc21: expected names of its classes, got zebra; it has background, aero"):
-        data.only(["zebra", "cat"])
+        data.select_classes(["zebra", "cat"])
     with pytest.raises(DatasetError, match="got none"):
-        data.only([])
+        data.select_classes([])
 
 
 def test_an_ignored_label_that_is_a_class_is_refused():
@@ -42,6 +42,6 @@ def test_a_class_is_chosen_by_its_own_name_though_it_is_a_word_of_another():
     classes = (PromptClass("counter", ("counter",)), PromptClass("buffet", ("buffet", "counter")))
     for order in (classes, classes[::-1]):
         data = Dataset("ade", Path("ade"), order, ())
-        assert [entry.name for entry in data.only(["counter"]).classes] == ["counter"]
+        assert [entry.name for entry in data.select_classes(["counter"]).classes] == ["counter"]
     classes = (PromptClass("a", ("shared",)), PromptClass("b", ("shared",)))
-    assert [entry.name for entry in Dataset("x", Path("x"), classes, ()).only(["shared"]).classes] == ["a"]
+    assert [entry.name for entry in Dataset("x", Path("x"), classes, ()).select_classes(["shared"]).classes] == ["a"]

@@ -94,7 +94,7 @@ def test_masks_beside_labels_are_refused(tmp_path):
 def test_two_files_of_one_stem_are_refused(tmp_path):
     own_folder(tmp_path)
     put_image(tmp_path / "images" / "a.png")
-    with pytest.raises(DatasetError, match=r"expected one file a name, got a.jpg and a.png"):
+    with pytest.raises(DatasetError, match=r"expected one file per name, got a.jpg and a.png"):
         open_dataset(tmp_path)
 
 
@@ -197,7 +197,7 @@ def test_an_empty_folder_is_refused_with_the_layouts(tmp_path):
 
 
 def test_a_root_for_a_folder_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="root: expected None for a folder of one's own"):
+    with pytest.raises(OptionError, match="root: expected None for a folder of own data"):
         open_dataset(own_folder(tmp_path), tmp_path)
 
 

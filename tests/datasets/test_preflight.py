@@ -17,14 +17,14 @@ from fgseg.images.reading import read_image_hw
 def test_0_and_255_in_labels_are_told_from_ignored_pixels(tmp_path):
     own_folder(tmp_path, np.array([[0, 255, 255]] * 2, np.uint8))
     (fault,) = preflight(open_dataset(tmp_path))
-    assert "expected labels 0 to 2, got only 0 and 255, as 0/255 masks" in fault
+    assert "expected labels 0 to 2, got only 0 and 255, as in 0/255 masks" in fault
     put_image(tmp_path / "images" / "b.jpg")
     put_png(tmp_path / "labels" / "b.png", np.array([[0, 1, 255]] * 2, np.uint8))
     assert preflight(open_dataset(tmp_path)) == ()
 
 
 def test_0_and_255_where_nothing_is_ignored_are_explained_too():
-    with pytest.raises(DatasetError, match="as a 0/255 mask has it; for masks, name their folder masks"):
+    with pytest.raises(DatasetError, match="as in a 0/255 mask; for masks, name their folder masks"):
         IdTable({0: 0, 1: 1}).decode(np.array([[0, 255]]), "a.png")
 
 

@@ -257,7 +257,7 @@ def test_an_unknown_word_says_which_classes_could_be_measured(seg, tmp_path):
         kept, np.array([0, 255, 1])[np.minimum(truth, 2)] * (truth != 255) + 255 * (truth == 255)
     )
     with pytest.raises(PromptError, match="has words for none of its classes"):
-        known_classes(seg.encoder, dataset.only(["zeppelin"]), ("{}",))
+        known_classes(seg.encoder, dataset.select_classes(["zeppelin"]), ("{}",))
 
 
 # --- counts
