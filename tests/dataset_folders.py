@@ -10,7 +10,7 @@ from fgseg.datasets.standard_sets import STANDARD_SETS
 HW = (2, 3)
 
 STORED = np.array([[0, 1, 2], [19, 255, 1]], np.uint8)
-"""Ids that every standard set but those of few classes knows; 255 is set apart where nothing is ignored."""
+"""Ids of most standard sets."""
 
 
 def put_png(path, values, palette=None):
@@ -32,7 +32,7 @@ def put_image(path, hw=HW, orientation=None):
     return path
 
 
-# Where image and label of the miniature lie, as the field's loaders expect them.
+# Paths of the image and of its label, as published loaders expect them.
 PLACES = {
     "voc21": ("VOCdevkit/VOC2012/JPEGImages/a.jpg", "VOCdevkit/VOC2012/SegmentationClass/a.png"),
     "context60": ("VOCdevkit/VOC2010/JPEGImages/a.jpg", "VOCdevkit/VOC2010/SegmentationClassContext/a.png"),
@@ -69,8 +69,8 @@ ZERO_REDUCED = ("voc20", "context59", "ade20k")
 BACKGROUND_SETS = ("voc21", "context60", "coco-object")
 
 
-def miniature(root, name, stored=None):
-    """One image of the set `name` with labels `stored`, in its usual layout; (image, label) paths."""
+def small_copy(root, name, stored=None):
+    """Write one image of the set `name`, with stored labels, in its published layout; returns (image, label) paths."""
     image, label = (root / place for place in PLACES[name])
     put_image(image)
     put_png(label, usual(name) if stored is None else stored)
@@ -81,12 +81,12 @@ def miniature(root, name, stored=None):
 
 
 def usual(name):
-    """Stored ids that the set `name` knows, its first and its last among them."""
+    """Stored ids of the set `name`, with its first and its last."""
     last = NUM_CLASSES[name] if name in ZERO_REDUCED else NUM_CLASSES[name] - 1
     return np.array([[0, 1, 2], [last, 0 if IGNORE[name] is None else 255, 1]], np.uint8)
 
 
-def own_folder(root, stored=STORED, classes="background\ncat, kitten\ndog\n", kind="labels"):
+def label_folder(root, stored=STORED, classes="background\ncat, kitten\ndog\n", kind="labels"):
     put_image(root / "images" / "a.jpg")
     put_png(root / kind / "a.png", stored)
     (root / "classes.txt").write_text(classes)

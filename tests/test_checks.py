@@ -17,14 +17,14 @@ from fgseg.errors import OptionError, ShapeError
         (check_whole, 4.0, 4),
     ],
 )
-def test_a_checked_number_is_python_s_own(check, value, expected):
+def test_a_checked_number_is_returned_as_an_int_or_float_of_python(check, value, expected):
     checked = check("size", value, low=0, high=9)
     assert (checked, type(checked)) == (expected, type(expected))
 
 
 @pytest.mark.parametrize("value", [True, "3", None, -1, 10, float("nan"), float("inf")])
 @pytest.mark.parametrize(("check", "what"), [(check_number, "a number"), (check_whole, "a whole number")])
-def test_what_is_no_number_of_the_range_is_refused(check, what, value):
+def test_a_value_that_is_no_number_in_range_is_refused(check, what, value):
     with pytest.raises(OptionError, match=f"^size: expected {what} from 0 to 9, got .*; in pixels$"):
         check("size", value, low=0, high=9, hint="in pixels")
 
@@ -36,7 +36,7 @@ def test_infinity_and_fractions_are_refused():
         check_whole("size", 2.5, low=0, high=9)
 
 
-def test_integers_in_range_are_accepted_whatever_their_shape():
+def test_integers_in_range_are_accepted_in_arrays_of_any_shape():
     for values in (np.array([-1, 2], np.int8), np.full((2, 3), 2, np.uint16), np.zeros((0, 4), int)):
         check_integers("labels", values, low=-1, high=2)
 
@@ -61,7 +61,7 @@ def test_other_arrays_and_values_out_of_range_are_refused(values, message):
 
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor])
-def test_boxes_are_checked_alike_as_arrays_and_as_tensors(kind):
+def test_boxes_are_checked_in_arrays_and_in_tensors(kind):
     check_boxes("boxes_xyxy", kind([[0, 0, 3, 2], [-1, 0, 9, 1]]))
     check_boxes("boxes_xyxy", kind([[0.0, 0.0, 3.0, 2.0]]), image_hw=(2, 3))
     check_boxes("boxes_xyxy", kind([[0.0] * 4] * 0).reshape(0, 4))
@@ -74,12 +74,12 @@ def test_boxes_are_checked_alike_as_arrays_and_as_tensors(kind):
         check_boxes("boxes_xyxy", kind([[0, 0, 4, 2]]), image_hw=(2, 3))
 
 
-def test_unsigned_boxes_are_not_wrapped_around():
+def test_a_box_of_unsigned_integers_with_right_before_left_is_refused():
     with pytest.raises(ShapeError, match="in row 0"):
         check_boxes("boxes_xyxy", np.array([[3, 0, 1, 2]], np.uint8))
 
 
-def test_a_color_of_numpy_integers_is_one():
+def test_a_color_may_consist_of_numpy_integers():
     check_color("color", tuple(np.uint8([1, 2, 255])))
     with pytest.raises(OptionError, match=r"color: expected \(red, green, blue\), whole numbers from 0 to 255, got"):
         check_color("color", (0, 0, 256))

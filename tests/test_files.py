@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and opened."""
+"""Writing files."""
 
 import errno
 import io
@@ -43,7 +43,7 @@ def test_every_writer_replaces_an_old_file(write, tmp_path):
     assert (tmp_path / "out.png").read_bytes() != b"old"
 
 
-def test_no_writer_leaves_a_torn_file_when_the_disk_is_full(write, tmp_path, monkeypatch):
+def test_no_writer_leaves_an_incomplete_file_if_the_disk_is_full(write, tmp_path, monkeypatch):
     (tmp_path / "out.png").write_bytes(b"old")
 
     def fail(*_):
@@ -56,14 +56,14 @@ def test_no_writer_leaves_a_torn_file_when_the_disk_is_full(write, tmp_path, mon
     assert (tmp_path / "out.png").read_bytes() == b"old"
 
 
-def test_every_writer_says_when_a_file_stands_in_the_way_of_the_folder(write, tmp_path):
+def test_every_writer_reports_a_file_in_the_place_of_its_folder(write, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file" / "out.png", tmp_path / "file" / "deeper" / "out.png"):
         with pytest.raises(OutputError, match=r"out.png: cannot be written, a file stands where its folder"):
             write(path)
 
 
-def test_every_writer_says_when_the_target_is_a_folder(write, tmp_path):
+def test_every_writer_reports_a_target_that_is_a_folder(write, tmp_path):
     (tmp_path / "out.png").mkdir()
     with pytest.raises(OutputError, match=r"out.png: cannot be written, it is a folder; give a file name") as caught:
         write(tmp_path / "out.png")
@@ -72,11 +72,11 @@ def test_every_writer_says_when_the_target_is_a_folder(write, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
 
 
-def test_every_writer_says_when_it_may_not_write(write, tmp_path, monkeypatch):
+def test_every_writer_reports_a_missing_permission(write, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "mkdir", refuse)  # the tests may run as root, whom no file mode stops
+    monkeypatch.setattr(Path, "mkdir", refuse)  # file modes do not stop root, who may run the tests
     with pytest.raises(OutputError, match=r"cannot be written, permission denied; choose a folder that you may"):
         write(tmp_path / "out.png")
 
@@ -87,7 +87,7 @@ def test_a_name_that_no_file_can_have_is_an_output_error(tmp_path):
             write_bytes(tmp_path / name, b"")
 
 
-def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
+def test_an_interrupted_write_leaves_only_the_old_file(tmp_path):
     write_bytes(tmp_path / "out.bin", b"old")
 
     def write_half():
@@ -101,19 +101,19 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
     assert (tmp_path / "out.bin").read_bytes() == b"old"
 
 
-def test_written_files_have_the_rights_of_any_other_new_file(tmp_path):
+def test_written_files_have_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     write_bytes(tmp_path / "ours", b"")
     assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def test_text_is_utf_8_with_its_line_ends_and_never_fails_on_a_file_name(tmp_path):
+def test_text_is_written_as_utf_8_with_unchanged_line_ends_and_undecodable_file_names(tmp_path):
     write_text(tmp_path / "a.txt", "é\n" + os.fsdecode(b"\xff.jpg"))
     assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n\\udcff.jpg"
 
 
 @pytest.mark.parametrize("name", ["path", "file", "allow_pickle", "self", "a/b", "blue circle", "ü"])
-def test_an_npz_holds_an_array_of_any_name(name, tmp_path):
+def test_an_npz_can_store_an_array_of_any_name(name, tmp_path):
     array = np.arange(6, dtype=np.float16).reshape(2, 3)
     write_npz(tmp_path / "maps.npz", **{name: array, "other": np.array(3)})
     with np.load(tmp_path / "maps.npz") as maps:
@@ -140,6 +140,6 @@ def test_an_npz_of_objects_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_errors_of_this_module_share_the_base():
+def test_the_errors_of_files_share_a_base():
     for error in (ImageError, OutputError, OptionError, ShapeError):
         assert issubclass(error, FgsegError)

@@ -19,7 +19,7 @@ def instance(category, segmentation, **more):
     return {"id": 1, "image_id": 7, "category_id": category, "segmentation": segmentation, **more}
 
 
-def test_polygons_and_both_kinds_of_run_lengths_are_drawn_small_on_large(tmp_path):
+def test_polygons_and_both_kinds_of_run_lengths_are_drawn_with_small_shapes_over_large_ones(tmp_path):
     square = [1, 1, 4, 1, 4, 3, 1, 3]  # columns 1 to 3, rows 1 and 2
     one_pixel = {"size": [4, 5], "counts": [10, 1, 9]}  # column-major: column 2, row 2
     corner = {"size": [4, 5], "counts": "01c0"}  # compressed: the first pixel alone
@@ -38,20 +38,20 @@ def test_polygons_and_both_kinds_of_run_lengths_are_drawn_small_on_large(tmp_pat
 
 @given(mask=arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))), compressed=st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_run_lengths_that_pycocotools_wrote_give_the_mask_back(mask, compressed):
+def test_run_lengths_of_pycocotools_are_decoded_to_the_same_mask(mask, compressed):
     runs = coco_rle.encode(np.asfortranarray(mask, np.uint8))
     shape = {"size": list(mask.shape), "counts": runs["counts"].decode() if compressed else runs["counts"]}
     assert InstanceLabels(Path("a.json"), mask.shape, [(1, shape)]).read().tolist() == mask.astype(int).tolist()
 
 
-def test_long_run_lengths_are_read_too():
+def test_run_lengths_of_many_characters_are_decoded():
     mask = np.zeros((200, 300), bool)
     mask[3:170, 40:41] = mask[90:, 50:250] = True
     shape = coco_rle.encode(np.asfortranarray(mask, np.uint8))
     assert (InstanceLabels(Path("a.json"), mask.shape, [(1, shape)]).read() == mask).all()
 
 
-def test_an_image_without_instances_is_background(tmp_path):
+def test_an_image_without_instances_is_all_background(tmp_path):
     assert not open_dataset(coco_folder(tmp_path, [])).items[0].read_labels().any()
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from dataset_folders import miniature
+from dataset_folders import small_copy
 
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.opening import open_dataset
@@ -13,7 +13,7 @@ from fgseg.prompts.classes import PromptClass
 
 
 def test_some_of_the_classes_leave_the_other_pixels_ignored(tmp_path):
-    miniature(tmp_path, "voc21")
+    small_copy(tmp_path, "voc21")
     data = open_dataset("voc21", tmp_path)
     some = data.select_classes(["bicycle", "Background"])
     assert [entry.name for entry in some.classes] == ["background", "bicycle"]
@@ -24,8 +24,8 @@ def test_some_of_the_classes_leave_the_other_pixels_ignored(tmp_path):
     assert (others.has_background, others.items[0].read_labels().tolist()) == (False, [[255, 0, 255], [255, 255, 0]])
 
 
-def test_classes_that_are_none_are_refused(tmp_path):
-    miniature(tmp_path, "voc21")
+def test_names_of_no_class_are_refused(tmp_path):
+    small_copy(tmp_path, "voc21")
     data = open_dataset("voc21", tmp_path)
     with pytest.raises(DatasetError, match="voc21: expected names of its classes, got zebra; it has background, aero"):
         data.select_classes(["zebra", "cat"])
@@ -38,7 +38,7 @@ def test_an_ignored_label_that_is_a_class_is_refused():
         Dataset("x", Path("x"), (PromptClass("cat", ("cat",)),), (), ignore=0)
 
 
-def test_a_class_is_chosen_by_its_own_name_though_it_is_a_word_of_another():
+def test_a_class_name_selects_its_own_class_even_if_it_is_a_query_word_of_another():
     classes = (PromptClass("counter", ("counter",)), PromptClass("buffet", ("buffet", "counter")))
     for order in (classes, classes[::-1]):
         data = Dataset("ade", Path("ade"), order, ())

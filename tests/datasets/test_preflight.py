@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from dataset_folders import HW, own_folder, put_image, put_png
+from dataset_folders import HW, label_folder, put_image, put_png
 
 from fgseg.datasets.labels import IdTable
 from fgseg.datasets.opening import open_dataset
@@ -14,8 +14,8 @@ from fgseg.errors import DatasetError, OptionError
 from fgseg.images.reading import read_image_hw
 
 
-def test_0_and_255_in_labels_are_told_from_ignored_pixels(tmp_path):
-    own_folder(tmp_path, np.array([[0, 255, 255]] * 2, np.uint8))
+def test_labels_of_0_and_255_alone_are_reported_as_masks(tmp_path):
+    label_folder(tmp_path, np.array([[0, 255, 255]] * 2, np.uint8))
     (fault,) = preflight(open_dataset(tmp_path))
     assert "expected labels 0 to 2, got only 0 and 255, as in 0/255 masks" in fault
     put_image(tmp_path / "images" / "b.jpg")
@@ -23,26 +23,26 @@ def test_0_and_255_in_labels_are_told_from_ignored_pixels(tmp_path):
     assert preflight(open_dataset(tmp_path)) == ()
 
 
-def test_0_and_255_where_nothing_is_ignored_are_explained_too():
+def test_labels_of_0_and_255_are_explained_as_masks_also_if_no_label_is_ignored():
     with pytest.raises(DatasetError, match="as in a 0/255 mask; for masks, name their folder masks"):
         IdTable({0: 0, 1: 1}).decode(np.array([[0, 255]]), "a.png")
 
 
 def test_labels_that_are_all_ignored_are_a_fault(tmp_path):
-    own_folder(tmp_path, np.full(HW, 255, np.uint8))
+    label_folder(tmp_path, np.full(HW, 255, np.uint8))
     (fault,) = preflight(open_dataset(tmp_path))
     assert "expected labelled pixels, got only ignored ones" in fault
 
 
 def test_a_label_without_an_image_is_a_fault(tmp_path):
-    own_folder(tmp_path, np.ones(HW, np.uint8))
+    label_folder(tmp_path, np.ones(HW, np.uint8))
     put_png(tmp_path / "labels" / "b.png", np.ones(HW, np.uint8))
     (fault,) = preflight(open_dataset(tmp_path))
     assert fault.startswith(f"{tmp_path / 'images' / 'b.*'}: no such image, for label")
 
 
-def test_unreadable_files_are_faults_and_the_others_are_still_looked_at(tmp_path):
-    own_folder(tmp_path, np.ones(HW, np.uint8))
+def test_every_unreadable_file_is_a_fault_and_the_check_goes_on(tmp_path):
+    label_folder(tmp_path, np.ones(HW, np.uint8))
     for stem in "bcde":
         put_image(tmp_path / "images" / f"{stem}.jpg")
         put_png(tmp_path / "labels" / f"{stem}.png", np.ones(HW, np.uint8))
@@ -60,7 +60,7 @@ def test_unreadable_files_are_faults_and_the_others_are_still_looked_at(tmp_path
 
 
 def test_a_rotated_photo_is_compared_upright(tmp_path):
-    own_folder(tmp_path, np.ones((3, 2), np.uint8))
+    label_folder(tmp_path, np.ones((3, 2), np.uint8))
     put_image(tmp_path / "images" / "a.jpg", orientation=6)
     assert preflight(open_dataset(tmp_path)) == ()
     put_png(tmp_path / "labels" / "a.png", np.ones(HW, np.uint8))
@@ -68,8 +68,8 @@ def test_a_rotated_photo_is_compared_upright(tmp_path):
     assert "its size is 3 x 2, its image's 2 x 3 (upright)" in fault
 
 
-def test_the_sample_is_spread_and_said_and_the_rest_is_not_read(tmp_path):
-    own_folder(tmp_path, np.ones(HW, np.uint8))
+def test_the_sample_is_spread_over_the_set_and_reported_and_the_other_label_files_are_not_read(tmp_path):
+    label_folder(tmp_path, np.ones(HW, np.uint8))
     for index in range(9):
         put_image(tmp_path / "images" / f"{index}.jpg")
         put_png(tmp_path / "labels" / f"{index}.png", np.full(HW, 100, np.uint8))
@@ -92,8 +92,8 @@ def test_empty_images_and_labels_folders_are_a_fault(tmp_path):
     assert "expected images, got none" in fault
 
 
-def test_a_gif_is_decoded_and_a_rotation_behind_the_pixels_of_a_png_is_seen(tmp_path):
-    own_folder(tmp_path, np.ones(HW, np.uint8))
+def test_a_gif_is_decoded_and_a_rotation_after_the_pixels_of_a_png_is_applied(tmp_path):
+    label_folder(tmp_path, np.ones(HW, np.uint8))
     (tmp_path / "images" / "a.jpg").unlink()
     put_image(tmp_path / "images" / "a.gif")
     assert preflight(open_dataset(tmp_path)) == ()

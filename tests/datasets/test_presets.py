@@ -6,7 +6,7 @@ from fgseg.datasets.presets import PRESETS, preset
 from fgseg.datasets.standard_sets import STANDARD_SETS
 from fgseg.errors import OptionError
 
-# PROTOCOL's table: (S, crop, stride, scale, threshold, number of background words) per set, in its order.
+# The published table: (short side, crop, stride, scale, threshold, number of background words) per set, in its order.
 TABLE = {
     "sclip": {
         "voc21": (336, 224, 112, 65, 0.1, 26),

@@ -1,4 +1,4 @@
-"""The standard sets on small copies of their layouts, with every trap of their label encodings."""
+"""The standard sets, on small copies of their layouts and label encodings."""
 
 import hashlib
 import subprocess
@@ -16,9 +16,9 @@ from dataset_folders import (
     NUM_CLASSES,
     PLACES,
     ZERO_REDUCED,
-    miniature,
     put_image,
     put_png,
+    small_copy,
     usual,
 )
 
@@ -29,7 +29,7 @@ from fgseg.errors import DatasetError, ImageError, OptionError, PromptError
 
 
 def expected(name):
-    """What `usual` means, by PROTOCOL's words: as stored, or 0 -> 255; minus 1; 254 -> 255."""
+    """The labels of `usual` by the rule of the published code: as stored, or 0 -> 255; minus 1; 254 -> 255."""
     labels = usual(name).astype(int)
     if name in ZERO_REDUCED:
         labels[labels == 0] = 255
@@ -39,8 +39,8 @@ def expected(name):
 
 
 @pytest.mark.parametrize("name", STANDARD_SETS)
-def test_a_standard_set_is_read_from_its_usual_layout(tmp_path, name):
-    miniature(tmp_path, name)
+def test_a_standard_set_is_read_from_its_published_layout(tmp_path, name):
+    small_copy(tmp_path, name)
     data = open_dataset(name, tmp_path)
     (item,) = data.items
     assert (len(data.classes), data.ignore, data.has_background) == (
@@ -56,7 +56,7 @@ def test_a_standard_set_is_read_from_its_usual_layout(tmp_path, name):
 
 @pytest.mark.parametrize("name", STANDARD_SETS)
 def test_every_stored_value_is_a_class_or_ignored_or_refused(tmp_path, name):
-    miniature(tmp_path, name)
+    small_copy(tmp_path, name)
     (item,) = open_dataset(name, tmp_path).items
     kept = set()
     for value in range(256):
@@ -70,7 +70,7 @@ def test_every_stored_value_is_a_class_or_ignored_or_refused(tmp_path, name):
 
 @pytest.mark.parametrize("name", STANDARD_SETS)
 def test_a_missing_label_is_a_fault_that_names_it(tmp_path, name):
-    _, label = miniature(tmp_path, name)
+    _, label = small_copy(tmp_path, name)
     label.unlink()
     (fault,) = preflight(open_dataset(name, tmp_path))
     assert fault.startswith(f"{label}: no such label file, for image")
@@ -78,7 +78,7 @@ def test_a_missing_label_is_a_fault_that_names_it(tmp_path, name):
 
 @pytest.mark.parametrize("name", STANDARD_SETS)
 def test_a_missing_image_is_a_fault_that_names_it(tmp_path, name):
-    image, _ = miniature(tmp_path, name)
+    image, _ = small_copy(tmp_path, name)
     image.unlink()
     (fault,) = preflight(open_dataset(name, tmp_path))
     assert fault.startswith(f"{image}: no such image, for label")
@@ -86,7 +86,7 @@ def test_a_missing_image_is_a_fault_that_names_it(tmp_path, name):
 
 @pytest.mark.parametrize("name", STANDARD_SETS)
 def test_a_label_of_another_size_than_its_image_is_a_fault(tmp_path, name):
-    _, label = miniature(tmp_path, name, stored=np.ones((3, 4), np.uint8))
+    _, label = small_copy(tmp_path, name, stored=np.ones((3, 4), np.uint8))
     (fault,) = preflight(open_dataset(name, tmp_path))
     assert fault.startswith(f"{label}: its size is 4 x 3, its image's 3 x 2")
     assert "never resized" in fault
@@ -94,7 +94,7 @@ def test_a_label_of_another_size_than_its_image_is_a_fault(tmp_path, name):
 
 @pytest.mark.parametrize("name", STANDARD_SETS)
 def test_colors_instead_of_palette_indices_are_explained(tmp_path, name):
-    _, label = miniature(tmp_path, name, stored=np.full((*HW, 3), 128, np.uint8))
+    _, label = small_copy(tmp_path, name, stored=np.full((*HW, 3), 128, np.uint8))
     data = open_dataset(name, tmp_path)
     (fault,) = preflight(data)
     assert fault.startswith(f"{label}: expected a label map, a palette or grey PNG, got PNG with pixels of RGB; ")
@@ -107,7 +107,7 @@ def test_colors_instead_of_palette_indices_are_explained(tmp_path, name):
 def test_an_id_out_of_range_is_a_fault_with_file_id_and_count(tmp_path, name):
     stored = usual(name)
     stored[0, 1:] = 200
-    _, label = miniature(tmp_path, name, stored=stored)
+    _, label = small_copy(tmp_path, name, stored=stored)
     data = open_dataset(name, tmp_path)
     (fault,) = preflight(data)
     assert fault.startswith(f"{label}: expected ids 0-")
@@ -118,22 +118,22 @@ def test_an_id_out_of_range_is_a_fault_with_file_id_and_count(tmp_path, name):
 
 
 def test_palette_pngs_are_read_by_index(tmp_path):
-    _, label = miniature(tmp_path, "voc21")
+    _, label = small_copy(tmp_path, "voc21")
     put_png(label, usual("voc21"), palette=[7] * 768)
     data = open_dataset("voc21", tmp_path)
     assert data.items[0].read_labels().tolist() == usual("voc21").tolist()
     assert preflight(data) == ()
 
 
-def test_255_is_no_class_of_context60_and_coco_object(tmp_path):
+def test_255_is_not_a_class_in_context60_and_coco_object(tmp_path):
     for name in ("context60", "coco-object"):
-        miniature(tmp_path, name, stored=np.array([[0, 1, 255]] * 2, np.uint8))
+        small_copy(tmp_path, name, stored=np.array([[0, 1, 255]] * 2, np.uint8))
         (fault,) = preflight(open_dataset(name, tmp_path))
         assert f"expected ids 0-{NUM_CLASSES[name] - 1}, got 255 at 2 of 6 pixels" in fault
 
 
 def test_the_root_may_be_any_folder_above_the_images(tmp_path):
-    miniature(tmp_path, "voc21")
+    small_copy(tmp_path, "voc21")
     outer = open_dataset("voc21", tmp_path)
     inner = open_dataset("voc21", tmp_path / "VOCdevkit" / "VOC2012")
     middle = open_dataset("voc21", tmp_path / "VOCdevkit")
@@ -142,23 +142,23 @@ def test_the_root_may_be_any_folder_above_the_images(tmp_path):
     }
 
 
-def test_a_listed_set_holds_what_is_listed_in_that_order(tmp_path):
-    miniature(tmp_path, "voc20")
+def test_a_set_with_a_list_holds_the_listed_images_in_that_order(tmp_path):
+    small_copy(tmp_path, "voc20")
     (tmp_path / LISTS["voc20"]).write_text("b\r\na\r\n")
     put_image(tmp_path / "VOCdevkit/VOC2012/JPEGImages/other.jpg")
     assert [item.name for item in open_dataset("voc20", tmp_path).items] == ["b", "a"]
 
 
-def test_coco_sets_share_folders_and_take_their_own_labels(tmp_path):
-    miniature(tmp_path, "coco-object")
-    miniature(tmp_path, "coco-stuff")
+def test_coco_sets_share_folders_and_use_their_own_labels(tmp_path):
+    small_copy(tmp_path, "coco-object")
+    small_copy(tmp_path, "coco-stuff")
     for name in ("coco-object", "coco-stuff"):
         data = open_dataset(name, tmp_path)
         assert [item.label_path for item in data.items] == [tmp_path / PLACES[name][1]]
 
 
-def test_a_cityscapes_label_of_raw_ids_alone_is_missing_and_the_hint_says_how_to_make_it(tmp_path):
-    _, label = miniature(tmp_path, "cityscapes")
+def test_a_cityscapes_label_file_of_raw_ids_does_not_count_and_the_hint_says_how_to_convert_it(tmp_path):
+    _, label = small_copy(tmp_path, "cityscapes")
     label.rename(label.with_name("a_gtFine_labelIds.png"))
     (fault,) = preflight(open_dataset("cityscapes", tmp_path))
     assert "createTrainIdLabelImgs" in fault
@@ -170,7 +170,7 @@ def test_a_standard_set_without_its_folders_is_refused(tmp_path):
 
 
 def test_a_standard_set_without_its_list_is_refused(tmp_path):
-    miniature(tmp_path, "voc21")
+    small_copy(tmp_path, "voc21")
     (tmp_path / LISTS["voc21"]).unlink()
     with pytest.raises(DatasetError, match=r"val\.txt: cannot be read"):
         open_dataset("voc21", tmp_path)
@@ -181,14 +181,14 @@ def test_a_standard_set_needs_a_root():
         open_dataset("voc21")
 
 
-def test_a_standard_set_without_files_says_so(tmp_path):
+def test_a_standard_set_without_files_is_a_fault(tmp_path):
     (tmp_path / "ADEChallengeData2016/images/validation").mkdir(parents=True)
     (fault,) = preflight(open_dataset("ade20k", tmp_path))
     assert fault.startswith("ade20k: expected images, got none in")
 
 
-def test_macos_shadow_files_are_no_images(tmp_path):
-    image, _ = miniature(tmp_path, "ade20k")
+def test_shadow_files_of_macos_are_not_images(tmp_path):
+    image, _ = small_copy(tmp_path, "ade20k")
     image.with_name("._a.jpg").write_bytes(b"")
     assert len(open_dataset("ade20k", tmp_path).items) == 1
 
@@ -232,22 +232,22 @@ def test_known_labels_have_their_class(name, index, class_name):
     assert standard_classes(name)[index].name == class_name
 
 
-def test_sets_with_a_background_are_the_others_behind_it():
+def test_sets_with_a_background_have_the_classes_of_the_sets_without_one_after_it():
     for small, large in (("voc20", "voc21"), ("context59", "context60")):
         assert standard_classes(large)[1:] == standard_classes(small)
     assert standard_classes("coco-object")[1:] == standard_classes("coco-stuff")[:80]
 
 
-def test_a_standard_set_has_one_word_a_class_unless_synonyms_are_asked_for(tmp_path):
-    miniature(tmp_path, "ade20k")
+def test_a_standard_set_has_one_query_word_per_class_unless_synonyms_are_requested(tmp_path):
+    small_copy(tmp_path, "ade20k")
     words = [entry.synonyms for entry in open_dataset("ade20k", tmp_path).classes]
     assert {len(prompts) for prompts in words} == {1}
     synonyms = open_dataset("ade20k", tmp_path, words="synonyms").classes
     assert synonyms[1].synonyms == ("building", "edifice")
 
 
-def test_a_published_class_file_replaces_the_words(tmp_path):
-    miniature(tmp_path, "voc20")
+def test_a_class_file_replaces_the_query_words(tmp_path):
+    small_copy(tmp_path, "voc20")
     published = tmp_path / "cls_voc20.txt"
     published.write_text("\n".join(f"word {index}, other {index}" for index in range(20)))
     data = open_dataset("voc20", tmp_path, words=published)

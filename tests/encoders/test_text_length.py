@@ -6,7 +6,7 @@ from fgseg.encoders.tokenizer import check_length
 from fgseg.errors import PromptError
 
 
-def test_a_text_longer_than_its_route_is_refused_with_the_way_out():
+def test_a_text_longer_than_its_route_allows_is_refused_with_advice():
     text = "a very long caption of a very small cup on a table"
     expected = (
         "prompt 'a very long caption of a very small cup…': expected at most 77 tokens on the short route, "
@@ -27,12 +27,12 @@ def test_a_text_longer_than_its_route_is_refused_with_the_way_out():
         (65, 64, "short", {"long_limit": 196}, "got 65; shorten it or use route='long' (196)"),
     ],
 )
-def test_the_long_route_is_named_only_where_it_would_help(count, limit, route, options, ending):
+def test_the_long_route_is_recommended_only_where_it_helps(count, limit, route, options, ending):
     with pytest.raises(PromptError) as caught:
         check_length(count, limit, "cup", route, **options)
     assert str(caught.value).startswith("prompt 'cup': ")
     assert str(caught.value).endswith(ending)
 
 
-def test_a_text_of_exactly_the_limit_passes():
+def test_a_text_of_exactly_the_limit_is_accepted():
     check_length(77, 77, "cup", "short")

@@ -27,11 +27,11 @@ def assert_finds(album, sources, expected):
     assert [path.relative_to(album).as_posix() for path in found] == expected
 
 
-def test_a_folder_gives_its_pictures_sorted_and_no_others(album):
+def test_a_folder_gives_its_pictures_sorted_and_no_other_files(album):
     assert_finds(album, [""], ["a.png", "b.JPG"])
 
 
-def test_files_are_taken_as_they_are_in_the_order_given(album):
+def test_files_are_returned_in_the_given_order_whatever_their_suffix(album):
     assert_finds(album, ["raw.dat", "b.JPG", "notes.txt"], ["raw.dat", "b.JPG", "notes.txt"])
 
 
@@ -52,7 +52,7 @@ def test_a_pattern_gives_pictures_or_the_files_of_the_suffix_it_names(album, pat
     assert_finds(album, [pattern], expected)
 
 
-def test_order_is_kept_and_a_file_named_twice_comes_once(album, monkeypatch):
+def test_the_order_is_kept_and_a_file_that_is_named_twice_is_returned_once(album, monkeypatch):
     assert_finds(album, ["b.JPG", "", "a.png", "deep"], ["b.JPG", "a.png", "deep/c.tiff"])
     monkeypatch.chdir(album)
     others = ["a.png", album / "a.png", "deep/../a.png", "deep/er/../../a.png"]
@@ -60,7 +60,7 @@ def test_order_is_kept_and_a_file_named_twice_comes_once(album, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-def test_a_folder_by_another_way_is_the_same_and_a_link_to_a_file_is_one_of_its_own(album):
+def test_a_link_to_a_folder_is_that_folder_and_a_link_to_a_file_is_a_file_of_its_own(album):
     (album / "again").symlink_to(album / "deep", target_is_directory=True)
     (album / "linked.png").symlink_to(album / "a.png")
     assert_finds(album, ["deep/c.tiff", "again/c.tiff"], ["deep/c.tiff"])
@@ -74,7 +74,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(album):
     assert_finds(album, ["img[1].png"], ["img[1].png"])
 
 
-def test_files_that_do_not_exist_are_returned_for_the_reader_to_report(album):
+def test_files_that_do_not_exist_are_returned_so_that_their_reader_reports_them(album):
     assert_finds(album, ["gone.jpg", "a.png"], ["gone.jpg", "a.png"])
     assert find_images(["x" * 5000]) == [Path("x" * 5000)]
 
@@ -83,18 +83,18 @@ def test_files_that_do_not_exist_are_returned_for_the_reader_to_report(album):
     ("source", "what"),
     [("empty", "empty: no picture in this folder"), ("*.gif", r"\*.gif: no picture in this pattern")],
 )
-def test_a_folder_or_pattern_without_pictures_says_which_and_what_counts(album, source, what):
+def test_a_folder_or_pattern_without_pictures_is_refused_with_its_name_and_the_suffixes_that_count(album, source, what):
     with pytest.raises(ImageError, match=rf"{what}; files with these endings count: \.jpg \.jpeg .*\.tif"):
         find_images([album / "a.png", album / source])
 
 
 @pytest.mark.parametrize("sources", [[], (), "a.png", Path("a.png"), None, 3, [None], b"a.png"])
-def test_no_list_of_sources_is_refused(sources):
+def test_sources_that_are_not_a_list_of_paths_are_refused(sources):
     with pytest.raises(OptionError, match="sources: expected a list of at least one file, folder or pattern"):
         find_images(sources)
 
 
-def test_a_folder_that_cannot_be_listed_says_so(album, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_an_image_error(album, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 

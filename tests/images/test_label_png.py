@@ -25,7 +25,7 @@ def spectrum(count):
 
 
 def png_header(path):
-    """(bit depth, colour type) of a PNG: type 3 is palette, 0 grey."""
+    """(bit depth, colour type) of a PNG: type 3 is palette, type 0 is grey."""
     data = path.read_bytes()
     assert data[12:16] == b"IHDR"
     return data[24], data[25]
@@ -44,7 +44,7 @@ def png_header(path):
         (0, [[-1, -1]], (8, 3)),
     ],
 )
-def test_labels_come_back_at_every_border_of_the_two_depths(count, labels, header, tmp_path):
+def test_labels_are_read_back_at_every_limit_of_the_two_depths(count, labels, header, tmp_path):
     path = tmp_path / "labels.png"
     write_label_png(path, np.array(labels, np.int32), colors=spectrum(count))
     back = read_label_png(path)
@@ -54,7 +54,7 @@ def test_labels_come_back_at_every_border_of_the_two_depths(count, labels, heade
 
 
 @pytest.mark.parametrize("count", [254, 300])
-def test_every_class_index_comes_back(count, tmp_path):
+def test_every_class_index_is_read_back(count, tmp_path):
     labels = np.arange(-1, count, dtype=np.int32)[None]
     write_label_png(tmp_path / "labels.png", labels, colors=spectrum(count))
     np.testing.assert_array_equal(read_label_png(tmp_path / "labels.png"), labels)
@@ -69,7 +69,7 @@ def test_every_class_index_comes_back(count, tmp_path):
     ),
     count=st.sampled_from([3, 254, 255, 1000]),
 )
-def test_any_label_map_comes_back_whatever_its_dtype(labels, count, tmp_path_factory):
+def test_any_label_map_of_any_integer_dtype_is_read_back(labels, count, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "any.png"
     write_label_png(path, labels, colors=spectrum(count))
     np.testing.assert_array_equal(read_label_png(path), labels)
@@ -101,7 +101,7 @@ def test_unsigned_labels_are_written(tmp_path):
         (np.array([[-2, 0]]), "labels: expected values from -1 to 2, got -2 to 0"),
     ],
 )
-def test_labels_that_fit_no_png_are_refused(labels, message, tmp_path):
+def test_labels_that_are_no_label_map_are_refused(labels, message, tmp_path):
     with pytest.raises(ShapeError, match=message):
         write_label_png(tmp_path / "labels.png", labels, colors=COLORS)
     assert not (tmp_path / "labels.png").exists()
@@ -148,7 +148,7 @@ def test_label_files_of_other_tools_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_indices_of_few_bits_are_not_spread_over_eight(depth, tmp_path):
+def test_indices_of_fewer_than_eight_bits_are_not_scaled(depth, tmp_path):
     indices = np.arange(2**depth)
     bits = "".join(f"{index:0{depth}b}" for index in indices).ljust(8, "0")
     row = int(bits, 2).to_bytes(len(bits) // 8, "big")
@@ -159,7 +159,7 @@ def test_indices_of_few_bits_are_not_spread_over_eight(depth, tmp_path):
     assert read_label_png(tmp_path / "few.png").tolist() == [indices.tolist()]
 
 
-def test_the_stored_values_are_those_of_the_file_and_come_with_its_unlabelled_value(tmp_path):
+def test_stored_values_are_returned_unchanged_with_the_unlabelled_value_of_the_file(tmp_path):
     for count, unlabelled in ((3, 255), (300, 65_535)):
         write_label_png(tmp_path / "labels.png", np.array([[0, 2, -1]]), colors=spectrum(count))
         values, value = read_stored_values(tmp_path / "labels.png")

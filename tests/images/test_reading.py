@@ -35,7 +35,7 @@ def on_white(picture, alpha):
 
 
 def whitened(*, clear=None, half=None):
-    """PICTURE with one block white, and one half way to white."""
+    """PICTURE with one block white and another half way to white."""
     out = PICTURE.astype(float)
     if clear is not None:
         out[clear == INDICES] = 255
@@ -52,7 +52,7 @@ def whitened(*, clear=None, half=None):
         *(odd_images.animated_gif, odd_images.animated_webp),
     ],
 )
-def test_lossless_colour_files_of_every_kind_give_the_picture_itself(builder, tmp_path):
+def test_lossless_colour_files_of_every_kind_give_exactly_the_picture(builder, tmp_path):
     image = read_image(builder(tmp_path))
     assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, PICTURE)
@@ -75,7 +75,7 @@ def test_grey_files_of_every_depth_give_three_equal_channels(builder, tmp_path):
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0])
-def test_a_float_file_is_taken_by_the_smallest_range_that_holds_it(top, tmp_path):
+def test_the_range_of_a_float_file_is_the_smallest_that_contains_its_values(top, tmp_path):
     np.testing.assert_array_equal(read_image(odd_images.float_tiff(tmp_path, top)), gray_picture(GRAY))
 
 
@@ -96,14 +96,14 @@ def test_a_float_file_of_an_unknown_range_is_refused_with_its_range(values, tmp_
         read_image(tmp_path / "heights.tif")
 
 
-def test_a_cmyk_jpeg_and_a_lab_tiff_give_the_colours_they_were_made_of(tmp_path):
+def test_a_cmyk_jpeg_and_a_lab_tiff_give_the_colours_of_the_picture(tmp_path):
     # JPEG at quality 100 of flat blocks: rounding of the colour transform only
     np.testing.assert_allclose(read_image(odd_images.cmyk_jpeg(tmp_path)).astype(int), PICTURE, atol=2)
     # 8-bit LAB has steps of a whole unit of a and b, up to 10 levels of the darkest channel
     np.testing.assert_allclose(read_image(odd_images.lab_tiff(tmp_path)).astype(int), PICTURE, atol=12)
 
 
-def test_alpha_is_laid_on_white(tmp_path):
+def test_alpha_is_composited_on_white(tmp_path):
     expected = on_white(PICTURE, ALPHA)
     # 0.51: one rounding to a whole level
     np.testing.assert_allclose(read_image(odd_images.alpha_png(tmp_path)), expected, atol=0.51)
@@ -131,7 +131,7 @@ def test_a_one_bit_file_is_black_and_white(tmp_path):
     [
         (odd_images.exif_rotated_jpeg, 2),  # lossy
         (odd_images.exif_rotated_png, 0),
-        (odd_images.exif_rotated_tiff, 0),  # Pillow turns this one itself: it must not turn twice
+        (odd_images.exif_rotated_tiff, 0),  # Pillow turns this one itself; it must not be turned twice
     ],
 )
 def test_all_eight_exif_orientations_come_out_upright(builder, tolerance, orientation, tmp_path):
@@ -144,7 +144,7 @@ def test_all_eight_exif_orientations_come_out_upright(builder, tolerance, orient
     upright=hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3))),
     orientation=st.integers(1, 8),
 )
-def test_any_picture_stored_in_any_orientation_comes_back(upright, orientation):
+def test_any_picture_stored_in_any_orientation_is_read_upright(upright, orientation):
     picture = Image.fromarray(odd_images.stored_by_exif(upright, orientation))
     picture.getexif()[274] = orientation
     image = read_image(picture)
@@ -167,7 +167,7 @@ def test_a_photograph_with_broken_exif_is_read_and_the_damage_is_reported(tmp_pa
 
 
 @pytest.mark.parametrize("name", sorted(WORKING))
-def test_every_working_kind_is_read_the_same_from_a_path_a_string_and_an_open_picture(name, tmp_path):
+def test_every_readable_kind_gives_the_same_from_a_path_a_string_and_an_open_pil_image(name, tmp_path):
     path = WORKING[name](tmp_path)
     image = read_image(path)
     assert image.shape == (16, 24, 3)
@@ -204,13 +204,13 @@ def test_a_pil_image_of_any_grey_mode_is_converted(mode):
     np.testing.assert_array_equal(read_image(picture), gray_picture(GRAY))
 
 
-def test_a_pil_image_is_taken_at_its_current_frame(tmp_path):
+def test_the_current_frame_of_a_pil_image_is_read(tmp_path):
     with Image.open(odd_images.animated_gif(tmp_path)) as animation:
         animation.seek(1)
         assert read_image(animation).max() == max(BLOCK_COLORS[1][2])
 
 
-def test_a_pil_image_is_checked_as_a_file_is(tmp_path):
+def test_a_pil_image_is_checked_like_a_file(tmp_path):
     with pytest.raises(ImageError, match=r"PIL image: the image has no pixels \(0 x 5\); save it again"):
         read_image(Image.new("RGB", (0, 5)))
     with pytest.raises(ImageError, match=r"PIL image: 24 x 16 are 0.000384 megapixels.*0.0003"):
@@ -224,7 +224,7 @@ def test_a_pil_image_is_checked_as_a_file_is(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage garbage", b"MM\0*"])
-def test_pixels_are_read_whatever_their_exif_says(tmp_path, suffix, exif, caplog):
+def test_pixels_are_read_even_if_the_exif_is_damaged(tmp_path, suffix, exif, caplog):
     path = tmp_path / f"x.{suffix}"
     Image.fromarray(PICTURE).save(path, exif=exif, lossless=True)
     np.testing.assert_array_equal(read_image(path), PICTURE)
@@ -232,7 +232,7 @@ def test_pixels_are_read_whatever_their_exif_says(tmp_path, suffix, exif, caplog
     assert re.match(rf".*x\.{suffix}: its EXIF cannot be read \(.+\); taken as upright$", message)
 
 
-def test_a_limit_is_said_to_the_tenth_and_tiles_are_advised_only_where_they_help(tmp_path):
+def test_a_limit_set_by_the_caller_is_reported_without_advice_to_make_tiles(tmp_path):
     with pytest.raises(ImageError, match=r"1.69 megapixels, over the limit of 1.5; shrink it$"):
         read_image(Image.new("RGB", (1300, 1300)), max_pixels=1_500_000)
 
@@ -255,7 +255,7 @@ def test_grey_arrays_of_every_dtype_go_from_black_to_white(grey_shape, white, dt
     np.testing.assert_array_equal(image, gray_picture(np.array([[0] * 3, [255] * 3])))
 
 
-def test_arrays_are_scaled_by_the_written_rules():
+def test_arrays_are_scaled_by_the_documented_rules():
     wide = np.array([[[255, 256, 511]]], np.uint16)
     assert read_image(wide).tolist() == [[[0, 1, 1]]]  # the high byte
     # 127.5, 0.255 and 0.765 go to the nearest level, a tie to the even one
@@ -264,7 +264,7 @@ def test_arrays_are_scaled_by_the_written_rules():
 
 
 @pytest.mark.parametrize(("dtype", "factor"), [(np.uint8, 1), (np.uint16, 257), (np.float64, 1 / 255)])
-def test_an_rgba_array_is_laid_on_white_whatever_its_dtype(dtype, factor):
+def test_an_rgba_array_of_any_dtype_is_composited_on_white(dtype, factor):
     rgba = (np.dstack([PICTURE, ALPHA]) * np.asarray(factor, dtype)).astype(dtype)
     np.testing.assert_allclose(read_image(rgba), on_white(PICTURE, ALPHA), atol=0.51)
 
@@ -277,7 +277,7 @@ def test_an_rgba_array_is_laid_on_white_whatever_its_dtype(dtype, factor):
         elements={"min_value": 0, "max_value": 1},
     )
 )
-def test_reading_never_changes_the_array_it_was_given(source):
+def test_reading_never_changes_the_given_array(source):
     before = source.copy()
     source.setflags(write=False)
     assert read_image(source).shape == (*source.shape[:2], 3)
@@ -304,7 +304,7 @@ def test_reading_never_changes_the_array_it_was_given(source):
         (None, r"source: expected a path"),
     ],
 )
-def test_an_array_that_is_no_picture_is_refused_with_what_to_do(source, message):
+def test_an_array_that_is_no_picture_is_refused_with_advice(source, message):
     with pytest.raises(ShapeError, match=message):
         read_image(source)
 
@@ -330,7 +330,7 @@ def test_a_limit_below_one_pixel_is_refused(max_pixels):
         ),
     ],
 )
-def test_a_bad_file_gives_one_line_with_its_name_the_fault_and_what_to_do(builder, message, tmp_path):
+def test_the_error_of_a_bad_file_is_one_line_with_its_name_the_fault_and_advice(builder, message, tmp_path):
     path = builder(tmp_path)
     for read in (read_image, read_label_png):
         with pytest.raises(ImageError, match=message) as caught:
@@ -341,7 +341,7 @@ def test_a_bad_file_gives_one_line_with_its_name_the_fault_and_what_to_do(builde
 
 
 @pytest.mark.parametrize("builder", [odd_images.truncated_jpeg, odd_images.truncated_png])
-def test_a_truncated_picture_says_so_and_is_never_half_a_picture(builder, tmp_path):
+def test_a_truncated_picture_is_refused_and_never_read_in_part(builder, tmp_path):
     path = builder(tmp_path)
     message = r"the image data is truncated or damaged \(.*truncated.*\); copy it or save it again"
     with pytest.raises(ImageError, match=message) as caught:
@@ -350,13 +350,13 @@ def test_a_truncated_picture_says_so_and_is_never_half_a_picture(builder, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-def test_every_broken_kind_is_refused(tmp_path):
+def test_every_broken_kind_of_file_is_refused(tmp_path):
     for builder in BROKEN.values():
         with pytest.raises(ImageError):
             read_image(builder(tmp_path))
 
 
-def test_the_cause_stays_attached(tmp_path):
+def test_the_original_error_is_the_cause_of_the_image_error(tmp_path):
     with pytest.raises(ImageError) as caught:
         read_image(odd_images.missing_file(tmp_path))
     assert isinstance(caught.value.__cause__, FileNotFoundError)
@@ -365,12 +365,12 @@ def test_the_cause_stays_attached(tmp_path):
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_file_without_permission_says_so(tmp_path, monkeypatch):
+def test_a_file_without_read_permission_is_an_image_error(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     path = odd_images.rgb_png(tmp_path)
-    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom no file mode stops
+    monkeypatch.setattr(Path, "open", refuse)  # file modes do not stop root, who may run the tests
     with pytest.raises(ImageError, match=r"rgb.png: no permission to read it; check the rights"):
         read_image(path)
 
@@ -381,7 +381,7 @@ def test_a_name_that_no_file_can_have_is_an_image_error(name):
         read_image(name)
 
 
-def test_a_name_with_line_ends_still_gives_one_line(tmp_path):
+def test_the_error_of_a_name_with_line_ends_is_one_line(tmp_path):
     with pytest.raises(ImageError, match=r"two lines\.jpg: there is no such file"):
         read_image(tmp_path / "two\nlines.jpg")
 
@@ -390,7 +390,7 @@ def test_a_name_with_line_ends_still_gives_one_line(tmp_path):
     "error",
     [OSError("x"), SyntaxError("x"), ValueError("x"), struct.error("x"), EOFError(), KeyError("AVIF")],
 )
-def test_whatever_type_pillow_raises_while_decoding_it_is_an_image_error(error, tmp_path, monkeypatch):
+def test_any_error_that_pillow_raises_while_decoding_becomes_an_image_error(error, tmp_path, monkeypatch):
     def fail(*_):
         raise error
 
@@ -402,7 +402,7 @@ def test_whatever_type_pillow_raises_while_decoding_it_is_an_image_error(error, 
     assert caught.value.__cause__ is error
 
 
-def test_a_picture_that_does_not_fit_in_memory_says_so(tmp_path, monkeypatch):
+def test_a_picture_that_does_not_fit_in_memory_is_an_image_error(tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
@@ -413,17 +413,17 @@ def test_a_picture_that_does_not_fit_in_memory_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(WORKING))
-def test_a_file_cut_anywhere_gives_a_picture_or_an_image_error(name, tmp_path):
+def test_a_file_cut_at_any_place_gives_a_picture_or_an_image_error(name, tmp_path):
     whole = WORKING[name](tmp_path).read_bytes()
     cut = tmp_path / "cut"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's about the torn metadata; an error is raised as well
+        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata and raises an error as well
         for size in range(0, len(whole), max(1, len(whole) // 12)):
             cut.write_bytes(whole[:size])
             try:
                 image = read_image(cut)
             except ImageError as error:
-                assert "\n" not in str(error)  # noqa: PT017 - either outcome is right, at most one is an error
+                assert "\n" not in str(error)  # noqa: PT017 - a picture is as right as an error
             else:
                 assert image.shape[2] == 3
 
@@ -433,12 +433,12 @@ def test_the_limit_counts_the_pixels_of_the_header_and_is_inclusive(tmp_path):
     assert read_image(path, max_pixels=24 * 16).shape == (16, 24, 3)
     with pytest.raises(ImageError, match=r"24 x 16 are 0.000384 megapixels, over the limit of 0.000383"):
         read_image(path, max_pixels=24 * 16 - 1)
-    np.testing.assert_array_equal(read_image(PICTURE, max_pixels=1), PICTURE)  # arrays are there already
+    np.testing.assert_array_equal(read_image(PICTURE, max_pixels=1), PICTURE)  # arrays are not limited
 
 
 @pytest.mark.parametrize("name", ["rgb_png", "sixteen_bit_rgb_tiff", "cmyk_tiff", "animated_gif"])
 @pytest.mark.parametrize("pillow_limit", [300, 100])  # it warns over its limit and raises over twice of it
-def test_pillows_own_limit_neither_warns_nor_stops_and_is_put_back(name, pillow_limit, tmp_path, monkeypatch):
+def test_pillows_own_limit_neither_warns_nor_refuses_and_is_restored(name, pillow_limit, tmp_path, monkeypatch):
     path = WORKING[name](tmp_path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
     np.testing.assert_array_equal(read_image(path), PICTURE)
@@ -454,7 +454,7 @@ def test_pictures_over_pillows_warning_size_are_refused_or_read_without_a_warnin
         read_image(path, max_pixels=90_000_000)
 
 
-def test_readers_in_threads_share_the_lifted_limit(tmp_path, monkeypatch):
+def test_readers_in_several_threads_share_the_removed_limit(tmp_path, monkeypatch):
     paths = [odd_images.rgb_png(tmp_path), odd_images.sixteen_bit_rgb_tiff(tmp_path)]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     failures = []
@@ -475,7 +475,7 @@ def test_readers_in_threads_share_the_lifted_limit(tmp_path, monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-def test_what_a_file_holds_reads_as_the_file_does_whatever_its_kind(tmp_path):
+def test_the_bytes_of_a_file_are_read_like_the_file(tmp_path):
     for name in ("x.png", "x.jpg"):
         write_image(tmp_path / name, PICTURE)
         data = (tmp_path / name).read_bytes()

@@ -11,7 +11,7 @@ from fgseg.images.writing import encode_png, write_image
 
 @pytest.mark.parametrize("resize", [resize_bicubic, resize_bilinear])
 @pytest.mark.parametrize("image_hw", [(5, 9), (1, 1), (40, 3), (16, 24)])
-def test_resizing_gives_the_size_asked_for_in_rows_and_columns(resize, image_hw):
+def test_resizing_gives_the_requested_height_and_width(resize, image_hw):
     image = resize(PICTURE, image_hw)
     assert image.shape == (*image_hw, 3)
     assert image.dtype == np.uint8
@@ -24,7 +24,7 @@ def test_resizing_to_the_same_size_copies(resize):
     assert not np.shares_memory(image, PICTURE)
 
 
-def test_shrinking_averages_all_pixels_and_does_not_skip_any():
+def test_shrinking_averages_all_pixels():
     stripes = np.zeros((1, 16, 3), np.uint8)
     stripes[:, ::4] = 200  # sampling two points of it would give 0 or 200
     for resize in (resize_bicubic, resize_bilinear):
@@ -58,18 +58,18 @@ def test_bicubic_is_keys_kernel_widened_when_it_shrinks(width):
     np.testing.assert_allclose(image[0, :, 0], bicubic_by_definition(row, width), atol=0.51)
 
 
-def test_resizing_takes_views_of_any_stride():
+def test_resizing_accepts_views_of_any_stride():
     np.testing.assert_array_equal(resize_bicubic(PICTURE[::-1, ::2], (16, 12)), PICTURE[::-1, ::2])
 
 
 @pytest.mark.parametrize("resize", [resize_bicubic, resize_bilinear])
 @pytest.mark.parametrize("image_hw", [(0, 4), (4,), (4, 4, 3), (4.0, 4), (-1, 4)])
-def test_a_size_that_is_no_size_is_refused(resize, image_hw):
+def test_a_size_that_is_not_two_whole_numbers_is_refused(resize, image_hw):
     with pytest.raises(OptionError, match=r"image_hw: expected \(height, width\), whole numbers of at least 1"):
         resize(PICTURE, image_hw)
 
 
-def test_resizing_and_writing_refuse_what_is_no_rgb_image(tmp_path):
+def test_resizing_and_writing_refuse_an_array_that_is_no_rgb_image(tmp_path):
     for call in (
         lambda image: resize_bicubic(image, (2, 2)),
         lambda image: resize_bilinear(image, (2, 2)),

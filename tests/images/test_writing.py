@@ -12,14 +12,14 @@ from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png, write_image
 
 
-def test_an_encoded_png_is_the_file_that_would_be_written(tmp_path):
+def test_an_encoded_png_has_the_bytes_of_the_written_file(tmp_path):
     write_image(tmp_path / "x.png", PICTURE)
     assert encode_png(PICTURE) == (tmp_path / "x.png").read_bytes()
     with Image.open(io.BytesIO(encode_png(PICTURE))) as decoded:
         np.testing.assert_array_equal(read_image(decoded), PICTURE)
 
 
-def test_a_png_holds_the_picture_exactly_and_a_jpeg_nearly(tmp_path):
+def test_a_png_stores_the_picture_exactly_and_a_jpeg_nearly(tmp_path):
     write_image(tmp_path / "x.PNG", PICTURE)
     np.testing.assert_array_equal(read_image(tmp_path / "x.PNG"), PICTURE)
     for name in ("x.jpg", "x.jpeg"):
@@ -39,13 +39,13 @@ def test_a_jpeg_keeps_full_colour_resolution(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "x.jpg").astype(int), stripes, atol=20)
 
 
-def test_a_suffix_that_is_not_written_is_refused(tmp_path):
+def test_another_suffix_than_png_and_jpeg_is_refused(tmp_path):
     for name in ("x.bmp", "x"):
         with pytest.raises(OptionError, match=r"path: expected a name that ends in .png, .jpg or .jpeg, got"):
             write_image(tmp_path / name, PICTURE)
 
 
-def test_a_picture_too_long_for_jpeg_is_refused_and_fits_a_png(tmp_path):
+def test_a_picture_too_large_for_jpeg_is_refused_and_can_be_written_as_png(tmp_path):
     long = np.zeros((1, 65_501, 3), np.uint8)
     with pytest.raises(OptionError, match=r"JPEG holds 65500 pixels a side, got 65501 x 1; use PNG"):
         write_image(tmp_path / "long.jpg", long)

@@ -23,7 +23,7 @@ def assert_refused_file(file: Path, match: str, read=read_class_file) -> None:
     assert file.name in str(caught.value)
 
 
-def test_a_text_file_holds_a_class_a_line_in_label_order(tmp_path):
+def test_a_text_file_has_one_class_per_line_in_label_order(tmp_path):
     text = "# label 0 is the background\nsky, wall\n#ff0000\n  # a note\n#\nperson,man\na dog\\, sitting \n"
     text += "\n  \n# end\n"
     classes = read_class_file(write(tmp_path, "classes.txt", text))
@@ -69,7 +69,7 @@ def test_a_thousand_classes_keep_their_order(tmp_path):
         ("red\n".encode("utf-16"), "line 1: expected UTF-8 text, got byte 0xff"),
     ],
 )
-def test_a_text_file_that_would_shift_or_lose_a_class_is_refused_with_its_line(tmp_path, content, match):
+def test_a_text_file_that_would_shift_or_lose_a_class_is_refused_with_the_line(tmp_path, content, match):
     assert_refused_file(write(tmp_path, "c.txt", content), match)
 
 
@@ -92,7 +92,7 @@ YAML = """
 
 @pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml"])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_structured_files_hold_names_prompts_and_colors(tmp_path, suffix, wrapped):
+def test_json_and_yaml_files_have_names_prompts_and_colors(tmp_path, suffix, wrapped):
     entries = [
         {"name": " sky "},
         {"name": "person", "prompts": ["person, standing", "man "], "color": "#FF8000"},
@@ -150,7 +150,7 @@ def test_structured_files_hold_names_prompts_and_colors(tmp_path, suffix, wrappe
         ),
     ],
 )
-def test_structured_files_of_another_form_are_refused_with_the_entry(tmp_path, document, match):
+def test_json_and_yaml_files_of_another_form_are_refused_with_the_entry(tmp_path, document, match):
     for suffix in (".json", ".yaml"):  # JSON is YAML
         assert_refused_file(write(tmp_path, "c" + suffix, json.dumps(document)), match)
 
@@ -183,7 +183,7 @@ def test_files_that_are_not_json_or_yaml_are_refused_with_the_line(tmp_path, nam
     assert_refused_file(write(tmp_path, name, content), match)
 
 
-def test_a_class_file_may_share_query_words_where_that_is_allowed(tmp_path):
+def test_two_classes_of_a_file_may_share_a_query_word_if_that_is_allowed(tmp_path):
     file = write(tmp_path, "c.txt", "sky, bed\nbed\n")
     assert [entry.synonyms for entry in read_class_file(file, shared_synonyms="allow")] == [
         ("sky", "bed"),

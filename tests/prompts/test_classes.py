@@ -33,7 +33,7 @@ def test_a_backslash_or_a_prompt_class_keeps_a_comma():
 
 @few
 @given(st.lists(st.text(alphabet="ab, ", min_size=1, max_size=5), min_size=1, max_size=3))
-def test_phrases_with_escaped_commas_come_back_as_they_were(phrases):
+def test_phrases_with_escaped_commas_are_parsed_back_unchanged(phrases):
     phrases = list({" ".join(phrase.split()): None for phrase in phrases if phrase.strip()}) or [","]
     (parsed,) = parse_classes([",".join(phrase.replace(",", "\\,") for phrase in phrases)])
     assert parsed.synonyms == tuple(phrases)
@@ -61,12 +61,12 @@ def test_phrases_with_escaped_commas_come_back_as_they_were(phrases):
         (["man,man"], r"prompts\[0\]: synonyms: expected each word once, got 'man' twice"),
     ],
 )
-def test_classes_that_no_texts_can_be_made_from_are_refused(values, match):
+def test_classes_that_cannot_be_turned_into_texts_are_refused(values, match):
     with pytest.raises(PromptError, match=match):
         parse_classes(values)
 
 
-def test_two_classes_may_share_a_query_word_only_where_that_is_allowed():
+def test_two_classes_may_share_a_query_word_only_if_that_is_allowed():
     # SCLIP's class file of coco-object: "bed" is a background word in line 1 and a class in line 61.
     lines = [", ".join(BACKGROUND_WORDS), "person", "bed"]
     with pytest.raises(PromptError, match="shared_synonyms='allow' keeps both"):
@@ -102,7 +102,7 @@ def test_a_prompt_class_checks_itself(arguments, match):
         PromptClass(*arguments)
 
 
-def test_a_word_is_the_same_however_its_accent_is_written_and_another_with_other_characters():
+def test_two_spellings_of_an_accent_are_the_same_word_and_other_characters_make_another_word():
     with pytest.raises(PromptError, match="expected each class once"):
         parse_classes(["caf\u00e9", "cafe\u0301"])
     assert len(parse_classes(["m\u00b2", "m2"])) == 2
@@ -151,7 +151,7 @@ def test_lists_of_rivals_are_checked_like_classes(options, match):
         make_prompt_set(["cup"], **options)
 
 
-def test_a_prompt_set_checks_itself_and_passes_the_sharing_of_words_on():
+def test_a_prompt_set_checks_itself_and_may_be_made_with_shared_query_words():
     for classes in ((), ("red",), parse_classes(["red"])[0]):
         with pytest.raises(PromptError, match="classes: expected a tuple of at least one PromptClass, got"):
             PromptSet(classes)

@@ -37,7 +37,7 @@ def write(folder: Path, name: str, content: str | bytes) -> Path:
     return file
 
 
-def test_templates_come_by_name_from_a_file_or_as_ones_own(tmp_path):
+def test_templates_come_by_name_from_a_file_or_from_a_list(tmp_path):
     file = write(tmp_path, "t.txt", "# mine\n\na {} here\r\n\n {} \n")
     assert templates_named("none") == ("{}",)
     assert templates_named("imagenet") is IMAGENET_TEMPLATES
@@ -69,7 +69,7 @@ def test_templates_come_by_name_from_a_file_or_as_ones_own(tmp_path):
         (["a {}\ud83d"], r"templates\[0\]: expected whole characters, got 'a {}.ud83d'"),
     ],
 )
-def test_templates_without_one_place_for_the_word_are_refused(templates, match):
+def test_lists_of_templates_that_are_none_are_refused(templates, match):
     with pytest.raises(PromptError, match=match):
         templates_named(templates)
 
@@ -91,12 +91,12 @@ def test_braces_other_than_the_place_are_text():
         (["a"], r"templates\[0\]: expected one {}"),
     ],
 )
-def test_expand_refuses_what_is_no_list_of_templates(templates, match):
+def test_expand_refuses_templates_that_are_no_list_of_templates(templates, match):
     with pytest.raises(PromptError, match=match):
         expand([PromptClass("cup", ("cup",))], templates)
 
 
-def test_expand_lists_each_text_once_and_points_each_query_word_at_its_own():
+def test_expand_lists_each_text_once_and_gives_each_query_word_the_indices_of_its_texts():
     classes = [PromptClass("x", ("bed", "a bed")), PromptClass("y", ("cup", "bed"))]
     assert expand(classes, ["{}", "a {}"]) == TextPlan(
         texts=("bed", "a bed", "a a bed", "cup", "a cup"),
@@ -107,12 +107,12 @@ def test_expand_lists_each_text_once_and_points_each_query_word_at_its_own():
 
 @few
 @given(class_lists(), template_lists)
-def test_a_row_of_the_plan_is_its_query_word_in_every_template(classes, templates):
+def test_a_row_of_the_plan_has_the_texts_of_its_query_word_in_every_template(classes, templates):
     plan = expand(classes, templates)
     queries = [(index, word) for index, entry in enumerate(classes) for word in entry.synonyms]
     assert len(plan.rows) == len(queries)
-    for (index, word), row, owner in zip(queries, plan.rows, plan.query_to_class, strict=True):
-        assert owner == index
+    for (index, word), row, class_index in zip(queries, plan.rows, plan.query_to_class, strict=True):
+        assert class_index == index
         assert [plan.texts[i] for i in row] == [word.join(template.split("{}")) for template in templates]
     assert len(set(plan.texts)) == len(plan.texts)
     assert {i for row in plan.rows for i in row} == set(range(len(plan.texts)))
@@ -127,13 +127,13 @@ def test_permuting_the_classes_permutes_the_classes_of_the_query_words(classes, 
 
     def texts_by_class(made, label):
         rows = zip(made.rows, made.query_to_class, strict=True)
-        return [[made.texts[i] for i in row] for row, owner in rows if owner == label]
+        return [[made.texts[i] for i in row] for row, class_index in rows if class_index == label]
 
     for new, old in enumerate(order):
         assert texts_by_class(shuffled, new) == texts_by_class(plan, old)
     assert set(shuffled.texts) == set(plan.texts)
 
 
-def test_expand_refuses_no_class():
+def test_expand_refuses_an_empty_list_of_classes():
     with pytest.raises(PromptError, match="classes: expected at least one class, got none"):
         expand([], ["{}"])
