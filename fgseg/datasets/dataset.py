@@ -67,7 +67,7 @@ class Dataset:
         ignore: label of the pixels that do not count; None if every pixel counts.
         has_background: whether class 0 means "none of the others".
         label_hint: how to make missing label files, for messages.
-        full_size: number of images of the published set. For own data the number before some were selected, or None.
+        full_size: number of images of the published set. For custom data the number before some were selected, or None.
         left_out: names of the classes that `select_classes` left out; their pixels do not count.
 
     Raises:

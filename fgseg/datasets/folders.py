@@ -1,4 +1,4 @@
-"""Folders of own labelled images: images, labels or masks, and a list of classes."""
+"""Folders of custom labelled images: images, labels or masks, and a list of classes."""
 
 from collections.abc import Mapping
 from pathlib import Path

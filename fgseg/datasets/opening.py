@@ -1,4 +1,4 @@
-"""Opening labelled images: the eight standard benchmarks, and own data in several layouts.
+"""Opening labelled images: the eight standard benchmarks, and custom data in several layouts.
 
     dataset = open_dataset("voc21", root="data")      # data/VOCdevkit/VOC2012/...
     dataset = open_dataset("my_photos")               # my_photos/{images,labels}, my_photos/classes.txt
@@ -6,7 +6,7 @@
     for item in dataset.items:
         item.read_image(), item.read_labels()         # (H, W, 3) uint8, (H, W) int32
 
-Layouts of own data:
+Layouts of custom data:
 
 * `images/`, `labels/` (PNG with class indices, 255 ignored) and `classes.txt`, `.json` or `.yaml`;
 * `images/`, `masks/` (PNG with 0 and 255) and such a class file with one class;
@@ -45,7 +45,7 @@ def open_dataset(
         words: the query words of the classes. "names": the first of each class; "synonyms": all of the class list;
             or the path of a class file with other words, such as a method's published list, in label order and
             with the background first if there is one. None means "names" for a standard set, because most
-            published runs have one word per class, and "synonyms" for own data.
+            published runs have one word per class, and "synonyms" for custom data.
 
     Returns:
         The data set. `preflight` finds what is wrong with its files.
@@ -77,7 +77,7 @@ def open_dataset(
     if path.is_file() and path.suffix.lower() == ".json":
         return _with_words(open_coco(path, None if root is None else Path(root)), words or "synonyms")
     if root is not None:
-        raise OptionError(f"root: expected None for a folder of own data, got {os.fspath(root)!r:.80}; leave it out")
+        raise OptionError(f"root: expected None for a folder of custom data, got {os.fspath(root)!r:.80}; leave it out")
     if not path.is_dir():
         raise DatasetError(
             f"{one_line(path)}: expected a folder, a COCO annotation file or one of {', '.join(STANDARD_SETS)}, "

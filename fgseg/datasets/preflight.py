@@ -23,7 +23,7 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
 
     Every image and label file must exist, be a picture or a label map by its header, and have the size of the other.
     `sample` images, spread evenly over the set and always the same, are also decoded, and their labels must be
-    classes. Headers of one image and its label map take 0.4 ms (640 x 480 pixels, warm disk, one core).
+    classes. The headers of an image and its label map take 0.4 ms (640 x 480 pixels, warm disk, one core).
 
     Args:
         dataset: as `open_dataset` returns it.
@@ -46,7 +46,7 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
         return (f"{dataset.name}: expected images, got none in {where}; check the folder and its layout",)
     faults = [list(_file_faults(dataset, item)) for item in dataset.items]
     sound = [index for index, found in enumerate(faults) if not found]
-    sampled = [sound[place] for place in _spread(len(sound), sample)]
+    sampled = [sound[index] for index in _spread(len(sound), sample)]
     note = f"({len(sampled)} of {len(dataset.items)} label files read)"
     values: dict[str, NDArray[np.int64]] = {}
     for index in sampled:
@@ -59,7 +59,7 @@ def _spread(count: int, sample: int) -> list[int]:
     """`sample` indices below `count`, evenly spread from the first to the last; all of them if there are no more."""
     if count <= sample:
         return list(range(count))
-    return [place * (count - 1) // max(sample - 1, 1) for place in range(sample)]
+    return [number * (count - 1) // max(sample - 1, 1) for number in range(sample)]
 
 
 def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:

@@ -73,11 +73,11 @@ class SceneLabels:
 class SceneImage(LabelledImage):
     """The picture of a scene, drawn on demand."""
 
-    labels: SceneLabels
+    scene_labels: SceneLabels
 
     def read_image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
-        return self.labels.scene().image
+        return self.scene_labels.scene().image
 
 
 def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int = MEASURED_SEED) -> Dataset:

@@ -197,7 +197,7 @@ def test_an_empty_folder_is_refused_with_a_list_of_the_layouts(tmp_path):
 
 
 def test_a_root_is_refused_for_a_folder(tmp_path):
-    with pytest.raises(OptionError, match="root: expected None for a folder of own data"):
+    with pytest.raises(OptionError, match="root: expected None for a folder of custom data"):
         open_dataset(label_folder(tmp_path), tmp_path)
 
 
