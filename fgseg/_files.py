@@ -1,8 +1,9 @@
-"""Files: which ones a user means, and writing one so that no reader ever sees half of it.
+"""Opening and writing files, and what goes wrong with them in one line.
 
-Public through `fgseg.images.reading`; apart from it because nothing here knows what a picture is made of.
+A file is written under a temporary name and then moved into place, so that a reader never sees half of it.
 """
 
+import io
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -14,25 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import describe
-from fgseg.errors import FgsegError, OutputError, ShapeError
+from fgseg.errors import FgsegError, ImageError, OutputError, ShapeError
 
-__all__ = ["one_line", "place", "reason", "replacing", "write_bytes", "write_npz", "write_text"]
+__all__ = [
+    "absolute_path",
+    "one_line",
+    "open_image_file",
+    "reason",
+    "replacing",
+    "write_bytes",
+    "write_npz",
+    "write_text",
+]
 
 
-def place(path: Path) -> Path:
-    """Where a file lies, whatever way leads there; a link to a file is a file of its own."""
+def absolute_path(path: Path) -> Path:
+    """The absolute path of a file, equal for all paths to its folder. A link to a file is a file of its own."""
     try:
         return path.parent.resolve() / path.name
-    except (OSError, RuntimeError, ValueError):  # links in a circle, a null character: whoever reads it says so
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a null character: its reader reports them
         return path.absolute()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    r"""Write text as UTF-8, line ends as they are.
+    r"""Write text as UTF-8, without changing its line ends.
 
     Args:
         path: file to write; its folder is made.
-        text: what to write. Undecodable bytes of a file name (lone surrogates) are written as \udcXX.
+        text: the text. Undecodable bytes of a file name (lone surrogates) are written as \udcXX.
 
     Raises:
         OutputError: the file cannot be written.
@@ -52,7 +62,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
     Args:
         path: file to write; its folder is made.
-        data: what to write.
+        data: the bytes.
 
     Raises:
         OutputError: the file cannot be written.
@@ -71,12 +81,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_npz(path: str | Path, /, **arrays: NDArray[Any]) -> None:
     """Write arrays as a compressed npz, readable by `np.load` without pickle.
 
-    The zip is made here and not by `np.savez_compressed`, which cannot store an array called "file"; names
-    are prompts and may be anything. The same arrays give the same bytes.
+    `np.savez_compressed` cannot store an array called "file", and names are prompts, which may be anything. The same
+    arrays give the same bytes.
 
     Args:
-        path: file to write; its folder is made. Positional only, so that an array may be called "path".
-        arrays: arrays by name, of any shape and any dtype but object.
+        path: file to write; its folder is made. It is positional only, so that an array may be called "path".
+        arrays: arrays by name, of any shape and any dtype except object.
 
     Raises:
         ShapeError: an array of objects.
@@ -95,29 +105,52 @@ def write_npz(path: str | Path, /, **arrays: NDArray[Any]) -> None:
             raise ShapeError(f"{name}: expected an array of numbers, got {describe(array)}; objects need a pickle")
     with replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
-            # force_zip64: the size is not known when the entry is opened
+            # force_zip64, because the size is not known when the entry is opened
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
+def open_image_file(path: Path, hint: str) -> io.BufferedReader:
+    """Open an image file or a label file for reading.
+
+    Args:
+        path: the file.
+        hint: what to do if the path is a folder, for the message, such as "name a picture in it".
+
+    Raises:
+        ImageError: the file is missing, a folder, or cannot be opened.
+    """
+    name = one_line(path)
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: there is no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{name}: this is a folder, not a file; {hint}") from error
+    except PermissionError as error:
+        raise ImageError(f"{name}: no permission to read it; check the rights of the file and its folder") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise ImageError(f"{name}: cannot be opened ({reason(error)}); check the path") from error
+
+
 def reason(error: Exception) -> str:
-    """What the system or another library says went wrong, in one line."""
+    """What the system or another library reports, in one line."""
     return one_line(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def one_line(text: object) -> str:
-    """Text with every run of white space, line ends too, as one space: a path may hold anything."""
+    """The text with every run of white space as one space; a path may contain line ends."""
     return " ".join(str(text).split())
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path` that takes its place when the block ends well, and else vanishes.
+    """Open a new file that replaces `path` when the block ends, and is deleted if the block raises.
 
     Raises:
-        OutputError: the file cannot be written. An FgsegError of the block passes as it is.
+        OutputError: the file cannot be written. An FgsegError of the block is not changed.
     """
-    # Not tempfile's: its files are private to the owner and would stay so.
+    # Not tempfile, whose files stay readable by their owner only.
     temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         with _possible_name(path):
@@ -127,18 +160,18 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
         with _possible_name(path):
             temporary.replace(path)
-    except FgsegError:  # some are OSErrors too: what went wrong is not this file
+    except FgsegError:  # some are OSErrors too, of other files
         raise
     except OSError as error:
         raise OutputError(f"{one_line(path)}: cannot be written, {_output_cause(error)}") from error
     finally:
-        with suppress(OSError, ValueError):  # it may be in place already, or its folder was never made
+        with suppress(OSError, ValueError):  # it was moved already, or its folder was not made
             temporary.unlink()
 
 
 @contextmanager
 def _possible_name(path: Path) -> Iterator[None]:
-    """What Python says of a name that no file can have, one with a null character, is an OutputError."""
+    """Turn the ValueError of a name that no file can have, one with a null character, into an OutputError."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The package's own version, in one place, and the versions of others."""
+"""The version of this package, and of other installed packages."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -6,12 +6,12 @@ __all__ = ["__version__", "version_of"]
 
 __version__ = "0.1.0"
 
-# Distributions that install the same modules under another name.
+# Distributions of other names that install the same modules.
 _VARIANTS = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")}
 
 
 def version_of(package: str) -> str | None:
-    """The installed version of a package or of a variant of it; None where neither is there.
+    """The installed version of a package or of a variant of it; None if neither is installed.
 
     Examples:
         >>> version_of("no-such-package") is None

@@ -1,6 +1,6 @@
-"""The errors fgseg raises: one base, and each child is also the builtin a caller would catch.
+"""The errors of fgseg. They share a base, and each is also the built-in error that a caller would catch.
 
-Messages name the argument, what was expected, what came, and what to do.
+Messages name the argument, what was expected, what was given and what to do.
 """
 
 __all__ = [
@@ -19,11 +19,11 @@ __all__ = [
 
 
 class FgsegError(Exception):
-    """Base of every error that fgseg raises on purpose."""
+    """Base of the errors that fgseg raises."""
 
 
 class OptionError(FgsegError, ValueError):
-    """An argument outside the values it can take."""
+    """An argument with a value that it cannot take."""
 
 
 class ShapeError(FgsegError, ValueError):
@@ -31,31 +31,31 @@ class ShapeError(FgsegError, ValueError):
 
 
 class PromptError(FgsegError, ValueError):
-    """A prompt or class file that no text can be made from."""
+    """A prompt, template or class file that cannot be turned into texts."""
 
 
 class ImageError(FgsegError, OSError):
-    """An image or label file that cannot be read as what it should be."""
+    """An image or label file that cannot be read."""
 
 
 class DatasetError(FgsegError, ValueError):
-    """A labelled data set whose files or ids are not what they should be."""
+    """A labelled data set with wrong files or ids."""
 
 
 class OutputError(FgsegError, OSError):
-    """A result that cannot be written where it should go."""
+    """A result file that cannot be written."""
 
 
 class ModelNotFoundError(FgsegError, OSError):
-    """A model that is not there: unknown name, folder without weights, hub out of reach."""
+    """A model that is not found: unknown name, folder without weights, hub out of reach."""
 
 
 class WeightsError(FgsegError, RuntimeError):
-    """A checkpoint whose tensors are not those of the model it should hold."""
+    """A checkpoint whose tensors do not fit its model."""
 
 
 class TrainingError(FgsegError, RuntimeError):
-    """A training run that cannot go on, or a checkpoint that is not this run's."""
+    """A training run that cannot go on, or a checkpoint of another run."""
 
 
 class DeviceError(FgsegError, RuntimeError):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg._checks import check_array, check_choice, check_number, check_whole, describe
-from fgseg._files import place
+from fgseg._files import absolute_path
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
@@ -279,7 +279,7 @@ class Segmenter:
         texts = self._prompt_encoder.texts(prompt_set, templates)
         window_resolution = Resolution("slide") if resolution == "auto" else self._image_encoder.resolution(resolution)
         with open_tiled(image) as source:
-            if place(Path(labels_path)) == place(Path(image)):
+            if absolute_path(Path(labels_path)) == absolute_path(Path(image)):
                 raise OutputError(f"labels_path: {labels_path} is the image itself; name another file")
             plan = plan_windows(source.image_hw, window_resolution, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}

@@ -1,4 +1,4 @@
-"""Frozen values that pass between the stages; each checks itself when made."""
+"""Frozen values that pass between the stages. Each checks itself when it is made."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ __all__ = [
 ]
 
 UNLABELLED = -1
-"""Value of `labels` where no class wins: the one sentinel of the package (255 in an 8-bit PNG, 65535 in 16-bit)."""
+"""Label of a pixel of no class, the only sentinel of the package (255 in an 8-bit PNG, 65535 in a 16-bit PNG)."""
 MAX_8_BIT_CLASSES = 254
-"""Most classes of an 8-bit file, 0 to 253: 255 is unlabelled, and 254 becomes that in zero-reduced data sets."""
+"""Largest number of classes in an 8-bit file, 0 to 253. 255 is unlabelled, and 254 becomes 255 where data sets
+reduce the zero label."""
 MAX_CLASSES = 65_534
-"""Most classes of a 16-bit file."""
+"""Largest number of classes in a 16-bit file."""
 
 
 def unlabelled_value(num_classes: int) -> int:
-    """What an unlabelled pixel is in a file of this many classes: 255 in 8 bits, 65535 in 16.
+    """The value of an unlabelled pixel in a file of this many classes: 255 in 8 bits, 65535 in 16.
 
     >>> unlabelled_value(254), unlabelled_value(255)
     (255, 65535)
@@ -49,14 +50,14 @@ def unlabelled_value(num_classes: int) -> int:
 
 @dataclass(frozen=True)
 class DenseFeatures:
-    """Patch features of one picture.
+    """Patch features of a picture.
 
     Attributes:
         grid: (Gh, Gw, D) float32 tensor, unit length along D, row-major from the top left.
-        image_hw: (height, width) of the picture that the grid covers edge to edge, in pixels.
+        image_hw: (height, width) in pixels of the picture, which the grid covers from edge to edge.
 
     Raises:
-        ShapeError: `grid` has other axes, no patch, or rows that are not unit length.
+        ShapeError: `grid` has other axes, no patch, or features that are not of unit length.
     """
 
     grid: torch.Tensor
@@ -65,24 +66,24 @@ class DenseFeatures:
     def __post_init__(self) -> None:
         check_array("grid", self.grid, ("Gh", "Gw", "D"))
         lengths = self.grid.square().sum(-1)
-        # NaN compares false, so this refuses NaN as well; bf16 products leave 1e-2 at most.
+        # NaN compares false and is refused too. Products in bf16 leave an error of 1e-2 at most.
         if not (self.grid.numel() and bool(((lengths - 1).abs() < 2e-2).all())):
             raise ShapeError("grid: expected unit length along D at every patch and no NaN; normalise the features")
 
 
 @dataclass(frozen=True)
 class Region:
-    """One connected part of a class's mask.
+    """A connected component of the mask of a class.
 
     Attributes:
-        class_name: the class it belongs to.
-        class_index: its index in `Segmentation.classes`.
-        box_xyxy: (left, top, right, bottom) pixels, half open: the part covers columns left..right-1.
-        area: pixels of the part, without its holes.
+        class_name: the class.
+        class_index: index of the class in `Segmentation.classes`.
+        box_xyxy: (left, top, right, bottom) pixels, half open: the component covers columns left..right-1.
+        area: number of pixels, without holes.
         centroid_yx: mean (row, column) of its pixels.
-        mean_score: mean over the part of the class's score map, in [0, 1].
-        peak_score: largest value there, in [0, 1].
-        holes: number of holes in the part.
+        mean_score: mean of the class's score map over the component, in [0, 1].
+        peak_score: maximum of that map over the component, in [0, 1].
+        holes: number of holes.
     """
 
     class_name: str
@@ -102,15 +103,15 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class BoxScores:
-    """Boxes against phrases.
+    """Scores of boxes with phrases.
 
     Attributes:
-        cosine: (N, T) float32 in [-1, 1], boxes by phrases.
+        cosine: (N, T) float32 in [-1, 1], one row per box and one column per phrase.
         probabilities: (N, T) float32, softmax over the phrases at the model's region temperature.
         texts: the phrases.
 
     Raises:
-        ShapeError: scores of other sizes.
+        ShapeError: scores of other shapes.
     """
 
     cosine: NDArray[np.float32]
@@ -123,15 +124,15 @@ class BoxScores:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Images against captions.
+    """Scores of images with captions.
 
     Attributes:
-        cosine: (N, T) float32 in [-1, 1], images by captions.
-        probabilities: (N, T) float32; softmax over the captions, or for FG-CLIP 2 a sigmoid of each pair alone.
+        cosine: (N, T) float32 in [-1, 1], one row per image and one column per caption.
+        probabilities: (N, T) float32, softmax over the captions, or for FG-CLIP 2 the sigmoid of each pair.
         captions: the captions.
 
     Raises:
-        ShapeError: scores of other sizes.
+        ShapeError: scores of other shapes.
     """
 
     cosine: NDArray[np.float32]
@@ -143,35 +144,35 @@ class Ranking:
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """(N, T) caption indices of each image, best first."""
+        """(N, T) caption indices of each image, the best first."""
         return np.argsort(-self.cosine, axis=1, kind="stable")
 
 
 def _check_scores(cosine: NDArray[np.float32], probabilities: NDArray[np.float32], count: int) -> None:
-    check_array("cosine", cosine, ("N", count), hint="one column a text")
-    check_array("probabilities", probabilities, cosine.shape, hint="one a cosine")
+    check_array("cosine", cosine, ("N", count), hint="one column per text")
+    check_array("probabilities", probabilities, cosine.shape, hint="one for each cosine")
 
 
 class LazyMaps(Mapping[str, NDArray[ScalarT]]):
-    """A read-only mapping from a name to an (H, W) array that is computed each time it is asked for.
+    """A read-only mapping from names to (H, W) arrays, each of which is computed at every access.
 
-    Memory stays O(H x W) whatever the number of names. Iteration keeps the order of `names`.
+    Memory is O(H x W) for any number of names. Iteration keeps the order of `names`.
     """
 
     def __init__(self, names: Sequence[str], compute: Callable[[int], NDArray[ScalarT]]) -> None:
-        """Keep `names` (unique) and `compute`, which makes the array of the name with a given index."""
+        """Take unique `names`, and `compute`, which returns the array of the name with a given index."""
         self._index = {name: index for index, name in enumerate(names)}
         self._compute = compute
         if len(self._index) != len(names):
             raise OptionError(f"names: expected unique names, got {list(names)!r:.200}")
 
     def __getitem__(self, name: str) -> NDArray[ScalarT]:
-        array = self._compute(self._index[name]).view()  # the array itself may be the caller's
+        array = self._compute(self._index[name]).view()  # a view, because the array may belong to `compute`
         array.setflags(write=False)
         return array
 
     def __contains__(self, name: object) -> bool:
-        return name in self._index  # Mapping's own would compute the array
+        return name in self._index  # the method of Mapping would compute the array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
@@ -184,7 +185,7 @@ class LazyMaps(Mapping[str, NDArray[ScalarT]]):
 
 
 def watched(maps: Mapping[str, NDArray[ScalarT]], see: Callable[[str, NDArray[ScalarT]], None]) -> LazyMaps[ScalarT]:
-    """The same maps, each shown to `see` when it is asked for: what several want of a map, it is computed for once.
+    """The same maps, with a call of `see` for each map that is computed, so that several readers share one computation.
 
     >>> peaks = {}
     >>> maps = watched({"red": np.float32([[0.5, 1.0]])}, lambda name, array: peaks.update({name: array.max()}))

@@ -1,7 +1,7 @@
-"""Builders of odd image files: each writes one kind into a folder and returns its path.
+"""Builders of unusual image files. Each writes one kind of file into a folder and returns its path.
 
-All but the broken ones hold `PICTURE`, or one plane of it (`GRAY`), so that a test can say which pixels must
-come out. It is made of flat 8 x 8 blocks, which JPEG keeps almost exactly in every orientation. Nothing is
+All files except the broken ones contain `PICTURE`, or one channel of it (`GRAY`), so that a test knows the expected
+pixels. The picture consists of flat 8 x 8 blocks, which JPEG keeps almost exactly in every orientation. Nothing is
 random.
 """
 
@@ -22,13 +22,13 @@ PICTURE = np.repeat(np.repeat(np.array(BLOCK_COLORS, np.uint8), 8, axis=0), 8, a
 GRAY = PICTURE[:, :, 1].copy()
 """(16, 24) uint8: six levels from 30 to 240."""
 INDICES = np.repeat(np.repeat(np.arange(6, dtype=np.uint8).reshape(2, 3), 8, axis=0), 8, axis=1)
-"""(16, 24) uint8: the number of the block, which is its place in the palette."""
+"""(16, 24) uint8: the number of the block, which is its index in the palette."""
 ALPHA = np.repeat(np.array([[255, 128, 0]], np.uint8), 8, axis=1).repeat(16, axis=0)
 """(16, 24) uint8: left third opaque, middle half, right third clear."""
 _PALETTE = [level for row in BLOCK_COLORS for color in row for level in color]
 
 
-# --- kinds that must simply work
+# --- files that must be read
 
 
 def rgb_png(folder: Path) -> Path:
@@ -64,12 +64,12 @@ def gray_png(folder: Path) -> Path:
 
 
 def sixteen_bit_png(folder: Path) -> Path:
-    """Grey; the high byte is `GRAY`, the low byte its complement, so that rounding or clipping would show."""
+    """Grey. The high byte is `GRAY` and the low byte its complement, so that rounding or clipping would be noticed."""
     return _saved(Image.fromarray(_wide(GRAY)), folder / "gray16.png")
 
 
 def sixteen_bit_png_with_transparent_level(folder: Path) -> Path:
-    """As `sixteen_bit_png`; the level of the first block is declared transparent."""
+    """As `sixteen_bit_png`. The level of the first block is declared transparent."""
     level = int(_wide(GRAY)[0, 0])
     data = _png(_wide(GRAY).astype(">u2"), color_type=0, chunks=[(b"tRNS", struct.pack(">H", level))])
     return _put(folder / "gray16_clear.png", data)
@@ -89,7 +89,7 @@ def sixteen_bit_rgb_png(folder: Path) -> Path:
 
 
 def sixteen_bit_rgb_tiff(folder: Path) -> Path:
-    """Uncompressed little-endian TIFF of one strip, written by hand: Pillow writes no 16-bit colour."""
+    """Uncompressed little-endian TIFF of one strip, written here because Pillow does not write 16-bit colour."""
     height, width, _ = PICTURE.shape
     pixels = _wide(PICTURE).astype("<u2").tobytes()
     bits_at = 8 + len(pixels)
@@ -116,7 +116,7 @@ def palette_png(folder: Path) -> Path:
 
 
 def palette_png_with_transparent_color(folder: Path) -> Path:
-    """The first block's palette entry is clear, the second's half clear."""
+    """The palette entry of the first block is transparent, that of the second half transparent."""
     return _saved(_paletted(), folder / "palette_clear.png", transparency=bytes([0, 128, 255]))
 
 
@@ -165,9 +165,9 @@ def exif_rotated_tiff(folder: Path, orientation: int = 6) -> Path:
 
 
 def stored_by_exif(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """The array a camera stores, pixel by pixel from the words of the EXIF standard for tag 274.
+    """The array that a camera stores, pixel by pixel by the EXIF standard's definition of tag 274.
 
-    They say which side of the scene the first stored row and the first stored column are.
+    The definition says which side of the picture the first stored row and the first stored column are.
     """
     row_is, column_is = {
         1: ("top", "left"),
@@ -194,7 +194,7 @@ def stored_by_exif(upright: np.ndarray, orientation: int) -> np.ndarray:
     return stored
 
 
-# --- files that are no picture, each for its own reason
+# --- files that must be refused
 
 
 def missing_file(folder: Path) -> Path:
@@ -232,7 +232,7 @@ def truncated_png(folder: Path) -> Path:
 
 
 def huge_png_header(folder: Path, side: int = 20_000) -> Path:
-    """Claims side x side pixels and holds none of them."""
+    """Declares side x side pixels and contains none."""
     chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)), _chunk(b"IDAT", b"")]
     return _put(folder / "huge.png", b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
@@ -244,7 +244,7 @@ def zero_size_gif(folder: Path) -> Path:
 
 
 def jpeg_with_broken_exif(folder: Path) -> Path:
-    """Good pixels; its EXIF block promises entries that are not there."""
+    """Its pixels are valid. Its EXIF block declares entries that are missing."""
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 40)
     picture = Image.fromarray(PICTURE)
     return _saved(picture, folder / "broken_exif.jpg", quality=100, subsampling=0, exif=exif)
@@ -269,7 +269,7 @@ WORKING: dict[str, Callable[[Path], Path]] = {
         sixteen_bit_png_with_transparent_level,
     )
 }
-"""Kinds that must simply work, by name."""
+"""Builders of files that must be read, by name."""
 
 BROKEN: dict[str, Callable[[Path], Path]] = {
     builder.__name__: builder
@@ -278,7 +278,7 @@ BROKEN: dict[str, Callable[[Path], Path]] = {
         *(truncated_png, huge_png_header, zero_size_gif),
     )
 }
-"""Kinds that must be refused with one line, by name."""
+"""Builders of files that must be refused with an error of one line, by name."""
 
 
 def _saved(picture: Image.Image, path: Path, **options) -> Path:

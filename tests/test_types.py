@@ -1,8 +1,9 @@
+"""Values that pass between the stages."""
+
 import numpy as np
 import pytest
 import torch
 
-from fgseg._checks import check_number, check_whole
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import BoxScores, DenseFeatures, LazyMaps, Ranking, Region
 
@@ -12,27 +13,27 @@ def test_features_of_unit_length_are_accepted():
 
 
 @pytest.mark.parametrize("grid", [torch.ones(1, 1, 2), torch.full((1, 1, 2), torch.nan), torch.ones(0, 2, 3)])
-def test_features_that_are_not_unit_length_or_not_there_are_refused(grid):
+def test_features_that_are_empty_or_not_of_unit_length_are_refused(grid):
     with pytest.raises(ShapeError, match="grid: expected unit length along D at every patch and no NaN"):
         DenseFeatures(grid, (8, 8))
 
 
-def test_features_without_a_grid_are_refused():
+def test_features_of_other_axes_are_refused():
     with pytest.raises(ShapeError, match=r"grid: expected an array of shape \(Gh, Gw, D\)"):
         DenseFeatures(torch.ones(3, 2), (8, 8))
 
 
 @pytest.mark.parametrize("box", [(3, 0, 3, 2), (0, 2, 4, 1), (0, 0, 2, 2)])
-def test_a_region_lies_in_its_box(box):
+def test_a_region_with_a_box_too_small_for_its_area_is_refused(box):
     with pytest.raises(OptionError, match="box_xyxy: expected a box that holds 5 pixels"):
         Region("red", 0, box, 5, (0.0, 0.0), 0.5, 0.5, 0)
 
 
-def test_lazy_maps_compute_when_asked_and_not_when_looked_up():
-    asked = []
+def test_lazy_maps_compute_an_array_at_access_and_not_at_a_membership_test():
+    computed = []
 
     def compute(index):
-        asked.append(index)
+        computed.append(index)
         return np.full((1, 1), index)
 
     maps = LazyMaps(["red", "blue"], compute)
@@ -40,21 +41,21 @@ def test_lazy_maps_compute_when_asked_and_not_when_looked_up():
     assert "green" not in maps
     assert list(maps) == ["red", "blue"]
     assert len(maps) == 2
-    assert asked == []
+    assert computed == []
     assert maps["blue"][0, 0] == 1
-    assert asked == [1]
+    assert computed == [1]
     with pytest.raises(ValueError, match="read-only"):
         maps["blue"][0, 0] = 5
     with pytest.raises(KeyError, match="green"):
         maps["green"]
 
 
-def test_lazy_maps_refuse_a_name_twice():
+def test_lazy_maps_refuse_repeated_names():
     with pytest.raises(OptionError, match="names: expected unique names"):
         LazyMaps(["red", "red"], lambda index: np.zeros((1, 1)))
 
 
-def test_what_a_lazy_map_is_made_of_stays_writable():
+def test_the_array_behind_a_lazy_map_stays_writable():
     own = np.zeros((2, 2))
     shown = LazyMaps(["red"], lambda index: own)["red"]
     assert own.flags.writeable
@@ -62,41 +63,13 @@ def test_what_a_lazy_map_is_made_of_stays_writable():
         shown[0, 0] = 1
 
 
-@pytest.mark.parametrize(
-    ("check", "value", "expected"),
-    [
-        (check_number, np.float32(0.5), 0.5),
-        (check_number, 3, 3.0),
-        (check_whole, np.int64(5), 5),
-        (check_whole, 4.0, 4),
-    ],
-)
-def test_a_checked_number_is_python_s_own(check, value, expected):
-    checked = check("size", value, low=0, high=9)
-    assert (checked, type(checked)) == (expected, type(expected))
-
-
-@pytest.mark.parametrize("value", [True, "3", None, -1, 10, float("nan"), float("inf")])
-@pytest.mark.parametrize(("check", "what"), [(check_number, "a number"), (check_whole, "a whole number")])
-def test_what_is_no_number_of_the_range_is_refused(check, what, value):
-    with pytest.raises(OptionError, match=f"^size: expected {what} from 0 to 9, got .*; in pixels$"):
-        check("size", value, low=0, high=9, hint="in pixels")
-
-
-def test_infinity_and_fractions_are_refused():
-    with pytest.raises(OptionError, match="expected a number from 0 to inf, got inf"):
-        check_number("size", float("inf"), low=0, high=float("inf"))
-    with pytest.raises(OptionError, match=r"expected a whole number from 0 to 9, got 2\.5"):
-        check_whole("size", 2.5, low=0, high=9)
-
-
-def test_ranking_orders_best_first_and_ties_by_place():
+def test_a_ranking_puts_the_best_caption_first_and_keeps_the_order_of_ties():
     cosine = np.array([[0.1, 0.3, 0.3]], np.float32)
     assert Ranking(cosine, cosine, ("a", "b", "c")).order.tolist() == [[1, 2, 0]]
 
 
 @pytest.mark.parametrize("kind", [BoxScores, Ranking])
-def test_scores_have_a_column_for_each_text(kind):
+def test_scores_without_one_column_per_text_are_refused(kind):
     scores = np.zeros((2, 3), np.float32)
     with pytest.raises(ShapeError, match=r"cosine: expected an array of shape \(N, 2\)"):
         kind(scores, scores, ("a", "b"))

@@ -153,7 +153,7 @@ def find_inputs(images: Sequence[str]) -> Inputs:
 
     Leaves with a line for each where none of them stands for an image.
     """
-    from fgseg._files import place
+    from fgseg._files import absolute_path
     from fgseg.images.find import find_images
 
     paths: dict[Path, Path] = {}
@@ -165,7 +165,7 @@ def find_inputs(images: Sequence[str]) -> Inputs:
             refused.append((source, str(error) if source else "'': expected a file, folder or pattern, got no name"))
         else:
             for path in found:
-                paths.setdefault(place(path), path)
+                paths.setdefault(absolute_path(path), path)
     if not paths:
         for _, why in refused:
             complain(f"error: {why}")

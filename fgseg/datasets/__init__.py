@@ -1,4 +1,4 @@
-"""Labelled images: standard sets, folders, COCO files and procedural scenes."""
+"""Labelled images: standard benchmarks, folders, COCO files and procedural scenes."""
 
 import lazy_loader
 

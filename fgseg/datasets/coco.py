@@ -1,6 +1,6 @@
-"""Labels from COCO's annotation files: panoptic (a PNG of segment ids an image) and instance (polygons, RLE).
+"""Labels from COCO's annotation files: panoptic (one PNG of segment ids per image) and instance (polygons, RLE).
 
-Formats: cocodataset.org/#format-data.
+The formats are described at cocodataset.org/#format-data.
 """
 
 import json
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_rle
 
-from fgseg._files import one_line, reason
+from fgseg._files import one_line
 from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.documents import expect_layout, read_document
 from fgseg.datasets.standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
-from fgseg.images.headers import read_header
-from fgseg.images.reading import read_image
+from fgseg.images.reading import MAX_PIXELS, open_image, read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.types import unlabelled_value
 
-__all__ = ["InstanceLabels", "PanopticLabels", "open_coco", "read_document"]
+__all__ = ["InstanceLabels", "PanopticLabels", "open_coco"]
 
 Row = Mapping[str, Any]
 
@@ -34,28 +34,28 @@ class PanopticLabels:
 
     Attributes:
         path: the PNG.
-        index_of: segment id -> class index or ignored label; 0 is no segment.
+        index_of: segment id -> class index or ignored label; 0 means no segment.
     """
 
     path: Path
     index_of: Mapping[int, int]
 
     def meaning(self) -> str:
-        """Which class each segment is."""
+        """The class of each segment, as text."""
         return str(sorted(self.index_of.items()))
 
     def image_hw(self) -> tuple[int, int]:
-        """(height, width) from the header."""
-        header = read_header(self.path)
-        if header is None or header.kind != "PNG" or header.color != "color":
-            raise DatasetError(
-                f"{one_line(self.path)}: expected an RGB PNG of segment ids, as panoptic files have it; "
-                "check the folder beside the annotation file"
-            )
-        return header.image_hw
+        """(height, width) in pixels, from the header."""
+        with open_image(self.path, MAX_PIXELS) as image:
+            if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
+                raise DatasetError(
+                    f"{one_line(self.path)}: expected an RGB PNG of segment ids, got {image.format} with pixels of "
+                    f"{image.mode}; check the folder beside the annotation file"
+                )
+            return image.height, image.width
 
     def read(self) -> NDArray[np.int32]:
-        """Read and decode; an id that is no segment of this image is refused."""
+        """Read and decode the PNG. An id that is no segment of this image is refused."""
         self.image_hw()
         segments = read_image(self.path).astype(np.int32) @ np.array([1, 256, 65_536], np.int32)
         ids, inverse = np.unique(segments, return_inverse=True)
@@ -63,7 +63,7 @@ class PanopticLabels:
         if unknown:
             raise DatasetError(
                 f"{one_line(self.path)}: expected the segment ids that its annotation lists, got {unknown[0]} as well; "
-                "the PNG and the annotation file are not of one edition"
+                "take the PNG and the annotation file from one edition"
             )
         labels: NDArray[np.int32] = np.array([self.index_of[int(value)] for value in ids], np.int32)[inverse]
         return labels.reshape(segments.shape)
@@ -71,12 +71,12 @@ class PanopticLabels:
 
 @dataclass(frozen=True)
 class InstanceLabels:
-    """Classes of polygons and run lengths; small shapes lie on large ones, all else is background, 0.
+    """Classes of polygons and run lengths. Small shapes are drawn over large ones; all other pixels are background, 0.
 
     Attributes:
         path: the annotation file.
-        size_hw: (height, width) of the image, as the annotation file has it.
-        shapes: per instance its class index and COCO's `segmentation`: polygons, or RLE in either form.
+        size_hw: (height, width) of the image, from the annotation file.
+        shapes: per instance its class index and COCO's `segmentation`, which is polygons or RLE of either form.
     """
 
     path: Path
@@ -84,7 +84,7 @@ class InstanceLabels:
     shapes: Sequence[tuple[int, Any]]
 
     def meaning(self) -> str:
-        """The shapes and their classes."""
+        """The shapes and their classes, as text."""
         return json.dumps([self.size_hw, list(self.shapes)])
 
     def image_hw(self) -> tuple[int, int]:
@@ -92,9 +92,9 @@ class InstanceLabels:
         return self.size_hw
 
     def read(self) -> NDArray[np.int32]:
-        """Draw the shapes; one that is no shape of this image is refused."""
+        """Draw the shapes. A shape that does not fit the image is refused."""
         height, width = self.size_hw
-        labels = np.zeros((width, height), np.int32)  # run lengths go down the columns
+        labels = np.zeros((width, height), np.int32)  # run lengths go along the columns
         drawn = [(index, self._runs(shape)) for index, shape in self.shapes]
         for index, runs in sorted(drawn, key=lambda pair: -sum(pair[1][1::2])):
             inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
@@ -102,7 +102,7 @@ class InstanceLabels:
         return np.ascontiguousarray(labels.T)
 
     def _runs(self, shape: Any) -> list[int]:
-        """Pixels outside, inside, outside and so on, of a shape in any of COCO's forms."""
+        """Lengths of the runs of pixels outside, inside, outside and so on, of a shape in any of COCO's forms."""
         height, width = self.size_hw
         try:
             runs = _polygon_runs(shape, height, width) if isinstance(shape, list) else _stored_runs(shape["counts"])
@@ -120,14 +120,15 @@ class InstanceLabels:
 
 def _polygon_runs(polygons: list[Any], height: int, width: int) -> list[int]:
     if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise ValueError("a polygon has three corners or more, x and y of each")
+        raise ValueError("a polygon has at least three corners, with x and y of each")
     return _stored_runs(coco_rle.merge(coco_rle.frPyObjects(polygons, height, width))["counts"])
 
 
 def _stored_runs(counts: Any) -> list[int]:
-    """Run lengths, which COCO compresses into a string: five bits a character, from the fourth on as differences.
+    """Run lengths from a list, or from COCO's string: five bits per character, from the fourth run on as differences.
 
-    Not pycocotools' decoder (2.0.11), of which numpy 2 warns. Format: rleFrString in cocoapi's maskApi.c.
+    pycocotools' decoder (2.0.11) is not used, because numpy 2 warns of it. The format is that of rleFrString in
+    cocoapi's maskApi.c.
 
     >>> _stored_runs("01c0")
     [0, 1, 19]
@@ -139,8 +140,8 @@ def _stored_runs(counts: Any) -> list[int]:
     for character in counts.encode("ascii") if isinstance(counts, str) else counts:
         value |= ((character - 48) & 0x1F) << bits
         bits += 5
-        if not (character - 48) & 0x20:  # the last of this run
-            if (character - 48) & 0x10:  # negative, which only a difference can be
+        if not (character - 48) & 0x20:  # the last character of this run
+            if (character - 48) & 0x10:  # negative: only a difference can be
                 value -= 1 << bits
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value = bits = 0
@@ -150,19 +151,20 @@ def _stored_runs(counts: Any) -> list[int]:
 def open_coco(path: Path, images: Path | None) -> Dataset:
     """The images of an annotation file, panoptic or instance.
 
-    Panoptic: pixels of no segment are ignored. Instance: they are class 0, background; crowds count as their
-    class. Classes are the file's categories by id, "_" in their names read as a space.
+    Pixels of no segment are ignored in a panoptic file, and are class 0, background, in an instance file. A crowd
+    counts as its class. The classes are the file's categories in the order of their ids; "_" in a name becomes a
+    space in the query word.
 
     Args:
         path: the annotation file.
-        images: folder of the images; None looks for `images` beside the file and for COCO's own
+        images: folder of the images. None looks for `images` beside the file and for COCO's own layout
             (`val2017` beside the folder of `instances_val2017.json`).
 
     Raises:
-        DatasetError: a file of another form, or no folder of images.
+        DatasetError: the file has another form, or there is no folder of images.
     """
     document = read_document(path)
-    try:
+    with expect_layout(path, "COCO's layout with images, annotations and categories"):
         rows = defaultdict(list)
         for annotation in document["annotations"]:
             rows[annotation["image_id"]].append(annotation)
@@ -170,13 +172,6 @@ def open_coco(path: Path, images: Path | None) -> Dataset:
         folder = images or _image_folder(path)
         build = _panoptic if any("segments_info" in row for row in document["annotations"]) else _instance
         return build(path, folder, categories, [(row, rows[row["id"]]) for row in document["images"]])
-    except DatasetError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(
-            f"{one_line(path)}: not COCO's layout with images, annotations and categories "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
 
 
 def _panoptic(path: Path, folder: Path, categories: Sequence[Row], images: Sequence[tuple[Row, list[Row]]]) -> Dataset:
@@ -202,9 +197,9 @@ def _instance(path: Path, folder: Path, categories: Sequence[Row], images: Seque
     return Dataset(path.stem, folder.parent, classes, tuple(items), ignore=None, has_background=True)
 
 
-def _item(folder: Path, image: Row, source: PanopticLabels | InstanceLabels) -> LabelledImage:
+def _item(folder: Path, image: Row, labels: PanopticLabels | InstanceLabels) -> LabelledImage:
     file_name = str(image["file_name"])
-    return LabelledImage(Path(file_name).with_suffix("").as_posix(), folder / file_name, source)
+    return LabelledImage(Path(file_name).with_suffix("").as_posix(), folder / file_name, labels)
 
 
 def _classes(categories: Sequence[Row]) -> tuple[PromptClass, ...]:
@@ -221,18 +216,3 @@ def _image_folder(path: Path) -> Path:
             return folder
     tried = ", ".join(one_line(folder) for folder in candidates)
     raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root")
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        DatasetError: it cannot be read, or is none.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{one_line(path)}: cannot be read as JSON ({reason(error)})") from error
-    if not isinstance(document, dict):
-        raise DatasetError(f"{one_line(path)}: expected a JSON object, got {type(document).__name__}")
-    return document

@@ -1,6 +1,5 @@
-"""Labelled images: what a data set is, and how the ids stored in its label files become class indices."""
+"""Labelled images and the data sets that they make."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,25 +8,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.datasets.labels import ChosenLabels, LabelSource
+from fgseg.datasets.labels import LabelSource, SelectedLabels
 from fgseg.errors import DatasetError
-from fgseg.images.headers import read_header
 from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.words import same_key
 from fgseg.types import unlabelled_value
 
-__all__ = ["Dataset", "LabelledImage", "image_hw_of"]
+__all__ = ["Dataset", "LabelledImage"]
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image and its labels, read when asked.
+    """An image and its labels, which are read on demand.
 
     Attributes:
-        name: unique in its data set.
+        name: its name, unique in its data set.
         image_path: the image file.
-        source: where its labels come from.
+        source: the source of its labels.
     """
 
     name: str
@@ -48,36 +46,36 @@ class LabelledImage:
         return read_image(self.image_path)
 
     def read_labels(self) -> NDArray[np.int32]:
-        """(H, W) int32: class indices 0 to C-1, and the data set's `ignore` where a pixel does not count.
+        """(H, W) int32: class indices 0 to C-1, and the data set's `ignore` at pixels that do not count.
 
         Raises:
-            ImageError: the file cannot be read.
-            DatasetError: it holds colours, or an id that is no class.
+            ImageError: the file cannot be read, or is no label map.
+            DatasetError: it holds an id that is no class.
         """
         return self.source.read()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images with one class a pixel.
+    """Images with one class per pixel.
 
     Attributes:
-        name: what results call it.
-        root: the folder its files are in.
-        classes: in label order; `prompts` of each are its query words.
-        items: the images, in a fixed order; none where the folder is empty (`preflight` says so).
-        ignore: label of pixels that do not count; None where every pixel counts.
-        has_background: whether class 0 is "none of the others".
-        label_hint: how missing label files are made, for messages.
-        full_size: number of images of the published set; of one's own, None or how many it had before some were taken.
-        left_out: names of classes whose pixels do not count, where `only` left some out.
+        name: its name in results.
+        root: the folder of its files.
+        classes: in label order.
+        items: the images, in a fixed order. An empty folder has none, which `preflight` reports.
+        ignore: label of the pixels that do not count; None if every pixel counts.
+        has_background: whether class 0 means "none of the others".
+        label_hint: how to make missing label files, for messages.
+        full_size: number of images of the published set. For custom data the number before some were selected, or None.
+        left_out: names of the classes that `select_classes` left out; their pixels do not count.
 
     Raises:
-        DatasetError: no class, two classes or images of one name, or an `ignore` that is a class.
+        DatasetError: no class, two classes or two images of one name, or an `ignore` that is a class.
 
     >>> data = Dataset("pets", Path("pets"), (PromptClass("cat", ("cat",)), PromptClass("dog", ("dog",))), ())
-    >>> data.ignore, data.source_hash[:8]
-    (255, 'e3b0c442')
+    >>> data.ignore, data.has_background
+    (255, False)
     """
 
     name: str
@@ -106,18 +104,11 @@ class Dataset:
                 f"got {self.ignore}"
             )
 
-    @property
-    def source_hash(self) -> str:
-        """SHA-256 over the sorted relative paths of all images and label files: which files, not what is in them."""
-        files = {path for item in self.items for path in (item.image_path, item.label_path)}
-        names = sorted(_relative(path, self.root) for path in files)
-        return hashlib.sha256("\n".join(names).encode("utf-8", errors="surrogateescape")).hexdigest()
-
-    def with_prompts(self, classes: tuple[PromptClass, ...]) -> "Dataset":
-        """The same images with other classes in the same order, such as a published list's words.
+    def with_classes(self, classes: tuple[PromptClass, ...]) -> "Dataset":
+        """The same images with other classes in the same order, for example with the words of a published list.
 
         Raises:
-            DatasetError: another number of classes.
+            DatasetError: the number of classes is another one.
         """
         if len(classes) != len(self.classes):
             background = ", the background first" if self.has_background else ""
@@ -126,54 +117,38 @@ class Dataset:
             )
         return replace(self, classes=classes)
 
-    def only(self, names: Sequence[str]) -> "Dataset":
+    def select_classes(self, names: Sequence[str]) -> "Dataset":
         """The same images with some of the classes; pixels of the others are ignored.
 
         Args:
-            names: class names, or query words of theirs, in any order; case does not matter. A word that is no
-                class's name and of several is the first one's.
+            names: class names or their query words, in any order; case does not matter. A query word of several
+                classes that is the name of none stands for the first of them.
 
         Raises:
-            DatasetError: no name, or one that is no class's.
+            DatasetError: no name, or a name of no class.
 
         >>> data = Dataset("pets", Path("pets"), (PromptClass("cat", ("cat",)), PromptClass("dog", ("dog",))), ())
-        >>> [entry.name for entry in data.only(["Dog"]).classes], data.only(["Dog"]).left_out
+        >>> [entry.name for entry in data.select_classes(["Dog"]).classes], data.select_classes(["Dog"]).left_out
         (['dog'], ('cat',))
         """
         classes = list(enumerate(self.classes))
         index_of = {same_key(word): i for i, entry in reversed(classes) for word in entry.synonyms}
-        index_of |= {same_key(entry.name): i for i, entry in classes}  # a name is its own class's, whoever's word it is
+        index_of |= {same_key(entry.name): i for i, entry in classes}  # a name goes before query words of other classes
         unknown = [name for name in names if same_key(name) not in index_of]
         if unknown or not names:
             known = ", ".join(entry.name for entry in self.classes)
-            asked = ", ".join(unknown) or "none"
-            raise DatasetError(f"{self.name}: expected names of its classes, got {asked}; it has {known:.400}")
+            given = ", ".join(unknown) or "none"
+            raise DatasetError(f"{self.name}: expected names of its classes, got {given}; it has {known:.400}")
         kept = sorted({index_of[same_key(name)] for name in names})
         ignore = unlabelled_value(len(kept))
         table = np.full(len(self.classes) + 1, ignore, np.int32)
         table[kept] = np.arange(len(kept))
-        items = tuple(replace(item, source=ChosenLabels(item.source, table)) for item in self.items)
-        chosen = tuple(self.classes[index] for index in kept)
-        has_background = self.has_background and kept[0] == 0
-        left_out = tuple(entry.name for index, entry in classes if index not in kept)
+        items = tuple(replace(item, source=SelectedLabels(item.source, table)) for item in self.items)
         return replace(
-            self, classes=chosen, items=items, ignore=ignore, has_background=has_background,
-            left_out=(*self.left_out, *left_out),
-        )  # fmt: skip
-
-
-def image_hw_of(path: Path) -> tuple[int, int]:
-    """(height, width) of an image, upright: from its header where that can be had quickly.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
-    header = read_header(path)
-    if header is not None:
-        return header.image_hw
-    height, width, _ = read_image(path).shape
-    return height, width
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+            self,
+            classes=tuple(self.classes[index] for index in kept),
+            items=items,
+            ignore=ignore,
+            has_background=self.has_background and kept[0] == 0,
+            left_out=(*self.left_out, *(entry.name for index, entry in classes if index not in kept)),
+        )

@@ -1,12 +1,12 @@
-"""One's own labelled images: a folder of images beside a folder of labels or masks, and a list of classes."""
+"""Folders of custom labelled images: images, labels or masks, and a list of classes."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fgseg._files import one_line, reason
 from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.documents import expect_layout, read_document
 from fgseg.datasets.labels import IdTable, PngLabels
 from fgseg.datasets.standard_sets import BACKGROUND
 from fgseg.errors import DatasetError
@@ -15,17 +15,17 @@ from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
 from fgseg.types import unlabelled_value
 
-__all__ = ["open_class_file_folder", "open_mask_folder", "open_shared_format"]
+__all__ = ["open_json_folder", "open_label_folder", "open_mask_folder"]
 
 _CLASS_FILES = ("classes.txt", "classes.json", "classes.yaml", "classes.yml")
 
 
-def open_class_file_folder(folder: Path) -> Dataset:
-    """`images/`, `labels/` with class indices, a class file; 255 is ignored (65535 above 254 classes).
+def open_label_folder(folder: Path) -> Dataset:
+    """A folder with `images/`, `labels/` of class indices and a class file; 255 is ignored (65535 above 254 classes).
 
     Raises:
         DatasetError: no class file or several, or two files of one stem.
-        PromptError: a class file that cannot be read.
+        PromptError: the class file cannot be read.
     """
     classes = _read_classes(folder)
     count, ignore = len(classes), unlabelled_value(len(classes))
@@ -37,11 +37,11 @@ def open_class_file_folder(folder: Path) -> Dataset:
 
 
 def open_mask_folder(folder: Path) -> Dataset:
-    """`images/`, `masks/` with 0 and 255 (or 0 and 1), a class file with one class, or background and one.
+    """A folder with `images/`, `masks/` of 0 and 255 (or 0 and 1) and a class file of one class, or background and one.
 
     Raises:
-        DatasetError: as `open_class_file_folder`, and other numbers of classes.
-        PromptError: a class file that cannot be read.
+        DatasetError: as `open_label_folder`, or another number of classes.
+        PromptError: the class file cannot be read.
     """
     classes = _read_classes(folder)
     if len(classes) == 1:
@@ -55,32 +55,22 @@ def open_mask_folder(folder: Path) -> Dataset:
     return Dataset(_name(folder), folder, classes, items, ignore=None, has_background=True)
 
 
-def open_shared_format(folder: Path) -> Dataset:
-    """`images/ID.*`, `labels/ID.png`, and `dataset.json` with classes (id, name, prompt), ignore_index, items (id).
+def open_json_folder(folder: Path) -> Dataset:
+    """A folder with `images/ID.*`, `labels/ID.png` and `dataset.json`: classes (id, name, prompt), ignore_index, items.
 
-    Ids may be sparse; they become 0 to C-1 in the order of the ids, without the one to ignore.
+    Ids may be sparse. They become 0 to C-1 in the order of the ids, without the ignored id.
 
     Raises:
-        DatasetError: a dataset.json of another form.
+        DatasetError: dataset.json has another form.
     """
     path = folder / "dataset.json"
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{one_line(path)}: cannot be read as JSON ({reason(error)})") from error
-    try:
-        return _shared_format(folder, document)
-    except DatasetError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(
-            f"{one_line(path)}: expected classes with id, name and prompt, and items with id, got something else "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
+    document = read_document(path)
+    with expect_layout(path, "classes with id, name and prompt, and items with id"):
+        return _json_dataset(folder, document)
 
 
 def is_background(entry: PromptClass) -> bool:
-    """Whether a class is called background or looks for that word.
+    """Whether the name or a query word of a class is "background".
 
     >>> is_background(PromptClass("null", ("Background",)))
     True
@@ -88,7 +78,7 @@ def is_background(entry: PromptClass) -> bool:
     return "background" in {word.casefold() for word in (entry.name, *entry.synonyms)}
 
 
-def _shared_format(folder: Path, document: Mapping[str, Any]) -> Dataset:
+def _json_dataset(folder: Path, document: Mapping[str, Any]) -> Dataset:
     ignored = document.get("ignore_index")
     rows = sorted((row for row in document["classes"] if row["id"] != ignored), key=lambda row: int(row["id"]))
     classes = tuple(PromptClass(row["name"], (row.get("prompt", row["name"]),)) for row in rows)
@@ -112,13 +102,13 @@ def _read_classes(folder: Path) -> tuple[PromptClass, ...]:
     if len(found) != 1:
         raise DatasetError(
             f"{one_line(folder)}: expected one class file ({', '.join(_CLASS_FILES)}) or a dataset.json, got "
-            f"{', '.join(path.name for path in found) or 'none'}; write classes.txt, a class a line in label order"
+            f"{', '.join(path.name for path in found) or 'none'}; write classes.txt, one class per line in label order"
         )
-    return read_class_file(found[0], shared_prompts="allow")
+    return read_class_file(found[0], shared_synonyms="allow")
 
 
 def _pairs(folder: Path, kind: str, ids: IdTable) -> tuple[LabelledImage, ...]:
-    """Images and labels of the same stem; one without the other is kept for the preflight to name."""
+    """Images and labels of the same stem. One without the other is kept, so that the preflight reports it."""
     images, labels = _by_stem(folder / "images"), _by_stem(folder / kind)
     return tuple(
         LabelledImage(
@@ -147,7 +137,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             continue
         if path.stem in found:
             raise DatasetError(
-                f"{one_line(folder)}: expected one file a name, got {found[path.stem].name} and {path.name}; "
+                f"{one_line(folder)}: expected one file per name, got {found[path.stem].name} and {path.name}; "
                 "an image and its label are found by the name without its ending"
             )
         found[path.stem] = path

@@ -1,4 +1,4 @@
-"""Label files: which stored value is which class."""
+"""Label files, and which class each of their stored values is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,119 +11,100 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg.errors import DatasetError
-from fgseg.images.headers import Header, read_header
-from fgseg.images.label_png import read_label_png
-from fgseg.types import UNLABELLED
+from fgseg.images.label_png import label_png_hw, read_stored_values
 
-__all__ = ["ChosenLabels", "IdTable", "LabelSource", "PngLabels", "ranges"]
+__all__ = ["IdTable", "LabelSource", "PngLabels", "SelectedLabels"]
 
-_STORED_VALUES = 65_536  # a PNG holds 16 bits at most
-
-
+_STORED_VALUES = 65_536  # a PNG holds at most 16 bits
 _NOT_A_CLASS = -1
 
 
 class IdTable:
-    """Which class index each stored id stands for.
+    """The class index of each stored id.
 
     >>> IdTable({0: 255, 1: 0, 7: 1}).decode(np.array([[7, 0, 1]]), "a.png")
     array([[  1, 255,   0]], dtype=int32)
     """
 
     def __init__(self, index_of: Mapping[int, int]) -> None:
-        """Keep `index_of`: stored id (0 to 65535) -> class index or ignored label."""
+        """Take `index_of`: stored id (0 to 65535) -> class index or ignored label."""
         self.index_of = dict(index_of)
         self._index = np.full(_STORED_VALUES, _NOT_A_CLASS, np.int32)
         self._index[list(self.index_of)] = list(self.index_of.values())
 
     @cached_property
     def text(self) -> str:
-        """The table in one line."""
+        """The table as text, in one line."""
         return str(sorted(self.index_of.items()))
 
     def decode(self, stored: NDArray[np.integer], name: str) -> NDArray[np.int32]:
         """Class indices of stored ids, both (H, W).
 
         Raises:
-            DatasetError: an id that is not in the table; `name` is the file, for the message.
+            DatasetError: an id is not in the table; `name` is the file, for the message.
         """
         labels: NDArray[np.int32] = self._index[stored]
         unknown = labels == _NOT_A_CLASS
         if unknown.any():
-            raise DatasetError(f"{name}: {self._complaint(stored, stored[unknown])}")
+            raise DatasetError(f"{name}: {self._unknown_ids(stored, stored[unknown])}")
         return labels
 
-    def _complaint(self, stored: NDArray[np.integer], unknown: NDArray[np.integer]) -> str:
+    def _unknown_ids(self, stored: NDArray[np.integer], unknown: NDArray[np.integer]) -> str:
         ids, counts = np.unique(unknown, return_counts=True)
-        found = f"{ranges(ids.tolist())} at {counts.sum()} of {stored.size} pixels"
+        found = f"{_ranges(ids.tolist())} at {counts.sum()} of {stored.size} pixels"
         if ids.tolist() == [255] and not np.any((stored != 0) & (stored != 255)):
             return (
-                f"expected ids {ranges(self.index_of)}, got {found} and 0 elsewhere, as a 0/255 mask has it; "
+                f"expected ids {_ranges(self.index_of)}, got {found} and 0 elsewhere, as in a 0/255 mask; "
                 "for masks, name their folder masks instead of labels"
             )
-        return f"expected ids {ranges(self.index_of)}, got {found}; check the class list and the kind of label file"
+        return f"expected ids {_ranges(self.index_of)}, got {found}; check the class list and the kind of label file"
 
 
 class LabelSource(Protocol):
-    """Where the labels of one image come from."""
+    """The source of the labels of one image."""
 
     @property
     def path(self) -> Path:
-        """The file that must be there."""
+        """The file that must exist."""
 
     def image_hw(self) -> tuple[int, int]:
-        """(height, width) without reading the pixels. Raises FgsegError where it is not a label file."""
+        """(height, width) in pixels, from the header. Raises FgsegError if the file is not a label file."""
 
     def read(self) -> NDArray[np.int32]:
-        """(H, W) class indices and ignored labels. Raises FgsegError where that cannot be had."""
+        """(H, W) class indices and ignored labels. Raises FgsegError if they cannot be read."""
 
     def meaning(self) -> str:
-        """What, beside the file, decides the labels: another text where the same file would give other ones."""
+        """What else the labels depend on besides the file, as text: the class of each stored value."""
 
 
 @dataclass(frozen=True)
 class PngLabels:
-    """A label map in a PNG: palette indices or grey levels, 1 to 16 bits."""
+    """A label map in a PNG: palette indices or grey levels of 1 to 16 bits."""
 
     path: Path
     ids: IdTable
 
     def meaning(self) -> str:
-        """Which class each stored id is."""
+        """The class of each stored id, as text."""
         return self.ids.text
 
     def image_hw(self) -> tuple[int, int]:
-        """(height, width) from the header; a file with colours is refused."""
-        return self._header().image_hw
+        """(height, width) in pixels, from the header. A file that is no label map is refused."""
+        return label_png_hw(self.path)
 
     def read(self) -> NDArray[np.int32]:
-        """Read and decode."""
-        # read_label_png turns the highest value into UNLABELLED; here the table decides what it means.
-        highest = 65_535 if self._header().bit_depth == 16 else 255
-        stored = read_label_png(self.path)
-        return self.ids.decode(np.where(stored == UNLABELLED, highest, stored), one_line(self.path))
-
-    def _header(self) -> Header:
-        if not self.path.is_file():
-            raise DatasetError(f"{one_line(self.path)}: there is no such label file")
-        header = read_header(self.path)
-        if header is None or header.kind != "PNG":
-            raise DatasetError(f"{one_line(self.path)}: {_not_a_png(header is not None)}")
-        if header.color == "color":
-            raise DatasetError(
-                f"{one_line(self.path)}: this PNG holds colours (RGB), not class ids, as a palette PNG does after it "
-                "was converted; write the palette's indices (one channel, mode P or L), not its colours"
-            )
-        return header
+        """Read the file and decode its ids."""
+        stored, _ = read_stored_values(self.path)
+        return self.ids.decode(stored, one_line(self.path))
 
 
 @dataclass(frozen=True)
-class ChosenLabels:
-    """The labels of another source with only some of its classes, the others set apart.
+class SelectedLabels:
+    """The labels of another source with some of its classes; pixels of the others are ignored.
 
     Attributes:
-        source: where the labels come from.
-        index_of: (C + 1,) new label of each class of the source, and last that of its ignored pixels.
+        source: the source of the labels.
+        index_of: (C + 1,) the new label of each class of the source and, last, of its ignored pixels.
     """
 
     source: LabelSource
@@ -131,27 +112,27 @@ class ChosenLabels:
 
     @property
     def path(self) -> Path:
-        """The source's file."""
+        """The file of the source."""
         return self.source.path
 
     def meaning(self) -> str:
-        """The source's, and which of its classes are kept."""
+        """The text of the source, and the new label of each of its classes."""
         return f"{self.source.meaning()} {self.index_of.tolist()}"
 
     def image_hw(self) -> tuple[int, int]:
-        """(height, width) without reading the pixels."""
+        """(height, width) in pixels, from the source."""
         return self.source.image_hw()
 
     def read(self) -> NDArray[np.int32]:
-        """Read and choose."""
+        """Read the source and replace its labels."""
         labels = self.source.read()
         return self.index_of[np.minimum(labels, len(self.index_of) - 1)]
 
 
-def ranges(values: Mapping[int, int] | list[int]) -> str:
-    """Whole numbers, consecutive ones as a range.
+def _ranges(values: Mapping[int, int] | list[int]) -> str:
+    """Whole numbers as text, with consecutive ones as a range.
 
-    >>> ranges([255, 0, 1, 2, 7])
+    >>> _ranges([255, 0, 1, 2, 7])
     '0-2, 7, 255'
     """
     runs: list[list[int]] = []
@@ -161,9 +142,3 @@ def ranges(values: Mapping[int, int] | list[int]) -> str:
         else:
             runs.append([value])
     return ", ".join("-".join(str(end) for end in run) for run in runs)
-
-
-def _not_a_png(is_picture: bool) -> str:
-    if is_picture:
-        return "expected a PNG, got a JPEG, whose lossy pixels do not hold class ids; make the labels again as PNG"
-    return "not a PNG that can be read; it is damaged or another kind of file, copy or make it again"

@@ -1,17 +1,17 @@
-"""Labelled images to measure on: the eight standard benchmarks, and one's own in several layouts.
+"""Opening labelled images: the eight standard benchmarks, and custom data in several layouts.
 
     dataset = open_dataset("voc21", root="data")      # data/VOCdevkit/VOC2012/...
     dataset = open_dataset("my_photos")               # my_photos/{images,labels}, my_photos/classes.txt
     faults = preflight(dataset)                       # before a model is loaded
     for item in dataset.items:
-        item.read_image(), item.read_labels()                   # (H, W, 3) uint8, (H, W) int32
+        item.read_image(), item.read_labels()         # (H, W, 3) uint8, (H, W) int32
 
-Layouts of one's own data:
+Layouts of custom data:
 
 * `images/`, `labels/` (PNG with class indices, 255 ignored) and `classes.txt`, `.json` or `.yaml`;
-* `images/`, `masks/` (PNG with 0 and 255) and such a file with one class;
+* `images/`, `masks/` (PNG with 0 and 255) and such a class file with one class;
 * `images/`, `labels/` and `dataset.json`, whose ids may be sparse;
-* COCO's panoptic or instance annotations: the file itself, or a folder that holds `images/` and the file.
+* COCO's panoptic or instance annotations: the file itself, or a folder with `images/` and the file.
 """
 
 import os
@@ -20,25 +20,13 @@ from pathlib import Path
 
 from fgseg._files import one_line
 from fgseg.datasets.coco import open_coco
-from fgseg.datasets.dataset import Dataset, LabelledImage
-from fgseg.datasets.folders import open_class_file_folder, open_mask_folder, open_shared_format
-from fgseg.datasets.preflight import preflight
-from fgseg.datasets.presets import PRESETS, Preset, preset
+from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.folders import open_json_folder, open_label_folder, open_mask_folder
 from fgseg.datasets.standard_sets import STANDARD_SETS, open_standard_set
 from fgseg.errors import DatasetError, OptionError
-from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
 
-__all__ = [
-    "PRESETS",
-    "STANDARD_SETS",
-    "Dataset",
-    "LabelledImage",
-    "Preset",
-    "open_dataset",
-    "preflight",
-    "preset",
-]
+__all__ = ["open_dataset"]
 
 
 def open_dataset(
@@ -47,28 +35,29 @@ def open_dataset(
     *,
     words: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    r"""A data set by name or folder. Lists its files and reads none of them but its lists.
+    r"""Open a data set by name or folder. Its files are listed; only its lists of images and classes are read.
 
     Args:
-        name_or_folder: one of `STANDARD_SETS` (`./voc21` is a folder of that name), a folder in one of the
-            module's layouts, or a COCO annotation file.
+        name_or_folder: one of `STANDARD_SETS` (write `./voc21` for a folder of that name), a folder in one of the
+            layouts of this module, or a COCO annotation file.
         root: for a standard set the folder with `VOCdevkit`, `coco_stuff164k`, `cityscapes` or
-            `ADEChallengeData2016`; for a COCO file the folder of the images. Else it is not taken.
-        words: query words of the classes. "names": the first of each; "synonyms": all that the class list
-            has; a class file, in label order with the background first where there is one: its words, such as
-            a method's published list. None is "names" for a standard set, as published runs mostly have one
-            word a class, and "synonyms" for one's own.
+            `ADEChallengeData2016`; for a COCO file the folder of the images; otherwise None.
+        words: the query words of the classes. "names": the first of each class; "synonyms": all of the class list;
+            or the path of a class file with other words, such as a method's published list, in label order and
+            with the background first if there is one. None means "names" for a standard set, because most
+            published runs have one word per class, and "synonyms" for custom data.
 
     Returns:
-        The data set; `preflight` finds what is wrong with its files.
+        The data set. `preflight` finds what is wrong with its files.
 
     Raises:
-        DatasetError: no such folder, an unknown layout, a list that cannot be read, or a class file of
+        DatasetError: no such folder, an unknown layout, a list that cannot be read, or a class file with
             another number of classes.
-        OptionError: a `root` that is missing or has no meaning here.
-        PromptError: a class file that cannot be read.
+        OptionError: `root` is missing, or given for a folder.
+        PromptError: the class file cannot be read.
 
     >>> import tempfile
+    >>> from fgseg.datasets import preflight
     >>> from fgseg.images import write_image, write_label_png
     >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +77,7 @@ def open_dataset(
     if path.is_file() and path.suffix.lower() == ".json":
         return _with_words(open_coco(path, None if root is None else Path(root)), words or "synonyms")
     if root is not None:
-        raise OptionError(f"root: expected None for a folder of one's own, got {os.fspath(root)!r:.80}; leave it out")
+        raise OptionError(f"root: expected None for a folder of custom data, got {os.fspath(root)!r:.80}; leave it out")
     if not path.is_dir():
         raise DatasetError(
             f"{one_line(path)}: expected a folder, a COCO annotation file or one of {', '.join(STANDARD_SETS)}, "
@@ -99,12 +88,12 @@ def open_dataset(
 
 def _open_folder(folder: Path) -> Dataset:
     if (folder / "dataset.json").is_file():
-        return open_shared_format(folder)
+        return open_json_folder(folder)
     has_labels, has_masks = ((folder / kind).is_dir() for kind in ("labels", "masks"))
     if has_labels and has_masks:
         raise DatasetError(f"{one_line(folder)}: expected labels or masks, got both folders; keep one of them")
     if has_labels:
-        return open_class_file_folder(folder)
+        return open_label_folder(folder)
     if has_masks:
         return open_mask_folder(folder)
     return open_coco(_annotation_file(folder), None)
@@ -125,9 +114,5 @@ def _with_words(dataset: Dataset, words: str | os.PathLike[str]) -> Dataset:
     if words == "synonyms":
         return dataset
     if words == "names":
-        return dataset.with_prompts(tuple(_first_word(entry) for entry in dataset.classes))
-    return dataset.with_prompts(read_class_file(words, shared_prompts="allow"))
-
-
-def _first_word(entry: PromptClass) -> PromptClass:
-    return replace(entry, synonyms=entry.synonyms[:1])
+        return dataset.with_classes(tuple(replace(entry, synonyms=entry.synonyms[:1]) for entry in dataset.classes))
+    return dataset.with_classes(read_class_file(words, shared_synonyms="allow"))

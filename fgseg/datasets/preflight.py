@@ -1,4 +1,4 @@
-"""Looking through a labelled data set before a model is loaded."""
+"""Finding faults of a labelled data set before a model is loaded."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,30 +7,30 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_number
 from fgseg._files import one_line
-from fgseg.datasets.dataset import Dataset, LabelledImage, image_hw_of
+from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.datasets.labels import PngLabels
 from fgseg.errors import FgsegError
+from fgseg.images.reading import read_image_hw
 
 __all__ = ["SAMPLE", "preflight"]
 
 SAMPLE = 32
-"""Images whose pixels and label values are read by default; of the others, only headers are."""
+"""Number of images whose pixels and labels are read by default. Only headers of the others are read."""
 
 
 def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
-    """What is wrong with a data set, found without a model and without reading it all.
+    """Find faults of a data set without a model and without reading all of it.
 
-    Of every image and label file: that it is there, that it is a picture or a label map by its header, that
-    both have one size. Of `sample` images spread evenly over the set, always the same ones: that they can be
-    decoded and that the label values are classes. 5,000 COCO images take 1.5 s on a warm
-    disk and one busy core.
+    Every image and label file must exist, be a picture or a label map by its header, and have the size of the other.
+    `sample` images, spread evenly over the set and always the same, are also decoded, and their labels must be
+    classes. The headers of an image and its label map take 0.4 ms (640 x 480 pixels, warm disk, one core).
 
     Args:
-        dataset: what `open_dataset` made.
-        sample: how many images are read in full, at least 1.
+        dataset: as `open_dataset` returns it.
+        sample: the number of images that are decoded, at least 1.
 
     Returns:
-        One line a fault, with the file, in the order of the images; empty where all is well.
+        One line per fault, with its file, in the order of the images; empty if there is none.
 
     Raises:
         OptionError: `sample` below 1.
@@ -46,20 +46,20 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
         return (f"{dataset.name}: expected images, got none in {where}; check the folder and its layout",)
     faults = [list(_file_faults(dataset, item)) for item in dataset.items]
     sound = [index for index, found in enumerate(faults) if not found]
-    chosen = [sound[place] for place in _spread(len(sound), sample)]
-    note = f"({len(chosen)} of {len(dataset.items)} label files read)"
-    seen: dict[str, NDArray[np.int64]] = {}
-    for index in chosen:
-        faults[index] += [f"{fault} {note}" for fault in _value_faults(dataset.items[index], seen)]
+    sampled = [sound[index] for index in _spread(len(sound), sample)]
+    note = f"({len(sampled)} of {len(dataset.items)} label files read)"
+    values: dict[str, NDArray[np.int64]] = {}
+    for index in sampled:
+        faults[index] += [f"{fault} {note}" for fault in _value_faults(dataset.items[index], values)]
     flat = [fault for found in faults for fault in found]
-    return tuple(flat) + tuple(f"{fault} {note}" for fault in _set_faults(dataset, list(seen.values())))
+    return tuple(flat) + tuple(f"{fault} {note}" for fault in _set_faults(dataset, list(values.values())))
 
 
 def _spread(count: int, sample: int) -> list[int]:
-    """`sample` places of `count`, evenly, the first and the last among them; all where there are no more."""
+    """`sample` indices below `count`, evenly spread from the first to the last; all of them if there are no more."""
     if count <= sample:
         return list(range(count))
-    return [place * (count - 1) // max(sample - 1, 1) for place in range(sample)]
+    return [number * (count - 1) // max(sample - 1, 1) for number in range(sample)]
 
 
 def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
@@ -72,8 +72,8 @@ def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
         yield f"{one_line(item.label_path)}: no such label file, for image {name}{hint}"
         return
     try:
-        image_hw, label_hw = image_hw_of(item.image_path), item.source.image_hw()
-        if image_hw != label_hw:  # a header can mislead, as in a PNG with its rotation behind the pixels
+        image_hw, label_hw = read_image_hw(item.image_path), item.source.image_hw()
+        if image_hw != label_hw:  # the header does not show a rotation that a PNG declares after its pixels
             height, width, _ = item.read_image().shape
             image_hw = height, width
     except FgsegError as error:
@@ -86,14 +86,14 @@ def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
         )
 
 
-def _value_faults(item: LabelledImage, seen: dict[str, NDArray[np.int64]]) -> Iterator[str]:
+def _value_faults(item: LabelledImage, values: dict[str, NDArray[np.int64]]) -> Iterator[str]:
     for read in (item.read_image, item.read_labels):
         try:
-            values = read()
+            pixels = read()
         except FgsegError as error:
             yield one_line(error)
             return
-    seen[item.name] = np.flatnonzero(np.bincount(values.ravel()))
+    values[item.name] = np.flatnonzero(np.bincount(pixels.ravel()))
 
 
 def _set_faults(dataset: Dataset, values: Sequence[NDArray[np.int64]]) -> Iterator[str]:
@@ -104,13 +104,13 @@ def _set_faults(dataset: Dataset, values: Sequence[NDArray[np.int64]]) -> Iterat
         yield f"{dataset.name}: expected labelled pixels, got only ignored ones; check the kind of label files"
     elif present == {0, 255} and dataset.ignore == 255 and _holds_255(dataset.items[0]):
         yield (
-            f"{dataset.name}: expected labels 0 to {len(dataset.classes) - 1}, got only 0 and 255, as 0/255 masks "
-            "have it, where 255 is ignored; for masks, name their folder masks instead of labels"
+            f"{dataset.name}: expected labels 0 to {len(dataset.classes) - 1}, got only 0 and 255, as in 0/255 masks, "
+            "but 255 is ignored; for masks, name their folder masks instead of labels"
         )
 
 
 def _holds_255(item: LabelledImage) -> bool:
-    """Whether decoded 0 and 255 were stored as 0 and 255."""
+    """Whether the decoded labels 0 and 255 are stored as 0 and 255."""
     if not isinstance(item.source, PngLabels):
         return False
     index_of = item.source.ids.index_of

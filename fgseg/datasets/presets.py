@@ -1,15 +1,14 @@
-"""Published settings of the standard benchmarks, by method.
+"""Published settings of methods on the standard benchmarks.
 
-From the public configurations of SCLIP (wangf3014/SCLIP), NACLIP (sinahmr/NACLIP), ClearCLIP (mc-lan/ClearCLIP)
-and ProxyCLIP (mc-lan/ProxyCLIP). Their scales are tuned to plain CLIP, whose cosines differ from FG-CLIP's.
+They are taken from the public configurations of SCLIP (wangf3014/SCLIP), NACLIP (sinahmr/NACLIP), ClearCLIP
+(mc-lan/ClearCLIP) and ProxyCLIP (mc-lan/ProxyCLIP). Their scales are tuned to plain CLIP, whose cosines differ from
+FG-CLIP's.
 """
 
 from dataclasses import dataclass, replace
 
 from fgseg._checks import check_choice
-from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.standard_sets import STANDARD_SETS
-from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS
 
 __all__ = ["PRESETS", "Preset", "preset"]
@@ -17,20 +16,20 @@ __all__ = ["PRESETS", "Preset", "preset"]
 
 @dataclass(frozen=True)
 class Preset:
-    """One method's settings on one benchmark.
+    """The settings of one method on one benchmark.
 
     Attributes:
         name: the method.
         dataset: the benchmark.
-        short_side: pixels of the image's short side, unless the long side would pass `max_side`.
-        crop, stride: window and step in pixels; None for the whole image at once.
+        short_side: pixels of the image's short side, or fewer if the long side would be longer than `max_side`.
+        crop, stride: window side and step in pixels; None for the whole image at once.
         logit_scale: factor on the scores before the softmax over query words.
-        prob_threshold: pixels below it become the background; 0 where there is none.
-        background: query words of class 0; empty where there is no background.
-        min_foreground_share: classes that cover no more of the predicted foreground leave their pixels to the best of
-            the others; 0 for none.
-        max_side: most pixels of the long side.
-        deviations: what the published code does that these settings do not reproduce.
+        prob_threshold: pixels of lower probability become background; 0 if there is no background.
+        background: query words of class 0; empty if there is no background.
+        min_foreground_share: classes with at most this share of the predicted foreground lose their pixels to the
+            best other class; 0 keeps all classes.
+        max_side: largest number of pixels of the long side.
+        deviations: what these settings do not reproduce of the published code.
     """
 
     name: str
@@ -45,29 +44,12 @@ class Preset:
     max_side: int = 2048
     deviations: tuple[str, ...] = ()
 
-    def classes(self, dataset: Dataset) -> tuple[PromptClass, ...]:
-        """The data set's classes, the background with this method's words.
 
-        A word may then be of two classes, as "bed" in SCLIP's coco-object: `expand` takes them,
-        `parse_classes` with `shared_prompts="allow"`.
-
-        >>> from pathlib import Path
-        >>> classes = (PromptClass("background", ("background",)), PromptClass("cat", ("cat",)))
-        >>> pets = Dataset("pets", Path("pets"), classes, (), has_background=True)
-        >>> [entry.synonyms[:2] for entry in preset("sclip", "voc21").classes(pets)]
-        [('sky', 'wall'), ('cat',)]
-        """
-        if not (dataset.has_background and self.background):
-            return dataset.classes
-        first, *others = dataset.classes
-        return (replace(first, synonyms=self.background), *others)
-
-
-# Per method: settings of every set, then what differs, by set.
 _WORD = ("background",)
 _POSITIONS = "the position table is resized to the size asked for, not by the factor (g + 0.1) / G"
 _WHOLE = "a whole image keeps its trailing part of a patch, which the published code drops"
 
+# The settings of each method on every benchmark, and then the settings that differ on some.
 _COMMON = {
     "sclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, deviations=(_POSITIONS,)),
     "naclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, deviations=(_POSITIONS,)),
@@ -78,7 +60,7 @@ _COMMON = {
         deviations=("settings only: attention from DINO is not reproduced", "windows are not padded to 56 pixels"),
     ),
 }
-_OWN: dict[tuple[str, str], dict[str, object]] = {
+_DIFFERENT: dict[tuple[str, str], dict[str, object]] = {
     ("sclip", "voc21"): {"logit_scale": 65.0, "min_foreground_share": 0.1},
     ("sclip", "context60"): {"logit_scale": 50.0, "background": _WORD},
     ("sclip", "coco-object"): {"logit_scale": 50.0},
@@ -101,11 +83,11 @@ _OWN: dict[tuple[str, str], dict[str, object]] = {
 _WITH_BACKGROUND = ("voc21", "context60", "coco-object")
 
 PRESETS: tuple[str, ...] = tuple(_COMMON)
-"""Methods whose published settings are known."""
+"""The methods with published settings."""
 
 
 def preset(name: str, dataset: str) -> Preset:
-    """A method's published settings on a benchmark.
+    """The published settings of a method on a benchmark.
 
     Args:
         name: one of `PRESETS`.
@@ -125,7 +107,7 @@ def preset(name: str, dataset: str) -> Preset:
     """
     check_choice("preset", name, PRESETS)
     check_choice("dataset", dataset, STANDARD_SETS)
-    own = dict(_OWN.get((name, dataset), {}))
+    different = dict(_DIFFERENT.get((name, dataset), {}))
     if dataset not in _WITH_BACKGROUND:
-        own |= {"prob_threshold": 0.0, "background": ()}
-    return replace(_COMMON[name], name=name, dataset=dataset, **own)  # type: ignore[arg-type]  # values by name
+        different |= {"prob_threshold": 0.0, "background": ()}
+    return replace(_COMMON[name], name=name, dataset=dataset, **different)  # type: ignore[arg-type]  # values by name

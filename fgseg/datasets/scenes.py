@@ -1,4 +1,4 @@
-"""Procedural scenes as labelled data sets: what `fgseg bench` measures where there is no data."""
+"""Procedural scenes as labelled data sets, on which `fgseg bench` runs without data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from fgseg.scenes.vocabulary import BACKGROUND, BASIC_COLORS, MATERIALS, NAMED_R
 __all__ = ["MEASURED_SEED", "SCENE_SETS", "SWEPT_SEED", "SceneLabels", "open_scenes"]
 
 MEASURED_SEED = 10_000_000
-"""First seed of the scenes that figures are reported on; training takes seeds from 0 up, below 10,000,000."""
+"""First seed of the scenes for reported figures. Training uses seeds from 0, below 10,000,000."""
 SWEPT_SEED = 20_000_000
-"""First seed of the scenes that settings are chosen on."""
+"""First seed of the scenes on which settings are chosen."""
 _IGNORE = 255
 
 _PHRASES = {
@@ -29,8 +29,8 @@ _PHRASES = {
     "scenes-shapes": (Phrase(noun=BACKGROUND), *(Phrase(noun=shape) for shape in SHAPES)),
 }
 
-_SHOWN: tuple[Kind, ...] = ("outdoors", "collage", "outdoors", "room")
-"""Kinds of the scenes with materials, in turn; those of the other sets are of shapes."""
+_MATERIAL_KINDS: tuple[Kind, ...] = ("outdoors", "collage", "outdoors", "room")
+"""Kinds of the scenes with materials, in turn. Scenes of the other sets are of shapes."""
 
 SCENE_SETS: tuple[str, ...] = tuple(_PHRASES)
 """Names of the procedural data sets."""
@@ -38,7 +38,7 @@ SCENE_SETS: tuple[str, ...] = tuple(_PHRASES)
 
 @dataclass(frozen=True)
 class SceneLabels:
-    """Which phrase is true of each pixel of a scene; ignored where none surely is, or several are."""
+    """The phrase that is true at each pixel of a scene. Pixels without exactly one true phrase are ignored."""
 
     seed: int
     size_hw: tuple[int, int]
@@ -47,7 +47,7 @@ class SceneLabels:
 
     @property
     def path(self) -> Path:
-        """A name in place of a file."""
+        """A name instead of a file."""
         return Path(f"{self.seed}.labels")
 
     def image_hw(self) -> tuple[int, int]:
@@ -55,15 +55,15 @@ class SceneLabels:
         return self.size_hw
 
     def meaning(self) -> str:
-        """The scene and what is asked of it."""
+        """The scene and its phrases, as text."""
         return f"{self.seed} {self.size_hw} {self.phrases}"
 
     def scene(self) -> Scene:
-        """The scene itself."""
-        return _drawn(self.seed, self.size_hw, self.kind)
+        """The scene, drawn on demand."""
+        return _draw(self.seed, self.size_hw, self.kind)
 
     def read(self) -> NDArray[np.int32]:
-        """Ask the scene."""
+        """Draw the scene and label its pixels."""
         truth = truth_table(self.scene(), self.phrases)
         is_one = (truth == 1).sum(0) == 1
         return np.where(is_one, (truth == 1).argmax(0), _IGNORE).astype(np.int32)
@@ -71,24 +71,25 @@ class SceneLabels:
 
 @dataclass(frozen=True)
 class SceneImage(LabelledImage):
-    """A scene, drawn when asked."""
+    """The picture of a scene, drawn on demand."""
 
-    drawn: SceneLabels
+    scene_labels: SceneLabels
 
     def read_image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB."""
-        return self.drawn.scene().image
+        return self.scene_labels.scene().image
 
 
 def open_scenes(name: str, *, count: int = 200, side: int = 224, first_seed: int = MEASURED_SEED) -> Dataset:
-    """A labelled data set of procedural scenes that training never shows; nothing is drawn before it is asked for.
+    """A labelled data set of procedural scenes that are not used in training; each is drawn when it is read.
 
     Args:
-        name: one of `SCENE_SETS`. "scenes-shapes" has a background, the areas that no shape covers; in
-            "scenes-colors" pixels of a colour between two terms are ignored.
+        name: one of `SCENE_SETS`. "scenes-shapes" has a background, the areas that no shape covers. In
+            "scenes-colors", pixels of a colour between two color terms are ignored.
         count: number of scenes.
-        side: pixels, scenes are squares.
-        first_seed: of the scenes; `SWEPT_SEED` to choose settings on, so that figures are of others.
+        side: side of the square scenes, in pixels.
+        first_seed: seed of the first scene. Choose settings on the scenes from `SWEPT_SEED`; no figure is
+            reported on them.
 
     Raises:
         OptionError: an unknown name, or numbers below 1.
@@ -112,7 +113,7 @@ def _classes(phrases: Sequence[Phrase]) -> tuple[PromptClass, ...]:
 
 
 def _rgb(phrase: Phrase) -> tuple[int, int, int] | None:
-    """The colour that a phrase of colour alone names, for pictures."""
+    """The colour of a phrase that names a colour alone, for pictures."""
     if phrase.color is None or phrase.pattern or phrase.noun:
         return None
     red, green, blue = (round(255 * level) for level in NAMED_RGB[phrase.color])
@@ -120,11 +121,11 @@ def _rgb(phrase: Phrase) -> tuple[int, int, int] | None:
 
 
 def _item(seed: int, size_hw: tuple[int, int], name: str) -> SceneImage:
-    kind: Kind = _SHOWN[seed % len(_SHOWN)] if name == "scenes-materials" else "shapes"
+    kind: Kind = _MATERIAL_KINDS[seed % len(_MATERIAL_KINDS)] if name == "scenes-materials" else "shapes"
     source = SceneLabels(seed, size_hw, kind, _PHRASES[name])
     return SceneImage(str(seed), Path(f"{seed}.scene"), source, source)
 
 
-@lru_cache(maxsize=2)  # an image and its labels are asked for one after the other
-def _drawn(seed: int, size_hw: tuple[int, int], kind: Kind) -> Scene:
+@lru_cache(maxsize=2)  # an image and its labels are read one after the other
+def _draw(seed: int, size_hw: tuple[int, int], kind: Kind) -> Scene:
     return scene(seed, size_hw, kind=kind)

@@ -1,7 +1,7 @@
-"""The eight standard benchmarks: where their files lie, what their labels mean, and their classes.
+"""The eight standard benchmarks: their folders, their label encodings and their classes.
 
-The table is that of the field's evaluation code (SCLIP, NACLIP, ClearCLIP, ProxyCLIP and mmsegmentation's
-loaders agree on it); class names come from the data sets' own category lists, named in the class files.
+The published evaluation code of SCLIP, NACLIP, ClearCLIP, ProxyCLIP and mmsegmentation agrees on this table. Class
+names are those of the data sets' own category lists, which the class files name.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from fgseg.prompts.files import read_class_file
 __all__ = ["BACKGROUND", "STANDARD_SETS", "open_standard_set", "standard_classes"]
 
 BACKGROUND = PromptClass("background", ("background",))
-"""Class 0 where a set has one; a preset gives it other words."""
+"""Class 0 of a set with a background. A preset gives it other words."""
 
 _CLASS_FILES = Path(__file__).parents[1] / "assets" / "classes"
-_COCO_THINGS = 80  # the first classes of COCO-Stuff are those of COCO-Object
+_COCO_THINGS = 80  # the first classes of COCO-Stuff are the classes of COCO-Object
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class _Layout:
     """One benchmark.
 
     Attributes:
-        class_file: its names, without the background.
+        class_file: file of its class names, without the background.
         base: its folder below the root.
         images, labels: folders below `base`.
-        suffixes: what follows an image's name in the image file's and in the label file's name.
-        stored: "as stored", or "zero-reduced": 0 -> 255, the others minus 1, 254 -> 255.
-        ignore: label that does not count; None where every pixel counts.
-        background: whether class 0 is one.
-        size: published number of images.
-        listing: file below `base` with a name a line; "" takes the image and label folders' files.
-        hint: how the label files are made, where the data set does not come with them.
+        suffixes: what follows the image's name in the names of the image file and of the label file.
+        size: number of images of the published set.
+        listing: file below `base` with one name per line; "" takes all files of the image and label folders.
+        hint: how to make the label files, if the data set comes without them.
+        ignore: label of the pixels that do not count; None if every pixel counts.
+        background: whether class 0 is the background.
+        reduce_zero_label: whether stored 0 means 255 and other values mean one less, as in mmsegmentation.
     """
 
     class_file: str
@@ -46,12 +46,12 @@ class _Layout:
     images: str
     labels: str
     suffixes: tuple[str, str]
-    stored: str
-    ignore: int | None
-    background: bool
     size: int
     listing: str = ""
     hint: str = ""
+    ignore: int | None = 255
+    background: bool = False
+    reduce_zero_label: bool = False
 
 
 _VOC = "VOCdevkit/VOC2012", "JPEGImages", "SegmentationClass", (".jpg", ".png")
@@ -63,52 +63,53 @@ _CONTEXT_HINT = "mmsegmentation's tools/dataset_converters/pascal_context.py mak
 _CITY_SUFFIXES = "_leftImg8bit.png", "_gtFine_labelTrainIds.png"
 
 _LAYOUTS = {
-    "voc21": _Layout("voc.txt", *_VOC, "as stored", 255, True, 1449, _VOC_LIST),
-    "voc20": _Layout("voc.txt", *_VOC, "zero-reduced", 255, False, 1449, _VOC_LIST),
-    "context60": _Layout("context.txt", *_CONTEXT, "as stored", None, True, 5104, _CONTEXT_LIST, _CONTEXT_HINT),
-    "context59": _Layout("context.txt", *_CONTEXT, "zero-reduced", 255, False, 5104, _CONTEXT_LIST, _CONTEXT_HINT),
+    "voc21": _Layout("voc.txt", *_VOC, 1449, _VOC_LIST, background=True),
+    "voc20": _Layout("voc.txt", *_VOC, 1449, _VOC_LIST, reduce_zero_label=True),
+    "context60": _Layout("context.txt", *_CONTEXT, 5104, _CONTEXT_LIST, _CONTEXT_HINT, ignore=None, background=True),
+    "context59": _Layout("context.txt", *_CONTEXT, 5104, _CONTEXT_LIST, _CONTEXT_HINT, reduce_zero_label=True),
     "coco-object": _Layout(
-        *("coco_stuff.txt", *_COCO, (".jpg", "_instanceTrainIds.png"), "as stored", None, True, 5000),
+        *("coco_stuff.txt", *_COCO, (".jpg", "_instanceTrainIds.png"), 5000),
         hint="NACLIP's datasets/cvt_coco_object.py makes them from COCO-Stuff's pixel maps",
+        ignore=None,
+        background=True,
     ),
     "coco-stuff": _Layout(
-        *("coco_stuff.txt", *_COCO, (".jpg", "_labelTrainIds.png"), "as stored", 255, False, 5000),
+        *("coco_stuff.txt", *_COCO, (".jpg", "_labelTrainIds.png"), 5000),
         hint="mmsegmentation's tools/dataset_converters/coco_stuff164k.py makes them from COCO-Stuff's pixel maps",
     ),
     "cityscapes": _Layout(
-        *("cityscapes.txt", "cityscapes", "leftImg8bit/val", "gtFine/val", _CITY_SUFFIXES),
-        *("as stored", 255, False, 500),
+        *("cityscapes.txt", "cityscapes", "leftImg8bit/val", "gtFine/val", _CITY_SUFFIXES, 500),
         hint="cityscapesscripts' createTrainIdLabelImgs makes them; the plain _labelIds.png are other ids",
     ),
     "ade20k": _Layout(
-        *("ade20k.txt", "ADEChallengeData2016", "images/validation", "annotations/validation", (".jpg", ".png")),
-        *("zero-reduced", 255, False, 2000),
+        *("ade20k.txt", "ADEChallengeData2016", "images/validation", "annotations/validation", (".jpg", ".png"), 2000),
+        reduce_zero_label=True,
     ),
 }
 
 STANDARD_SETS: tuple[str, ...] = tuple(_LAYOUTS)
-"""Names of the standard benchmarks."""
+"""The names of the standard benchmarks."""
 
 
 def standard_classes(name: str) -> tuple[PromptClass, ...]:
-    """The classes of a standard set in label order, the first word of each its own name, synonyms after it.
+    """The classes of a standard set in label order. The first query word of a class is its name.
 
     >>> [len(standard_classes(name)) for name in STANDARD_SETS]
     [21, 20, 60, 59, 81, 171, 19, 150]
     """
     layout = _LAYOUTS[name]
-    # "screen" is a word of three classes of ADE20K's own list
-    classes = read_class_file(_CLASS_FILES / layout.class_file, shared_prompts="allow")
+    # "screen" is a query word of three classes in ADE20K's own list
+    classes = read_class_file(_CLASS_FILES / layout.class_file, shared_synonyms="allow")
     if name == "coco-object":
         classes = classes[:_COCO_THINGS]
     return (BACKGROUND, *classes) if layout.background else classes
 
 
 def open_standard_set(name: str, root: Path) -> Dataset:
-    """A standard set below `root`; folders between may be left out, so that root may be VOC2012 itself.
+    """Open a standard set below `root`, which may be any folder down to its own, such as VOC2012 itself.
 
     Raises:
-        DatasetError: its folders are not there, or its list cannot be read.
+        DatasetError: its folders do not exist, or its list cannot be read.
     """
     layout, classes = _LAYOUTS[name], standard_classes(name)
     base = _base(name, layout, root)
@@ -126,10 +127,11 @@ def open_standard_set(name: str, root: Path) -> Dataset:
 
 
 def _id_table(layout: _Layout, num_classes: int) -> IdTable:
-    ignored = {} if layout.ignore is None else {255: layout.ignore}
-    if layout.stored == "zero-reduced":
-        return IdTable({0: 255, **{index + 1: index for index in range(num_classes)}, **ignored})
-    return IdTable({**{index: index for index in range(num_classes)}, **ignored})
+    first = 1 if layout.reduce_zero_label else 0
+    index_of = {index + first: index for index in range(num_classes)}
+    if layout.ignore is not None:
+        index_of |= dict.fromkeys({255, *range(first)}, layout.ignore)
+    return IdTable(index_of)
 
 
 def _base(name: str, layout: _Layout, root: Path) -> Path:
@@ -155,12 +157,12 @@ def _listed(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(
-            f"{one_line(path)}: cannot be read ({reason(error)}); it lists the images, a name a line"
+            f"{one_line(path)}: cannot be read ({reason(error)}); it lists the images, one name per line"
         ) from error
 
 
 def _found(folder: Path, suffix: str) -> Iterator[str]:
-    """Names of the files below a folder, Cityscapes' with their city, without the suffix."""
+    """The names, without the suffix, of the files below a folder, in Cityscapes with their city's folder."""
     for path in folder.rglob("*" + suffix):
         if not path.name.startswith("."):
             yield path.relative_to(folder).as_posix().removesuffix(suffix)

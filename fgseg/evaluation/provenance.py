@@ -11,11 +11,12 @@ import torch
 
 from fgseg._files import one_line
 from fgseg._version import __version__, version_of
-from fgseg.datasets.dataset import Dataset, image_hw_of
+from fgseg.datasets.dataset import Dataset
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.checkpoint import Checkpoint
 from fgseg.encoders.text_features import StoredTexts, files_digest, reading_files
 from fgseg.errors import FgsegError
+from fgseg.images.reading import read_image_hw
 from fgseg.prompts.classes import PromptClass
 
 __all__ = [
@@ -113,7 +114,7 @@ def file_faults(paths: Sequence[Path]) -> tuple[str, ...]:
             faults.append(f"{one_line(path)}: no such image; --root names the folder of the images")
             continue
         try:
-            image_hw_of(path)
+            read_image_hw(path)
         except FgsegError as error:
             faults.append(one_line(error))
     return tuple(faults)

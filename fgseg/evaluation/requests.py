@@ -122,7 +122,7 @@ def _opened(name: str, asked: Asked) -> Data:
     else:
         takes_root = name in STANDARD_SETS or Path(name).suffix.lower() == ".json" or len(asked.data) == 1
         data = open_dataset(name, asked.root if takes_root else None, words=asked.words)
-    return data if asked.only in ((KNOWN,), (ALL,)) else data.only(asked.only)
+    return data if asked.only in ((KNOWN,), (ALL,)) else data.select_classes(asked.only)
 
 
 def _path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Images and label maps, in and out: files, arrays and PIL images to (H, W, 3) uint8 RGB, and back."""
+"""Images and label maps: files, arrays and PIL images to (H, W, 3) uint8 RGB, and RGB and label maps to files."""
 
 import lazy_loader
 

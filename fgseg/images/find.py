@@ -1,11 +1,11 @@
-"""Which files a user means: files, folders and patterns."""
+"""Files, folders and glob patterns to image files."""
 
 import glob
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fgseg._files import one_line, place, reason
+from fgseg._files import absolute_path, one_line, reason
 from fgseg.errors import ImageError, OptionError
 
 __all__ = ["HOW_TO_TILE", "IMAGE_SUFFIXES", "find_images"]
@@ -14,26 +14,24 @@ IMAGE_SUFFIXES: tuple[str, ...] = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .gif .bmp "
     ".jp2 .j2k .ppm .pgm .pbm .pnm .pfm .psd .qoi .tga".split()
 )
-"""File name endings that count as pictures in a folder, in any case of letters."""
-
+"""File name suffixes of the pictures in a folder, in lower case; upper case counts too."""
 
 HOW_TO_TILE = "save it as a tiled TIFF (vips tiffsave IN OUT.tif --tile --bigtiff)"
-"""What to do with a picture that does not go into memory, for messages."""
-
+"""Advice for a picture that does not fit in memory, for messages."""
 
 _GLOB_SIGNS = frozenset("*?[")
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """List the files that files, folders and glob patterns stand for.
+    """List the files of files, folders and glob patterns.
 
-    A path that exists is taken literally before it is read as a pattern. A path that does not exist and is no
-    pattern is returned as it is: whoever reads it reports that one as failed and goes on with the others.
+    A path that exists is never read as a pattern. A path that does not exist and is no pattern is returned, so that
+    its reader can report it and go on with the others.
 
     Args:
-        sources: files (any suffix); folders, for the pictures directly inside, by `IMAGE_SUFFIXES`, sorted by
-            name, hidden files left out; patterns (`*`, `?`, `[..]`, `**` for any depth), for their pictures,
-            sorted, or for all their files where the pattern itself ends in a suffix, as `*.dat` does.
+        sources: files (any suffix); folders, for the pictures directly inside (`IMAGE_SUFFIXES`), sorted by name,
+            without hidden files; glob patterns (`*`, `?`, `[..]`, `**` for any depth), for the pictures that match,
+            sorted, or for all files that match if the pattern itself ends in a suffix, such as `*.dat`.
 
     Returns:
         Files in the order of the sources, each once.
@@ -55,7 +53,7 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     unique: dict[Path, Path] = {}
     for source in sources:
         for path in _expand(source):
-            unique.setdefault(place(path), path)
+            unique.setdefault(absolute_path(path), path)
     return list(unique.values())
 
 
@@ -64,7 +62,7 @@ def _expand(source: str | Path) -> list[Path]:
     try:
         is_folder, is_there = path.is_dir(), path.exists()
     except OSError:
-        return [path]  # whoever reads it says what is wrong with it
+        return [path]  # its reader reports what is wrong
     if not is_folder and (is_there or not _GLOB_SIGNS & set(str(source))):
         return [path]
     try:

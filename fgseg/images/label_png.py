@@ -1,37 +1,39 @@
 """Label maps as PNG files, in 8 or 16 bits."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from fgseg._checks import check_array, describe
+from fgseg._checks import check_array, check_color, check_integers, describe
 from fgseg._files import one_line, write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
-from fgseg.images.reading import MAX_PIXELS, opened
-from fgseg.images.writing import encoded
+from fgseg.images.reading import MAX_PIXELS, open_image
+from fgseg.images.writing import encode
 from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
 
-__all__ = ["read_label_png", "write_label_png"]
+__all__ = ["label_png_hw", "read_label_png", "read_stored_values", "write_label_png"]
+
+_MODES = ("1", "L", "P", "I;16")  # Pillow's names for grey levels of 1 to 16 bits and palette indices
 
 
 def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]) -> None:
-    """Write a label map as PNG: 8-bit palette up to 254 classes, else 16-bit grey.
+    """Write a label map as PNG, an 8-bit palette PNG up to 254 classes, else 16-bit grey.
 
     Args:
         path: file to write; its folder is made.
-        labels: (H, W) whole numbers, class index or -1 (`fgseg.types.UNLABELLED`).
-        colors: (red, green, blue) in 0..255 of every class, in index order; they become the palette (a 16-bit
-            PNG has none, and only their number counts). Unlabelled is stored as 255, black in the palette, or
-            as 65535.
+        labels: (H, W) integers, class index or -1 (`fgseg.UNLABELLED`).
+        colors: (red, green, blue) in 0..255 of every class, in index order; they become the palette. A 16-bit PNG
+            has no palette, and only the number of colors counts. Unlabelled is stored as 255, black in the palette,
+            or as 65535.
 
     Raises:
-        OptionError: over 65,534 classes, or a colour that is not three whole numbers in 0..255.
-        ShapeError: `labels` has other axes, no pixel, no whole numbers, or a value outside -1..len(colors)-1.
+        OptionError: over 65,534 classes, or a color that is not three whole numbers in 0..255.
+        ShapeError: `labels` has other axes, no pixel, another dtype, or a value outside -1..len(colors)-1.
         OutputError: the file cannot be written.
 
     Example:
@@ -45,27 +47,27 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
     _check_labels(labels, len(colors))
     if len(colors) <= MAX_8_BIT_CLASSES:
         picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
-        picture.putpalette(palette.ljust(3 * 256, b"\0"))  # whole: 255 has an entry and PNG keeps 8 bits
-        # Runs of one byte are what a label map is made of.
-        data = encoded(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+        picture.putpalette(palette.ljust(3 * 256, b"\0"))  # all 256 entries, so that PNG keeps 8 bits
+        # A label map consists of runs of one byte.
+        data = encode(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     else:
-        data = encoded(Image.fromarray(labels.astype(np.uint16)), "PNG")  # and 65535 here
+        data = encode(Image.fromarray(labels.astype(np.uint16)), "PNG")  # UNLABELLED becomes 65535
     write_bytes(path, data)
 
 
 def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
-    """Read a label map: a palette PNG (the indices count, not the colours) or a grey PNG of 1 to 16 bits.
+    """Read a label map: a palette PNG (its indices, not its colours) or a grey PNG of 1 to 16 bits.
 
     Args:
         path: the file.
-        max_pixels: a file with more is refused before it is decoded.
+        max_pixels: a file with more pixels is refused before it is decoded.
 
     Returns:
-        (H, W) int32 class indices, -1 where the file holds 255 (65535 in a 16-bit file). Fewer than 8 bits
-        have no unlabelled value.
+        (H, W) int32 class indices, -1 where the file holds 255 (65535 in a 16-bit file). A file of fewer
+        than 8 bits has no unlabelled value.
 
     Raises:
-        ImageError: as `read_image`; and a file that is not PNG, or a PNG with colours or alpha.
+        ImageError: as `read_image`; also a file that is not PNG, or a PNG with colours or alpha.
 
     Example:
         >>> import tempfile
@@ -74,19 +76,50 @@ def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray
         ...     read_label_png(folder + "/grey.png")
         array([[ 3, -1]], dtype=int32)
     """
-    name = one_line(path)
-    with opened(Path(path), max_pixels) as image:
-        if image.format != "PNG" or image.mode not in ("P", "L", "1", "I;16"):
-            raise ImageError(
-                f"{name}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
-                f"{image.mode}; a colour picture or a lossy format does not hold class indices"
-            )
-        scale = _low_depth_scale(image)  # before decoding, which forgets it
+    stored, unlabelled = read_stored_values(path, max_pixels=max_pixels)
+    stored[stored == unlabelled] = UNLABELLED
+    return stored
+
+
+def read_stored_values(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.int32], int]:
+    """The values of a label map as its file stores them, and the value of an unlabelled pixel there.
+
+    Args:
+        path: as `read_label_png`.
+        max_pixels: as `read_label_png`.
+
+    Returns:
+        (H, W) int32 palette indices or grey levels, and 255, or 65535 for a 16-bit file.
+
+    Raises:
+        ImageError: as `read_label_png`.
+    """
+    with _open_label_png(path, max_pixels) as image:
+        scale = _low_depth_scale(image)  # before decoding, after which Pillow does not know it
         unlabelled = 65_535 if image.mode == "I;16" else 255
-        stored = np.array(image).astype(np.int32)
-    if scale == 1:
-        stored[stored == unlabelled] = UNLABELLED
-    return stored // scale
+        return np.array(image).astype(np.int32) // scale, unlabelled
+
+
+def label_png_hw(path: str | Path) -> tuple[int, int]:
+    """Height and width of a label map, of which only the header is read.
+
+    Raises:
+        ImageError: as `read_label_png`, except that damaged pixels are not noticed.
+    """
+    with _open_label_png(path, MAX_PIXELS) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _open_label_png(path: str | Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    with open_image(Path(path), max_pixels) as image:
+        if image.format != "PNG" or image.mode not in _MODES:
+            raise ImageError(
+                f"{one_line(path)}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
+                f"{image.mode}; a colour picture or a lossy format does not hold class indices, so write the "
+                "palette's indices (mode P or L) to a PNG and not their colours"
+            )
+        yield image
 
 
 def _low_depth_scale(image: ImageFile.ImageFile) -> int:
@@ -95,19 +128,13 @@ def _low_depth_scale(image: ImageFile.ImageFile) -> int:
     return {"L;2": 255 // 3, "L;4": 255 // 15}.get(str(rawmode), 1)
 
 
-def _check_labels(labels: Any, num_classes: int) -> None:
+def _check_labels(labels: NDArray[np.integer], num_classes: int) -> None:
     check_array("labels", labels, ("H", "W"))
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or not labels.size:
-        raise ShapeError(
-            "labels: expected a numpy array of whole numbers with at least one pixel, got "
-            f"{describe(labels)}; cast class indices to int32"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < UNLABELLED or high >= num_classes:
-        raise ShapeError(
-            f"labels: expected values from {UNLABELLED} to {num_classes - 1}, got {low} to {high}; "
-            "give a color for every class"
-        )
+    check_integers(
+        "labels", labels, low=UNLABELLED, high=num_classes - 1, hint="give class indices, and a color for every class"
+    )
+    if not labels.size:
+        raise ShapeError(f"labels: expected at least one pixel, got {describe(labels)}")
 
 
 def _palette(colors: Sequence[tuple[int, int, int]]) -> bytes:
@@ -116,6 +143,5 @@ def _palette(colors: Sequence[tuple[int, int, int]]) -> bytes:
             f"colors: a 16-bit PNG holds {MAX_CLASSES} classes, got {len(colors)}; split them or save an npz"
         )
     for color in colors:
-        if len(color) != 3 or not all(isinstance(v, (int, np.integer)) and 0 <= v <= 255 for v in color):
-            raise OptionError(f"colors: expected (red, green, blue), whole numbers from 0 to 255, got {color!r}")
+        check_color("colors", color)
     return bytes(int(level) for color in colors for level in color)

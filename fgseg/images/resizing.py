@@ -11,14 +11,14 @@ __all__ = ["resize_bicubic", "resize_bilinear", "resize_image", "shrink"]
 
 
 def resize_bicubic(image: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize by Pillow's bicubic filter, antialiased when it shrinks: what the published models were fed.
+    """Resize by Pillow's bicubic filter, which antialiases when it shrinks, as for the published models.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        image_hw: (height, width) wanted, in pixels.
+        image_hw: the new (height, width), in pixels.
 
     Returns:
-        (height, width, 3) uint8 RGB, a new array; the same values where the size is the same.
+        (height, width, 3) uint8 RGB, a new array; the same values if the size is the same.
 
     Raises:
         ShapeError: `image` is not an RGB image.
@@ -32,18 +32,9 @@ def resize_bicubic(image: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArr
 
 
 def resize_bilinear(image: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize by Pillow's bilinear filter, antialiased when it shrinks (OpenCV's is not).
+    """Resize by Pillow's bilinear filter, which antialiases when it shrinks (OpenCV's does not).
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        image_hw: (height, width) wanted, in pixels.
-
-    Returns:
-        (height, width, 3) uint8 RGB, a new array; the same values where the size is the same.
-
-    Raises:
-        ShapeError: `image` is not an RGB image.
-        OptionError: `image_hw` is not two whole numbers of at least 1.
+    Arguments, result and errors are those of `resize_bicubic`.
 
     Example:
         >>> resize_bilinear(np.array([[[0] * 3, [200] * 3]], np.uint8), (1, 4))[0, :, 0]
@@ -52,48 +43,46 @@ def resize_bilinear(image: NDArray[np.uint8], image_hw: tuple[int, int]) -> NDAr
     return _resize(image, image_hw, Image.Resampling.BILINEAR)
 
 
-def _resize(image: NDArray[np.uint8], image_hw: tuple[int, int], how: Image.Resampling) -> NDArray[np.uint8]:
+def _resize(image: NDArray[np.uint8], image_hw: tuple[int, int], resample: Image.Resampling) -> NDArray[np.uint8]:
     check_image("image", image)
     height, width = check_size("image_hw", image_hw)
-    return np.array(Image.fromarray(image).resize((width, height), how))  # Pillow wants (W, H)
+    return np.array(Image.fromarray(image).resize((width, height), resample))  # Pillow wants (W, H)
 
 
 def shrink(image: NDArray[np.uint8], *, max_side: int) -> NDArray[np.uint8]:
-    """A picture reduced, by area, so that neither side is longer than `max_side`; a small one is only copied.
+    """Shrink a picture, by the mean of areas, until no side is longer than `max_side`; a small one is copied.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         max_side: in pixels, at least 1.
 
     Returns:
-        (H', W', 3) uint8 RGB, proportions kept to the pixel, no side below 1.
+        (H', W', 3) uint8 RGB. The proportions are kept, rounded to whole pixels; no side is below 1.
 
     Raises:
         ShapeError: `image` is not an RGB image.
         OptionError: `max_side` below 1.
 
-    >>> shrink(np.zeros((40, 80, 3), np.uint8), max_side=20).shape
-    (10, 20, 3)
+    Example:
+        >>> shrink(np.zeros((40, 80, 3), np.uint8), max_side=20).shape
+        (10, 20, 3)
     """
     check_image("image", image)
     check_number("max_side", max_side, low=1, high=10**6)
     height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image.copy()
-    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    scale = min(1, max_side / max(height, width))
+    return resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))), antialias=True)
 
 
 def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antialias: bool) -> NDArray[np.uint8]:
-    """An image at another size, by OpenCV.
+    """Resize by OpenCV.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        image_hw: (height, width) wanted, in pixels.
-        antialias: False: bilinear between the four nearest pixels, as published evaluation code does it;
-            large photographs alias, since pixels between are skipped. True: an axis that shrinks takes the
-            mean of the pixels it covers, an axis that grows stays bilinear.
+        image_hw: the new (height, width), in pixels.
+        antialias: False: bilinear between the four nearest pixels, as published evaluation code does it; large
+            photographs alias, because pixels between are skipped. True: an axis that shrinks takes the mean of the
+            pixels that it covers, and an axis that grows stays bilinear.
 
     Returns:
         (height, width, 3) uint8 RGB, a new array.
@@ -114,8 +103,7 @@ def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antiali
     height, width = check_size("image_hw", image_hw)
     resized = np.ascontiguousarray(image)
     if antialias:
-        # OpenCV's area mean turns into nearest-like sampling along an axis that grows: shrink first, then
-        # grow.
+        # OpenCV's area mean becomes nearest-like sampling along an axis that grows: shrink first, then grow.
         smaller_wh = min(width, image.shape[1]), min(height, image.shape[0])
         resized = _cv2_resized(resized, smaller_wh, cv2.INTER_AREA)
     if resized.shape[:2] != (height, width):

@@ -1,4 +1,4 @@
-"""What a file, an array or a PIL image holds, as (H, W, 3) uint8 RGB, upright; `fgseg.images.reading` has the rules."""
+"""Arrays and PIL images to upright (H, W, 3) uint8 RGB, by the rules of `fgseg.images.reading`."""
 
 import logging
 from typing import Any
@@ -11,21 +11,21 @@ from fgseg._checks import describe
 from fgseg._files import reason
 from fgseg.errors import ImageError, ShapeError
 
-__all__ = ["array_to_rgb", "image_to_rgb", "inks_to_rgb", "upright"]
+__all__ = ["array_to_rgb", "cmyk_to_rgb", "exif_orientation", "image_to_rgb", "turn_upright"]
 
 _ORIENTATION = 0x0112  # the EXIF tag
 log = logging.getLogger("fgseg")
 
 
 def image_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """What a PIL image holds; `name` is what messages call it."""
-    rgb = _as_stored(image, name)
-    # Decoded first: a TIFF turns itself then, and a PNG may have its EXIF behind the pixels.
-    return np.ascontiguousarray(upright(rgb, _turned_by_exif(image, name)))
+    """A PIL image as upright RGB; `name` is its name in messages."""
+    rgb = _stored_rgb(image, name)
+    # The EXIF is read after decoding: a TIFF is turned by then, and a PNG may have its EXIF after the pixels.
+    return np.ascontiguousarray(turn_upright(rgb, exif_orientation(image, name)))
 
 
 def array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """What an array given as `source` holds: itself where it is (H, W, 3) uint8."""
+    """An array as RGB; an (H, W, 3) uint8 array is returned itself."""
     channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     if channels not in (1, 3, 4) or not array.size:
         raise ShapeError(
@@ -40,41 +40,43 @@ def array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
     return _gray_to_rgb(levels.reshape(array.shape[:2]))
 
 
-def inks_to_rgb(cmyk: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 cyan, magenta, yellow and black, 255 full ink, as (H, W, 3) uint8 RGB.
+def cmyk_to_rgb(cmyk: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 4) uint8 CMYK, where 255 is full ink, as (H, W, 3) uint8 RGB.
 
-    >>> inks_to_rgb(np.uint8([[[0, 0, 0, 0], [0, 255, 255, 0], [0, 0, 0, 255]]])).tolist()
+    >>> cmyk_to_rgb(np.uint8([[[0, 0, 0, 0], [0, 255, 255, 0], [0, 0, 0, 255]]])).tolist()
     [[[255, 255, 255], [255, 0, 0], [0, 0, 0]]]
     """
     return np.asarray(Image.fromarray(np.ascontiguousarray(cmyk), "CMYK").convert("RGB"))
 
 
-def upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation (2 to 8; anything else means upright), EXIF 2.32 section 4.6.4."""
-    if orientation in (5, 6, 7, 8):  # stored rows are columns of the scene
+def turn_upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo an EXIF orientation, 2 to 8, by EXIF 2.32 section 4.6.4; any other value means upright."""
+    if orientation in (5, 6, 7, 8):  # stored rows are columns of the picture
         stored = stored.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):  # top and bottom exchanged
+    if orientation in (3, 4, 7, 8):  # top and bottom are exchanged
         stored = stored[::-1]
-    if orientation in (2, 3, 6, 7):  # left and right exchanged
+    if orientation in (2, 3, 6, 7):  # left and right are exchanged
         stored = stored[:, ::-1]
     return stored
 
 
-def _turned_by_exif(image: Image.Image, name: str) -> int:
+def exif_orientation(image: Image.Image, name: str) -> int:
+    """The EXIF orientation in the part of a file that was read so far; 1, upright, if there is none."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception as error:  # as many kinds as there are ways to be damaged; the pixels were read
+        # Not image.getexif(), which decodes the whole picture of a PNG.
+        return int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+    except Exception as error:  # damaged EXIF raises errors of many kinds
         log.warning("%s: its EXIF cannot be read (%s); taken as upright", name, reason(error))
         return 1
 
 
-def _as_stored(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """RGB, not yet turned."""
+def _stored_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    """RGB, before its orientation is undone."""
     if image.mode.startswith("I;16"):
         return _sixteen_bit_to_rgb(image)
     if image.mode in ("I", "F"):
         return _gray_to_rgb(_thirty_two_bit_to_8_bit(np.array(image), name))
-    if image.mode == "La":  # Pillow converts premultiplied grey to nothing else
+    if image.mode == "La":  # Pillow converts premultiplied grey to LA only
         image = image.convert("LA")
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA"))
@@ -90,7 +92,7 @@ def _sixteen_bit_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _thirty_two_bit_to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """(H, W) uint8 of 32-bit integers or floats, by the smallest usual range that contains them."""
+    """(H, W) 32-bit integers or floats as uint8, by the smallest of the ranges that contains them."""
     low, high = float(values.min()), float(values.max())
     if 0 <= low and high <= 1 and values.dtype.kind == "f":
         return _rounded(values * 255)
@@ -98,7 +100,7 @@ def _thirty_two_bit_to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint
         return _rounded(values)
     if 0 <= low and high <= 65_535:
         return _high_byte(values.astype(np.uint16))
-    raise ImageError(  # NaN ends here too: it compares false
+    raise ImageError(  # also for NaN, which compares false
         f"{name}: 32-bit grey from {low:g} to {high:g} fits none of the ranges [0, 1] (float), [0, 255] and "
         "[0, 65535]; rescale it to one of them"
     )
@@ -131,7 +133,7 @@ def _high_byte(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _rounded(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Levels known to lie in [0, 255] as uint8."""
+    """Levels that lie in [0, 255] as uint8."""
     rounded: NDArray[Any] = np.rint(levels)
     return rounded.astype(np.uint8)
 

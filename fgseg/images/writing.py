@@ -1,7 +1,7 @@
 """Writing pictures as PNG and JPEG.
 
-Every writer makes the parent folder, writes a temporary file beside the target and moves it into place: a reader sees
-the old file or the new one and never half of it.
+Every writer makes the parent folder, writes a temporary file beside the target and moves it into place, so that a
+reader never sees half a file.
 """
 
 import io
@@ -15,11 +15,9 @@ from fgseg._checks import check_image, check_mask, describe
 from fgseg._files import write_bytes
 from fgseg.errors import OptionError, ShapeError
 
-__all__ = ["encode_jpeg", "encode_png", "encoded", "write_image", "write_mask_png"]
+__all__ = ["encode", "encode_jpeg", "encode_png", "write_image", "write_mask_png"]
 
-_JPEG_QUALITY = 95  # with full colour resolution: outlines and the text of legends stay clean
-
-
+_JPEG_QUALITY = 95  # with full colour resolution, so that outlines and the text of legends stay sharp
 _JPEG_MAX_SIDE = 65_500  # libjpeg's JPEG_MAX_DIMENSION
 
 
@@ -40,21 +38,21 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
         b'\x89PNG\r\n\x1a\n'
     """
     check_image("image", image)
-    return encoded(Image.fromarray(image), "PNG")
+    return encode(Image.fromarray(image), "PNG")
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
-    r"""Encode a picture as JPEG (quality 95, full colour resolution), for a web page: a fifth of the PNG.
+    r"""Encode a picture as JPEG (quality 95, full colour resolution), for a web page; a fifth of the PNG's size.
 
     Args:
-        image: (H, W, 3) uint8 RGB, at most 65,500 pixels a side.
+        image: (H, W, 3) uint8 RGB, at most 65,500 pixels per side.
 
     Returns:
         The bytes of a JPEG file.
 
     Raises:
         ShapeError: `image` is not an RGB image.
-        OptionError: it is longer than JPEG holds.
+        OptionError: `image` is too large for JPEG.
 
     Example:
         >>> encode_jpeg(np.zeros((1, 1, 3), np.uint8))[:3]
@@ -64,18 +62,18 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     height, width, _ = image.shape
     if max(height, width) > _JPEG_MAX_SIDE:
         raise OptionError(f"image: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {width} x {height}; use PNG")
-    return encoded(Image.fromarray(image), "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return encode(Image.fromarray(image), "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
-    """Write a picture as PNG or JPEG (quality 95, full colour resolution), as the suffix says.
+    """Write a picture as PNG or JPEG (quality 95, full colour resolution), depending on the suffix.
 
     Args:
-        path: ends in .png, .jpg or .jpeg; its folder is made.
+        path: a name that ends in .png, .jpg or .jpeg; its folder is made.
         image: (H, W, 3) uint8 RGB.
 
     Raises:
-        OptionError: another suffix, or a JPEG over 65,500 pixels a side.
+        OptionError: another suffix, or a JPEG of over 65,500 pixels per side.
         ShapeError: `image` is not an RGB image.
         OutputError: the file cannot be written.
 
@@ -95,14 +93,14 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
 
 
 def write_mask_png(path: str | Path, mask: NDArray[np.bool_]) -> None:
-    """Write a mask as a 1-bit PNG: white where it holds.
+    """Write a mask as a 1-bit PNG, white where it is True.
 
     Args:
         path: file to write; its folder is made.
         mask: (H, W) bool.
 
     Raises:
-        ShapeError: `mask` is not a mask, or without pixels.
+        ShapeError: `mask` is not a mask, or has no pixels.
         OutputError: the file cannot be written.
 
     Example:
@@ -116,11 +114,11 @@ def write_mask_png(path: str | Path, mask: NDArray[np.bool_]) -> None:
     check_mask("mask", mask)
     if not mask.size:
         raise ShapeError(f"mask: expected at least one pixel, got {describe(mask)}")
-    write_bytes(path, encoded(Image.fromarray(mask), "PNG"))
+    write_bytes(path, encode(Image.fromarray(mask), "PNG"))
 
 
-def encoded(picture: Image.Image, file_format: str, **options: int) -> bytes:
-    """The bytes of an image file."""
+def encode(picture: Image.Image, file_format: str, **options: int) -> bytes:
+    """The bytes of an image file that holds the picture."""
     buffer = io.BytesIO()
     picture.save(buffer, format=file_format, **options)
     return buffer.getvalue()

@@ -19,11 +19,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_whole, describe
-from fgseg._files import one_line, reason, replacing
+from fgseg._files import one_line, open_image_file, reason, replacing
 from fgseg.errors import FgsegError, ImageError, OptionError, ShapeError
 from fgseg.images.find import HOW_TO_TILE
 from fgseg.images.reading import read_image
-from fgseg.images.rgb import inks_to_rgb, upright
+from fgseg.images.rgb import cmyk_to_rgb, turn_upright
 from fgseg.types import MAX_CLASSES, UNLABELLED, unlabelled_value
 
 __all__ = [
@@ -94,7 +94,7 @@ class TiledImage:
         else:
             parts = [(top, 0, min(top + tall, height), width) for top in range(0, height, tall)]
         for part in reversed(parts) if self.orientation in _FROM_BELOW else parts:
-            yield np.ascontiguousarray(upright(self._stored(*part), self.orientation))
+            yield np.ascontiguousarray(turn_upright(self._stored(*part), self.orientation))
 
     def _stored(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
         """(bottom - top, right - left, 3) of a row or a column of tiles."""
@@ -111,7 +111,7 @@ class TiledImage:
             colors = np.asarray(self.page.tags[_COLOR_MAP].value, np.uint16).reshape(3, -1).T
             return read_image(colors[tile[:, :, 0]])
         if _kind(self.page) == "SEPARATED":
-            return inks_to_rgb((tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile)
+            return cmyk_to_rgb((tile >> 8).astype(np.uint8) if tile.dtype == np.uint16 else tile)
         count = 1 if _kind(self.page).startswith("MIN") else 3
         samples, alpha = np.ascontiguousarray(tile[:, :, :count]), np.ascontiguousarray(tile[:, :, count:])
         if _kind(self.page) == "MINISWHITE":
@@ -157,11 +157,9 @@ def open_tiled(path: str | os.PathLike[str]) -> Iterator[TiledImage]:
         [(16, 30, 3), (16, 30, 3), (8, 30, 3)]
     """
     name = one_line(path)
-    with _explained(name):
-        tiff = tifffile.TiffFile(path)
-    with tiff:
+    with open_image_file(Path(path), "name a tiled TIFF in it") as file:
         with _explained(name):
-            page: Any = tiff.pages[0]
+            page: Any = tifffile.TiffFile(file).pages[0]
             _check_page(name, page, Path(path).stat().st_size)
         yield TiledImage(name, (page.imagelength, page.imagewidth), (page.tilelength, page.tilewidth), page)
 
@@ -365,12 +363,6 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except FgsegError:
         raise
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: there is no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise ImageError(f"{name}: this is a folder, not a file; name a tiled TIFF in it") from error
-    except PermissionError as error:
-        raise ImageError(f"{name}: no permission to read it; check the rights of the file and its folder") from error
     except tifffile.TiffFileError as error:
         raise ImageError(f"{name}: not a TIFF, or a damaged one ({reason(error)}); {HOW_TO_TILE}") from error
     # Decoders raise zlib.error, struct.error, ValueError, IndexError and others.

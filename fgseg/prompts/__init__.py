@@ -1,4 +1,4 @@
-"""Words: classes with synonyms, sentences around them, background words and class files. Strings only."""
+"""Prompts: classes with synonyms, templates, background words and class files. Strings only."""
 
 import lazy_loader
 

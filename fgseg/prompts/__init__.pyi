@@ -6,7 +6,7 @@ from .classes import (
     parse_words as parse_words,
 )
 from .files import read_class_file as read_class_file, read_template_file as read_template_file
-from .templates import TextPlan as TextPlan, expand as expand, fill as fill, templates_named as templates_named
+from .templates import TextPlan as TextPlan, expand as expand, templates_named as templates_named
 from .word_lists import (
     BACKGROUND_WORDS as BACKGROUND_WORDS,
     COCO_OBJECT_BACKGROUND_WORDS as COCO_OBJECT_BACKGROUND_WORDS,

@@ -1,10 +1,7 @@
-r"""Words in, texts to encode out: classes, synonyms, templates, background words and class files.
+r"""Classes with synonyms, background words and negative words, from strings.
 
-A *class* has a name and one or more *query words* (its synonyms); every query word is put into every
-*template*, which makes the *texts* that an encoder sees. Strings only.
-
-Two words are the same word when they differ only in case or in the width of their spaces, because CLIP's
-tokenizer (and FG-CLIP 2, which lower-cases its text) makes the same vector of both.
+A *class* has a name and one or more *query words*, its synonyms. Every query word is put into every *template*, which
+makes the *texts* that an encoder sees.
 
     >>> from fgseg.prompts import expand
     >>> classes = parse_classes(["person, man, woman", "dog"])
@@ -21,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fgseg._checks import describe
 from fgseg.errors import OptionError, PromptError
-from fgseg.prompts.word_lists import BACKGROUND_WORDS, COCO_OBJECT_BACKGROUND_WORDS, IMAGENET_TEMPLATES
+from fgseg.prompts.word_lists import BACKGROUND_WORDS
 from fgseg.prompts.words import (
     check_sequence,
     check_word,
     check_words,
-    describe,
     first_repeat,
     is_color,
     places_in,
@@ -37,12 +34,9 @@ from fgseg.prompts.words import (
 )
 
 __all__ = [
-    "BACKGROUND_WORDS",
-    "COCO_OBJECT_BACKGROUND_WORDS",
-    "IMAGENET_TEMPLATES",
     "PromptClass",
     "PromptSet",
-    "SharedPrompts",
+    "SharedSynonyms",
     "check_distinct",
     "make_class",
     "make_prompt_set",
@@ -50,24 +44,24 @@ __all__ = [
     "parse_words",
 ]
 
-SharedPrompts = Literal["refuse", "allow"]
-"""Whether two classes may hold the same query word; see `parse_classes`."""
+SharedSynonyms = Literal["refuse", "allow"]
+"""Whether two classes may have the same query word; see `parse_classes`."""
 
 
 @dataclass(frozen=True)
 class PromptClass:
-    """One class: what it is called and the words that find it.
+    """A class: its name and the words that find it.
 
-    Commas mean nothing here, so this is one way to write a prompt that holds one.
+    A comma in a query word has no meaning here, unlike in `parse_classes`.
 
     Attributes:
-        name: what results call the class; never shown to the model unless it is also among `synonyms`.
-        synonyms: its query words, at least one; a pixel's score is the best of theirs.
-        color: (red, green, blue), each 0 to 255, for pictures; None lets the palette choose.
+        name: the name of the class in results. The model sees it only if it is also one of `synonyms`.
+        synonyms: the query words, at least one. The score of a pixel is the best of their scores.
+        color: (red, green, blue), each 0 to 255, for pictures; None takes a color of the palette.
 
     Raises:
-        PromptError: a name or prompt that is empty, has space around it or more than one line; the same
-            prompt twice; another kind of color.
+        PromptError: a name or query word that is empty, has space around it or several lines; the same query
+            word twice; another kind of color.
 
     >>> PromptClass("sitting dog", ("a dog, sitting",), color=(255, 0, 0)).synonyms
     ('a dog, sitting',)
@@ -81,23 +75,23 @@ class PromptClass:
         check_word("name", self.name)
         check_words("synonyms", self.synonyms)
         if not self.synonyms:
-            raise PromptError("synonyms: expected at least one query word, got none; the name is not one by itself")
+            raise PromptError("synonyms: expected at least one query word, got none; the name does not count as one")
         if not (self.color is None or is_color(self.color)):
             raise PromptError(f"color: expected three whole numbers from 0 to 255, got {self.color!r:.60}")
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What to look for, and what competes with it.
+    """The classes to look for and the words that compete with them.
 
     Attributes:
         classes: the classes, in label order.
-        background: words for "anything else"; a pixel that they win belongs to no class.
-        negatives: words for "not this"; they compete like background words and never win a pixel.
+        background: words for "anything else". A pixel where one of them scores best belongs to no class.
+        negatives: words for "not this". They compete like background words and never label a pixel.
 
     Raises:
         PromptError: no class, two classes of one name, the same word twice in a list, or a background or
-            negative word that is also a prompt of a class.
+            negative word that is also a query word of a class.
 
     >>> PromptSet(parse_classes(["cup"]), background=("table",), negatives=("plate", "Table")).rivals
     ('table', 'plate')
@@ -114,48 +108,48 @@ class PromptSet:
                 f"classes: expected a tuple of at least one PromptClass, got {describe(self.classes)}; "
                 "make_prompt_set takes strings"
             )
-        check_distinct(self.classes, places_in("classes", self.classes), shared_prompts="allow")
+        check_distinct(self.classes, places_in("classes", self.classes), shared_synonyms="allow")
         for kind, words in (("background", self.background), ("negatives", self.negatives)):
             check_words(kind, words)
             self._check_rivals(kind, words)
 
     def _check_rivals(self, kind: str, words: Sequence[str]) -> None:
-        owners = {same_key(word): entry.name for entry in self.classes for word in entry.synonyms}
+        class_of = {same_key(word): entry.name for entry in self.classes for word in entry.synonyms}
         for place, word in zip(places_in(kind, words), words, strict=True):
-            if same_key(word) in owners:
+            if same_key(word) in class_of:
                 raise PromptError(
-                    f"{place}: expected a word that no class looks for, got {quote(word)}, a prompt of class "
-                    f"{quote(owners[same_key(word)])}; take it out of one of the two"
+                    f"{place}: expected a word that no class looks for, got {quote(word)}, a query word of class "
+                    f"{quote(class_of[same_key(word)])}; take it out of one of the two"
                 )
 
     @property
     def rivals(self) -> tuple[str, ...]:
-        """Background words, then the negatives that are not among them."""
+        """The words that compete with the classes: background words, then negatives that are not among them."""
         known = {same_key(word) for word in self.background}
         return self.background + tuple(word for word in self.negatives if same_key(word) not in known)
 
 
 def parse_classes(
-    values: Sequence[str | PromptClass], *, shared_prompts: SharedPrompts = "refuse"
+    values: Sequence[str | PromptClass], *, shared_synonyms: SharedSynonyms = "refuse"
 ) -> tuple[PromptClass, ...]:
-    r"""Classes from strings, one string a class, in label order.
+    r"""Make classes from strings, one class per string, in label order.
 
-    A comma separates synonyms, and the first is the class's name. `\,` keeps a comma inside a prompt, and a
-    `PromptClass` is taken as it is, whatever it holds.
+    A comma separates synonyms, and the first synonym is the name of the class. `\,` is a comma inside a query word.
+    A `PromptClass` is kept unchanged.
 
     Args:
         values: strings or `PromptClass`, at least one, in label order.
-        shared_prompts: "refuse" two classes that hold the same query word, for the pixels of that word could
-            only go to the first; "allow" it for published class lists that do (SCLIP's coco-object has "bed"
-            as background word and as class).
+        shared_synonyms: "refuse" two classes with the same query word, because pixels of that word would all go
+            to the first; or "allow" it, for published class lists that have one (SCLIP's coco-object has "bed" as
+            a background word and as a class).
 
     Returns:
-        One class a value, in the same order.
+        One class per value, in the same order.
 
     Raises:
-        PromptError: no value, something that is not a string, an empty prompt or synonym, two classes of one
-            name, a query word twice.
-        OptionError: another word for `shared_prompts`.
+        PromptError: no value, something that is not a string, an empty synonym, two classes of one name, or a
+            query word given twice.
+        OptionError: another value of `shared_synonyms`.
 
     >>> [entry.synonyms for entry in parse_classes(["red", "blue circle", "person,man", "a dog\\, sitting"])]
     [('red',), ('blue circle',), ('person', 'man'), ('a dog, sitting',)]
@@ -165,7 +159,7 @@ def parse_classes(
     if not items:
         raise PromptError("prompts: expected at least one, got none; write ['red']")
     classes = tuple(_parse_class(place, item) for place, item in zip(places, items, strict=True))
-    check_distinct(classes, places, shared_prompts=shared_prompts)
+    check_distinct(classes, places, shared_synonyms=shared_synonyms)
     return classes
 
 
@@ -175,50 +169,49 @@ def make_prompt_set(
     background: Sequence[str] | None = None,
     negatives: Sequence[str] = (),
     default_background: Sequence[str] = BACKGROUND_WORDS,
-    shared_prompts: SharedPrompts = "refuse",
+    shared_synonyms: SharedSynonyms = "refuse",
 ) -> PromptSet:
-    """Classes together with the words that compete with them.
+    """Make classes and the words that compete with them.
 
     Args:
-        prompts: what `parse_classes` takes.
-        background: background words; `()` for none. None takes `default_background` without the words that a
-            class looks for: who asks for "sky" does not compete with the default word "sky".
-        negatives: words for "not this". In `background` and `negatives` a comma separates words as it does
-            in `prompts`.
+        prompts: the classes, as `parse_classes` takes them.
+        background: background words; `()` for none. None takes `default_background` without the query words of
+            the classes, so that a class "sky" does not compete with the default word "sky".
+        negatives: words for "not this". Commas separate words in `background` and `negatives` too.
         default_background: the model's own background words.
-        shared_prompts: as in `parse_classes`.
+        shared_synonyms: as in `parse_classes`.
 
     Returns:
-        The checked set. Its background may be empty: when asked for, or when classes took all default words.
+        The prompt set. Its background is empty if `background` is, or if the classes use all default words.
 
     Raises:
-        PromptError: what `parse_classes` refuses; the same word twice in a list; a negative, or a background
-            word given in `background`, that is also a prompt of a class.
-        OptionError: another word for `shared_prompts`.
+        PromptError: as `parse_classes`; the same word twice in a list; a word of `background` or `negatives` that
+            is also a query word of a class.
+        OptionError: as `parse_classes`.
 
     >>> made = make_prompt_set(["Sky", "cup"], negatives=["plate"], default_background=("sky", "wall"))
     >>> made.background, made.negatives
     (('wall',), ('plate',))
     """
-    classes = parse_classes(prompts, shared_prompts=shared_prompts)
+    classes = parse_classes(prompts, shared_synonyms=shared_synonyms)
     if background is None:
-        taken = {same_key(word) for entry in classes for word in entry.synonyms}
-        default = parse_words("default_background", default_background)
-        chosen = tuple(word for word in default if same_key(word) not in taken)
+        queries = {same_key(word) for entry in classes for word in entry.synonyms}
+        defaults = parse_words("default_background", default_background)
+        background_words = tuple(word for word in defaults if same_key(word) not in queries)
     else:
-        chosen = parse_words("background", background)
-    return PromptSet(classes, background=chosen, negatives=parse_words("negatives", negatives))
+        background_words = parse_words("background", background)
+    return PromptSet(classes, background=background_words, negatives=parse_words("negatives", negatives))
 
 
 def parse_words(name: str, values: object) -> tuple[str, ...]:
-    """The words of a list, in whose entries commas separate words.
+    """The words of a list of strings, in which commas separate words.
 
     Args:
-        name: of the argument, for messages.
-        values: a list of texts.
+        name: the argument's name, for messages.
+        values: a list of strings.
 
     Raises:
-        PromptError: one text in place of a list, or an entry without a word.
+        PromptError: one string instead of a list, or an entry without a word.
 
     >>> parse_words("background", ["sky, wall", "floor"])
     ('sky', 'wall', 'floor')
@@ -236,31 +229,31 @@ def _parse_class(place: str, value: object) -> PromptClass:
 
 
 def make_class(
-    place: str, name: str, prompts: tuple[str, ...], color: tuple[int, int, int] | None = None
+    place: str, name: str, synonyms: tuple[str, ...], color: tuple[int, int, int] | None = None
 ) -> PromptClass:
-    """A class from parts that were read; the errors of `PromptClass` name the place they come from."""
+    """A `PromptClass` whose errors name the place that it was read from."""
     try:
-        return PromptClass(name, prompts, color)
+        return PromptClass(name, synonyms, color)
     except PromptError as error:
         raise PromptError(f"{place}: {error}") from None
 
 
-def check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, shared_prompts: str) -> None:
+def check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, shared_synonyms: str) -> None:
     """Refuse two classes of one name and, unless allowed, a query word of two classes."""
-    if shared_prompts not in ("refuse", "allow"):
-        raise OptionError(f"shared_prompts: expected 'refuse' or 'allow', got {shared_prompts!r:.60}")
+    if shared_synonyms not in ("refuse", "allow"):
+        raise OptionError(f"shared_synonyms: expected 'refuse' or 'allow', got {shared_synonyms!r:.60}")
     repeat = first_repeat(entry.name for entry in classes)
     if repeat:
         first, second = (places[index] for index in repeat)
         name = quote(classes[repeat[1]].name)
         raise PromptError(f"{first} and {second}: expected each class once, got {name} twice; rename or drop one")
-    if shared_prompts == "allow":
+    if shared_synonyms == "allow":
         return
-    owned = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.synonyms]
-    repeat = first_repeat(word for _, word in owned)
+    queries = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.synonyms]
+    repeat = first_repeat(word for _, word in queries)
     if repeat:
-        (first, _), (second, word) = (owned[index] for index in repeat)
+        (first, _), (second, word) = (queries[index] for index in repeat)
         raise PromptError(
             f"{first} and {second}: expected a query word in one class, got {quote(word)} in both, where "
-            "only the first could ever win; drop one (shared_prompts='allow' keeps both)"
+            "only the first could ever win; drop one (shared_synonyms='allow' keeps both)"
         )

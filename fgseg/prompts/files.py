@@ -1,57 +1,37 @@
-"""Class files and template files, read into plain rows that know their line or place."""
+"""Class files and template files. Errors name the line or entry of the file."""
 
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fgseg._checks import describe
 from fgseg.errors import PromptError
-from fgseg.prompts.classes import PromptClass, SharedPrompts, check_distinct, make_class
-from fgseg.prompts.words import check_templates, describe, is_color, places_in, quote, split_words, strip_word
+from fgseg.prompts.classes import PromptClass, SharedSynonyms, check_distinct, make_class
+from fgseg.prompts.words import check_templates, is_color, places_in, quote, split_words, strip_word
 
-__all__ = ["ClassRow", "read_class_file", "read_class_rows", "read_lines", "read_template_file"]
+__all__ = ["read_class_file", "read_template_file"]
+
+_Placed = tuple[str, PromptClass]  # a class and, before it, its place in the file for messages
 
 _CLASS_SUFFIXES = (".txt", ".json", ".yaml", ".yml")
-_ROW_KEYS = ("name", "prompts", "color")
+_ENTRY_KEYS = ("name", "prompts", "color")
 _HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
-@dataclass(frozen=True)
-class ClassRow:
-    """One class of a file, and what messages call the place where it stands."""
-
-    place: str
-    name: str
-    prompts: tuple[str, ...]
-    color: tuple[int, int, int] | None = None
-
-
-def read_class_rows(file: Path) -> list[ClassRow]:
-    """The classes of a .txt, .json or .yaml file, in order, at least one; formats as in `read_class_file`."""
-    suffix = file.suffix.lower()
-    if suffix not in _CLASS_SUFFIXES:
-        known = ", ".join(_CLASS_SUFFIXES)
-        raise PromptError(f"{file}: expected a class file ({known}), got suffix {suffix!r}; rename it")
-    rows = list(_line_rows(file)) if suffix == ".txt" else list(_document_rows(file))
-    if not rows:
-        raise PromptError(f"{file}: expected at least one class, got none; write one a line or entry")
-    return rows
-
-
-def read_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Place and stripped text of every line of a UTF-8 file, blank ones too, but no comments."""
+def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
+    """The place and the stripped text of every line of a UTF-8 file, with blank lines and without comments."""
     for number, line in enumerate(_read_text(file).split("\n"), start=1):
         if line.split(maxsplit=1)[:1] != ["#"]:
             yield f"{file}, line {number}", line.strip()
 
 
 def _read_text(file: Path) -> str:
-    """Text of a UTF-8 file without byte order mark, a line feed for every line end."""
+    """The text of a UTF-8 file without a byte order mark and with line feeds as line ends."""
     try:
         data = file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -59,7 +39,7 @@ def _read_text(file: Path) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # error.object, not data: its positions count from behind a byte order mark.
+        # error.object, not data: its positions count from after a byte order mark.
         line = error.object[: error.start].count(b"\n") + 1
         byte = error.object[error.start]
         raise PromptError(
@@ -68,9 +48,9 @@ def _read_text(file: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _line_rows(file: Path) -> Iterator[ClassRow]:
+def _line_classes(file: Path) -> Iterator[_Placed]:
     blank = ""
-    for place, line in read_lines(file):
+    for place, line in _read_lines(file):
         if not line:
             blank = blank or place
         elif blank:
@@ -82,10 +62,10 @@ def _line_rows(file: Path) -> Iterator[ClassRow]:
             )
         else:
             words = split_words(place, line)
-            yield ClassRow(place, words[0], words)
+            yield place, make_class(place, words[0], words)
 
 
-def _document_rows(file: Path) -> Iterator[ClassRow]:
+def _document_classes(file: Path) -> Iterator[_Placed]:
     document = _load_document(file, _read_text(file))
     if isinstance(document, Mapping):
         _check_keys(str(file), document, ("classes",))
@@ -96,29 +76,30 @@ def _document_rows(file: Path) -> Iterator[ClassRow]:
             'write [{"name": "red"}]'
         )
     for number, entry in enumerate(document, start=1):
-        yield _entry_row(f"{file}, entry {number}", entry)
+        place = f"{file}, entry {number}"
+        yield place, _entry_class(place, entry)
 
 
 def _load_document(file: Path, text: str) -> object:
     try:
         document: object = json.loads(text) if file.suffix.lower() == ".json" else yaml.safe_load(text)
     except json.JSONDecodeError as error:
-        raise PromptError(f"{file}, line {error.lineno}: not JSON ({error.msg}); correct it there") from error
+        raise PromptError(f"{file}, line {error.lineno}: not JSON ({error.msg}); correct that line") from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)  # a control character's error has no mark
+        mark = getattr(error, "problem_mark", None)  # the error of a control character has no mark
         place = f"{file}, line {mark.line + 1}" if mark else str(file)
         problem = getattr(error, "problem", None) or getattr(error, "reason", error)
-        raise PromptError(f"{place}: not YAML ({problem}); correct it there") from error
-    # YAML's impossible dates, booleans and times by their tags; nesting without end
+        raise PromptError(f"{place}: not YAML ({problem}); correct that line") from error
+    # YAML: dates that do not exist, tagged booleans and times that are none, nesting without end
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise PromptError(f"{file}: not a list of classes ({error}); put odd names in quotes") from error
     return document
 
 
-def _entry_row(place: str, entry: object) -> ClassRow:
+def _entry_class(place: str, entry: object) -> PromptClass:
     if not isinstance(entry, Mapping):
         raise PromptError(f'{place}: expected a class, got {describe(entry)}; write {{"name": "red"}}')
-    _check_keys(place, entry, _ROW_KEYS)
+    _check_keys(place, entry, _ENTRY_KEYS)
     if "name" not in entry:
         raise PromptError(f"{place}: expected a name, got only {', '.join(entry) or 'nothing'}; add one")
     name = strip_word(f"{place}, name", entry["name"])
@@ -127,7 +108,7 @@ def _entry_row(place: str, entry: object) -> ClassRow:
         raise PromptError(f"{place}, prompts: expected a list of strings, got {describe(prompts)}; write ['red']")
     places = places_in(f"{place}, prompts", prompts)
     words = tuple(strip_word(where, word) for where, word in zip(places, prompts, strict=True))
-    return ClassRow(place, name, words, _parse_color(place, entry["color"]) if "color" in entry else None)
+    return make_class(place, name, words, _parse_color(place, entry["color"]) if "color" in entry else None)
 
 
 def _parse_color(place: str, value: Any) -> tuple[int, int, int]:
@@ -136,10 +117,10 @@ def _parse_color(place: str, value: Any) -> tuple[int, int, int]:
     elif isinstance(value, list) and is_color(tuple(value)):
         red, green, blue = value
     else:
-        # Not even null: in YAML that is what an unquoted #ff0000 becomes.
+        # null is refused too, because an unquoted #ff0000 is read as null in YAML.
         raise PromptError(
             f'{place}, color: expected [r, g, b] from 0 to 255 or "#rrggbb", got {describe(value)}; '
-            "leave the key out for none; YAML needs the quotes"
+            "leave the key out for no color; YAML needs the quotes"
         )
     return red, green, blue
 
@@ -151,31 +132,30 @@ def _check_keys(place: str, entry: Mapping[Any, Any], known: Sequence[str]) -> N
 
 
 def read_class_file(
-    path: str | os.PathLike[str], *, shared_prompts: SharedPrompts = "refuse"
+    path: str | os.PathLike[str], *, shared_synonyms: SharedSynonyms = "refuse"
 ) -> tuple[PromptClass, ...]:
-    r"""Classes from a file, in label order: the first is label 0.
+    r"""Read classes from a UTF-8 file, in label order: the first class is label 0.
 
-    UTF-8, any line ends, any number of classes.
-
-    `.txt`: a line a class, written as for `parse_classes`. Blank lines at the end are ignored; one above a
-    class is refused, for it may stand for a label. A line whose first word is `#` is a comment; `#ff0000` is
-    a prompt. A semicolon is refused: some projects put it between synonyms, and it would all be one prompt.
+    `.txt`: one class per line, written as for `parse_classes`. Blank lines at the end are ignored. A blank line
+    above a class is refused, because it may stand for a label. A line whose first word is `#` is a comment, while
+    `#ff0000` is a query word. A semicolon is refused, because some projects put it between synonyms and the line
+    would become one query word.
 
     `.json`, `.yaml`, `.yml`: a list of `{"name": ..., "prompts": [...], "color": ...}`, or that list under
-    the one key `classes`. `prompts` is `[name]` when left out, and commas in it mean nothing. `color` is
-    `[r, g, b]` or `"#rrggbb"` (in YAML in quotes, for `#` begins a comment there).
+    the only key `classes`. `prompts` are the query words, `[name]` if left out; commas in them have no meaning.
+    `color` is `[r, g, b]` or `"#rrggbb"` (with quotes in YAML, where `#` begins a comment).
 
     Args:
-        path: the file; its suffix tells the format.
-        shared_prompts: as in `parse_classes`.
+        path: the file. Its suffix tells the format.
+        shared_synonyms: as in `parse_classes`.
 
     Returns:
-        One class an entry, at least one.
+        One class per line or entry, at least one.
 
     Raises:
-        PromptError: a file that is missing, unreadable, of another suffix or not of this form; the message
-            has the line, or the entry's place in the list. Also what `parse_classes` refuses.
-        OptionError: another word for `shared_prompts`.
+        PromptError: the file is missing, unreadable, of another suffix or of another form, or as `parse_classes`;
+            the message names the line or entry.
+        OptionError: as `parse_classes`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -184,26 +164,33 @@ def read_class_file(
     ...     [entry.synonyms for entry in read_class_file(file)]
     [('wall', 'floor'), ('cup',)]
     """
-    rows = read_class_rows(Path(path))
-    classes = tuple(make_class(row.place, row.name, row.prompts, row.color) for row in rows)
-    check_distinct(classes, [row.place for row in rows], shared_prompts=shared_prompts)
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix not in _CLASS_SUFFIXES:
+        known = ", ".join(_CLASS_SUFFIXES)
+        raise PromptError(f"{file}: expected a class file ({known}), got suffix {suffix!r}; rename it")
+    placed = list(_line_classes(file) if suffix == ".txt" else _document_classes(file))
+    if not placed:
+        raise PromptError(f"{file}: expected at least one class, got none; write one per line or entry")
+    classes = tuple(entry for _, entry in placed)
+    check_distinct(classes, [place for place, _ in placed], shared_synonyms=shared_synonyms)
     return classes
 
 
 def read_template_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    r"""Templates from a UTF-8 text file, one a line.
+    r"""Read templates from a UTF-8 text file, one per line.
 
-    Blank lines, and lines whose first word is `#`, are ignored.
+    Blank lines and lines whose first word is `#` are ignored.
 
     Args:
         path: the file, of any suffix.
 
     Returns:
-        At least one template, each with exactly one "{}", no two the same.
+        As `templates_named`.
 
     Raises:
-        PromptError: a file that cannot be read or is not UTF-8, or a line that is no template; the message
-            has the line.
+        PromptError: the file cannot be read or is not UTF-8, or a line is no template or the same as another; the
+            message names the line.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -213,9 +200,9 @@ def read_template_file(path: str | os.PathLike[str]) -> tuple[str, ...]:
     ('a photo of a {}.', 'a painting of a {}.')
     """
     file = Path(path)
-    placed = [(place, line) for place, line in read_lines(file) if line]
+    placed = [(place, line) for place, line in _read_lines(file) if line]
     if not placed:
-        raise PromptError(f"{file}: expected at least one template, got none; write one a line, each with {{}}")
+        raise PromptError(f"{file}: expected at least one template, got none; write one per line, each with {{}}")
     templates = tuple(line for _, line in placed)
     check_templates(templates, [place for place, _ in placed])
     return templates

@@ -1,4 +1,4 @@
-"""Templates: sentences around a query word, and the texts that an encoder sees."""
+"""Templates: sentences around a query word, and the texts for the encoder that they make."""
 
 from __future__ import annotations
 
@@ -7,61 +7,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgseg._checks import describe
 from fgseg.errors import PromptError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_template_file
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
-from fgseg.prompts.words import check_sequence, check_templates, describe, places_in, quote
+from fgseg.prompts.words import check_templates, places_in, quote
 
-__all__ = ["TextPlan", "expand", "fill", "templates_named"]
+__all__ = ["TextPlan", "expand", "templates_named"]
+
+_TEMPLATES = "'none', 'imagenet', a text file or a list of templates"
 
 
 @dataclass(frozen=True)
 class TextPlan:
-    """Which texts to encode, each once, and which of them make which query word of which class.
+    """The texts to encode, and which of them belong to which query word of which class; `expand` makes it.
 
     Attributes:
         texts: the distinct texts, in order of first use.
-        rows: per query word the indices into `texts` of its templates' texts, in template order.
+        rows: per query word the indices into `texts` of its texts, one per template, in template order.
         query_to_class: per query word the index of its class.
-
-    Raises:
-        PromptError: a text twice, `rows` and `query_to_class` of different lengths, or an index of no text.
-
-    >>> TextPlan(("red", "a red thing"), rows=((0, 1),), query_to_class=(0,)).rows
-    ((0, 1),)
     """
 
     texts: tuple[str, ...]
     rows: tuple[tuple[int, ...], ...]
     query_to_class: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        if len(set(self.texts)) != len(self.texts):
-            raise PromptError("texts: expected each text once; let `expand` make the plan")
-        if len(self.rows) != len(self.query_to_class):
-            count = len(self.query_to_class)
-            raise PromptError(f"rows: expected {count}, one per entry of query_to_class, got {len(self.rows)}")
-        if not all(row and all(0 <= index < len(self.texts) for index in row) for row in self.rows):
-            raise PromptError(f"rows: expected indices of the {len(self.texts)} texts, at least one a query word")
-
-
-_TEMPLATES = "'none', 'imagenet', a text file or a list of templates"
-
 
 def templates_named(templates: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:
-    """Templates by name, from a file, or one's own.
+    """Templates by name, from a file or from a list.
 
     Args:
         templates: "none" (the word alone), "imagenet" (the 80 of OpenAI CLIP), the path of a text file for
-            `read_template_file`, or a sequence of templates.
+            `read_template_file`, or a list of templates.
 
     Returns:
-        At least one template, each with exactly one "{}", no two the same.
+        At least one template, each with exactly one "{}", all different.
 
     Raises:
-        PromptError: an unknown name, a file `read_template_file` refuses, a template without "{}" or with
-            several, a template twice, none.
+        PromptError: an unknown name, a file that `read_template_file` refuses, an empty list, a template without
+            exactly one "{}", or a template given twice.
 
     >>> templates_named("none"), len(templates_named("imagenet")), templates_named(["a {} on a desk"])
     (('{}',), 80, ('a {} on a desk',))
@@ -74,9 +59,9 @@ def templates_named(templates: str | os.PathLike[str] | Sequence[str]) -> tuple[
         return read_template_file(_template_path(templates))
     if not isinstance(templates, Sequence):
         raise PromptError(f"templates: expected {_TEMPLATES}, got {describe(templates)}")
-    own = tuple(templates)
-    check_templates(own, places_in("templates", own))
-    return own
+    checked = tuple(templates)
+    check_templates(checked, places_in("templates", checked))
+    return checked
 
 
 def _template_path(value: str | os.PathLike[str]) -> Path:
@@ -85,50 +70,28 @@ def _template_path(value: str | os.PathLike[str]) -> Path:
     path = Path(value)
     try:
         is_there = path.is_file()
-    except OSError:  # a name longer than any file's
+    except OSError:  # the name is too long for a file
         is_there = False
     if not is_there:
         raise PromptError(f"templates: expected {_TEMPLATES}, got {str(value)!r:.200}, and there is no such file")
     return path
 
 
-def fill(templates: Sequence[str], words: Sequence[str]) -> tuple[str, ...]:
-    """Every word in every template.
-
-    Args:
-        templates: each with exactly one "{}"; nothing else in braces has a meaning.
-        words: what to put there, as it is.
-
-    Returns:
-        len(words) * len(templates) texts, all of the first word, then all of the second.
-
-    Raises:
-        PromptError: a template without "{}" or with several, a template twice, none; `words` no list.
-
-    >>> fill(["a {}.", "the {}."], ["cup", "dog"])
-    ('a cup.', 'the cup.', 'a dog.', 'the dog.')
-    """
-    check_templates(templates, places_in("templates", templates))
-    check_sequence("words", words)
-    # replace, not format: a word or template may hold other braces.
-    return tuple(template.replace("{}", word) for word in words for template in templates)
-
-
 def expand(classes: Sequence[PromptClass], templates: Sequence[str]) -> TextPlan:
-    """The distinct texts of all query words, and where each word's texts are.
+    """Put every query word into every template.
 
-    Rivals go along as one more class at the end, here of index 1:
+    The words that compete with the classes are given as one more class at the end:
     `expand([*made.classes, PromptClass("rivals", made.rivals)], templates)`.
 
     Args:
-        classes: in label order, at least one; two may share a query word.
-        templates: what `templates_named` returns.
+        classes: in label order, at least one. Two of them may have the same query word.
+        templates: as `templates_named` returns them. Braces other than "{}" are part of the text.
 
     Returns:
-        A plan with one row per query word, classes in order and synonyms in order, len(templates) texts each.
+        A plan with one row per query word, in the order of the classes and of their synonyms.
 
     Raises:
-        PromptError: no class, or templates that `fill` refuses.
+        PromptError: no class, or templates as `templates_named` refuses them.
 
     >>> from fgseg.prompts import make_prompt_set
     >>> made = make_prompt_set(["cup, mug"], background=["wall"])
@@ -139,9 +102,11 @@ query_to_class=(0, 0, 1))
     queries = [(word, index) for index, entry in enumerate(classes) for word in entry.synonyms]
     if not queries:
         raise PromptError("classes: expected at least one class, got none; give one word or more")
-    positions: dict[str, int] = {}
-    filled = fill(templates, [word for word, _ in queries])
-    flat = [positions.setdefault(text, len(positions)) for text in filled]
-    step = len(templates)
-    rows = tuple(tuple(flat[start : start + step]) for start in range(0, len(flat), step))
-    return TextPlan(tuple(positions), rows, tuple(index for _, index in queries))
+    check_templates(templates, places_in("templates", templates))
+    indices: dict[str, int] = {}
+    rows = tuple(
+        # replace, not format: a word or template may hold other braces.
+        tuple(indices.setdefault(template.replace("{}", word), len(indices)) for template in templates)
+        for word, _ in queries
+    )
+    return TextPlan(tuple(indices), rows, tuple(index for _, index in queries))

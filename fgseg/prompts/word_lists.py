@@ -1,6 +1,6 @@
-"""Word lists of the field, as data: templates around a word, and words that stand for the background.
+"""Published word lists: templates around a word, and words that stand for the background.
 
-Reproduced word for word, because published numbers depend on them; `tests/test_prompts.py` pins each list.
+They are reproduced exactly, because published numbers depend on them. `tests/prompts/test_word_lists.py` checks them.
 """
 
 __all__ = ["BACKGROUND_WORDS", "COCO_OBJECT_BACKGROUND_WORDS", "IMAGENET_TEMPLATES"]
@@ -87,7 +87,7 @@ IMAGENET_TEMPLATES: tuple[str, ...] = (
     "a photo of a small {}.",
     "a tattoo of the {}.",
 )
-"""The 80 templates of OpenAI CLIP for ImageNet, in their order, each with one "{}" for the word.
+"""The 80 templates of OpenAI CLIP for ImageNet, in their original order, each with one "{}" for the word.
 
 Source: github.com/openai/CLIP (MIT), notebooks/Prompt_Engineering_for_ImageNet.ipynb, `imagenet_templates`;
 open_clip's `OPENAI_IMAGENET_TEMPLATES` is the same list. "itap" is short for "I took a picture".
@@ -109,7 +109,7 @@ COCO_OBJECT_BACKGROUND_WORDS: tuple[str, ...] = (
     *BACKGROUND_WORDS[:10],
     *("building", "cloud", "floor", "hill", "rail", "desk", "bed"),
 )
-"""The 17 of them that ProxyCLIP keeps for coco-object. Beware: "bed" is a class of coco-object as well.
+"""The 17 of them that ProxyCLIP uses for coco-object. Note that "bed" is also a class of coco-object.
 
 Source: github.com/mc-lan/ProxyCLIP, first line of configs/cls_coco_object.txt.
 """

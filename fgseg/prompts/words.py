@@ -1,7 +1,7 @@
-"""Checks of words and lists of words, with messages that say where the word stood.
+"""Checks of words and lists of words. Their messages name the place where a word was given.
 
 Two words are the same word when they differ only in case, in the width of their spaces or in how an accent is written
-(Unicode's NFC), because CLIP's tokenizer makes the same vector of both; FG-CLIP 2 lower-cases its text too.
+(Unicode's NFC), because CLIP's tokenizer makes the same vector of both. FG-CLIP 2 lower-cases its text too.
 """
 
 import re
@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fgseg._checks import describe
 from fgseg.errors import PromptError
 
 __all__ = [
@@ -17,7 +18,6 @@ __all__ = [
     "check_templates",
     "check_word",
     "check_words",
-    "describe",
     "first_repeat",
     "is_color",
     "places_in",
@@ -31,12 +31,12 @@ _SYNONYM_COMMA = re.compile(r"(?<!\\),")
 
 
 def same_key(word: str) -> str:
-    """What is equal for two spellings of one word."""
+    """A key that is equal for all spellings of one word."""
     return " ".join(unicodedata.normalize("NFC", word).lower().split())
 
 
 def first_repeat(words: Iterable[str]) -> tuple[int, int] | None:
-    """(where it stood before, where it stands again) of the first repeated word; None if all differ."""
+    """The indices of the first word that occurs again and of its second occurrence; None if all words differ."""
     seen: dict[str, int] = {}
     for index, word in enumerate(words):
         first = seen.setdefault(same_key(word), index)
@@ -46,28 +46,23 @@ def first_repeat(words: Iterable[str]) -> tuple[int, int] | None:
 
 
 def quote(text: str, limit: int = 40) -> str:
-    """The text in quotes, its end replaced by … where it is longer than `limit` characters."""
+    """The text in quotes. A text longer than `limit` characters is cut and ends in …."""
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
-def describe(value: object) -> str:
-    """Type and shortened repr of a value, for a message."""
-    return f"{type(value).__name__} {value!r:.60}"
-
-
 def places_in(name: str, items: Sequence[object]) -> list[str]:
-    """What messages call each item: name[0], name[1], ..."""
+    """The name of each item in messages: name[0], name[1], ..."""
     return [f"{name}[{index}]" for index in range(len(items))]
 
 
 def is_color(value: object) -> bool:
-    """Whether it is a tuple of three ints from 0 to 255."""
-    # type, not isinstance: True is an int and no channel.
+    """Whether the value is a tuple of three ints from 0 to 255."""
+    # type, not isinstance: True is an int and not a color level.
     return isinstance(value, tuple) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
 
 
 def strip_word(place: str, value: object) -> str:
-    """The string without the space around it; anything but a string of one line with a word is refused."""
+    """The string without leading and trailing space. Anything but one line with a word is refused."""
     if not isinstance(value, str):
         raise PromptError(f"{place}: expected a string, got {describe(value)}; write it in quotes")
     word = value.strip()
@@ -80,7 +75,7 @@ def strip_word(place: str, value: object) -> str:
 
 
 def check_characters(place: str, text: str) -> None:
-    """Refuse half characters, which a name of bytes or broken JSON leaves: no tokenizer takes them."""
+    """Refuse lone surrogates, which undecodable file names and broken JSON contain and no tokenizer accepts."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -88,7 +83,7 @@ def check_characters(place: str, text: str) -> None:
 
 
 def split_words(place: str, value: object) -> tuple[str, ...]:
-    r"""The words between the commas of a string; `\,` is a comma inside a word."""
+    r"""The words between the commas of a string. `\,` is a comma inside a word."""
     line = strip_word(place, value)
     words = tuple(part.replace("\\,", ",").strip() for part in _SYNONYM_COMMA.split(line))
     if not all(words):
@@ -97,7 +92,7 @@ def split_words(place: str, value: object) -> tuple[str, ...]:
 
 
 def check_words(name: str, words: object) -> None:
-    """Refuse anything but a tuple of stripped words, no two the same."""
+    """Refuse anything but a tuple of distinct words without space around them."""
     if not isinstance(words, tuple):
         raise PromptError(f"{name}: expected a tuple of strings, got {describe(words)}; write ('red',)")
     for place, word in zip(places_in(name, words), words, strict=True):
@@ -108,21 +103,21 @@ def check_words(name: str, words: object) -> None:
 
 
 def check_word(place: str, value: object) -> None:
-    """Refuse anything but a stripped word or phrase."""
+    """Refuse anything but a word or phrase without space around it."""
     if strip_word(place, value) != value:
         raise PromptError(f"{place}: expected no space around it, got {value!r:.60}; strip it")
 
 
 def check_sequence(name: str, values: object) -> Sequence[Any]:
-    """The value itself; anything but a list or tuple is refused."""
-    # No set or dict: the order is the label order, and a dict's values would be lost.
+    """The value itself. Anything but a list or tuple is refused."""
+    # Neither a set nor a dict: the order is the label order, and the values of a dict would be lost.
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise PromptError(f"{name}: expected a list of strings, got {describe(values)}; write ['red', 'dog']")
     return values
 
 
 def check_templates(templates: Sequence[object], places: Sequence[str]) -> None:
-    """Refuse no template, one without exactly one "{}", and one that stands there twice."""
+    """Refuse an empty list, a template without exactly one "{}", and a template given twice."""
     if isinstance(templates, str) or not templates:
         raise PromptError(f"templates: expected a list, got {describe(templates)}; ['{{}}'] is the word alone")
     texts = []
@@ -136,5 +131,5 @@ def check_templates(templates: Sequence[object], places: Sequence[str]) -> None:
         first, second = (places[index] for index in repeat)
         raise PromptError(
             f"{first} and {second}: expected each template once, got {quote(texts[repeat[1]])} twice; "
-            "drop one, for it would count double in the mean"
+            "drop one, because it would count double in the mean"
         )

@@ -257,7 +257,7 @@ def test_an_unknown_word_says_which_classes_could_be_measured(seg, tmp_path):
         kept, np.array([0, 255, 1])[np.minimum(truth, 2)] * (truth != 255) + 255 * (truth == 255)
     )
     with pytest.raises(PromptError, match="has words for none of its classes"):
-        known_classes(seg.encoder, dataset.only(["zeppelin"]), ("{}",))
+        known_classes(seg.encoder, dataset.select_classes(["zeppelin"]), ("{}",))
 
 
 # --- counts
@@ -555,7 +555,7 @@ def test_a_run_writes_json_a_table_of_classes_a_figure_and_a_page_of_its_own(seg
 def test_the_page_escapes_names(seg, tmp_path):
     dataset = open_dataset(color_folder(tmp_path / "x"))
     first, *others = dataset.classes
-    odd = dataset.with_prompts((replace(first, name="<b>&red"), *others))
+    odd = dataset.with_classes((replace(first, name="<b>&red"), *others))
     task = task_of(seg, odd)
     write_pictures(task, run_task(task, tmp_path / "out"), tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()

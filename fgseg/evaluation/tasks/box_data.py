@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fgseg._files import one_line, reason
-from fgseg.datasets.coco import read_document
+from fgseg.datasets.documents import read_document
 from fgseg.errors import DatasetError
 from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.prompts.classes import PromptClass

@@ -66,7 +66,7 @@ def _known_part_of(encoder: Encoder, dataset: Dataset, templates: Sequence[str])
             f"{dataset.name}: {encoder.name} has words for none of its classes; --classes FILE gives other words, "
             "--model another model"
         )
-    return dataset.only(names).with_prompts(tuple(entry for entry in known if entry is not None))
+    return dataset.select_classes(names).with_classes(tuple(entry for entry in known if entry is not None))
 
 
 def explained(encoder: Encoder, dataset: Dataset, templates: Sequence[str], error: PromptError) -> PromptError:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import one_line
-from fgseg.datasets.coco import read_document
+from fgseg.datasets.documents import read_document
 from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import DatasetError
 from fgseg.evaluation.provenance import file_faults, file_list_hash, hash_of, model_identity

@@ -104,7 +104,7 @@ def settings_for(
     Args:
         seg: what will be measured.
         dataset: what it will be measured on.
-        preset_name: one of `fgseg.datasets.opening.PRESETS`, for a standard set.
+        preset_name: one of `fgseg.datasets.PRESETS`, for a standard set.
         resolution: as `Segmenter.encode` takes it; "auto" is the preset's or the model's.
         templates: as `fgseg.prompts.templates.templates_named` takes them; None is the model's own.
         background: None is the preset's words, else the class list's ("protocol") or the model's ("presence").
@@ -180,7 +180,7 @@ def _background(
     if decision == "presence":
         looked_for = dataset.classes[1:] if dataset.has_background else dataset.classes
         default = seg.defaults.background
-        asked = make_prompt_set(looked_for, background=given, default_background=default, shared_prompts="allow")
+        asked = make_prompt_set(looked_for, background=given, default_background=default, shared_synonyms="allow")
         return asked.background
     if given is not None:
         return parse_words("background", given)

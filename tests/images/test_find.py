@@ -1,0 +1,109 @@
+"""Files, folders and patterns to image files."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fgseg._files import write_bytes
+from fgseg.errors import ImageError, OptionError
+from fgseg.images.find import IMAGE_SUFFIXES, find_images
+from fgseg.images.reading import _FORMATS
+
+
+@pytest.fixture
+def album(tmp_path):
+    for name in ("b.JPG", "a.png", "notes.txt", ".hidden.png", "raw.dat", "deep/c.tiff", "deep/er/d.webp"):
+        write_bytes(tmp_path / name, b"x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    return tmp_path
+
+
+def assert_finds(album, sources, expected):
+    found = find_images([album / source for source in sources])
+    assert [path.relative_to(album).as_posix() for path in found] == expected
+
+
+def test_a_folder_gives_its_pictures_sorted_and_no_other_files(album):
+    assert_finds(album, [""], ["a.png", "b.JPG"])
+
+
+def test_files_are_returned_in_the_given_order_whatever_their_suffix(album):
+    assert_finds(album, ["raw.dat", "b.JPG", "notes.txt"], ["raw.dat", "b.JPG", "notes.txt"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*", ["a.png", "b.JPG"]),
+        ("?.*", ["a.png", "b.JPG"]),
+        ("*.*", ["a.png", "b.JPG"]),
+        ("*.dat", ["raw.dat"]),
+        ("[ab].png", ["a.png"]),
+        ("**", ["a.png", "b.JPG", "deep/c.tiff", "deep/er/d.webp"]),
+        ("**/*.webp", ["deep/er/d.webp"]),
+        ("*/*", ["deep/c.tiff"]),
+    ],
+)
+def test_a_pattern_gives_pictures_or_the_files_of_the_suffix_it_names(album, pattern, expected):
+    assert_finds(album, [pattern], expected)
+
+
+def test_the_order_is_kept_and_a_file_that_is_named_twice_is_returned_once(album, monkeypatch):
+    assert_finds(album, ["b.JPG", "", "a.png", "deep"], ["b.JPG", "a.png", "deep/c.tiff"])
+    monkeypatch.chdir(album)
+    others = ["a.png", album / "a.png", "deep/../a.png", "deep/er/../../a.png"]
+    assert find_images(["./a.png", *others]) == [Path("a.png")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_to_a_folder_is_that_folder_and_a_link_to_a_file_is_a_file_of_its_own(album):
+    (album / "again").symlink_to(album / "deep", target_is_directory=True)
+    (album / "linked.png").symlink_to(album / "a.png")
+    assert_finds(album, ["deep/c.tiff", "again/c.tiff"], ["deep/c.tiff"])
+    assert_finds(album, ["a.png", "linked.png"], ["a.png", "linked.png"])
+    (album / "round").symlink_to(album / "round")
+    assert_finds(album, ["round/x.png"], ["round/x.png"])  # for the reader to report
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(album):
+    write_bytes(album / "img[1].png", b"x")
+    assert_finds(album, ["img[1].png"], ["img[1].png"])
+
+
+def test_files_that_do_not_exist_are_returned_so_that_their_reader_reports_them(album):
+    assert_finds(album, ["gone.jpg", "a.png"], ["gone.jpg", "a.png"])
+    assert find_images(["x" * 5000]) == [Path("x" * 5000)]
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [("empty", "empty: no picture in this folder"), ("*.gif", r"\*.gif: no picture in this pattern")],
+)
+def test_a_folder_or_pattern_without_pictures_is_refused_with_its_name_and_the_suffixes_that_count(album, source, what):
+    with pytest.raises(ImageError, match=rf"{what}; files with these endings count: \.jpg \.jpeg .*\.tif"):
+        find_images([album / "a.png", album / source])
+
+
+@pytest.mark.parametrize("sources", [[], (), "a.png", Path("a.png"), None, 3, [None], b"a.png"])
+def test_sources_that_are_not_a_list_of_paths_are_refused(sources):
+    with pytest.raises(OptionError, match="sources: expected a list of at least one file, folder or pattern"):
+        find_images(sources)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_image_error(album, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ImageError, match=r"empty: cannot be listed \(Permission denied\); check its rights"):
+        find_images([album / "empty"])
+
+
+def test_suffixes_that_count_belong_to_formats_that_are_read():
+    extensions = Image.registered_extensions()
+    # MPO files are opened by the JPEG reader
+    assert {extensions[suffix] for suffix in IMAGE_SUFFIXES} <= {*_FORMATS, "MPO"}

@@ -1,0 +1,213 @@
+"""Class files and template files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fgseg.errors import PromptError
+from fgseg.prompts.classes import PromptClass
+from fgseg.prompts.files import read_class_file, read_template_file
+from fgseg.prompts.templates import expand, templates_named
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def assert_refused_file(file: Path, match: str, read=read_class_file) -> None:
+    with pytest.raises(PromptError, match=match) as caught:
+        read(file)
+    assert file.name in str(caught.value)
+
+
+def test_a_text_file_has_one_class_per_line_in_label_order(tmp_path):
+    text = "# label 0 is the background\nsky, wall\n#ff0000\n  # a note\n#\nperson,man\na dog\\, sitting \n"
+    text += "\n  \n# end\n"
+    classes = read_class_file(write(tmp_path, "classes.txt", text))
+    assert [entry.synonyms for entry in classes] == [
+        ("sky", "wall"),
+        ("#ff0000",),
+        ("person", "man"),
+        ("a dog, sitting",),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbfred\r\nd\xc3\xa9j\xc3\xa0\r\n", b"red\rd\xc3\xa9j\xc3\xa0", b"red\nd\xc3\xa9j\xc3\xa0"],
+)
+def test_a_byte_order_mark_and_any_line_end_are_read(tmp_path, content):
+    assert [entry.name for entry in read_class_file(write(tmp_path, "c.TXT", content))] == ["red", "déjà"]
+
+
+def test_a_thousand_classes_keep_their_order(tmp_path):
+    names = [f"thing {index}" for index in range(1000)]
+    for name, text in (("c.txt", "\n".join(names)), ("c.json", json.dumps([{"name": n} for n in names]))):
+        classes = read_class_file(str(write(tmp_path, name, text)))
+        assert [entry.name for entry in classes] == names
+    assert expand(classes, ["{}"]).query_to_class == tuple(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("", "expected at least one class, got none"),
+        ("\n\n# nothing\n", "expected at least one class, got none"),
+        ("red\n\n\nblue\n", "line 2: expected a class, got a blank line, which would shift labels"),
+        ("\nred\n", "line 1: expected a class, got a blank line"),
+        ("red\na,,b\n", "line 2: expected a word on each side of a comma, got 'a,,b'"),
+        ("red\n# x\nred\n", r"line 1 and .*line 3: expected each class once, got 'red' twice"),
+        ("red\nblue,Red\n", r"line 1 and .*line 2: expected a query word in one class, got 'Red' in both"),
+        ("red\nman,man\n", "line 2: synonyms: expected each word once, got 'man' twice"),
+        ("sky; wall\n", "line 1: expected commas between synonyms, got ';' in 'sky; wall'"),
+        ("red\nan\x0bother\n", "line 2: expected one line"),
+        (b"red\nd\xe9j\xe0\n", "line 2: expected UTF-8 text, got byte 0xe9; save the file as UTF-8"),
+        (b"\xef\xbb\xbf\nd\xe9j\xe0\n", "line 2: expected UTF-8 text, got byte 0xe9"),
+        ("red\n".encode("utf-16"), "line 1: expected UTF-8 text, got byte 0xff"),
+    ],
+)
+def test_a_text_file_that_would_shift_or_lose_a_class_is_refused_with_the_line(tmp_path, content, match):
+    assert_refused_file(write(tmp_path, "c.txt", content), match)
+
+
+def test_class_files_that_are_missing_or_of_another_kind_are_refused(tmp_path):
+    assert_refused_file(tmp_path / "no.txt", r"cannot be read \(No such file or directory\); check the path")
+    (tmp_path / "folder.txt").mkdir()
+    assert_refused_file(tmp_path / "folder.txt", r"cannot be read \(Is a directory\)")
+    assert_refused_file(tmp_path / "c.csv", r"expected a class file \(.txt, .json, .yaml, .yml\), got suffix '.csv'")
+    assert_refused_file(tmp_path / "classes", "got suffix ''")
+
+
+YAML = """
+- name: sky
+- name: person
+  prompts: ["person, standing", man]
+  color: "#FF8000"
+- {name: dog, color: [0, 1, 255]}
+"""
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml", ".yml"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_json_and_yaml_files_have_names_prompts_and_colors(tmp_path, suffix, wrapped):
+    entries = [
+        {"name": " sky "},
+        {"name": "person", "prompts": ["person, standing", "man "], "color": "#FF8000"},
+        {"name": "dog", "color": [0, 1, 255]},
+    ]
+    text = json.dumps({"classes": entries} if wrapped else entries)
+    if suffix != ".json":
+        text = "classes:" + YAML if wrapped else YAML
+    assert read_class_file(write(tmp_path, "c" + suffix, "\ufeff" + text)) == (
+        PromptClass("sky", ("sky",)),
+        PromptClass("person", ("person, standing", "man"), (255, 128, 0)),
+        PromptClass("dog", ("dog",), (0, 1, 255)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "match"),
+    [
+        ([], "expected at least one class, got none"),
+        ({"classes": []}, "expected at least one class, got none"),
+        ({}, r"expected a list of classes or {\"classes\": \[...\]}, got NoneType"),
+        ("red", "expected a list of classes .* got str 'red'"),
+        ({"classes": [], "colour": 1, "x": 2}, "unknown key colour, x; the known ones are classes"),
+        (["red"], r"entry 1: expected a class, got str 'red'; write {\"name\": \"red\"}"),
+        (
+            [{"name": "a"}, {"name": "b", "colour": 1}],
+            "entry 2: unknown key colour; the known ones are name, prompts, color",
+        ),
+        ([{"prompts": ["a"]}], "entry 1: expected a name, got only prompts"),
+        ([{}], "entry 1: expected a name, got only nothing"),
+        ([{"name": 3}], "entry 1, name: expected a string, got int 3; write it in quotes"),
+        ([{"name": " "}], "entry 1, name: expected a word or phrase, got an empty string"),
+        ([{"name": "a", "prompts": "a"}], "entry 1, prompts: expected a list of strings, got str 'a'"),
+        ([{"name": "a", "prompts": []}], "entry 1: synonyms: expected at least one query word"),
+        ([{"name": "a", "prompts": ["b", ""]}], r"entry 1, prompts\[1\]: expected a word or phrase"),
+        ([{"name": "a", "prompts": ["b", "B"]}], "entry 1: synonyms: expected each word once"),
+        ([{"name": "a"}, {"name": "A"}], "entry 1 and .*entry 2: expected each class once"),
+        (
+            [{"name": "a"}, {"name": "b", "prompts": ["a"]}],
+            "entry 1 and .*entry 2: expected a query word in one class",
+        ),
+        *(
+            ([{"name": "a", "color": color}], 'entry 1, color: expected .r, g, b. from 0 to 255 or "#rrggbb"')
+            for color in (
+                None,
+                "red",
+                "#fff",
+                "#ff00000",
+                "ff0000",
+                [1, 2],
+                [1, 2, 256],
+                [1, 2, 3.0],
+                [1, 2, True],
+            )
+        ),
+    ],
+)
+def test_json_and_yaml_files_of_another_form_are_refused_with_the_entry(tmp_path, document, match):
+    for suffix in (".json", ".yaml"):  # JSON is YAML
+        assert_refused_file(write(tmp_path, "c" + suffix, json.dumps(document)), match)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("c.json", '[\n{"name": "a"},\n]', "line 3: not JSON"),
+        ("c.json", "", "line 1: not JSON"),
+        ("c.json", "[" * 100_000, r"not a list of classes \(maximum recursion|not JSON"),
+        ("c.yaml", "", r"expected a list of classes .* got NoneType"),
+        ("c.yaml", "- name: a\n- name: 'b\n", "line 3: not YAML"),
+        ("c.yaml", "- name: a\n  name : : b\n", "line 2: not YAML"),
+        ("c.yaml", "- name: \x07\n", "not YAML .special characters"),
+        ("c.yaml", "- name: no\n", "entry 1, name: expected a string, got bool False; write it in quotes"),
+        ("c.yaml", "- name: 2020-99-99\n", "not a list of classes .* put odd names in quotes"),
+        ("c.yaml", "- name: !!bool maybe\n", "not a list of classes .* put odd names in quotes"),
+        ("c.yaml", "- name: !!timestamp abc\n", "not a list of classes .* put odd names in quotes"),
+        ("c.json", '[{"name": "a", "prompts": ["red\\ud83d"]}]', "expected whole characters, got 'red.ud83d'"),
+        ("c.yaml", "- 1: a\n", "entry 1: unknown key 1; the known ones"),
+        (
+            "c.yaml",
+            "- name: a\n  color: #ff0000\n",
+            "entry 1, color: expected .* got NoneType None; .* YAML needs the quotes",
+        ),
+        ("c.yaml", "- !!python/object/apply:os.getcwd []\n", "line 1: not YAML"),
+    ],
+)
+def test_files_that_are_not_json_or_yaml_are_refused_with_the_line(tmp_path, name, content, match):
+    assert_refused_file(write(tmp_path, name, content), match)
+
+
+def test_two_classes_of_a_file_may_share_a_query_word_if_that_is_allowed(tmp_path):
+    file = write(tmp_path, "c.txt", "sky, bed\nbed\n")
+    assert [entry.synonyms for entry in read_class_file(file, shared_synonyms="allow")] == [
+        ("sky", "bed"),
+        ("bed",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("# none\n\n", "expected at least one template, got none"),
+        ("a {}\n\nphoto\n", "line 3: expected one {} where the word goes, got str 'photo'"),
+        ("a {}\n# again\na {}\n", "line 1 and .*line 3: expected each template once"),
+        (b"a {}\n\xff{}\n", "line 2: expected UTF-8 text, got byte 0xff"),
+    ],
+)
+def test_template_files_are_refused_with_the_line(tmp_path, content, match):
+    assert_refused_file(write(tmp_path, "t.txt", content), match, read=read_template_file)
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    assert_refused_file(Path("a\0.txt"), "cannot be read", read=read_template_file)
+
+
+def test_a_missing_template_file_is_refused(tmp_path):
+    assert_refused_file(tmp_path / "t.txt", "cannot be read", read=read_template_file)
+    assert_refused_file(tmp_path / "t.txt", "there is no such file", read=templates_named)

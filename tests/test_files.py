@@ -1,0 +1,145 @@
+"""Writing files."""
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from odd_images import PICTURE
+
+import fgseg._files
+from fgseg._files import write_bytes, write_npz, write_text
+from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
+from fgseg.images.label_png import write_label_png
+from fgseg.images.writing import write_image
+
+COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+WRITERS = {
+    "image": lambda path: write_image(path.with_suffix(".png"), PICTURE),
+    "labels": lambda path: write_label_png(path, np.array([[0]]), colors=COLORS),
+    "text": lambda path: write_text(path, "text"),
+    "bytes": lambda path: write_bytes(path, b"bytes"),
+    "npz": lambda path: write_npz(path, a=np.zeros(2)),
+}
+
+
+@pytest.fixture(params=sorted(WRITERS))
+def write(request):
+    return WRITERS[request.param]
+
+
+def test_every_writer_makes_the_folder_and_leaves_only_its_file(write, tmp_path):
+    write(tmp_path / "new" / "er" / "out.png")
+    assert [path.name for path in (tmp_path / "new" / "er").iterdir()] == ["out.png"]
+
+
+def test_every_writer_replaces_an_old_file(write, tmp_path):
+    (tmp_path / "out.png").write_bytes(b"old")
+    write(tmp_path / "out.png")
+    assert (tmp_path / "out.png").read_bytes() != b"old"
+
+
+def test_no_writer_leaves_an_incomplete_file_if_the_disk_is_full(write, tmp_path, monkeypatch):
+    (tmp_path / "out.png").write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputError, match=r"out.png: cannot be written, No space left on device; choose another place"):
+        write(tmp_path / "out.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+    assert (tmp_path / "out.png").read_bytes() == b"old"
+
+
+def test_every_writer_reports_a_file_in_the_place_of_its_folder(write, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file" / "out.png", tmp_path / "file" / "deeper" / "out.png"):
+        with pytest.raises(OutputError, match=r"out.png: cannot be written, a file stands where its folder"):
+            write(path)
+
+
+def test_every_writer_reports_a_target_that_is_a_folder(write, tmp_path):
+    (tmp_path / "out.png").mkdir()
+    with pytest.raises(OutputError, match=r"out.png: cannot be written, it is a folder; give a file name") as caught:
+        write(tmp_path / "out.png")
+    assert isinstance(caught.value, OSError)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_every_writer_reports_a_missing_permission(write, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # file modes do not stop root, who may run the tests
+    with pytest.raises(OutputError, match=r"cannot be written, permission denied; choose a folder that you may"):
+        write(tmp_path / "out.png")
+
+
+def test_a_name_that_no_file_can_have_is_an_output_error(tmp_path):
+    for name in ("null\0byte", "a" * 5000):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_bytes(tmp_path / name, b"")
+
+
+def test_an_interrupted_write_leaves_only_the_old_file(tmp_path):
+    write_bytes(tmp_path / "out.bin", b"old")
+
+    def write_half():
+        with fgseg._files.replacing(tmp_path / "out.bin") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
+    assert (tmp_path / "out.bin").read_bytes() == b"old"
+
+
+def test_written_files_have_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_bytes(tmp_path / "ours", b"")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_text_is_written_as_utf_8_with_unchanged_line_ends_and_undecodable_file_names(tmp_path):
+    write_text(tmp_path / "a.txt", "é\n" + os.fsdecode(b"\xff.jpg"))
+    assert (tmp_path / "a.txt").read_bytes() == b"\xc3\xa9\n\\udcff.jpg"
+
+
+@pytest.mark.parametrize("name", ["path", "file", "allow_pickle", "self", "a/b", "blue circle", "ü"])
+def test_an_npz_can_store_an_array_of_any_name(name, tmp_path):
+    array = np.arange(6, dtype=np.float16).reshape(2, 3)
+    write_npz(tmp_path / "maps.npz", **{name: array, "other": np.array(3)})
+    with np.load(tmp_path / "maps.npz") as maps:
+        assert set(maps) == {name, "other"}
+        assert maps[name].dtype == np.float16
+        np.testing.assert_array_equal(maps[name], array)
+
+
+def test_an_npz_is_compressed_and_the_same_arrays_give_the_same_bytes(tmp_path):
+    zeros = np.zeros((100, 100))
+    for name in ("a.npz", "b.npz"):
+        write_npz(tmp_path / name, zeros=zeros)
+    assert (tmp_path / "a.npz").stat().st_size < zeros.nbytes / 50
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    reference = io.BytesIO()
+    np.savez_compressed(reference, zeros=zeros)
+    with np.load(tmp_path / "a.npz") as ours, np.load(io.BytesIO(reference.getvalue())) as numpys:
+        np.testing.assert_array_equal(ours["zeros"], numpys["zeros"])
+
+
+def test_an_npz_of_objects_is_refused(tmp_path):
+    with pytest.raises(ShapeError, match=r"words: expected an array of numbers, got .*object; objects need a pickle"):
+        write_npz(tmp_path / "maps.npz", words=np.array([{}], dtype=object))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_errors_of_files_share_a_base():
+    for error in (ImageError, OutputError, OptionError, ShapeError):
+        assert issubclass(error, FgsegError)
