@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fgseg
+from fgseg import explorer as explorer_module
 from fgseg.drawing.figures import NotebookFigure
 from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.encoders.base import Encoder
@@ -142,8 +143,11 @@ def test_without_ipywidgets_a_figure_and_one_line_that_says_what_to_install(mode
     assert capsys.readouterr().out == WITHOUT_WIDGETS + "\n"
     assert "pip install ipywidgets" in WITHOUT_WIDGETS
     assert isinstance(figure, NotebookFigure)
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles == (["image", "red", "blue", ""] if mode == "heatmaps" else [""])
+    (axes,) = figure.axes
+    options = explorer_module._Options(("red", "blue"), mode, seg.defaults.threshold, 0.5)
+    np.testing.assert_array_equal(
+        axes.get_images()[0].get_array(), explorer_module._draw(seg, seg.encode(IMAGE), options)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 r"""Text as pixels: measured first, drawn second, so that no label is ever cut.
 
-Letters come from DejaVu Sans, which ships with matplotlib and covers Latin, Greek, Cyrillic, Arabic, Hebrew,
-many symbols and some emoji. Chinese, Japanese and Korean come from the Unicode font that is built into
-OpenCV 5; OpenCV 4 has none. A character that neither holds is written as its escape (``\u7ea2``), never as a
-box and without a warning.
+Pillow draws the letters of DejaVu Sans, a font that ships with matplotlib and covers Latin, Greek, Cyrillic,
+Arabic, Hebrew, many symbols and some emoji. The Unicode font that is built into OpenCV 5 draws Chinese, Japanese
+and Korean; OpenCV 4 has no such font. A character that neither font holds is written as its escape (``\u7ea2``),
+never as a box and without a warning.
 """
 
-import threading
+import math
 import unicodedata
 from functools import cache, lru_cache
 from itertools import groupby
@@ -14,8 +14,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib import ft2font, get_data_path
+from matplotlib import get_data_path
+from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from fgseg._checks import check_number
 from fgseg.errors import OptionError
@@ -32,10 +34,9 @@ __all__ = [
     "wrap_text",
 ]
 
+DEJAVU = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 ASCENT, DESCENT = 1.12, 0.4
 """Room above and below the baseline in font sizes: DejaVu Sans reaches from -0.391 to 1.068, hinting adds."""
-SPACE = 0.318
-"""Width of a space in font sizes (DejaVu Sans)."""
 SMALLEST_FONT = 13
 """Pixels; below it DejaVu's letters close up."""
 LARGEST_FONT = 4096
@@ -75,7 +76,7 @@ def line_height(font_size: int) -> int:
     >>> line_height(20)
     34
     """
-    return _baseline(font_size) + int(np.ceil(DESCENT * font_size)) + 1
+    return _baseline(font_size) + math.ceil(DESCENT * font_size) + 1
 
 
 def printable(text: str) -> str:
@@ -192,23 +193,17 @@ def _split(text: str, font_size: int, max_width: int) -> list[str]:
 
 def _baseline(font_size: int) -> int:
     """Rows of a line above the baseline."""
-    return int(np.ceil(ASCENT * font_size)) + 2
-
-
-class _Letters(threading.local):
-    """DejaVu Sans, one for each thread: it keeps the text it drew last, and a new one hints anew (3 ms)."""
-
-    def __init__(self) -> None:
-        path = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-        self.dejavu = ft2font.FT2Font(str(path))
-
-
-_LETTERS = _Letters()
+    return math.ceil(ASCENT * font_size) + 2
 
 
 @cache
+def _dejavu_characters() -> frozenset[int]:
+    """The code points that DejaVu Sans holds; Pillow cannot tell."""
+    return frozenset(FT2Font(str(DEJAVU)).get_charmap())
+
+
 def _in_dejavu(character: str) -> bool:
-    return bool(_LETTERS.dejavu.get_char_index(ord(character)) > 0)
+    return ord(character) in _dejavu_characters()
 
 
 @cache
@@ -222,31 +217,19 @@ def _in_opencv(character: str) -> bool:
     return bool(ink.any()) and not np.array_equal(ink, question)
 
 
+@lru_cache(maxsize=32)
+def _dejavu(font_size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(DEJAVU, font_size)
+
+
 def _dejavu_ink(text: str, font_size: int) -> NDArray[np.uint8]:
-    """A run of text as ink; spaces at its ends are added here, FreeType's bitmap leaves them out."""
-    left = len(text) - len(text.lstrip(" "))
-    right = len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0
-    blank = np.zeros((line_height(font_size), 1), np.uint8)
-    before, after = (np.repeat(blank, round(n * SPACE * font_size), axis=1) for n in (left, right))
-    if not text.strip(" "):
-        return before
-    font = _LETTERS.dejavu
-    font.set_size(font_size, 72)
-    font.set_text(text.strip(" "))
-    height, descent = font.get_width_height()[1] / 64, font.get_descent() / 64
-    font.draw_glyphs_to_bitmap(antialiased=True)
-    # FreeType's bitmap has a margin of one row; its baseline lies (height - descent) rows below that.
-    bitmap = np.asarray(font.get_image())
-    middle = _place(bitmap, _baseline(font_size) - round(height - descent) - 1, line_height(font_size))
-    return np.hstack([before, middle, after])
-
-
-def _place(bitmap: NDArray[np.uint8], top: int, height: int) -> NDArray[np.uint8]:
-    """The bitmap in a box of `height` rows, its first row at `top`; only piled up accents can stick out."""
-    below = max(0, height - top - bitmap.shape[0])
-    padded = np.pad(bitmap, ((max(0, top), below), (0, 0)))
-    start = max(0, -top)
-    return padded[start : start + height]
+    font = _dejavu(font_size)
+    # Letters such as j reach left of their origin; spaces at the ends count in the length, not in the box.
+    left, _, right, _ = font.getbbox(text, anchor="ls")
+    width = max(right, math.ceil(font.getlength(text))) - min(left, 0)
+    canvas = Image.new("L", (int(width), line_height(font_size)))
+    ImageDraw.Draw(canvas).text((-min(left, 0), _baseline(font_size)), text, fill=255, font=font, anchor="ls")
+    return np.asarray(canvas)
 
 
 def _opencv_ink(text: str, font_size: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fgseg.drawing.colors import palette
-from fgseg.drawing.legend import legend, legend_layout, with_legend
+from fgseg.drawing.legend import legend_layout, with_legend
 from fgseg.drawing.text import line_height, wrap_text
 from fgseg.errors import OptionError, ShapeError
 
@@ -117,22 +117,11 @@ def test_without_names_the_picture_is_copied():
     assert not np.shares_memory(canvas, image)
 
 
-def test_a_legend_alone_takes_as_many_columns_as_fit():
-    entries = list(zip(["red", "green", "blue"], palette(3), strict=True))
-    wide, narrow = legend(entries, width=600), legend(entries, width=1)
-    assert wide.shape[1] <= 600
-    assert narrow.shape[0] - wide.shape[0] == 2 * line_height(13)
-
-
 def test_wrong_arguments_are_refused_by_name():
     image = np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(ShapeError, match="image: expected an RGB image"):
         with_legend(image[..., 0], ["red"], palette(1))
     with pytest.raises(OptionError, match="colors: expected one color a class, 1, got 2"):
         with_legend(image, ["red"], palette(2))
-    with pytest.raises(OptionError, match="entries: expected at least one"):
-        legend([])
-    with pytest.raises(OptionError, match="width: expected a number from 1"):
-        legend([("red", (1, 2, 3))], width=0)
     with pytest.raises(OptionError, match=r"colors: expected .red"):
-        legend([("red", (1, 2, 300))])
+        with_legend(image, ["red"], [(1, 2, 300)])

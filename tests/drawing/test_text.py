@@ -112,12 +112,6 @@ def test_threads_draw_the_same_text_as_one():
         np.testing.assert_array_equal(first, second)
 
 
-def test_every_thread_has_its_own_font():
-    with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(lambda: lettering._LETTERS.dejavu).result()
-    assert other is not lettering._LETTERS.dejavu
-
-
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(OptionError, match="font_size: expected a number from 1"):
         text_coverage("a", 0)
