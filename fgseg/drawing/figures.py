@@ -18,11 +18,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from fgseg._checks import check_array, check_image
+from fgseg._checks import check_array
 from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
 from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_masks
+from fgseg.drawing.text import printable
 from fgseg.errors import ShapeError
 from fgseg.images.resizing import shrink
 
@@ -158,18 +159,18 @@ def show_box_scores(
     >>> len(figure.axes)
     2
     """
-    check_image("image", image)
+    picture = shrink(image, max_side=SHOWN_SIDE)
     check_array("boxes_xyxy", boxes_xyxy, ("N", 4), hint="(left, top, right, bottom) per box")
     numbers = [str(number) for number in range(1, len(boxes_xyxy) + 1)]
     _check_matrix("probabilities", probabilities, len(numbers), len(names))
     # Space for box numbers of two digits.
-    width, height = _matrix_size(["00"] * len(numbers), names)
+    width, height, _ = _matrix_layout(["00"] * len(numbers), names)
     size = PANEL_HW[1] + width, max(PANEL_HW[0], height)
     figure = NotebookFigure(figsize=size, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(PANEL_HW[1], width))
     # Edges of pixels lie at whole numbers.
     extent = (0, image.shape[1], image.shape[0], 0)
-    left.imshow(shrink(image, max_side=SHOWN_SIDE), extent=extent, interpolation="antialiased")
+    left.imshow(picture, extent=extent, interpolation="antialiased")
     left.set_axis_off()
     for number, box, color in zip(numbers, boxes_xyxy.tolist(), palette(len(numbers)), strict=True):
         _draw_box(left, box, number, color)
@@ -194,7 +195,8 @@ def show_matrix(row_names: Sequence[str], column_names: Sequence[str], values: N
     ['0.90', '0.10']
     """
     _check_matrix("values", values, len(row_names), len(column_names))
-    figure = NotebookFigure(figsize=_matrix_size(row_names, column_names), layout="constrained")
+    width, height, _ = _matrix_layout(row_names, column_names)
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
     _draw_matrix(figure.subplots(), row_names, column_names, values)
     return figure
 
@@ -212,9 +214,9 @@ def _draw_matrix(
     axes: Axes, row_names: Sequence[str], column_names: Sequence[str], values: NDArray[np.floating]
 ) -> None:
     drawn = axes.imshow(values, cmap=COLORMAPS[0], vmin=0, vmax=1, aspect="auto")
-    rotation = 90 if _turned(column_names) else 0
+    *_, turned = _matrix_layout(row_names, column_names)
     axes.set_yticks(range(len(row_names)), map(plain_name, row_names), parse_math=False)
-    axes.set_xticks(range(len(column_names)), map(plain_name, column_names), rotation=rotation, parse_math=False)
+    axes.set_xticks(range(len(column_names)), map(plain_name, column_names), rotation=90 * turned, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
@@ -222,32 +224,22 @@ def _draw_matrix(
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize="small")
 
 
-def _matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float]:
-    """(width, height) in inches that leave space for the names and for a number in every cell."""
-    rows = [plain_name(name).split("\n") for name in row_names]
-    column_label, column_lines = _label_size(column_names)
-    if _turned(column_names):
-        cell, heading = max(SMALLEST_CELL, column_lines + 0.1), column_label
-    else:
-        cell, heading = _level_cell(column_names), column_lines
-    cells = len(rows) * max(0.35, LINE * max(len(lines) for lines in rows) + 0.1)
-    return _label_size(row_names)[0] + cell * len(column_names) + 0.5, cells + heading + 0.4
+def _matrix_layout(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float, bool]:
+    """Width and height in inches that hold the names and a number in every cell; whether column names are turned."""
+    row_width, row_height = _names_size(row_names)
+    width, height = _names_size(column_names)
+    cell = max(SMALLEST_CELL, width + 0.15)
+    turned = cell * len(column_names) > LEVEL_WIDTH
+    if turned:
+        cell, height = max(SMALLEST_CELL, height + 0.1), width
+    rows = len(row_names) * max(0.35, row_height + 0.1)
+    return row_width + cell * len(column_names) + 0.5, rows + height + 0.4, turned
 
 
-def _label_size(names: Sequence[str]) -> tuple[float, float]:
+def _names_size(names: Sequence[str]) -> tuple[float, float]:
     """Width of the widest and height of the highest of wrapped names, in inches."""
     wrapped = [plain_name(name).split("\n") for name in names]
-    return LETTER * max(len(text) for lines in wrapped for text in lines), LINE * max(map(len, wrapped))
-
-
-def _level_cell(names: Sequence[str]) -> float:
-    """Width in inches of a column whose name is written horizontally."""
-    return max(SMALLEST_CELL, _label_size(names)[0] + 0.15)
-
-
-def _turned(names: Sequence[str]) -> bool:
-    """Whether names above the columns are turned, because horizontal names would make the matrix too wide."""
-    return len(names) * _level_cell(names) > LEVEL_WIDTH
+    return LETTER * max(len(line) for lines in wrapped for line in lines), LINE * max(map(len, wrapped))
 
 
 def _check_matrix(name: str, values: NDArray[np.floating], rows: int, columns: int) -> None:
@@ -267,11 +259,7 @@ def plain_name(name: str) -> str:
     'a cup'
     """
     family = tuple(matplotlib.rcParams["font.family"])
-    characters = (
-        character if _in_fonts(character, family) else character.encode("unicode_escape").decode("ascii")
-        for character in " ".join(name.split())
-    )
-    return fill("".join(characters), LETTERS)
+    return fill(printable(name, lambda character: _in_fonts(character, family)), LETTERS)
 
 
 @cache

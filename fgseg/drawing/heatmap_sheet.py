@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_image, check_whole
+from fgseg._checks import check_array, check_whole
 from fgseg.drawing.colors import COLORMAPS, colorize
 from fgseg.drawing.layout import TITLE_IN_FONTS, grid, pad, stack
 from fgseg.drawing.overlay import overlay_heatmap
@@ -61,7 +61,6 @@ def heatmap_sheet(
     >>> sheet.shape[1] > 2 * 60
     True
     """
-    check_image("image", image)
     if not maps:
         raise OptionError("maps: expected at least one prompt with its score map, got none")
     across = math.ceil(math.sqrt(len(maps) + 1)) if columns is None else min(columns, len(maps) + 1)

@@ -22,7 +22,7 @@ def test_above_forty_classes_the_best_and_the_worst_are_drawn_and_that_is_said()
     names = [f"class {index}" for index in range(60)]
     figure = show_benchmark(names, np.linspace(1, 0, 60), np.zeros((0, 0), int))
     assert len(labels_of(figure.axes[0])) == BARS
-    assert figure.axes[0].get_title() == "best and worst; 20 between are not drawn"
+    assert figure.axes[0].get_title() == "best and worst; 20 in between are not drawn"
 
 
 def test_the_matrix_holds_the_classes_of_the_largest_mistakes_in_shares_of_their_pixels():

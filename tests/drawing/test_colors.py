@@ -18,12 +18,13 @@ def test_a_shorter_palette_is_the_beginning_of_a_longer_one(first, second):
     assert len(set(palette(long))) == long
 
 
-def test_the_palette_skips_colors_it_already_has(monkeypatch):
+def test_the_palette_skips_colors_that_it_already_holds(monkeypatch):
     from fgseg.drawing import colors
 
-    walk = colors._oklab_walk(0, 10)
-    monkeypatch.setattr(colors, "_oklab_walk", lambda start, count: [*walk[:3], *walk[:7]][start : start + count])
-    assert colors.palette.__wrapped__(71)[64:] == tuple(walk[:7])
+    first = colors._oklab_sequence(0, 10)
+    repeated = [*first[:3], *first[:7]]
+    monkeypatch.setattr(colors, "_oklab_sequence", lambda start, count: repeated[start : start + count])
+    assert colors.palette.__wrapped__(71)[64:] == tuple(first[:7])
 
 
 def test_no_color_is_close_to_black_or_white_and_the_first_20_are_far_apart():
@@ -82,13 +83,13 @@ def test_wrong_maps_and_colors_are_refused():
         colorize(np.zeros((2, 2)), colormap="jet")
     with pytest.raises(OptionError, match="count: expected a number from 0"):
         palette(-1)
-    with pytest.raises(OptionError, match=r"colors: expected one color a class, 2, got 1; palette\(2\)"):
+    with pytest.raises(OptionError, match=r"colors: expected one color per class, 2, got 1; palette\(2\)"):
         check_colors([(0, 0, 0)], 2)
     for bad in [(0, 0), (0, 0, 256), (0, 0, 0.5)]:
         with pytest.raises(OptionError, match=r"colors: expected \(red, green, blue\) whole numbers"):
             check_colors([bad], 1)
 
 
-def test_importing_render_loads_no_pyplot():
-    code = "import sys, fgseg.drawing.layout; sys.exit('matplotlib.pyplot' in sys.modules)"
+def test_importing_the_drawing_modules_loads_no_pyplot():
+    code = "import sys, fgseg.drawing.heatmap_sheet; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -70,7 +70,7 @@ def test_panoramas_and_towers_give_figures_of_a_sane_size(image_hw):
     assert max(figure.get_size_inches()) < 10
 
 
-def test_masks_show_the_picture_with_the_legend_of_render():
+def test_masks_are_shown_with_a_legend():
     figure = show_masks(IMAGE, iter([MASK, ~MASK]), ["red", "红"])
     expected = with_legend(overlay_masks(IMAGE, [MASK, ~MASK], palette(2)), ["red", "红"], palette(2))
     np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), expected)
@@ -78,7 +78,7 @@ def test_masks_show_the_picture_with_the_legend_of_render():
     assert (own.axes[0].get_images()[0].get_array()[:12, :16][MASK] == (1, 2, 3)).all()
 
 
-def test_no_masks_show_the_photograph():
+def test_without_masks_the_image_is_shown():
     assert show_masks(IMAGE, [], []).axes[0].get_images()[0].get_array().tolist() == IMAGE.tolist()
 
 
@@ -160,7 +160,7 @@ def test_a_notebook_figure_is_a_matplotlib_figure():
         (
             lambda: show_masks(IMAGE, [MASK], ["a"], palette(2)),
             OptionError,
-            "colors: expected one color a class",
+            "colors: expected one color per class",
         ),
         (
             lambda: show_box_scores(IMAGE, np.zeros((1, 3)), ["a"], np.zeros((1, 1))),

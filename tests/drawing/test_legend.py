@@ -64,7 +64,7 @@ def test_a_legend_lies_along_the_long_side(image_hw, side):
 
 
 @pytest.mark.parametrize("image_hw", [(100, 20_000), (100, 100_000), (400, 6000), (400, 300_000)])
-def test_a_legend_is_no_higher_than_the_panorama_it_names(image_hw):
+def test_a_legend_is_no_higher_than_its_panorama(image_hw):
     names = ["sky", "old town houses", "river with boats"]
     height, width = legend_layout(image_hw, names).canvas_hw
     assert height <= 2 * image_hw[0]
@@ -76,7 +76,7 @@ def test_the_picture_of_a_panorama_with_its_legend_stays_a_panorama():
     assert canvas.shape[0] <= 200
 
 
-def test_names_keep_their_order_down_the_columns():
+def test_names_keep_their_order_from_column_to_column():
     rows = legend_layout((480, 640), many_names(12)).rows
     assert [row.name for row in rows] == many_names(12)
     corners = [row.text_xyxy[:2] for row in rows]
@@ -121,7 +121,7 @@ def test_wrong_arguments_are_refused_by_name():
     image = np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(ShapeError, match="image: expected an RGB image"):
         with_legend(image[..., 0], ["red"], palette(1))
-    with pytest.raises(OptionError, match="colors: expected one color a class, 1, got 2"):
+    with pytest.raises(OptionError, match="colors: expected one color per class, 1, got 2"):
         with_legend(image, ["red"], palette(2))
     with pytest.raises(OptionError, match=r"colors: expected .red"):
         with_legend(image, ["red"], [(1, 2, 300)])
