@@ -45,7 +45,7 @@ FIRST_COLORS: tuple[Color, ...] = (
 CIEDE2000, taking the smallest distance over normal sight and the three dichromacies (Machado 2009). All 20 are at
 least 13 apart in normal sight and 6 in each of the others. The 20 are ordered in the same way, after three that are
 rare in photographs, so that a few classes are easy to tell apart. From the 21st on, each color is the farthest by
-CIEDE2000 in normal sight on a grid of 20 levels per channel; all are at least 12 apart."""
+CIEDE2000 in normal sight on a grid with a step of 20 in each channel; all are at least 12 apart."""
 
 OVERSHOOT = 1e-6
 """How far rounding takes values interpolated in float32 out of [0, 1]."""

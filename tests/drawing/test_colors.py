@@ -37,7 +37,7 @@ def test_no_color_is_close_to_black_or_white_and_the_first_20_are_far_apart():
     assert apart.min() > 15
 
 
-def test_the_first_64_colors_are_told_apart():
+def test_the_first_64_colors_can_be_told_apart():
     lab = rgb2lab(np.array(palette(64), np.float64)[None] / 255)[0]
     apart = deltaE_ciede2000(lab[:, None], lab[None]) + 1000 * np.eye(64)
     assert apart.min() > 12
@@ -71,7 +71,7 @@ def test_the_same_score_has_the_same_color_in_every_map():
 
 
 @pytest.mark.parametrize("colormap", COLORMAPS)
-def test_every_colormap_draws_and_tells_0_from_1(colormap):
+def test_every_colormap_draws_0_and_1_in_different_colors(colormap):
     low, high = colorize(np.array([[0.0, 1.0]]), colormap=colormap)[0].astype(int)
     assert abs(low - high).sum() > 100
 

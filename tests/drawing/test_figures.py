@@ -65,7 +65,7 @@ def test_a_figure_of_heatmaps_has_as_many_columns_as_requested():
 
 
 @pytest.mark.parametrize("image_hw", [(2, 200), (200, 2)])
-def test_panoramas_and_towers_give_figures_of_a_sane_size(image_hw):
+def test_very_wide_and_very_high_images_give_figures_of_a_readable_size(image_hw):
     figure = show_heatmaps(np.zeros((*image_hw, 3), np.uint8), {LONG: np.zeros(image_hw)})
     assert max(figure.get_size_inches()) < 10
 
@@ -94,7 +94,7 @@ def test_boxes_are_drawn_on_their_pixels_and_numbered():
 
 
 @pytest.mark.parametrize("names", [["red", "blue"], [f"{LONG} {index}" for index in range(9)]])
-def test_a_matrix_shows_every_number_on_a_fixed_range_and_cuts_no_name(names):
+def test_a_matrix_shows_every_number_on_a_fixed_color_range_and_cuts_no_name(names):
     values = np.random.RandomState(5).rand(2, len(names)) * 0.5
     figure = show_matrix([LONG, "dog"], names, values)
     (axes,) = figure.axes
@@ -117,7 +117,7 @@ def test_a_matrix_shows_every_number_on_a_fixed_range_and_cuts_no_name(names):
         (["red striped circle", "blue striped circle", "blue dotted square", "green square"], 90),
     ],
 )
-def test_names_of_columns_are_turned_where_level_ones_would_make_a_matrix_too_wide(names, rotation):
+def test_names_of_columns_are_turned_where_horizontal_names_would_make_a_matrix_too_wide(names, rotation):
     figure = show_matrix(["dog"], names, np.zeros((1, len(names))))
     assert {label.get_rotation() for label in figure.axes[0].get_xticklabels()} == {rotation}
     assert figure.get_size_inches()[0] < 8
@@ -131,7 +131,7 @@ def test_names_of_columns_do_not_overlap():
         assert first.x1 <= second.x0
 
 
-def test_names_are_plain_text_and_letters_without_a_font_are_escaped():
+def test_names_are_plain_text_and_characters_without_a_glyph_are_escaped():
     figure = show_matrix(["$5 bill$", "红"], ["a_b"], np.zeros((2, 1)))
     labels = figure.axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == ["$5 bill$", "\\u7ea2"]
@@ -139,7 +139,7 @@ def test_names_are_plain_text_and_letters_without_a_font_are_escaped():
     drawn(figure)
 
 
-def test_the_configured_font_decides_which_letters_are_escaped():
+def test_the_configured_font_decides_which_characters_are_escaped():
     with matplotlib.rc_context({"font.family": ["DejaVu Sans Mono"]}):
         figure = show_matrix(["é"], ["b"], np.zeros((1, 1)))
     assert figure.axes[0].get_yticklabels()[0].get_text() == "é"

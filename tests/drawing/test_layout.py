@@ -58,14 +58,14 @@ def test_columns_bring_square_pictures_close_to_4_by_3(count, columns):
     assert layout._columns_near_4_3(count, 100, 100) == columns
 
 
-def test_a_grid_too_large_is_reduced_by_one_factor():
+def test_a_grid_that_is_too_large_is_reduced_by_one_factor():
     sheet = grid([("a", astronaut()), ("b", chelsea()), ("c", coffee())], columns=3, max_side=300)
     # 3 cells of the widest picture, 600 px, reduced to 100 px; titles widen a cell to 14 font sizes.
     assert 300 <= sheet.shape[1] <= 3 * (14 * 13 + 13)
     assert sheet.shape[0] < 200
 
 
-def test_one_wide_picture_a_row_is_allowed_and_more_columns_than_panels_too():
+def test_a_grid_may_have_one_column_or_more_columns_than_panels():
     panels = [("a", noise(5, 50, 1)), ("b", noise(5, 50, 2))]
     assert grid(panels, columns=1).shape[0] > grid(panels, columns=9).shape[0]
 
@@ -82,7 +82,7 @@ def test_wrong_arguments_are_refused_by_name():
         grid([("a", image)], max_side=0)
 
 
-def test_arguments_are_left_as_they_were():
+def test_arguments_are_left_unchanged():
     image = noise(6, 6, 1)
     before = image.copy()
     image.setflags(write=False)

@@ -57,7 +57,7 @@ def test_no_label_is_cut_or_overlaps_at_any_size(image_hw, count):
 
 
 @pytest.mark.parametrize(("image_hw", "side"), [((50, 4000), "below"), ((4000, 50), "beside"), ((480, 640), "below")])
-def test_a_legend_lies_along_the_long_side(image_hw, side):
+def test_a_legend_lies_along_the_longer_side(image_hw, side):
     layout = legend_layout(image_hw, many_names(5))
     height, width = image_hw
     assert layout.panel_xyxy[:2] == ((0, height) if side == "below" else (width, 0))
@@ -83,7 +83,7 @@ def test_names_keep_their_order_from_column_to_column():
     assert corners == sorted(corners)
 
 
-def test_the_picture_keeps_its_pixels_in_the_top_left_corner():
+def test_the_picture_is_unchanged_in_the_top_left_corner():
     image = np.random.RandomState(7).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     before = image.copy()
     canvas = with_legend(image, many_names(12), palette(12))

@@ -59,7 +59,7 @@ def test_a_block_holds_all_the_ink_of_its_lines():
     assert (block == block[..., :1]).all()
 
 
-def test_text_without_a_font_is_escaped_and_joiners_vanish():
+def test_characters_without_a_glyph_are_escaped_and_joiners_are_dropped():
     assert printable("हि") == "\\u0939\\u093f"
     assert printable("half \ud800") == "half \\ud800"
     assert printable("a\u200db ☂\ufe0f") == "ab ☂"
@@ -83,7 +83,7 @@ def test_the_font_grows_with_the_picture_and_never_falls_below_13_pixels():
     assert sizes == [13, 13, 13, 23, 145]
 
 
-def test_the_font_never_outgrows_what_can_be_drawn():
+def test_the_font_size_has_an_upper_limit():
     assert font_size_for((400, 300_000)) == 4096
     assert font_size_within((300_000, 300_000)) == 4096
 
@@ -91,7 +91,7 @@ def test_the_font_never_outgrows_what_can_be_drawn():
 @pytest.mark.parametrize(
     ("image_hw", "font_size"), [((100, 20_000), 25), ((400, 6000), 100), ((400, 300_000), 100), ((1, 10_000), 13)]
 )
-def test_letters_beside_a_panorama_follow_its_shorter_side(image_hw, font_size):
+def test_the_font_size_of_a_panorama_depends_on_its_shorter_side(image_hw, font_size):
     assert font_size_within(image_hw) == font_size_within(image_hw[::-1]) == font_size
 
 
