@@ -33,7 +33,7 @@ ExplorerMode = Literal["exclusive", "independent", "heatmaps"]
 """What is drawn: masks that do not overlap, masks that may overlap, or the presence of each prompt."""
 
 FIRST_PROMPTS = ("red", "green", "blue")
-"""Prompts that every published model knows."""
+"""Prompts that every model of this package knows."""
 WITHOUT_WIDGETS = "explore: a picture without sliders, since ipywidgets is not installed; pip install ipywidgets"
 TEXT_ROWS = 5
 """Lines of the text box; further lines scroll."""
@@ -84,12 +84,8 @@ def explore(
     if threshold is not None:
         check_number("threshold", threshold, low=0, high=1, hint="a presence")
     segmenter = load() if segmenter is None else segmenter
-    first = _Options(
-        prompts=(prompts,) if isinstance(prompts, str) else tuple(prompts),
-        mode=mode,
-        threshold=segmenter.defaults.threshold if threshold is None else float(threshold),
-        opacity=float(opacity),
-    )
+    low = segmenter.defaults.threshold if threshold is None else float(threshold)
+    first = _Options((prompts,) if isinstance(prompts, str) else tuple(prompts), mode, low, float(opacity))
     segmenter.prepare(first.prompts)
     started = time.perf_counter()
     encoded = segmenter.encode(image, resolution=resolution)
@@ -118,10 +114,9 @@ class Explorer:
         self, segmenter: Segmenter, encoded: EncodedImage, first: _Options, *, widgets: ModuleType, when: str
     ) -> None:
         self._segmenter, self._encoded, self._when = segmenter, encoded, when
-        self.prompts = widgets.Textarea(
-            "\n".join(first.prompts), description="prompts", rows=TEXT_ROWS, continuous_update=False,
-            placeholder="one prompt per line; commas between synonyms",
-        )  # fmt: skip
+        self.prompts = widgets.Textarea("\n".join(first.prompts), rows=TEXT_ROWS, continuous_update=False)
+        self.prompts.description = "prompts"
+        self.prompts.placeholder = "one prompt per line; commas between synonyms"
         self.mode = widgets.ToggleButtons(
             options=list(get_args(ExplorerMode)), value=first.mode, style={"button_width": "auto"}
         )
@@ -140,9 +135,8 @@ class Explorer:
 
     def _options(self) -> _Options:
         lines = (line.strip() for line in self.prompts.value.splitlines())
-        return _Options(
-            tuple(line for line in lines if line), self.mode.value, self.threshold.value, self.opacity.value
-        )
+        prompts = tuple(line for line in lines if line)
+        return _Options(prompts, self.mode.value, self.threshold.value, self.opacity.value)
 
     def _redraw(self, _change: Any = None) -> None:
         """Draw with the values of the widgets; after an error in the prompts, show it and keep the picture."""
@@ -152,7 +146,7 @@ class Explorer:
         try:
             picture = _draw(self._segmenter, self._encoded, options)
         except FgsegError as error:
-            self.message.value = escape(f"{error} (the picture still shows the prompts before)", quote=False)
+            self.message.value = escape(f"{error} (the picture still shows the previous prompts)", quote=False)
             return
         self.picture.value = encode_png(picture)
         self.message.value = f"drawn in {_milliseconds_since(started)}; the image was encoded {self._when}"

@@ -139,14 +139,16 @@ def wrap_text(text: str, font_size: int, max_width: int) -> tuple[str, ...]:
     """
     lines = [""]
     for word in printable(text).split(" "):
-        joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if text_width(joined, font_size) <= max_width:
-            lines[-1] = joined
-        else:
-            # A word that is too long for any line starts on the current line, other words on a new one.
-            too_long = text_width(word, font_size) > max_width
-            start = len(lines) - 1 if too_long or not lines[-1] else len(lines)
-            lines[start:] = _split(joined if too_long else word, font_size, max_width)
+        # A word that is too long for any line starts on the current line and is broken inside.
+        pieces = [word] if text_width(word, font_size) <= max_width else word
+        space = " " if lines[-1] else ""
+        for piece in pieces:
+            joined = lines[-1] + space + piece
+            if lines[-1] and text_width(joined, font_size) > max_width:
+                lines.append(piece)
+            else:
+                lines[-1] = joined
+            space = ""
     return tuple(lines)
 
 
@@ -169,16 +171,6 @@ def text_block(text: str, font_size: int, max_width: int) -> NDArray[np.uint8]:
     ink = np.vstack([np.pad(line, ((0, 0), (0, width - line.shape[1]))) for line in lines])
     grey = 255 - (ink.astype(np.uint16) * (255 - INK) + 127) // 255
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _split(text: str, font_size: int, max_width: int) -> list[str]:
-    pieces = [""]
-    for character in text:
-        if not pieces[-1] or text_width(pieces[-1] + character, font_size) <= max_width:
-            pieces[-1] += character
-        else:
-            pieces.append(character)
-    return pieces
 
 
 def _baseline(font_size: int) -> int:

@@ -48,6 +48,10 @@ def test_a_word_longer_than_a_line_is_broken_and_starts_on_the_current_line():
     assert all(text_width(line, 16) <= 150 for line in lines)
 
 
+def test_no_line_begins_or_ends_with_a_space():
+    assert wrap_text("b mb wwwwww i", 16, 20) == ("b", "m", "b", "w", "w", "w", "w", "w", "w", "i")
+
+
 def test_a_letter_wider_than_the_line_gets_a_line_of_its_own():
     assert wrap_text("mm", 40, 3) == ("m", "m")
 
