@@ -5,7 +5,7 @@ from pathlib import Path
 from skimage import data
 
 import fgseg
-from fgseg.drawing.layout import heatmap_beside
+from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import write_image
 
@@ -26,7 +26,7 @@ def main() -> None:
         overlay = seg.segment(shrink(getattr(data, name)(), max_side=GALLERY_SIDE), prompts).overlay()
         write_image(DOCS / f"{name}_overlay.png", overlay)
     coffee = seg.encode(data.coffee())
-    write_image(DOCS / "coffee_red.png", heatmap_beside(coffee.image, seg.heatmaps(coffee, ["red"])["red"], "red"))
+    write_image(DOCS / "coffee_red.png", heatmap_sheet(coffee.image, seg.heatmaps(coffee, ["red"])))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ OWNERS = {
     "tokenizers": {"encoders", "recipes"},
     "huggingface_hub": {"encoders"},
     "safetensors": {"encoders", "training", "recipes"},
-    "PIL": {"images"},
+    "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
     "cv2": {"upsample", "scoring", "images", "regions", "drawing", "scenes", "recipes"},
     "skimage": {"scoring", "regions", "large", "web"},  # web: the photographs that come with it

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fgseg
+from fgseg import explorer as explorer_module
 from fgseg.drawing.figures import NotebookFigure
 from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.encoders.base import Encoder
@@ -74,20 +75,20 @@ def test_every_widget_redraws_and_the_image_is_encoded_once(explorer, seg):
     assert (seg.encoder.images, seg.encoder.texts) == (0, 0)
 
 
-def test_new_words_are_the_only_ones_encoded(explorer, seg):
+def test_only_new_prompts_are_encoded(explorer, seg):
     seg.encoder.images = seg.encoder.texts = 0
     explorer.prompts.value = "  red\n\ngreen, lime\n"
     assert (seg.encoder.images, seg.encoder.texts) == (0, 2)
     assert explorer.picture.value == png(seg.segment(IMAGE, ["red", "green, lime"], threshold=0.5).overlay())
 
 
-def test_the_message_tells_drawing_from_encoding(explorer, seg):
+def test_the_message_says_when_the_image_was_encoded(explorer, seg):
     assert "the image was encoded once, in" in explorer.message.value
     again = explore(seg.encode(IMAGE), ["red"], segmenter=seg)
     assert again.message.value.endswith("the image was encoded before")
 
 
-def test_wrong_words_leave_the_picture_and_say_what_is_wrong(explorer):
+def test_wrong_prompts_keep_the_picture_and_show_the_error(explorer):
     before = explorer.picture.value
     explorer.prompts.value = "red\ngiraffe"
     assert "never seen the word 'giraffe'" in explorer.message.value
@@ -99,13 +100,13 @@ def test_wrong_words_leave_the_picture_and_say_what_is_wrong(explorer):
     assert explorer.picture.value == before
 
 
-def test_words_are_shown_as_words_never_as_html(explorer):
+def test_prompts_are_escaped_in_the_message(explorer):
     explorer.prompts.value = "<b>giraffe</b> & red"
     assert "&lt;b&gt;" in explorer.message.value
     assert "<b>" not in explorer.message.value
 
 
-def test_the_threshold_rests_while_heatmaps_are_shown(explorer):
+def test_the_threshold_is_disabled_while_heatmaps_are_shown(explorer):
     assert not explorer.threshold.disabled
     explorer.mode.value = "heatmaps"
     assert explorer.threshold.disabled
@@ -113,37 +114,42 @@ def test_the_threshold_rests_while_heatmaps_are_shown(explorer):
     assert not explorer.threshold.disabled
 
 
-def test_it_starts_as_asked_and_with_the_models_own_threshold(seg):
+def test_the_widgets_start_with_the_arguments_and_the_default_threshold_of_the_model(seg):
     started = explore(IMAGE, "red", segmenter=seg, mode="independent", opacity=0.25)
     assert (started.prompts.value, started.mode.value, started.opacity.value) == ("red", "independent", 0.25)
     assert started.threshold.value == seg.defaults.threshold
 
 
-def test_it_shows_itself_as_widgets(explorer):
+def test_a_notebook_shows_the_widgets(explorer):
     assert "application/vnd.jupyter.widget-view+json" in explorer._repr_mimebundle_()
 
 
-def test_large_pictures_are_shown_reduced(seg, tmp_path):
+def test_large_pictures_are_reduced(seg, tmp_path):
     wide = np.zeros((8, 3000, 3), np.uint8)
     explorer = explore(wide, ["red", "blue"], segmenter=seg, resolution="squash")
     (tmp_path / "cell.png").write_bytes(explorer.picture.value)
     assert max(read_image(tmp_path / "cell.png").shape) == NOTEBOOK_SIDE
 
 
-def test_it_loads_the_default_model_and_is_a_name_of_the_package(tiny_model, monkeypatch):
+def test_explore_loads_the_default_model_and_is_a_name_of_the_package(tiny_model, monkeypatch):
     monkeypatch.setenv("FGSEG_MODEL", tiny_model)
     assert fgseg.explore is explore
     assert isinstance(fgseg.explore(IMAGE), Explorer)
 
 
 @pytest.mark.parametrize("mode", ["exclusive", "independent", "heatmaps"])
-def test_without_ipywidgets_a_figure_and_one_line_that_says_what_to_install(mode, seg, capsys, without_widgets):
+def test_without_ipywidgets_explore_returns_a_figure_and_prints_what_to_install(
+    mode, seg, capsys, without_widgets
+):
     figure = explore(IMAGE, ["red", "blue"], segmenter=seg, mode=mode)
     assert capsys.readouterr().out == WITHOUT_WIDGETS + "\n"
     assert "pip install ipywidgets" in WITHOUT_WIDGETS
     assert isinstance(figure, NotebookFigure)
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles == (["image", "red", "blue", ""] if mode == "heatmaps" else [""])
+    (axes,) = figure.axes
+    options = explorer_module._Options(("red", "blue"), mode, seg.defaults.threshold, 0.5)
+    np.testing.assert_array_equal(
+        axes.get_images()[0].get_array(), explorer_module._draw(seg, seg.encode(IMAGE), options)
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The notebooks run with the embedded model, are stripped, and switch to other weights by one word."""
+"""The notebooks run with the embedded model and with other weights, and hold no outputs."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from fgseg.scenes import vocabulary
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-SLOWEST = 300  # seconds a cell may take before the run is given up, on a machine with other work to do
+SLOWEST = 300  # seconds that one cell may take on a busy machine
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -30,7 +30,7 @@ def sources(path):
 
 
 def words_of(path):
-    """Every word that a notebook could say to a model that knows all words."""
+    """Every word that the tokenizer of a test model needs for this notebook."""
     texts = [*sources(path), *IMAGENET_TEMPLATES, *BACKGROUND_WORDS, *vocabulary.words()]
     return sorted(set(re.findall(r"[a-z]+|[^\w\s]+", " ".join(texts).lower())))
 
@@ -68,14 +68,14 @@ def test_the_first_code_cell_chooses_the_model_and_nothing_else(path):
 
 
 @every_notebook
-def test_every_code_cell_but_the_setup_has_words_before_it(path):
+def test_every_code_cell_except_the_setup_follows_a_markdown_cell(path):
     kinds = [cell.cell_type for cell in nbformat.read(path, as_version=4).cells]
     assert kinds[:3] == ["markdown", "code", "code"]
     assert "code, code" not in ", ".join(kinds[2:])
 
 
 @every_notebook
-def test_what_a_notebook_links_to_is_there(path):
+def test_the_files_that_a_notebook_links_to_exist(path):
     for cell in cells(path, "markdown"):
         for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", cell.source):
             assert (FOLDER / target).exists(), target
@@ -89,7 +89,7 @@ def test_the_readme_lists_every_notebook():
 
 @every_notebook
 def test_a_notebook_runs_with_the_embedded_model_and_shows_pictures(path, tmp_path, monkeypatch):
-    # The suite runs several kernels beside each other: threads of one would wait for those of the others.
+    # Several kernels run at the same time, and their threads would wait for each other.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -103,7 +103,7 @@ def test_a_notebook_runs_with_the_embedded_model_and_shows_pictures(path, tmp_pa
 
 
 @every_notebook
-def test_a_notebook_runs_with_other_weights_when_its_first_code_cell_names_them(path, tmp_path, monkeypatch):
+def test_a_notebook_runs_with_other_weights_after_a_change_of_its_first_code_cell(path, tmp_path, monkeypatch):
     model = with_tokenizer(tmp_path / "model", FG_CLIP, words_of(path))
     monkeypatch.chdir(tmp_path)
     first, *others = sources(path)

@@ -9,15 +9,14 @@ from .colors import (
 )
 from .figures import (
     NotebookFigure as NotebookFigure,
-    plain_name as plain_name,
     show_box_scores as show_box_scores,
     show_heatmaps as show_heatmaps,
     show_masks as show_masks,
     show_matrix as show_matrix,
 )
 from .heatmap_sheet import heatmap_sheet as heatmap_sheet
-from .layout import color_bar as color_bar, grid as grid, heatmap_beside as heatmap_beside
-from .legend import legend as legend, with_legend as with_legend
+from .layout import grid as grid
+from .legend import with_legend as with_legend
 from .overlay import (
     overlay_heatmap as overlay_heatmap,
     overlay_labels as overlay_labels,

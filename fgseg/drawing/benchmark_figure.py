@@ -1,4 +1,4 @@
-"""Figures of a benchmark: how well each class is found, and which classes are taken for which."""
+"""The figure of a benchmark: the score of each class, and the confusions between classes."""
 
 from collections.abc import Sequence
 
@@ -14,44 +14,45 @@ from fgseg.errors import ShapeError
 __all__ = ["show_benchmark"]
 
 BARS = 40
-"""Most classes drawn as bars: the best and the worst of more."""
+"""The largest number of bars; of more classes the best and the worst are drawn."""
 CONFUSED = 12
-"""Most classes in the matrix of confusions."""
-_BAR, _CELL = 0.2, 0.42  # inches
+"""The largest number of classes in the matrix of confusions."""
+BAR, CELL = 0.2, 0.42
+"""Height of a bar and side of a cell, in inches."""
 
 
 def show_benchmark(
     names: Sequence[str], scores: NDArray[np.floating], counts: NDArray[np.integer], *, score_name: str = "IoU"
 ) -> NotebookFigure:
-    """Bars of the classes, best first, and the confusions of the classes that are confused most.
+    """Draw the scores of the classes as bars, best first, and a matrix of the largest confusions.
 
     Args:
         names: C class names.
-        scores: (C,) in [0, 1]; NaN for a class that is neither there nor predicted, which is not drawn.
-        counts: (C, K) pixels or boxes of each true class (rows) given each class (columns); K is C, or more, where
-            columns behind the classes stand for no class. Without rows (0, 0), bars alone.
-        score_name: what the bars show.
+        scores: (C,) in [0, 1]; NaN for a class that is neither present nor predicted, which is not drawn.
+        counts: (C, K) pixels or boxes of each true class (rows) by predicted class (columns). K is at least C; columns
+            after the C classes stand for no class. An array of shape (0, 0) draws bars only.
+        score_name: label of the bars' axis.
 
     Returns:
-        A figure. Above 40 classes the best and the worst 20; the matrix has up to 12 classes of the largest mistakes,
-        in shares of each class's pixels.
+        A figure. Of more than 40 classes it shows the best 20 and the worst 20. The matrix holds up to 12 classes with
+        the largest confusions, as shares of the pixels of each true class.
 
     Raises:
-        ShapeError: arrays of other sizes, or no class with a score.
+        ShapeError: an array of another shape, or no class with a score.
 
     >>> figure = show_benchmark(["cat", "dog"], np.array([0.5, 0.8]), np.array([[5, 5], [1, 9]]))
     >>> [axes.get_xlabel() for axes in figure.axes]
     ['IoU', 'predicted']
     """
-    check_array("scores", scores, (len(names),), hint="one a class")
+    check_array("scores", scores, (len(names),), hint="one score per class")
     order = [index for index in np.argsort(-scores, kind="stable").tolist() if np.isfinite(scores[index])]
     if not order:
         raise ShapeError("scores: expected a class with a score, got NaN for all")
     left_out = max(0, len(order) - BARS)
     shown = order if not left_out else [*order[: BARS // 2], *order[-BARS // 2 :]]
     confused = _most_confused(counts, len(names)) if counts.size else []
-    height = max(2.5, _BAR * len(shown) + 1, _CELL * len(confused) + 1.8)
-    widths = [5.0, _CELL * len(confused) + 2.5] if confused else [5.0]
+    height = max(2.5, BAR * len(shown) + 1, CELL * len(confused) + 1.8)
+    widths = [5.0, CELL * len(confused) + 2.5] if confused else [5.0]
     figure = NotebookFigure(figsize=(sum(widths), height), layout="constrained")
     panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     _draw_bars(panels[0], [names[i] for i in shown], scores[shown], score_name, left_out)
@@ -61,16 +62,12 @@ def show_benchmark(
 
 
 def _most_confused(counts: NDArray[np.integer], num_classes: int) -> list[int]:
-    """The classes of the largest mistakes, in class order; none where there is no mistake."""
+    """Indices of the classes with the largest confusions, ascending; empty where nothing is confused."""
     mistakes = np.array(counts[:, :num_classes])
     np.fill_diagonal(mistakes, 0)
-    found: list[int] = []
-    for place in np.argsort(-mistakes, axis=None, kind="stable"):
-        true, given = divmod(int(place), num_classes)
-        if not mistakes[true, given] or len(found) >= CONFUSED:
-            break
-        found += [index for index in (true, given) if index not in found]
-    return sorted(found[:CONFUSED])
+    order = np.argsort(-mistakes, axis=None, kind="stable")[: np.count_nonzero(mistakes)]
+    pairs = np.stack(np.divmod(order, num_classes), axis=1)
+    return sorted(list(dict.fromkeys(pairs.ravel().tolist()))[:CONFUSED])
 
 
 def _draw_bars(axes: Axes, names: Sequence[str], scores: NDArray[np.floating], label: str, left_out: int) -> None:
@@ -84,20 +81,20 @@ def _draw_bars(axes: Axes, names: Sequence[str], scores: NDArray[np.floating], l
     for place, score in zip(places, scores, strict=True):
         axes.text(min(float(score) + 0.01, 0.93), place, f"{100 * score:.0f}", va="center", fontsize="x-small")
     if left_out:
-        axes.set_title(f"best and worst; {left_out} between are not drawn", fontsize="small")
+        axes.set_title(f"best and worst; {left_out} in between are not drawn", fontsize="small")
 
 
 def _draw_confusion(
-    axes: Axes, names: Sequence[str], counts: NDArray[np.integer], chosen: Sequence[int], totals: NDArray[np.integer]
+    axes: Axes, names: Sequence[str], counts: NDArray[np.integer], indices: Sequence[int], totals: NDArray[np.integer]
 ) -> None:
-    shares = counts[np.ix_(chosen, chosen)] / np.maximum(totals[list(chosen)], 1)[:, None]
+    shares = counts[np.ix_(indices, indices)] / np.maximum(totals[list(indices)], 1)[:, None]
     axes.imshow(shares, cmap=COLORMAPS[0], vmin=0, vmax=1)
     places = range(len(names))
     axes.set_yticks(places, [plain_name(name) for name in names], parse_math=False)
     axes.set_xticks(places, [plain_name(name) for name in names], rotation=90, parse_math=False)
     axes.set_ylabel("true")
     axes.set_xlabel("predicted")
-    axes.set_title("% of a class's pixels, largest mistakes", fontsize="small")
+    axes.set_title("largest confusions, % of pixels", fontsize="small")
     for (row, column), value in np.ndenumerate(shares):
         if value >= 0.005:
             ink = "white" if value < 0.6 else "black"

@@ -1,6 +1,6 @@
-"""Colors: one for each class, and tables that turn scores into color.
+"""Colors of classes, and color tables for score maps.
 
-Score maps are presence in [0, 1] and are drawn on that fixed range, never stretched to the map's own: an
+Score maps hold presence in [0, 1] and are drawn on that fixed range, never stretched to their own range, so that an
 absent object does not look hot.
 """
 
@@ -21,11 +21,12 @@ Color = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
 COLORMAPS = ("viridis", "plasma", "magma", "inferno", "cividis", "turbo")
-"""Color tables a score map can be drawn with; all but turbo are perceptually even.
+"""Color tables for score maps; all except turbo are perceptually uniform.
 
-The first is the default: its top, yellow, shows on dark and light photographs; turbo's dark red does not."""
+The first is the default. Its highest color, yellow, is visible on dark and light photographs; turbo's dark red is
+not."""
 
-_CHOSEN: tuple[Color, ...] = (
+FIRST_COLORS: tuple[Color, ...] = (
     *((40, 255, 200), (200, 0, 160), (240, 228, 66), (200, 40, 0), (86, 180, 233)),
     *((0, 158, 115), (120, 120, 255), (230, 159, 0), (204, 121, 167), (160, 200, 120)),
     *((0, 114, 178), (255, 200, 255), (80, 0, 230), (160, 120, 80), (120, 80, 120)),
@@ -40,28 +41,29 @@ _CHOSEN: tuple[Color, ...] = (
     *((120, 40, 0), (160, 120, 200), (240, 140, 240), (160, 80, 0), (180, 240, 0)),
     *((120, 100, 80), (240, 200, 120), (180, 240, 200), (180, 80, 120)),
 )
-"""Seven of Okabe and Ito (2008), then the farthest each time by CIEDE2000, the least of normal sight and the
-three dichromacies (Machado 2009): over all 20 at least 13 in normal sight, 6 in each of the others. Ordered
-the same way, after three that are rare in photographs, so that few classes stand out most. From the 21st on, the
-farthest each time by CIEDE2000 in normal sight, of a grid of 20 levels a channel: at least 12 apart."""
+"""Seven colors of Okabe and Ito (2008); each further color up to the 20th is the farthest from those before it by
+CIEDE2000, taking the smallest distance over normal sight and the three dichromacies (Machado 2009). All 20 are at
+least 13 apart in normal sight and 6 in each of the others. The 20 are ordered in the same way, after three that are
+rare in photographs, so that a few classes are easy to tell apart. From the 21st on, each color is the farthest by
+CIEDE2000 in normal sight on a grid with a step of 20 in each channel; all are at least 12 apart."""
 
 OVERSHOOT = 1e-6
-"""How far interpolation in float32 leaves [0, 1] by rounding alone."""
+"""How far rounding takes values interpolated in float32 out of [0, 1]."""
 
 
 @cache
 def palette(count: int) -> tuple[Color, ...]:
-    """Distinct colors for any number of classes, the same every time.
+    """Distinct colors for any number of classes, the same in every call.
 
-    The first 20 are chosen to differ for color blind readers too and the next 44 for normal sight; later ones walk
-    a low-discrepancy sequence over hue, lightness and chroma in Oklab (Ottosson 2020). None is close to black or
-    white.
+    The first 20 also differ for color-blind readers, and the next 44 differ in normal sight. Later colors follow a
+    low-discrepancy sequence over hue, lightness and chroma in Oklab (Ottosson 2020), which scikit-image does not
+    have. No color is close to black or white.
 
     Args:
-        count: how many, at least 0.
+        count: number of colors, at least 0.
 
     Returns:
-        (red, green, blue) each; `palette(k)` is the beginning of `palette(n)` for k <= n.
+        (red, green, blue) of each color; `palette(k)` is the beginning of `palette(n)` for k <= n.
 
     Raises:
         OptionError: `count` is negative.
@@ -70,27 +72,27 @@ def palette(count: int) -> tuple[Color, ...]:
     ((40, 255, 200), (200, 0, 160))
     """
     check_number("count", count, low=0, high=10**6)
-    colors = dict.fromkeys(_CHOSEN[:count])
+    colors = dict.fromkeys(FIRST_COLORS[:count])
     start = 0
     while len(colors) < count:
-        # The walk may meet a color twice; what is missing then is taken from farther on.
+        # The sequence may repeat a color; the missing ones are taken from farther on.
         missing = count - len(colors)
-        colors.update(dict.fromkeys(_oklab_walk(start, missing)))
+        colors.update(dict.fromkeys(_oklab_sequence(start, missing)))
         start += missing
     return tuple(colors)
 
 
 def to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Numbers in [0, 1] as bytes 0 to 255, rounded to the nearest.
+    """Numbers in [0, 1] as bytes from 0 to 255, rounded to the nearest.
 
     Args:
-        values: floating point, any shape; up to 1e-6 outside [0, 1] is taken as rounding of an interpolation.
+        values: floating point, any shape; values up to 1e-6 outside [0, 1] are clipped.
 
     Returns:
         uint8 of the same shape.
 
     Raises:
-        ShapeError: not a floating point array, NaN, or farther outside.
+        ShapeError: not a floating point array, NaN, or a value farther outside [0, 1].
 
     >>> to_uint8(np.array([0, 0.5, 1])).tolist()
     [0, 128, 255]
@@ -99,14 +101,14 @@ def to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
         raise ShapeError(f"values: expected a floating point array in [0, 1], got {describe(values)}")
     if values.size:
         low, high = float(values.min()), float(values.max())
-        # NaN compares false and is refused here too.
+        # Comparisons with NaN are false, so that it is refused here too.
         if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
             raise ShapeError(f"values: expected numbers in [0, 1], got {low:g} to {high:g}; give presence, not logits")
     return np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
 def colorize(score_map: NDArray[np.floating], *, colormap: str = "viridis") -> NDArray[np.uint8]:
-    """A score map in colors, on the fixed range [0, 1].
+    """Draw a score map in colors, on the fixed range [0, 1].
 
     Args:
         score_map: (H, W) floating point presence in [0, 1].
@@ -116,8 +118,8 @@ def colorize(score_map: NDArray[np.floating], *, colormap: str = "viridis") -> N
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ShapeError: not (H, W), NaN, or outside [0, 1].
-        OptionError: unknown colormap.
+        ShapeError: not (H, W), NaN, or a score outside [0, 1].
+        OptionError: an unknown colormap.
 
     >>> colorize(np.array([[0.0, 1.0]])).tolist()
     [[[68, 1, 84], [253, 231, 36]]]
@@ -130,31 +132,31 @@ def check_colors(colors: Sequence[Color], count: int) -> None:
     """Refuse anything but `count` colors of three whole numbers from 0 to 255.
 
     Raises:
-        OptionError: another number of colors, or one that is not RGB.
+        OptionError: another number of colors, or a color that is not RGB.
 
     >>> check_colors([(255, 0, 0)], 1)
     """
     if len(colors) != count:
         raise OptionError(
-            f"colors: expected one color a class, {count}, got {len(colors)}; palette({count}) makes them"
+            f"colors: expected one color per class, {count}, got {len(colors)}; palette({count}) returns them"
         )
     for color in colors:
-        whole = len(color) == 3 and all(isinstance(part, (int, np.integer)) for part in color)
-        if not (whole and all(0 <= part <= 255 for part in color)):
+        whole = len(color) == 3 and all(isinstance(channel, (int, np.integer)) for channel in color)
+        if not (whole and all(0 <= channel <= 255 for channel in color)):
             raise OptionError(f"colors: expected (red, green, blue) whole numbers from 0 to 255, got {color!r}")
 
 
 @cache
 def color_table(colormap: str) -> NDArray[np.uint8]:
-    """(256, 3) uint8, read-only."""
+    """The colors of levels 0 to 255, (256, 3) uint8, read-only."""
     check_choice("colormap", colormap, COLORMAPS)
     table = np.asarray(matplotlib.colormaps[colormap](np.arange(256), bytes=True)[:, :3], np.uint8)
     table.setflags(write=False)
     return table
 
 
-def _oklab_walk(start: int, count: int) -> list[Color]:
-    """Colors number start to start + count of a low-discrepancy walk (Roberts 2018: powers of 1 / 1.2207)."""
+def _oklab_sequence(start: int, count: int) -> list[Color]:
+    """Colors `start` to `start + count` of a low-discrepancy sequence (Roberts 2018: powers of 1 / 1.2207)."""
     steps = np.arange(start + 1, start + count + 1)[:, None] * 1.2207440846057596 ** -np.arange(1, 4)
     hue, light, strength = (steps % 1).T
     lightness, chroma, angle = 0.5 + 0.35 * light, 0.08 + 0.12 * strength, 2 * np.pi * hue
@@ -177,7 +179,7 @@ _LMS_TO_RGB = (
 )
 
 
-def class_colors(prompts: Sequence[PromptClass]) -> tuple[tuple[int, int, int], ...]:
-    """(red, green, blue) of each class: its own, or the palette's."""
+def class_colors(prompts: Sequence[PromptClass]) -> tuple[Color, ...]:
+    """The color of each class: its own, or the one of the palette."""
     defaults = palette(len(prompts))
     return tuple(prompt.color or default for prompt, default in zip(prompts, defaults, strict=True))

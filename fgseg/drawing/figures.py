@@ -1,8 +1,8 @@
-"""Matplotlib figures for notebooks: thin, without pyplot and its global state.
+"""Matplotlib figures for notebooks, made without pyplot and its global state.
 
 Every function returns a figure that a notebook shows as the last value of a cell, and that
-``figure.savefig(path)`` writes. Text is plain, never mathematics. A character that matplotlib's configured
-fonts lack is written as its escape, so set ``matplotlib.rcParams["font.family"]`` to read Chinese.
+``figure.savefig(path)`` writes. Names in matrices are plain text, never mathematics. A character that matplotlib's
+configured fonts lack is written as its escape; set ``matplotlib.rcParams["font.family"]`` to read Chinese there.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,42 +13,51 @@ from textwrap import fill
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from fgseg._checks import check_array, check_image, check_number
+from fgseg._checks import check_array
 from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
+from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.drawing.legend import with_legend
-from fgseg.drawing.overlay import overlay_heatmap, overlay_masks
-from fgseg.errors import OptionError, ShapeError
+from fgseg.drawing.overlay import overlay_masks
+from fgseg.drawing.text import printable
+from fgseg.errors import ShapeError
 from fgseg.images.resizing import shrink
 
-__all__ = ["NotebookFigure", "plain_name", "show_box_scores", "show_heatmaps", "show_masks", "show_matrix"]
+__all__ = [
+    "NotebookFigure",
+    "plain_name",
+    "show_box_scores",
+    "show_heatmaps",
+    "show_masks",
+    "show_matrix",
+    "show_picture",
+]
 
-PANEL = 3.4
-"""Side of a picture in a figure, inches."""
+PANEL_HW = 4.08, 5.44
+"""Smallest height, and width, of the image beside a matrix, in inches."""
+SHEET_SIDE = 1536
+"""About the longest side of a sheet of heatmaps, in pixels."""
 SHOWN_SIDE = 1000
-"""Pictures are reduced to this many pixels: more than a notebook shows, little to hold."""
+"""Images are reduced to this many pixels, which is more than a notebook shows."""
 SMALLEST_SHOWN = 400
-"""Pictures with a legend are enlarged to this many pixels."""
+"""Smaller pictures are enlarged to this many pixels."""
 DPI = 100
 LETTERS = 28
 """Names are wrapped at this many letters."""
 LETTER, LINE = 0.09, 0.19
-"""Room for a letter and for a line of a name, inches."""
+"""Space for one letter and for one line of a name, in inches."""
 SMALLEST_CELL = 0.5
-"""Width of a matrix's cell, inches: a number fits."""
+"""Width of a matrix's cell that holds a number, in inches."""
 LEVEL_WIDTH = 5.0
-"""Inches; names above columns that would need more are turned."""
+"""Inches; if horizontal names above the columns need more, they are turned."""
 
 
 class NotebookFigure(Figure):
-    """A matplotlib figure that draws itself in a notebook though pyplot never saw it; nothing is cut off.
+    """A matplotlib figure that a notebook displays without pyplot; nothing is cut off.
 
     >>> NotebookFigure(figsize=(1, 1))._repr_png_()[1:4]
     b'PNG'
@@ -60,6 +69,24 @@ class NotebookFigure(Figure):
         return stream.getvalue()
 
 
+def show_picture(picture: NDArray[np.uint8]) -> NotebookFigure:
+    """A picture in its own pixels, so that its letters stay sharp; a small picture is enlarged.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+
+    >>> show_picture(np.zeros((300, 600, 3), np.uint8)).get_size_inches().tolist()
+    [6.0, 3.0]
+    """
+    height, width = picture.shape[:2]
+    scale = max(1.0, SMALLEST_SHOWN / max(height, width)) / DPI
+    figure = NotebookFigure(figsize=(width * scale, height * scale), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_axis_off()
+    return figure
+
+
 def show_heatmaps(
     image: NDArray[np.uint8],
     maps: Mapping[str, NDArray[np.floating]],
@@ -68,35 +95,14 @@ def show_heatmaps(
     opacity: float = 0.8,
     colormap: str = COLORMAPS[0],
 ) -> NotebookFigure:
-    """The photograph, then a panel a prompt under its heatmap, and one color bar of presence for all.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        maps: prompt -> (H, W) floating point presence in [0, 1], at least one; asked for one at a time.
-        columns: of panels, at least 1.
-        opacity: of a heatmap where the score is 1.
-        colormap: one of `fgseg.drawing.layout.COLORMAPS`.
-
-    Raises:
-        ShapeError: `image` or a map are not as said.
-        OptionError: no map, or an option out of range.
+    """The sheet of `heatmap_sheet` as a figure; arguments and errors as there.
 
     >>> figure = show_heatmaps(np.zeros((8, 8, 3), np.uint8), {"red": np.zeros((8, 8))})
-    >>> [axes.get_title() for axes in figure.axes]
-    ['image', 'red', '']
+    >>> [axes.get_images()[0].get_array().ndim for axes in figure.axes]
+    [3]
     """
-    check_image("image", image)
-    check_number("columns", columns, low=1, high=1000)
-    if not maps:
-        raise OptionError("maps: expected at least one prompt with its score map, got none")
-    across = min(columns, len(maps) + 1)
-    figure, panels = _panels(image.shape[:2], len(maps) + 1, across)
-    _show_picture(panels[0], image, "image")
-    for axes, name in zip(panels[1:], maps, strict=True):
-        _show_picture(axes, overlay_heatmap(image, maps[name], opacity=opacity, colormap=colormap), name)
-    scale = ScalarMappable(Normalize(0, 1), colormap)
-    figure.colorbar(scale, ax=panels, label="presence", ticks=[0, 0.5, 1], shrink=0.9)
-    return figure
+    sheet = heatmap_sheet(image, maps, opacity=opacity, colormap=colormap, columns=columns, max_side=SHEET_SIDE)
+    return show_picture(sheet)
 
 
 def show_masks(
@@ -107,35 +113,27 @@ def show_masks(
     *,
     opacity: float = 0.5,
 ) -> NotebookFigure:
-    """The photograph tinted by masks, with the legend of `fgseg.drawing.layout.with_legend`.
+    """An image tinted by masks, with the legend of `with_legend`.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        masks: (H, W) bool, one a name; they may overlap.
+        masks: (H, W) bool, one per name; they may overlap.
         names: of the masks.
-        colors: one a name; None takes `palette`.
+        colors: one per name; None takes `palette`.
         opacity: of the tint, in [0, 1].
 
     Raises:
-        ShapeError: `image` or a mask are not as said.
-        OptionError: names, masks and colors of different numbers, or an option out of range.
+        ShapeError: `image` or a mask has another shape or dtype.
+        OptionError: different numbers of names, masks and colors, or an option out of range.
 
     >>> figure = show_masks(np.zeros((8, 8, 3), np.uint8), [np.ones((8, 8), bool)], ["red"])
     >>> [axes.get_images()[0].get_array().ndim for axes in figure.axes]
     [3]
     """
-    chosen = palette(len(names)) if colors is None else colors
-    check_colors(chosen, len(names))
-    tinted = shrink(overlay_masks(image, masks, chosen, opacity=opacity), max_side=SHOWN_SIDE)
-    picture = with_legend(tinted, names, chosen)
-    height, width = picture.shape[:2]
-    # The figure has the picture's own pixels, so that the letters stay sharp; a small one is enlarged.
-    scale = max(1.0, SMALLEST_SHOWN / max(height, width)) / DPI
-    figure = NotebookFigure(figsize=(width * scale, height * scale), dpi=DPI)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(picture, interpolation="nearest")
-    axes.set_axis_off()
-    return figure
+    mask_colors = palette(len(names)) if colors is None else colors
+    check_colors(mask_colors, len(names))
+    tinted = shrink(overlay_masks(image, masks, mask_colors, opacity=opacity), max_side=SHOWN_SIDE)
+    return show_picture(with_legend(tinted, names, mask_colors))
 
 
 def show_box_scores(
@@ -144,7 +142,7 @@ def show_box_scores(
     names: Sequence[str],
     probabilities: NDArray[np.floating],
 ) -> NotebookFigure:
-    """Numbered boxes on the photograph, and beside it how well each box fits each phrase.
+    """Numbered boxes on an image, and beside it a matrix of how well each box fits each phrase.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -153,7 +151,7 @@ def show_box_scores(
         probabilities: (N, T) in [0, 1].
 
     Raises:
-        ShapeError: an array is not as said.
+        ShapeError: an array of another shape or dtype, or a probability outside [0, 1].
 
     >>> figure = show_box_scores(
     ...     np.zeros((8, 8, 3), np.uint8), np.array([[0, 0, 4, 4]]), ["red", "blue"], np.array([[0.9, 0.1]])
@@ -161,161 +159,116 @@ def show_box_scores(
     >>> len(figure.axes)
     2
     """
-    check_image("image", image)
-    check_array("boxes_xyxy", boxes_xyxy, ("N", 4), hint="(left, top, right, bottom) a box")
-    count = len(boxes_xyxy)
-    _check_matrix("probabilities", probabilities, count, len(names))
-    width, height = _matrix_size(["00"] * count, names)
-    figure = NotebookFigure(figsize=(1.6 * PANEL + width, max(1.2 * PANEL, height)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.6 * PANEL, width))
-    _show_picture(left, image, "")
-    colors = palette(count)
-    for number, (box, color) in enumerate(zip(boxes_xyxy.tolist(), colors, strict=True), start=1):
-        _draw_box(left, box, str(number), color)
-    _draw_matrix(right, [str(number) for number in range(1, count + 1)], names, probabilities)
+    picture = shrink(image, max_side=SHOWN_SIDE)
+    check_array("boxes_xyxy", boxes_xyxy, ("N", 4), hint="(left, top, right, bottom) per box")
+    numbers = [str(number) for number in range(1, len(boxes_xyxy) + 1)]
+    _check_matrix("probabilities", probabilities, len(numbers), len(names))
+    # Space for box numbers of two digits.
+    width, height, _ = _matrix_layout(["00"] * len(numbers), names)
+    size = PANEL_HW[1] + width, max(PANEL_HW[0], height)
+    figure = NotebookFigure(figsize=size, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(PANEL_HW[1], width))
+    # Edges of pixels lie at whole numbers.
+    extent = (0, image.shape[1], image.shape[0], 0)
+    left.imshow(picture, extent=extent, interpolation="antialiased")
+    left.set_axis_off()
+    for number, box, color in zip(numbers, boxes_xyxy.tolist(), palette(len(numbers)), strict=True):
+        _draw_box(left, box, number, color)
+    _draw_matrix(right, numbers, names, probabilities)
     right.set_ylabel("box")
     return figure
 
 
 def show_matrix(row_names: Sequence[str], column_names: Sequence[str], values: NDArray[np.floating]) -> NotebookFigure:
-    """A matrix of scores in [0, 1] with its numbers written in: prompts by regions, images by captions.
+    """A matrix of scores in [0, 1] with its numbers written in its cells.
 
     Args:
         row_names: R names.
         column_names: C names.
-        values: (R, C) in [0, 1], R and C at least 1; the colors span [0, 1] whatever the values.
+        values: (R, C) in [0, 1], R and C at least 1; the colors always span [0, 1].
 
     Raises:
-        ShapeError: `values` are not as said.
+        ShapeError: `values` has another shape, or a value lies outside [0, 1].
 
     >>> figure = show_matrix(["red", "blue"], ["cup"], np.array([[0.9], [0.1]]))
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['0.90', '0.10']
     """
     _check_matrix("values", values, len(row_names), len(column_names))
-    figure = NotebookFigure(figsize=_matrix_size(row_names, column_names), layout="constrained")
+    width, height, _ = _matrix_layout(row_names, column_names)
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
     _draw_matrix(figure.subplots(), row_names, column_names, values)
     return figure
 
 
-def _panels(image_hw: tuple[int, ...], count: int, columns: int) -> tuple[NotebookFigure, list[Axes]]:
-    """A figure with `count` empty axes, each of the picture's shape and PANEL inches long."""
-    rows = -(-count // columns)
-    # Panoramas and towers are held to 1:4, so that a title has room and a figure an end.
-    aspect = min(4.0, max(0.25, image_hw[0] / image_hw[1]))
-    height, width = PANEL * min(1.0, aspect), PANEL / max(1.0, aspect)
-    size = (max(width, 1.5) * columns + 1, (height + 0.5) * rows)
-    figure = NotebookFigure(figsize=size, layout="compressed")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for axes in grid[count:]:
-        axes.remove()
-    return figure, grid[:count]
-
-
-def _show_picture(axes: Axes, image: NDArray[np.uint8], title: str) -> None:
-    """Draw a picture, reduced, in its own pixel frame: edges of pixels lie at whole numbers."""
-    height, width = image.shape[:2]
-    axes.imshow(shrink(image, max_side=SHOWN_SIDE), extent=(0, width, height, 0), interpolation="antialiased")
-    axes.set_title(plain_name(title), fontsize="medium", parse_math=False)
-    axes.set_axis_off()
-
-
 def _draw_box(axes: Axes, box_xyxy: Sequence[float], label: str, color: Color) -> None:
     left, top, right, bottom = box_xyxy
-    for width, edge in ((4, "black"), (2, _unit(color))):
+    fill_color = np.divide(color, 255)
+    for width, edge in ((4, "black"), (2, fill_color)):
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=width, edgecolor=edge))
-    patch = {"facecolor": _unit(color), "edgecolor": "black", "pad": 1.5}
-    axes.text(left, top, label, color=_ink_on(color), bbox=patch, va="top", ha="left", fontsize="small")
+    patch = {"facecolor": fill_color, "edgecolor": "black", "pad": 1.5}
+    axes.text(left, top, label, color=_ink_on(fill_color), bbox=patch, va="top", ha="left", fontsize="small")
 
 
 def _draw_matrix(
     axes: Axes, row_names: Sequence[str], column_names: Sequence[str], values: NDArray[np.floating]
 ) -> None:
-    axes.imshow(values, cmap=COLORMAPS[0], vmin=0, vmax=1, aspect="auto")
-    axes.set_yticks(range(len(row_names)), [plain_name(name) for name in row_names])
-    axes.set_xticks(range(len(column_names)), [plain_name(name) for name in column_names])
+    drawn = axes.imshow(values, cmap=COLORMAPS[0], vmin=0, vmax=1, aspect="auto")
+    *_, turned = _matrix_layout(row_names, column_names)
+    axes.set_yticks(range(len(row_names)), map(plain_name, row_names), parse_math=False)
+    axes.set_xticks(range(len(column_names)), map(plain_name, column_names), rotation=90 * turned, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    axes.tick_params(axis="x", labelrotation=90 if _turned(column_names) else 0)
-    _plain([*axes.get_xticklabels(), *axes.get_yticklabels()])
-    table = matplotlib.colormaps[COLORMAPS[0]]
     for (row, column), value in np.ndenumerate(values):
-        red, green, blue = (round(255 * part) for part in table(float(value))[:3])
-        ink = _ink_on((red, green, blue))
+        ink = _ink_on(drawn.to_rgba(value)[:3])
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize="small")
 
 
-def _matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float]:
-    """(width, height) in inches that leave room for the names and for a number in every cell."""
-    rows = [plain_name(name).split("\n") for name in row_names]
-    column_label, column_lines = _label_size(column_names)
-    if _turned(column_names):
-        cell, heading = max(SMALLEST_CELL, column_lines + 0.1), column_label
-    else:
-        cell, heading = _level_cell(column_names), column_lines
-    cells = len(rows) * max(0.35, LINE * max(len(lines) for lines in rows) + 0.1)
-    return _label_size(row_names)[0] + cell * len(column_names) + 0.5, cells + heading + 0.4
+def _matrix_layout(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float, bool]:
+    """Width and height in inches that hold the names and a number in every cell; whether column names are turned."""
+    row_width, row_height = _names_size(row_names)
+    width, height = _names_size(column_names)
+    cell = max(SMALLEST_CELL, width + 0.15)
+    turned = cell * len(column_names) > LEVEL_WIDTH
+    if turned:
+        cell, height = max(SMALLEST_CELL, height + 0.1), width
+    rows = len(row_names) * max(0.35, row_height + 0.1)
+    return row_width + cell * len(column_names) + 0.5, rows + height + 0.4, turned
 
 
-def _label_size(names: Sequence[str]) -> tuple[float, float]:
-    """(width, height) in inches of the longest and the tallest of wrapped names."""
+def _names_size(names: Sequence[str]) -> tuple[float, float]:
+    """Width of the widest and height of the highest of wrapped names, in inches."""
     wrapped = [plain_name(name).split("\n") for name in names]
-    return LETTER * max(len(text) for lines in wrapped for text in lines), LINE * max(map(len, wrapped))
-
-
-def _level_cell(names: Sequence[str]) -> float:
-    """Width in inches of a column whose name is written level."""
-    return max(SMALLEST_CELL, _label_size(names)[0] + 0.15)
-
-
-def _turned(names: Sequence[str]) -> bool:
-    """Whether names above the columns are written upwards: when level ones would make the matrix too wide."""
-    return len(names) * _level_cell(names) > LEVEL_WIDTH
+    return LETTER * max(len(line) for lines in wrapped for line in lines), LINE * max(map(len, wrapped))
 
 
 def _check_matrix(name: str, values: NDArray[np.floating], rows: int, columns: int) -> None:
-    check_array(name, values, (rows, columns), hint="one row and one column a name")
+    check_array(name, values, (rows, columns), hint="one row and one column per name")
     if not (rows and columns):
         raise ShapeError(f"{name}: expected at least one row and one column, got {rows} x {columns}")
-    # NaN compares false and is refused here too.
+    # Comparisons with NaN are false, so that it is refused here too.
     if not (values.min() >= 0 and values.max() <= 1):
         low, high = values.min(), values.max()
         raise ShapeError(f"{name}: expected numbers in [0, 1], got {low:g} to {high:g}; give probabilities")
 
 
 def plain_name(name: str) -> str:
-    """A name as figures write it: wrapped, and what matplotlib's fonts lack as escapes.
+    """A name wrapped for a figure; characters that matplotlib's fonts lack are written as escapes.
 
     >>> plain_name("a  cup")
     'a cup'
     """
-    return fill("".join(_drawable(character) for character in " ".join(name.split())), LETTERS)
-
-
-def _drawable(character: str) -> str:
     family = tuple(matplotlib.rcParams["font.family"])
-    return character if _in_fonts(character, family) else character.encode("unicode_escape").decode("ascii")
+    return fill(printable(name, lambda character: _in_fonts(character, family)), LETTERS)
 
 
 @cache
 def _in_fonts(character: str, family: tuple[str, ...]) -> bool:
-    """Whether one of these fonts holds the character: matplotlib warns and draws a box where none does."""
+    """Whether one of these fonts holds the character; matplotlib warns and draws a box where none does."""
     paths = [findfont(FontProperties(family=[name])) for name in family]
     return any(get_font(path).get_char_index(ord(character)) for path in paths)
 
 
-def _plain(texts: Iterable[Text]) -> None:
-    """Keep dollar signs dollar signs."""
-    for text in texts:
-        text.set_parse_math(False)
-
-
-def _unit(color: Color) -> tuple[float, float, float]:
-    red, green, blue = color
-    return red / 255, green / 255, blue / 255
-
-
-def _ink_on(color: Color) -> str:
-    """Black or white, whichever reads better on the color (luma of BT.601)."""
-    red, green, blue = color
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else "white"
+def _ink_on(color: ArrayLike) -> str:
+    """Black or white, whichever is easier to read on this color in [0, 1] (luma of ITU-R BT.601)."""
+    return "black" if np.dot(color, (0.299, 0.587, 0.114)) > 0.5 else "white"

@@ -1,4 +1,4 @@
-"""Heatmaps of many prompts: a mapping that draws itself in a notebook, and the sheet that it draws."""
+"""Sheets of heatmaps: an image under the presence of each prompt, with a color bar."""
 
 import math
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_image
-from fgseg.drawing.colors import COLORMAPS
-from fgseg.drawing.layout import color_bar, grid, heatmap_beside
+from fgseg._checks import check_array, check_whole
+from fgseg.drawing.colors import COLORMAPS, colorize
+from fgseg.drawing.layout import TITLE_IN_FONTS, grid, pad, stack
 from fgseg.drawing.overlay import overlay_heatmap
-from fgseg.drawing.text import font_size_for
+from fgseg.drawing.text import font_size_for, font_size_within, line_height, text_block, text_width
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
 from fgseg.upsample.maps import shrink_map
@@ -18,38 +18,42 @@ from fgseg.upsample.maps import shrink_map
 __all__ = ["heatmap_sheet"]
 
 PANEL_SIDE = 1024
-"""Pixels; no picture of a sheet is longer."""
+"""The longest side of a picture on a sheet, in pixels."""
 SHEET_SIDE = 4096
-"""Pixels; about the longest side of a sheet that goes to a file."""
+"""About the longest side of a sheet that is written to a file, in pixels."""
 SMALLEST_PANEL = 96
-"""Pixels; below this a heatmap shows nothing."""
-HEAT_OPACITY = 0.8
-"""Where presence is 1, as in `heatmap_beside`."""
+"""Pixels; a smaller heatmap shows no detail."""
+STACKED_FROM = 2.5
+"""An image with a larger ratio of width to height is placed above its heatmap, not beside it."""
+BAR_IN_LINES = 6
+"""The smallest height of a color bar, in lines of text: its heading, three ticks and space between them."""
 
 
 def heatmap_sheet(
     image: NDArray[np.uint8],
     maps: Mapping[str, NDArray[np.float32]],
     *,
-    opacity: float = HEAT_OPACITY,
+    opacity: float = 0.8,
     colormap: str = COLORMAPS[0],
+    columns: int | None = None,
     max_side: int = SHEET_SIDE,
 ) -> NDArray[np.uint8]:
-    """Every prompt's presence over the image, with one color bar.
+    """Draw the presence of every prompt over the image, with one color bar.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        maps: prompt -> (H, W) presence in [0, 1], at least one; asked for one at a time.
+        maps: prompt -> (H, W) presence in [0, 1], at least one; read one at a time.
         opacity: of a heatmap where the score is 1, in [0, 1].
-        colormap: one of `fgseg.drawing.layout.COLORMAPS`.
-        max_side: about the longest side of the sheet in pixels; pictures are at most 1024 and, however many there
-            are, at least 96 pixels long.
+        colormap: one of `fgseg.drawing.COLORMAPS`.
+        columns: of a sheet of several prompts, as in `grid`.
+        max_side: about the longest side of the sheet in pixels; each picture is from 96 to 1024 pixels long.
 
     Returns:
-        (H', W', 3) uint8 RGB: for one prompt the image beside its heatmap, for several a grid, the image first.
+        (H', W', 3) uint8 RGB: for one prompt the image and its heatmap, side by side or one above the other; for
+        several prompts a grid that starts with the image.
 
     Raises:
-        ShapeError: `image` or a map are not as said.
+        ShapeError: `image` or a map has another shape or dtype, or a score lies outside [0, 1].
         OptionError: no map, or an option out of range.
 
     >>> black = np.zeros((40, 60, 3), np.uint8)
@@ -57,31 +61,57 @@ def heatmap_sheet(
     >>> sheet.shape[1] > 2 * 60
     True
     """
-    check_image("image", image)
     if not maps:
         raise OptionError("maps: expected at least one prompt with its score map, got none")
-    across = math.ceil(math.sqrt(len(maps) + 1))
-    small = shrink(image, max_side=max(SMALLEST_PANEL, min(PANEL_SIDE, max_side // across)))
-    reduced = ((name, _reduced(maps[name], image, small)) for name in maps)
+    across = math.ceil(math.sqrt(len(maps) + 1)) if columns is None else min(columns, len(maps) + 1)
+    check_whole("columns", across, low=1, high=10**6)
+    cells = max(across, -(-(len(maps) + 1) // across))
+    small = shrink(image, max_side=max(SMALLEST_PANEL, min(PANEL_SIDE, max_side // cells)))
+    heatmaps = [
+        (name, overlay_heatmap(small, _reduced(maps[name], image, small), opacity=opacity, colormap=colormap))
+        for name in maps
+    ]
     if len(maps) == 1:
-        ((name, score_map),) = reduced
-        return heatmap_beside(small, score_map, name, opacity=opacity, colormap=colormap)
-    hot = [(name, overlay_heatmap(small, score_map, opacity=opacity, colormap=colormap)) for name, score_map in reduced]
-    return _with_color_bar(grid([("image", small), *hot]), picture_height=small.shape[0], colormap=colormap)
+        return _pair(small, *heatmaps[0], colormap)
+    return _with_color_bar(grid([("image", small), *heatmaps], columns=columns), len(small), colormap)
 
 
 def _reduced(score_map: NDArray[np.float32], image: NDArray[np.uint8], small: NDArray[np.uint8]) -> NDArray[np.float32]:
-    check_array("maps", score_map, image.shape[:2], hint="a score map has the picture's height and width")
+    check_array("maps", score_map, image.shape[:2], hint="a score map has the height and width of the image")
     return shrink_map(score_map, (small.shape[0], small.shape[1]))
 
 
-def _with_color_bar(sheet: NDArray[np.uint8], *, picture_height: int, colormap: str) -> NDArray[np.uint8]:
-    """A sheet of heatmaps with the color bar right of it, on white."""
+def _pair(image: NDArray[np.uint8], title: str, heatmap: NDArray[np.uint8], colormap: str) -> NDArray[np.uint8]:
+    """An image, its heatmap and a color bar, with a title above them."""
+    height, width = image.shape[:2]
+    font_size = font_size_within((height, width))
+    gap = font_size // 2
+    pictures = stack([image, heatmap], axis=0 if width > STACKED_FROM * height else 1, gap=gap)
+    body = stack([pictures, _color_bar(len(pictures), font_size, colormap)], axis=1, gap=gap)
+    heading = text_block(title, font_size, max(body.shape[1], TITLE_IN_FONTS * font_size))
+    return pad(stack([heading, body], axis=0, gap=0), gap, gap, gap, gap)
+
+
+def _with_color_bar(sheet: NDArray[np.uint8], picture_height: int, colormap: str) -> NDArray[np.uint8]:
+    """Place the color bar to the right of a sheet of heatmaps."""
     font_size = font_size_for((max(sheet.shape[:2]), 1))
-    bar = color_bar(height=min(sheet.shape[0], 2 * picture_height) - font_size, font_size=font_size, colormap=colormap)
-    height = max(sheet.shape[0], bar.shape[0] + font_size)
-    canvas = np.full((height, sheet.shape[1] + bar.shape[1] + font_size, 3), 255, np.uint8)
-    canvas[: sheet.shape[0], : sheet.shape[1]] = sheet
-    top, left = font_size // 2, sheet.shape[1]
-    canvas[top : top + bar.shape[0], left : left + bar.shape[1]] = bar
-    return canvas
+    bar = _color_bar(min(len(sheet), 2 * picture_height) - font_size, font_size, colormap)
+    margin = font_size // 2
+    return stack([sheet, pad(bar, top=margin, right=font_size, bottom=font_size - margin)], axis=1, gap=0)
+
+
+def _color_bar(height: int, font_size: int, colormap: str) -> NDArray[np.uint8]:
+    """A heading, the colors from 1 at the top to 0, and ticks at 1, 0.5 and 0; higher where the ticks need it."""
+    line = line_height(font_size)
+    heading = text_block("presence", font_size, 100 * font_size)
+    rows = max(height, BAR_IN_LINES * line) - line
+    ramp_rows, gap = rows - line, font_size // 2
+    scores = np.linspace(1, 0, ramp_rows)[:, None]
+    body = np.full((rows, font_size + gap + text_width("0.5", font_size), 3), 255, np.uint8)
+    top = line // 2
+    body[top : top + ramp_rows, :font_size] = colorize(np.repeat(scores, font_size, axis=1), colormap=colormap)
+    for score in (1, 0.5, 0):
+        label = text_block(f"{score:g}", font_size, 100 * font_size)
+        start = round((1 - score) * ramp_rows)
+        body[start : start + line, font_size + gap : font_size + gap + label.shape[1]] = label
+    return stack([heading, body], axis=0, gap=0)

@@ -1,24 +1,24 @@
 r"""Text as pixels: measured first, drawn second, so that no label is ever cut.
 
-Letters come from DejaVu Sans, which ships with matplotlib and covers Latin, Greek, Cyrillic, Arabic, Hebrew,
-many symbols and some emoji. Chinese, Japanese and Korean come from the Unicode font that is built into
-OpenCV 5; OpenCV 4 has none. A character that neither holds is written as its escape (``\u7ea2``), never as a
-box and without a warning.
+Pillow draws the letters of DejaVu Sans, a font that ships with matplotlib and covers Latin, Greek, Cyrillic,
+Arabic, Hebrew, many symbols and some emoji. The Unicode font that is built into OpenCV 5 draws Chinese, Japanese
+and Korean; OpenCV 4 has no such font. A character that neither font holds is written as its escape (``\u7ea2``),
+never as a box and without a warning.
 """
 
-import threading
+import math
 import unicodedata
+from collections.abc import Callable
 from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib import ft2font, get_data_path
+from matplotlib import get_data_path
+from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
-
-from fgseg._checks import check_number
-from fgseg.errors import OptionError
+from PIL import Image, ImageDraw, ImageFont
 
 __all__ = [
     "SMALLEST_FONT",
@@ -27,30 +27,29 @@ __all__ = [
     "line_height",
     "printable",
     "text_block",
-    "text_coverage",
     "text_width",
     "wrap_text",
 ]
 
+DEJAVU = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 ASCENT, DESCENT = 1.12, 0.4
-"""Room above and below the baseline in font sizes: DejaVu Sans reaches from -0.391 to 1.068, hinting adds."""
-SPACE = 0.318
-"""Width of a space in font sizes (DejaVu Sans)."""
+"""Space above and below the baseline in font sizes. DejaVu Sans reaches from -0.391 to 1.068; hinting adds a little."""
 SMALLEST_FONT = 13
-"""Pixels; below it DejaVu's letters close up."""
+"""Pixels; the letters of DejaVu Sans run together at smaller sizes."""
 LARGEST_FONT = 4096
-"""Pixels; a longer side of 225,000 asks for it."""
+"""Pixels; reached by a picture of 225,000 pixels."""
 SIDE_PER_FONT = 55
-"""A picture this many font sizes long shows 18 px letters when it fills a 1,000 px window."""
+"""A picture this many font sizes long shows letters of 18 px when it fills a window of 1,000 px."""
 SHORT_SIDE_IN_FONTS = 4
-"""A legend of one line takes 2.6 font sizes, less than a picture this many high; all but panoramas are higher."""
+"""A legend of one line takes 2.6 font sizes, less than the height of a picture this many font sizes high."""
 INK = 32
+"""Grey level of the letters."""
 
 
 def font_size_for(image_hw: tuple[int, int]) -> int:
-    """Font size in pixels that stays readable on a picture of this (height, width) shown whole.
+    """Font size in pixels that stays readable when a picture of this (height, width) is shown as a whole.
 
-    It grows with the longer side alone; `font_size_within` minds the shorter one too.
+    The size depends on the longer side only; `font_size_within` also depends on the shorter side.
 
     >>> font_size_for((64, 64)), font_size_for((6000, 8000)), font_size_for((100, 20_000))
     (13, 145, 364)
@@ -59,9 +58,9 @@ def font_size_for(image_hw: tuple[int, int]) -> int:
 
 
 def font_size_within(image_hw: tuple[int, int]) -> int:
-    """`font_size_for`, but at most a quarter of the shorter side, so that no text dwarfs a panorama.
+    """As `font_size_for`, but at most a quarter of the shorter side, so that text is not higher than a panorama.
 
-    The smallest font is kept however low the picture is. Up to ten times as long as high the bound changes nothing.
+    The size is never below the smallest font size. The bound has no effect up to an aspect ratio of ten.
 
     >>> font_size_within((64, 64)), font_size_within((6000, 8000)), font_size_within((100, 20_000))
     (13, 145, 25)
@@ -70,35 +69,33 @@ def font_size_within(image_hw: tuple[int, int]) -> int:
 
 
 def line_height(font_size: int) -> int:
-    """Rows of one line of text of this font size in pixels, accents and descenders included.
+    """Height in pixels of one line of text of this font size, including accents and descenders.
 
     >>> line_height(20)
     34
     """
-    return _baseline(font_size) + int(np.ceil(DESCENT * font_size)) + 1
+    return _baseline(font_size) + math.ceil(DESCENT * font_size) + 1
 
 
-def printable(text: str) -> str:
-    r"""The text as it will be drawn: one line, composed, with an escape for each character no font holds.
+def printable(text: str, has_glyph: Callable[[str], bool] | None = None) -> str:
+    r"""The text as it will be drawn: one line, with composed characters and escapes for those without a glyph.
 
     Args:
         text: anything; runs of white space and line ends become one space, invisible joiners are dropped.
+        has_glyph: whether a character can be drawn; None asks the fonts of this module.
 
     >>> printable(" red\n cup \U000e0042\x07")
     'red cup \\x07'
     """
-    shown = []
-    for character in " ".join(unicodedata.normalize("NFC", text).split()):
-        if unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f":
-            continue
-        drawn = _in_dejavu(character) or _in_opencv(character)
-        shown.append(character if drawn else character.encode("unicode_escape").decode("ascii"))
-    return "".join(shown)
+    composed = " ".join(unicodedata.normalize("NFC", text).split())
+    visible = [c for c in composed if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f"]
+    has_glyph = has_glyph or _has_glyph
+    return "".join(c if has_glyph(c) else c.encode("unicode_escape").decode("ascii") for c in visible)
 
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, font_size: int) -> int:
-    """Columns that one line of printable text takes at this font size in pixels.
+    """Width in pixels of one line of printable text at this font size.
 
     >>> text_width("wide", 20) < text_width("wider", 20)
     True
@@ -107,60 +104,56 @@ def text_width(text: str, font_size: int) -> int:
 
 
 def text_coverage(text: str, font_size: int) -> NDArray[np.uint8]:
-    """One line of text as ink.
+    """Draw one line of text as coverage.
 
     Args:
         text: as `printable` returns it.
-        font_size: in pixels, at least 1.
+        font_size: in pixels.
 
     Returns:
-        (line_height(font_size), W) uint8: 0 paper, 255 ink. Baseline in every line at the same row.
-
-    Raises:
-        OptionError: `font_size` below 1 or above 4096, or a character that no font holds.
+        (line_height(font_size), W) uint8: 0 paper, 255 ink. The baseline is at the same row for every text.
 
     >>> text_coverage("cup", 20).shape[0] == line_height(20)
     True
     """
-    check_number("font_size", font_size, low=1, high=LARGEST_FONT)
-    if not all(_in_dejavu(character) or _in_opencv(character) for character in text):
-        raise OptionError(f"text: expected characters that a font holds, got {text!a:.60}; pass it through printable")
-    pieces = [np.zeros((line_height(font_size), 1), np.uint8)]
+    runs = [np.zeros((line_height(font_size), 1), np.uint8)]
     for in_dejavu, characters in groupby(text, key=_in_dejavu):
         draw = _dejavu_ink if in_dejavu else _opencv_ink
-        pieces.append(draw("".join(characters), font_size))
-    return np.hstack(pieces)
+        runs.append(draw("".join(characters), font_size))
+    return np.hstack(runs)
 
 
 def wrap_text(text: str, font_size: int, max_width: int) -> tuple[str, ...]:
-    """Break text into lines no wider than `max_width`, at spaces where it can, inside a word where it must.
+    """Break text into lines no wider than `max_width`: at spaces, and inside a word that is wider than a line.
 
     Args:
-        text: anything; made printable first.
+        text: anything; it is passed through `printable`.
         font_size: in pixels.
-        max_width: in pixels; a single character wider than it still gets its line.
+        max_width: in pixels; a single character that is wider gets a line of its own.
 
     Returns:
-        At least one line; joined, they hold every character but the spaces at the breaks.
+        At least one line. Together the lines hold every character except the spaces at the breaks.
 
     >>> wrap_text("a red cup", 20, 60)
     ('a red', 'cup')
     """
     lines = [""]
     for word in printable(text).split(" "):
-        joined = f"{lines[-1]} {word}" if lines[-1] else word
-        if text_width(joined, font_size) <= max_width:
-            lines[-1] = joined
-        else:
-            # A word too long for any line starts on the one that is open, others on a new one.
-            too_long = text_width(word, font_size) > max_width
-            start = len(lines) - 1 if too_long or not lines[-1] else len(lines)
-            lines[start:] = _split(joined if too_long else word, font_size, max_width)
+        # A word that is too long for any line starts on the current line and is broken inside.
+        pieces = [word] if text_width(word, font_size) <= max_width else word
+        space = " " if lines[-1] else ""
+        for piece in pieces:
+            joined = lines[-1] + space + piece
+            if lines[-1] and text_width(joined, font_size) > max_width:
+                lines.append(piece)
+            else:
+                lines[-1] = joined
+            space = ""
     return tuple(lines)
 
 
 def text_block(text: str, font_size: int, max_width: int) -> NDArray[np.uint8]:
-    """Wrapped text in dark ink on white.
+    """Draw wrapped text in dark grey on white.
 
     Args:
         text: anything; wrapped by `wrap_text`.
@@ -168,7 +161,7 @@ def text_block(text: str, font_size: int, max_width: int) -> NDArray[np.uint8]:
         max_width: in pixels.
 
     Returns:
-        (H, W, 3) uint8 RGB, just large enough for the lines.
+        (H, W, 3) uint8 RGB, as large as the lines need.
 
     >>> text_block("a red cup", 20, 60).shape[0] == 2 * line_height(20)
     True
@@ -180,41 +173,29 @@ def text_block(text: str, font_size: int, max_width: int) -> NDArray[np.uint8]:
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _split(text: str, font_size: int, max_width: int) -> list[str]:
-    pieces = [""]
-    for character in text:
-        if not pieces[-1] or text_width(pieces[-1] + character, font_size) <= max_width:
-            pieces[-1] += character
-        else:
-            pieces.append(character)
-    return pieces
-
-
 def _baseline(font_size: int) -> int:
     """Rows of a line above the baseline."""
-    return int(np.ceil(ASCENT * font_size)) + 2
-
-
-class _Letters(threading.local):
-    """DejaVu Sans, one for each thread: it keeps the text it drew last, and a new one hints anew (3 ms)."""
-
-    def __init__(self) -> None:
-        path = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-        self.dejavu = ft2font.FT2Font(str(path))
-
-
-_LETTERS = _Letters()
+    return math.ceil(ASCENT * font_size) + 2
 
 
 @cache
+def _dejavu_characters() -> frozenset[int]:
+    """The code points that DejaVu Sans holds; Pillow cannot tell."""
+    return frozenset(FT2Font(str(DEJAVU)).get_charmap())
+
+
 def _in_dejavu(character: str) -> bool:
-    return bool(_LETTERS.dejavu.get_char_index(ord(character)) > 0)
+    return ord(character) in _dejavu_characters()
+
+
+def _has_glyph(character: str) -> bool:
+    return _in_dejavu(character) or _in_opencv(character)
 
 
 @cache
 def _in_opencv(character: str) -> bool:
-    """Whether OpenCV's built-in font draws the character: it draws a question mark for those it lacks."""
-    # OpenCV 5.0 crashes the process on half of a surrogate pair.
+    """Whether OpenCV's built-in font holds the character; it draws a question mark in place of those it lacks."""
+    # OpenCV 5.0 crashes the process on a lone surrogate.
     if not hasattr(cv2, "FontFace") or unicodedata.category(character) == "Cs":
         return False
     ink = _opencv_ink(character, 32)
@@ -222,31 +203,19 @@ def _in_opencv(character: str) -> bool:
     return bool(ink.any()) and not np.array_equal(ink, question)
 
 
+@lru_cache(maxsize=32)
+def _dejavu(font_size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(DEJAVU, font_size)
+
+
 def _dejavu_ink(text: str, font_size: int) -> NDArray[np.uint8]:
-    """A run of text as ink; spaces at its ends are added here, FreeType's bitmap leaves them out."""
-    left = len(text) - len(text.lstrip(" "))
-    right = len(text) - len(text.rstrip(" ")) if text.strip(" ") else 0
-    blank = np.zeros((line_height(font_size), 1), np.uint8)
-    before, after = (np.repeat(blank, round(n * SPACE * font_size), axis=1) for n in (left, right))
-    if not text.strip(" "):
-        return before
-    font = _LETTERS.dejavu
-    font.set_size(font_size, 72)
-    font.set_text(text.strip(" "))
-    height, descent = font.get_width_height()[1] / 64, font.get_descent() / 64
-    font.draw_glyphs_to_bitmap(antialiased=True)
-    # FreeType's bitmap has a margin of one row; its baseline lies (height - descent) rows below that.
-    bitmap = np.asarray(font.get_image())
-    middle = _place(bitmap, _baseline(font_size) - round(height - descent) - 1, line_height(font_size))
-    return np.hstack([before, middle, after])
-
-
-def _place(bitmap: NDArray[np.uint8], top: int, height: int) -> NDArray[np.uint8]:
-    """The bitmap in a box of `height` rows, its first row at `top`; only piled up accents can stick out."""
-    below = max(0, height - top - bitmap.shape[0])
-    padded = np.pad(bitmap, ((max(0, top), below), (0, 0)))
-    start = max(0, -top)
-    return padded[start : start + height]
+    font = _dejavu(font_size)
+    # Letters such as j reach left of their origin. Spaces at the ends count in the length, not in the box.
+    left, _, right, _ = font.getbbox(text, anchor="ls")
+    width = max(right, math.ceil(font.getlength(text))) - min(left, 0)
+    canvas = Image.new("L", (int(width), line_height(font_size)))
+    ImageDraw.Draw(canvas).text((-min(left, 0), _baseline(font_size)), text, fill=255, font=font, anchor="ls")
+    return np.asarray(canvas)
 
 
 def _opencv_ink(text: str, font_size: int) -> NDArray[np.uint8]:

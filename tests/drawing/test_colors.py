@@ -18,12 +18,13 @@ def test_a_shorter_palette_is_the_beginning_of_a_longer_one(first, second):
     assert len(set(palette(long))) == long
 
 
-def test_the_palette_skips_colors_it_already_has(monkeypatch):
+def test_the_palette_skips_colors_that_it_already_holds(monkeypatch):
     from fgseg.drawing import colors
 
-    walk = colors._oklab_walk(0, 10)
-    monkeypatch.setattr(colors, "_oklab_walk", lambda start, count: [*walk[:3], *walk[:7]][start : start + count])
-    assert colors.palette.__wrapped__(71)[64:] == tuple(walk[:7])
+    first = colors._oklab_sequence(0, 10)
+    repeated = [*first[:3], *first[:7]]
+    monkeypatch.setattr(colors, "_oklab_sequence", lambda start, count: repeated[start : start + count])
+    assert colors.palette.__wrapped__(71)[64:] == tuple(first[:7])
 
 
 def test_no_color_is_close_to_black_or_white_and_the_first_20_are_far_apart():
@@ -36,7 +37,7 @@ def test_no_color_is_close_to_black_or_white_and_the_first_20_are_far_apart():
     assert apart.min() > 15
 
 
-def test_the_first_64_colors_are_told_apart():
+def test_the_first_64_colors_can_be_told_apart():
     lab = rgb2lab(np.array(palette(64), np.float64)[None] / 255)[0]
     apart = deltaE_ciede2000(lab[:, None], lab[None]) + 1000 * np.eye(64)
     assert apart.min() > 12
@@ -70,7 +71,7 @@ def test_the_same_score_has_the_same_color_in_every_map():
 
 
 @pytest.mark.parametrize("colormap", COLORMAPS)
-def test_every_colormap_draws_and_tells_0_from_1(colormap):
+def test_every_colormap_draws_0_and_1_in_different_colors(colormap):
     low, high = colorize(np.array([[0.0, 1.0]]), colormap=colormap)[0].astype(int)
     assert abs(low - high).sum() > 100
 
@@ -82,13 +83,13 @@ def test_wrong_maps_and_colors_are_refused():
         colorize(np.zeros((2, 2)), colormap="jet")
     with pytest.raises(OptionError, match="count: expected a number from 0"):
         palette(-1)
-    with pytest.raises(OptionError, match=r"colors: expected one color a class, 2, got 1; palette\(2\)"):
+    with pytest.raises(OptionError, match=r"colors: expected one color per class, 2, got 1; palette\(2\)"):
         check_colors([(0, 0, 0)], 2)
     for bad in [(0, 0), (0, 0, 256), (0, 0, 0.5)]:
         with pytest.raises(OptionError, match=r"colors: expected \(red, green, blue\) whole numbers"):
             check_colors([bad], 1)
 
 
-def test_importing_render_loads_no_pyplot():
-    code = "import sys, fgseg.drawing.layout; sys.exit('matplotlib.pyplot' in sys.modules)"
+def test_importing_the_drawing_modules_loads_no_pyplot():
+    code = "import sys, fgseg.drawing.heatmap_sheet; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,8 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fgseg.drawing.colors import palette
 from fgseg.drawing.figures import NotebookFigure, show_box_scores, show_heatmaps, show_masks, show_matrix
+from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.drawing.legend import with_legend
-from fgseg.drawing.overlay import overlay_heatmap, overlay_masks
+from fgseg.drawing.overlay import overlay_masks
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import LazyMaps
 
@@ -49,31 +50,27 @@ def test_figures_draw_themselves_as_png_without_pyplot():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_heatmaps_show_the_overlays_of_render_and_one_bar_from_0_to_1():
-    figure = show_heatmaps(IMAGE, LazyMaps(["red", "$5 bill$"], lambda index: SCORES * index))
-    image, red, bill, bar = figure.axes
-    assert [axes.get_title() for axes in (image, red, bill)] == ["image", "red", "$5 bill$"]
-    np.testing.assert_array_equal(red.get_images()[0].get_array(), IMAGE)
-    np.testing.assert_array_equal(bill.get_images()[0].get_array(), overlay_heatmap(IMAGE, SCORES))
-    assert not bill.title.get_parse_math()
-    assert bar.get_ylim() == (0, 1)
-    assert bar.get_ylabel() == "presence"
-    assert_inside(figure, [axes.title for axes in (image, red, bill)])
+def test_heatmaps_show_the_heatmap_sheet_with_its_options():
+    maps = LazyMaps(["red", "$5 bill$"], lambda index: SCORES * index)
+    figure = show_heatmaps(IMAGE, maps, opacity=0.4, colormap="magma")
+    sheet = heatmap_sheet(IMAGE, maps, opacity=0.4, colormap="magma", columns=4)
+    np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), sheet)
 
 
-def test_panels_fill_rows_and_no_empty_axes_are_left():
-    figure = show_heatmaps(IMAGE, {str(index): SCORES for index in range(4)}, columns=2)
-    assert len(figure.axes) == 5 + 1
+def test_a_figure_of_heatmaps_has_as_many_columns_as_requested():
+    image, maps = np.zeros((200, 200, 3), np.uint8), {str(index): np.zeros((200, 200)) for index in range(4)}
+    wide, narrow = (show_heatmaps(image, maps, columns=count).get_size_inches() for count in (5, 1))
+    assert wide[0] > 3 * wide[1]
+    assert narrow[1] > 3 * narrow[0]
 
 
 @pytest.mark.parametrize("image_hw", [(2, 200), (200, 2)])
-def test_panoramas_and_towers_give_figures_of_a_sane_size(image_hw):
+def test_very_wide_and_very_high_images_give_figures_of_a_readable_size(image_hw):
     figure = show_heatmaps(np.zeros((*image_hw, 3), np.uint8), {LONG: np.zeros(image_hw)})
     assert max(figure.get_size_inches()) < 10
-    assert_inside(figure, [axes.title for axes in figure.axes])
 
 
-def test_masks_show_the_picture_with_the_legend_of_render():
+def test_masks_are_shown_with_a_legend():
     figure = show_masks(IMAGE, iter([MASK, ~MASK]), ["red", "红"])
     expected = with_legend(overlay_masks(IMAGE, [MASK, ~MASK], palette(2)), ["red", "红"], palette(2))
     np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), expected)
@@ -81,7 +78,7 @@ def test_masks_show_the_picture_with_the_legend_of_render():
     assert (own.axes[0].get_images()[0].get_array()[:12, :16][MASK] == (1, 2, 3)).all()
 
 
-def test_no_masks_show_the_photograph():
+def test_without_masks_the_image_is_shown():
     assert show_masks(IMAGE, [], []).axes[0].get_images()[0].get_array().tolist() == IMAGE.tolist()
 
 
@@ -97,7 +94,7 @@ def test_boxes_are_drawn_on_their_pixels_and_numbered():
 
 
 @pytest.mark.parametrize("names", [["red", "blue"], [f"{LONG} {index}" for index in range(9)]])
-def test_a_matrix_shows_every_number_on_a_fixed_range_and_cuts_no_name(names):
+def test_a_matrix_shows_every_number_on_a_fixed_color_range_and_cuts_no_name(names):
     values = np.random.RandomState(5).rand(2, len(names)) * 0.5
     figure = show_matrix([LONG, "dog"], names, values)
     (axes,) = figure.axes
@@ -120,7 +117,7 @@ def test_a_matrix_shows_every_number_on_a_fixed_range_and_cuts_no_name(names):
         (["red striped circle", "blue striped circle", "blue dotted square", "green square"], 90),
     ],
 )
-def test_names_of_columns_are_turned_where_level_ones_would_make_a_matrix_too_wide(names, rotation):
+def test_names_of_columns_are_turned_where_horizontal_names_would_make_a_matrix_too_wide(names, rotation):
     figure = show_matrix(["dog"], names, np.zeros((1, len(names))))
     assert {label.get_rotation() for label in figure.axes[0].get_xticklabels()} == {rotation}
     assert figure.get_size_inches()[0] < 8
@@ -134,7 +131,7 @@ def test_names_of_columns_do_not_overlap():
         assert first.x1 <= second.x0
 
 
-def test_names_are_plain_text_and_letters_without_a_font_are_escaped():
+def test_names_are_plain_text_and_characters_without_a_glyph_are_escaped():
     figure = show_matrix(["$5 bill$", "红"], ["a_b"], np.zeros((2, 1)))
     labels = figure.axes[0].get_yticklabels()
     assert [label.get_text() for label in labels] == ["$5 bill$", "\\u7ea2"]
@@ -142,7 +139,7 @@ def test_names_are_plain_text_and_letters_without_a_font_are_escaped():
     drawn(figure)
 
 
-def test_the_configured_font_decides_which_letters_are_escaped():
+def test_the_configured_font_decides_which_characters_are_escaped():
     with matplotlib.rc_context({"font.family": ["DejaVu Sans Mono"]}):
         figure = show_matrix(["é"], ["b"], np.zeros((1, 1)))
     assert figure.axes[0].get_yticklabels()[0].get_text() == "é"
@@ -157,13 +154,13 @@ def test_a_notebook_figure_is_a_matplotlib_figure():
     [
         (lambda: show_heatmaps(IMAGE, {}), OptionError, "maps: expected at least one prompt"),
         (lambda: show_heatmaps(MASK, {"a": SCORES}), ShapeError, "image: expected an RGB image"),
-        (lambda: show_heatmaps(IMAGE, {"a": SCORES}, columns=0), OptionError, "columns: expected a number"),
-        (lambda: show_heatmaps(IMAGE, {"a": SCORES[:3]}), ShapeError, "score_map: expected an array"),
+        (lambda: show_heatmaps(IMAGE, {"a": SCORES}, columns=0), OptionError, "columns: expected a whole number"),
+        (lambda: show_heatmaps(IMAGE, {"a": SCORES[:3]}), ShapeError, "maps: expected an array"),
         (lambda: show_masks(IMAGE, [MASK], ["a", "b"]), OptionError, "got fewer masks"),
         (
             lambda: show_masks(IMAGE, [MASK], ["a"], palette(2)),
             OptionError,
-            "colors: expected one color a class",
+            "colors: expected one color per class",
         ),
         (
             lambda: show_box_scores(IMAGE, np.zeros((1, 3)), ["a"], np.zeros((1, 1))),

@@ -2,15 +2,39 @@ import numpy as np
 import pytest
 
 from fgseg.drawing.colors import colorize
-from fgseg.drawing.heatmap_sheet import SMALLEST_PANEL, heatmap_sheet
-from fgseg.drawing.layout import heatmap_beside
+from fgseg.drawing.heatmap_sheet import SMALLEST_PANEL, _color_bar, heatmap_sheet
+from fgseg.drawing.overlay import overlay_heatmap
+from fgseg.drawing.text import font_size_for
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.scenes.composition import scene
 from fgseg.segmentation.heatmaps import NOTEBOOK_SIDE, Heatmaps
 
-IMAGE = np.full((12, 16, 3), (10, 90, 200), np.uint8)  # no gray of a letter's edge
+IMAGE = np.full((12, 16, 3), (10, 90, 200), np.uint8)  # not a grey of the letters
 SCORES = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(12, 16)
+
+
+LONG = "a very long prompt that describes a wooden table with a red saucer and a spoon on it"
+
+
+def find(sheet, picture):
+    """Every (row, column) at which the sheet holds the picture."""
+    height, width = picture.shape[:2]
+    corners = sheet[: sheet.shape[0] - height + 1, : sheet.shape[1] - width + 1] == picture[0, 0]
+    return [
+        (int(top), int(left))
+        for top, left in np.argwhere(corners.all(axis=2))
+        if (sheet[top : top + height, left : left + width] == picture).all()
+    ]
+
+
+def assert_white_border(sheet):
+    for edge in (sheet[0], sheet[-1], sheet[:, 0], sheet[:, -1]):
+        assert (edge == 255).all()
+
+
+def noise(height, width, seed):
+    return np.random.RandomState(seed).randint(0, 200, (height, width, 3)).astype(np.uint8)
 
 
 def maps_of(image, count):
@@ -18,12 +42,44 @@ def maps_of(image, count):
     return Heatmaps(image, [f"prompt {index}" for index in range(count)], lambda index: blank)
 
 
-def test_one_map_stands_beside_its_image_as_render_draws_it():
-    sheet = heatmap_sheet(IMAGE, {"red": SCORES}, opacity=0.4, colormap="magma")
-    np.testing.assert_array_equal(sheet, heatmap_beside(IMAGE, SCORES, "red", opacity=0.4, colormap="magma"))
+def test_an_image_and_its_heatmap_are_side_by_side_below_the_title():
+    image, scores = noise(40, 60, 3), np.random.RandomState(4).rand(40, 60)
+    sheet = heatmap_sheet(image, {LONG: scores})
+    (first,), (second,) = find(sheet, image), find(sheet, overlay_heatmap(image, scores))
+    assert first[0] == second[0]
+    assert second[1] == first[1] + 60 + font_size_for((40, 60)) // 2
+    assert (sheet[: first[0]] < 100).any()
+    assert_white_border(sheet)
 
 
-def test_options_reach_every_map_of_a_sheet_and_its_bar():
+@pytest.mark.parametrize("image_hw", [(64, 64), (20, 300), (300, 20), (3, 3)])
+@pytest.mark.parametrize("title", ["", "cup", LONG, "红" * 60])
+def test_a_heatmap_sheet_of_any_shape_ends_in_white_on_all_sides(image_hw, title):
+    assert_white_border(heatmap_sheet(noise(*image_hw, 5), {title: np.ones(image_hw)}))
+
+
+def test_a_panorama_is_above_its_heatmap():
+    image, scores = noise(10, 100, 3), np.ones((10, 100))
+    sheet = heatmap_sheet(image, {"cup": scores})
+    (first,), (second,) = find(sheet, image), find(sheet, overlay_heatmap(image, scores))
+    assert first[1] == second[1]
+    assert first[0] < second[0]
+
+
+def test_the_color_bar_runs_from_1_at_the_top_to_0_and_has_three_ticks():
+    bar = _color_bar(300, 20, "viridis")
+    assert bar.shape[0] == 300
+    colored = np.flatnonzero((bar[:, 0] != 255).any(axis=1) & ((bar[:, 0] != bar[:, 0, :1]).any(axis=1)))
+    ramp = bar[colored[-1] - 200 : colored[-1] + 1, 5]
+    np.testing.assert_array_equal(ramp[-1], colorize(np.zeros((1, 1)))[0, 0])
+    np.testing.assert_array_equal(bar[colored[0] + 1, 5] > 200, [True, True, False])
+    # Rows of ink right of the ramp: the word "presence", then the ticks.
+    inked = (bar[:, 25:] < 100).all(axis=2).any(axis=1)
+    assert np.count_nonzero(np.diff(inked.astype(int)) == 1) == 4
+    assert _color_bar(1, 20, "viridis").shape[0] > 100
+
+
+def test_options_apply_to_every_map_of_a_sheet_and_to_its_bar():
     maps = {"red": np.ones((12, 16), np.float32), "blue": np.ones((12, 16), np.float32)}
     clear = heatmap_sheet(IMAGE, maps, opacity=0)
     assert (clear == IMAGE[0, 0]).all(-1).sum() == 3 * 12 * 16
@@ -34,23 +90,23 @@ def test_options_reach_every_map_of_a_sheet_and_its_bar():
 
 
 @pytest.mark.parametrize(("image_hw", "count"), [((2000, 3000), 1), ((700, 900), 2), ((2000, 3000), 8)])
-def test_maps_draw_themselves_in_a_notebook_about_as_large_as_it_shows_them(image_hw, count, tmp_path):
+def test_heatmaps_in_a_notebook_are_about_as_large_as_it_shows_them(image_hw, count, tmp_path):
     image = np.zeros((*image_hw, 3), np.uint8)
     (tmp_path / "cell.png").write_bytes(maps_of(image, count)._repr_png_())
     assert max(read_image(tmp_path / "cell.png").shape) < 1.25 * NOTEBOOK_SIDE  # titles, gaps and the bar on top
 
 
-def test_panels_stay_large_enough_to_see_however_many_there_are():
+def test_panels_stay_large_enough_to_see_for_any_number_of_maps():
     image = np.zeros((300, 300, 3), np.uint8)
     sheet = heatmap_sheet(image, maps_of(image, 24), max_side=100)
     assert min(sheet.shape[:2]) > 5 * SMALLEST_PANEL
 
 
-def test_a_map_is_asked_for_once_and_one_at_a_time():
-    asked = []
-    maps = Heatmaps(IMAGE, ["red", "blue"], lambda index: asked.append(index) or SCORES.copy())
+def test_every_map_is_read_once_and_one_at_a_time():
+    read = []
+    maps = Heatmaps(IMAGE, ["red", "blue"], lambda index: read.append(index) or SCORES.copy())
     heatmap_sheet(IMAGE, maps)
-    assert asked == [0, 1]
+    assert read == [0, 1]
 
 
 def test_heatmaps_of_a_segmenter_and_scores_of_a_result_draw_themselves(tiny_model):
@@ -84,3 +140,13 @@ def test_heatmaps_of_a_segmenter_and_scores_of_a_result_draw_themselves(tiny_mod
 def test_wrong_arguments_are_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_arguments_are_left_unchanged():
+    image, scores = noise(6, 6, 1), np.full((6, 6), 0.5)
+    before = image.copy(), scores.copy()
+    for array in (image, scores):
+        array.setflags(write=False)
+    heatmap_sheet(image, {"a": scores})
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(scores, before[1])

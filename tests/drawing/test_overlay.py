@@ -1,4 +1,4 @@
-"""Run as a program (`python -m tests.test_overlay`), this file writes the golden picture anew."""
+"""`python -m tests.drawing.test_overlay` writes the golden picture again."""
 
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,7 @@ IMAGES = arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6),
 
 
 def golden_overlay():
-    """Two classes, one with a hole, on a ramp; all of it arithmetic on whole numbers."""
+    """Two classes, one of them with a hole, on a gradient, computed in integers."""
     rows, columns = np.mgrid[:16, :24]
     image = np.stack([rows * 16, columns * 10, rows * columns % 256], axis=2).astype(np.uint8)
     labels = np.full((16, 24), UNLABELLED, np.int32)
@@ -69,7 +69,7 @@ def test_touching_classes_keep_their_own_outlines_and_the_border_of_the_picture_
 
 @given(st.data(), st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), st.integers(1, 3))
 @settings(deadline=None, max_examples=60)
-def test_labels_are_drawn_as_a_slow_loop_draws_them_whatever_the_bands(data, opacity, thickness):
+def test_labels_are_drawn_as_by_a_slow_loop_for_any_size_of_bands(data, opacity, thickness):
     image = data.draw(IMAGES)
     labels = data.draw(arrays.arrays(np.int32, image.shape[:2], elements=st.integers(-1, 2)))
     colors = palette(3)
@@ -82,7 +82,7 @@ def test_labels_are_drawn_as_a_slow_loop_draws_them_whatever_the_bands(data, opa
 
 @given(st.data(), st.integers(1, 2))
 @settings(deadline=None, max_examples=60)
-def test_masks_that_do_not_overlap_look_like_labels_without_neighbours(data, thickness):
+def test_masks_are_drawn_one_after_the_other_as_labels_of_one_class(data, thickness):
     image = data.draw(IMAGES)
     masks = data.draw(arrays.arrays(np.bool_, (2, *image.shape[:2])))
     colors = palette(2)
@@ -97,7 +97,7 @@ def test_masks_that_do_not_overlap_look_like_labels_without_neighbours(data, thi
 
 @given(st.data(), st.floats(0, 1))
 @settings(deadline=None, max_examples=60)
-def test_unlabelled_pixels_stay_the_photograph_and_arguments_stay_as_they_were(data, opacity):
+def test_unlabelled_pixels_are_those_of_the_image_and_arguments_are_left_unchanged(data, opacity):
     image = data.draw(IMAGES)
     labels = data.draw(arrays.arrays(np.int64, image.shape[:2], elements=st.integers(-1, 1)))
     before = image.copy(), labels.copy()
@@ -111,15 +111,15 @@ def test_unlabelled_pixels_stay_the_photograph_and_arguments_stay_as_they_were(d
     np.testing.assert_array_equal(labels, before[1])
 
 
-@pytest.mark.parametrize("part", [np.s_[3:], np.s_[:3], np.s_[:, 3:], np.s_[:, :3]])
-def test_a_mask_that_fills_a_side_is_outlined_where_it_ends(part):
+@pytest.mark.parametrize("half", [np.s_[3:], np.s_[:3], np.s_[:, 3:], np.s_[:, :3]])
+def test_a_mask_that_touches_the_border_of_the_image_is_outlined_where_it_ends(half):
     image, mask = np.zeros((6, 6, 3), np.uint8), np.zeros((6, 6), bool)
-    mask[part] = True
+    mask[half] = True
     expected = slow_overlay(image, mask.astype(int) - 1, [RED], 0.5, 1)
     np.testing.assert_array_equal(overlay_masks(image, [mask], [RED]), expected)
 
 
-def test_an_opacity_of_0_leaves_the_outlines_and_no_outline_leaves_the_tint():
+def test_an_opacity_of_0_draws_outlines_only_and_without_outlines_the_tint_only():
     labels = np.full((5, 5), UNLABELLED)
     labels[1:4, 1:4] = 0
     assert overlay_labels(GREY, labels, [RED], opacity=0)[2, 2].tolist() == [100, 100, 100]
@@ -134,7 +134,7 @@ def test_a_later_mask_is_blended_over_an_earlier_one():
     assert out[0, 0].tolist() == [50, 100, 0]
 
 
-def test_no_mask_and_an_empty_mask_leave_the_photograph():
+def test_no_mask_and_an_empty_mask_leave_the_image_unchanged():
     assert overlay_masks(GREY, [], []).tolist() == GREY.tolist()
     assert overlay_masks(GREY, [np.zeros((5, 5), bool)], [RED]).tolist() == GREY.tolist()
     assert overlay_labels(GREY, np.full((5, 5), UNLABELLED), []).tolist() == GREY.tolist()
@@ -164,12 +164,12 @@ def test_outlines_grow_with_the_picture():
 @pytest.mark.parametrize(
     ("image_hw", "thickness"), [((100, 20_000), 5), ((100, 100_000), 5), ((400, 300_000), 20), ((1, 10_000), 1)]
 )
-def test_outlines_on_a_panorama_follow_its_shorter_side(image_hw, thickness):
+def test_the_outlines_of_a_panorama_depend_on_its_shorter_side(image_hw, thickness):
     assert outline_thickness(image_hw) == outline_thickness(image_hw[::-1]) == thickness
 
 
 @pytest.mark.parametrize("ratio", [1, 4 / 3, 4, 10])
-def test_the_shorter_side_says_nothing_up_to_ten_times_as_long_as_high(ratio):
+def test_the_shorter_side_has_no_effect_up_to_ten_times_as_long_as_high(ratio):
     for short in range(1, 4000):
         image_hw = short, int(ratio * short)
         assert outline_thickness(image_hw) == outline_thickness(image_hw[::-1]) == -(-image_hw[1] // 400)
@@ -196,7 +196,7 @@ def test_shrinking_averages_and_never_enlarges():
     assert shrink(np.zeros((50, 4000, 3), np.uint8), max_side=40).shape == (1, 40, 3)
 
 
-def test_the_golden_overlay_is_drawn_again_exactly():
+def test_the_overlay_equals_the_golden_picture():
     np.testing.assert_array_equal(golden_overlay(), cv2.imread(str(GOLDEN), cv2.IMREAD_COLOR)[..., ::-1])
 
 
