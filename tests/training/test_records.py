@@ -137,7 +137,7 @@ def test_a_line_that_is_no_json_is_a_bad_record_and_a_list_that_is_none_stops(tm
     records = FileRecords([path], images)
     assert (len(records), [one.kind for one in records.bad]) == (2, ["not a record"])
     (tmp_path / "list.json").write_text(json.dumps([ENTRY, ENTRY])[:-30])
-    with pytest.raises(DatasetError, match=r"list\.json: expected a JSON list of records, got .*; write it again"):
+    with pytest.raises(DatasetError, match=r"list\.json: expected a JSON list of records, got .*; correct the file"):
         FileRecords([tmp_path / "list.json"], images)
 
 
@@ -176,7 +176,7 @@ def test_what_is_not_there_is_said(tmp_path, images):
         DatasetError, match=r"data: expected a \.json or \.jsonl file or a folder of them, found none at"
     ):
         FileRecords([tmp_path / "gone.json"], images)
-    with pytest.raises(DatasetError, match=r"images: expected a folder, .*gone is none"):
+    with pytest.raises(DatasetError, match=r"images: expected a folder, got .*gone; give the folder that"):
         FileRecords([written(tmp_path, [ENTRY])], tmp_path / "gone")
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DatasetError, match=r"data: no record in .*empty\.jsonl"):
@@ -198,8 +198,6 @@ def test_bad_records_stop_a_run_from_the_limit_on():
         check_bad_share(bad, 39, limit=0.05)
     with pytest.raises(DatasetError, match="2 of 2 records"):
         check_bad_share(bad, 2, limit=1.0)
-    with pytest.raises(OptionError, match="max_bad_share: expected a number from 0 to 1, got 5"):
-        check_bad_share(bad, 39, limit=5)
 
 
 def test_the_log_of_bad_records_is_a_json_object_a_line():
@@ -236,7 +234,7 @@ def test_the_boxes_of_a_scene_hold_their_things_to_the_pixel():
         shown = [k for k, thing in enumerate(drawn.things) if thing.shape in SHAPES]
         boxes = {region.box_xyxy: region.short for region in regions}
         for k in shown:
-            rows, columns = np.nonzero(drawn.owners == k)
+            rows, columns = np.nonzero(drawn.labels == k)
             if len(rows) >= 0.004 * 32 * 48:
                 box = (columns.min() / 48, rows.min() / 32, (columns.max() + 1) / 48, (rows.max() + 1) / 32)
                 assert box in boxes

@@ -11,11 +11,11 @@ from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.regions.pooling import box_features
 from fgseg.training import samples
-from fgseg.training.initialise import start_model
+from fgseg.training.initialise import initial_model
 from fgseg.training.records import Record, RegionText
 from fgseg.training.samples import FALSE_CAPTIONS, Batches, Preparation, make_batch, step_records
 from fgseg.training.scene_records import SceneRecords
-from fgseg.training.stages import batch_features, checkpoint_blocks, pooled_boxes, step_gradients
+from fgseg.training.stages import batch_features, checkpoint_blocks, pool_boxes, step_gradients
 from tests.training.test_losses import looped_hard_loss, looped_pair_loss
 
 
@@ -53,7 +53,7 @@ def record(regions=(), caption="there is a blue star", short="a blue star"):
 
 
 def started(folder):
-    return start_model(find_checkpoint(folder))
+    return initial_model(find_checkpoint(folder))
 
 
 def trained_scenes(folder, *, count=8, size=4, stage=2, checkpointed=False, dtype=torch.float32):
@@ -88,7 +88,7 @@ def test_the_first_four_boxes_count_and_hard_captions_are_the_short_one_and_ten_
     how = preparation(tiny_model, Listed([record(regions), record([region(negatives=false[:2])])]))
     batch = make_batch(how, [0, 1], 0)
     assert batch.boxes[:, 0].tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0])
-    assert batch.owner.tolist() == [0, 0, 0, 0, 1]
+    assert batch.image_index.tolist() == [0, 0, 0, 0, 1]
     assert batch.hard_rows.tolist() == [1, 4]
     assert batch.is_text.sum(1).tolist() == [11, 3]
     expected = how.tokenizer.encode(["red circle", *false[:FALSE_CAPTIONS]])
@@ -153,11 +153,11 @@ def test_two_processes_and_two_micro_batches_take_the_records_one_would(tiny_mod
     how = dataclasses.replace(preparation(tiny_model, SceneRecords(20, side=32)), with_boxes=False)
 
     def pixels(**changes):
-        shape = {"steps": range(2, 4), "batch_size": 8, "accumulate": 1, "rank": 0, "world": 1} | changes
+        shape = {"steps": range(2, 4), "batch_size": 8, "accumulate": 1, "rank": 0, "world_size": 1} | changes
         return [batch.pixels for batch in Batches(how, **shape)]
 
     whole = pixels()
-    ranks = [pixels(batch_size=2, accumulate=2, rank=rank, world=2) for rank in (0, 1)]
+    ranks = [pixels(batch_size=2, accumulate=2, rank=rank, world_size=2) for rank in (0, 1)]
     for step in range(2):
         parts = [ranks[rank][2 * step + micro] for rank in (0, 1) for micro in (0, 1)]
         assert torch.equal(torch.cat(parts), whole[step])
@@ -166,21 +166,21 @@ def test_two_processes_and_two_micro_batches_take_the_records_one_would(tiny_mod
 # --- features and losses
 
 
-def test_pooled_boxes_are_box_features_grid_by_grid_in_value_and_gradient():
+def test_pool_boxes_are_box_features_grid_by_grid_in_value_and_gradient():
     random = np.random.RandomState(9)
     corners = np.sort(random.rand(7, 2, 2), axis=1)
     boxes = torch.from_numpy(corners.reshape(7, 4).astype(np.float32))
-    owner = torch.tensor([0, 0, 2, 2, 2, 2, 3])
+    image_index = torch.tensor([0, 0, 2, 2, 2, 2, 3])
     grids = torch.from_numpy(random.randn(5, 4, 6, 3).astype(np.float32)).requires_grad_()
-    pooled = pooled_boxes(grids, boxes, owner)
+    pooled = pool_boxes(grids, boxes, image_index)
     alone = torch.cat(
-        [box_features(grids[g], boxes[n : n + 1] * torch.tensor([6, 4, 6, 4])) for n, g in enumerate(owner)]
+        [box_features(grids[g], boxes[n : n + 1] * torch.tensor([6, 4, 6, 4])) for n, g in enumerate(image_index)]
     )
     torch.testing.assert_close(pooled, alone, atol=1e-6, rtol=0)
     seed = torch.from_numpy(random.randn(7, 3).astype(np.float32))
     expected, got = (torch.autograd.grad((rows * seed).sum(), grids)[0] for rows in (alone, pooled))
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
-    assert pooled_boxes(grids, boxes[:0], owner[:0]).shape == (0, 3)
+    assert pool_boxes(grids, boxes[:0], image_index[:0]).shape == (0, 3)
 
 
 def test_the_losses_of_a_step_are_those_of_plain_loops_over_records(tiny_model):

@@ -19,8 +19,8 @@ import fgseg
 from fgseg.errors import DatasetError, DeviceError, ModelNotFoundError, OptionError, TrainingError
 from fgseg.images.reading import read_image
 from fgseg.training import trainer
-from fgseg.training.checkpoints import SAVED
-from fgseg.training.loss_plot import loss_curve, smoothed
+from fgseg.training.checkpoints import CHECKPOINT
+from fgseg.training.loss_plot import plot_losses, running_mean
 from fgseg.training.options import TrainingOptions, learning_rate, total_steps
 from fgseg.training.records import FileRecords
 from fgseg.training.scene_records import SceneRecords, write_scene_records
@@ -70,7 +70,7 @@ def test_twenty_steps_are_ten_a_kill_and_ten_more_bit_for_bit(tiny_model, tmp_pa
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as lines:
         lines.write('{"step": 14, "lo')  # as if killed in the middle of a line
     run(tiny_model, tmp_path / "parts", source=SparseScenes(32), steps=20, checkpoint_every=10, resume=True)
-    for name in ("model.safetensors", SAVED):
+    for name in ("model.safetensors", CHECKPOINT):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert without_time(metrics(tmp_path / "parts")) == without_time(metrics(tmp_path / "whole"))
 
@@ -124,7 +124,7 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny_model, tmp_
     assert last < 0.9 * first
     assert (outcome.steps, outcome.bad, outcome.folder) == (30, 0, tmp_path / "out")
     assert outcome.losses["loss"] == rows[-1]["loss"]
-    modes = {(tmp_path / "out" / name).stat().st_mode for name in (SAVED, "model.safetensors", "metrics.jsonl")}
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in (CHECKPOINT, "model.safetensors", "metrics.jsonl")}
     assert len(modes) == 1  # whoever may read one may read all
     seg = fgseg.load(str(tmp_path / "out"), device="cpu")
     assert seg.defaults.background == fgseg.load(tiny_model, device="cpu").defaults.background
@@ -220,7 +220,7 @@ def test_too_few_good_records_for_a_step_say_how_many_were_left_out_and_why(tiny
     path = write_scene_records(tmp_path, count=4, side=32)
     for name in ("000001.png", "000002.png"):
         (tmp_path / "images" / name).unlink()
-    message = r"there are 2; .* batch_size; 2 of 4 records are left out, the first is .*line 2: missing file"
+    message = r"there are 2; use a smaller batch_size; 2 of 4 records are left out, the first is .*line 2: missing file"
     with pytest.raises(OptionError, match=message):
         run(tiny_model, tmp_path / "out", source=FileRecords([path], tmp_path), steps=2, max_bad_share=1.0)
 
@@ -232,14 +232,14 @@ def test_a_folder_with_a_run_or_a_model_is_not_written_over(tiny_model, tmp_path
     run(tiny_model, tmp_path, steps=2)
     with pytest.raises(OptionError, match=r"out: .* holds a run of 2 steps; resume it \(--resume\), or give another"):
         run(tiny_model, tmp_path, steps=2)
-    with pytest.raises(OptionError, match=r"out: .* holds a model that no run here has made"):
+    with pytest.raises(OptionError, match=r"out: .* holds a model but no checkpoint of a run"):
         run(tiny_model, Path(tiny_model), steps=2)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rate": 1e-4}, r"learning_rate: expected 0.001, which the run in .* began with, got 0.0001"),
+        ({"learning_rate": 1e-4}, r"learning_rate: expected 0.001 as in the run in .*, got 0.0001"),
         ({"steps": 3}, "steps: expected 2, .* got 3"),
         ({"seed": 1}, "seed: expected 0, .* got 1"),
         ({"batch_size": 8}, "global_batch: expected 4, .* got 8"),
@@ -271,7 +271,7 @@ def test_processes_that_find_different_checkpoints_are_refused(tiny_model, tmp_p
     for process in two_started(tiny_model, [tmp_path / "disk", tmp_path / "other"], resume=True, **told):
         _, errors = process.communicate(timeout=900)
         assert process.returncode == 1
-        assert "2 processes must find one checkpoint and the same records, got steps 2, 0; put" in errors
+        assert "expected the same checkpoint and records for all 2 processes, got steps 2, 0; put" in errors
     assert not (tmp_path / "other").exists()
 
 
@@ -280,24 +280,24 @@ def test_resuming_where_nothing_is_begins(tiny_model, tmp_path):
 
 
 def test_a_checkpoint_that_is_none_is_named(tiny_model, tmp_path):
-    (tmp_path / SAVED).write_bytes(b"nothing")
-    with pytest.raises(TrainingError, match=r"expected a checkpoint of fgseg train, got .*; remove it to start anew"):
+    (tmp_path / CHECKPOINT).write_bytes(b"nothing")
+    with pytest.raises(TrainingError, match=r"expected a checkpoint of this training, got .*; remove the file to begin"):
         run(tiny_model, tmp_path, steps=1, resume=True)
 
 
 def test_a_checkpoint_holds_no_pickle(tiny_model, tmp_path):
     run(tiny_model, tmp_path, steps=1)
-    with safe_open(tmp_path / SAVED, framework="pt") as file:
+    with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
         assert {name.split(".")[0] for name in file.keys()} == {"model", "exp_avg", "exp_avg_sq", "step"}
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tmp_path):
-    with pytest.raises(TrainingError, match=r"step \d+: the loss is .* take a lower learning_rate"):
+    with pytest.raises(TrainingError, match=r"step \d+: the loss is .* use a lower learning_rate"):
         run(tiny_model, tmp_path, steps=30, learning_rate=2e9, max_norm=0.0, warmup=0)
 
 
 def test_what_is_missing_is_said_before_the_first_step(tiny_model, tmp_path, monkeypatch):
-    with pytest.raises(OptionError, match=r"batch_size: a step takes 64 records .*and there are 16; take a smaller"):
+    with pytest.raises(OptionError, match=r"batch_size: a step needs 64 records .*but there are 16; use a smaller"):
         run(tiny_model, tmp_path, batch_size=64)
     with pytest.raises(ModelNotFoundError, match=r"words need tokenizer\.json beside the weights"):
         run(str(GOLDEN / FG_CLIP), tmp_path, steps=1)
@@ -333,8 +333,8 @@ def test_options_out_of_range_are_refused(change, message):
 def test_the_defaults_are_the_published_recipe():
     options = TrainingOptions()
     assert (options.learning_rate, options.weight_decay, options.warmup, options.batch_size) == (1e-6, 1e-3, 200, 512)
-    assert total_steps(options, records=1024 + 3, world=1) == 2
-    assert total_steps(replace(options, accumulate=2), records=4096, world=2) == 2
+    assert total_steps(options, records=1024 + 3, world_size=1) == 2
+    assert total_steps(replace(options, accumulate=2), records=4096, world_size=2) == 2
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_zero():
@@ -349,20 +349,18 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero():
 
 def test_the_loss_curve_is_a_picture_of_every_loss(tmp_path):
     rows = [{"step": k, "loss": 3 / k, "short": 1 / k, "long": 2 / k, "learning_rate": 0.1} for k in range(1, 60)]
-    (tmp_path / "loss.png").write_bytes(loss_curve(rows))
+    (tmp_path / "loss.png").write_bytes(plot_losses(rows))
     picture = read_image(tmp_path / "loss.png")
     assert picture.shape == (600, 900, 3)
     blue = (np.abs(picture.astype(int) - (0x1F, 0x77, 0xB4)).sum(-1) < 12).sum()
     red = (np.abs(picture.astype(int) - (0xD6, 0x27, 0x28)).sum(-1) < 12).sum()
     assert blue > 300
     assert red == 0  # no boxes in the first stage
-    assert smoothed(np.arange(5.0), window=1).tolist() == [0, 1, 2, 3, 4]
-    with pytest.raises(OptionError, match="rows: expected at least one step"):
-        loss_curve([])
+    assert running_mean(np.arange(5.0), window=1).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_picture_is_drawn_at_every_checkpoint(tiny_model, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(trainer, "loss_curve", lambda rows: drawn.append(len(rows)) or b"png")
+    monkeypatch.setattr(trainer, "plot_losses", lambda rows: drawn.append(len(rows)) or b"png")
     run(tiny_model, tmp_path, steps=5, checkpoint_every=2)
     assert drawn == [2, 4, 5]
