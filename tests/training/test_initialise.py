@@ -6,7 +6,7 @@ from fgseg.encoders.checkpoint import find_checkpoint
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.fgclip import KEPT_POSITIONS
 from fgseg.errors import WeightsError
-from fgseg.training.initialise import parameter_groups, stage_parameters, initial_model
+from fgseg.training.initialise import initial_model, parameter_groups, stage_parameters
 
 ADDED = ("text_filip_projection.weight", "logit_scale_finegraind", "logit_scale_hardneg")
 ORI, RES = (f"text_model.embeddings.position_embedding_{table}.weight" for table in ("ori", "res"))

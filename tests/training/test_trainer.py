@@ -281,7 +281,9 @@ def test_resuming_where_nothing_is_begins(tiny_model, tmp_path):
 
 def test_a_checkpoint_that_is_none_is_named(tiny_model, tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"nothing")
-    with pytest.raises(TrainingError, match=r"expected a checkpoint of this training, got .*; remove the file to begin"):
+    with pytest.raises(
+        TrainingError, match=r"expected a checkpoint of this training, got .*; remove the file to begin"
+    ):
         run(tiny_model, tmp_path, steps=1, resume=True)
 
 
