@@ -19,22 +19,22 @@ def thing(rgb=RED, second=None, pattern="plain", shape="circle"):
 
 
 def test_no_phrase_of_a_batch_is_a_held_out_combination():
-    said = {
+    phrases = {
         text
         for first in range(0, 40, 8)
         for text in batches.make_batch(batches.BatchSpec(range(first, first + 8), (64, 64))).phrases
     }
     held_out = {
-        " ".join(part for part in (color, None if pattern == "plain" else pattern, shape) if part)
+        " ".join(filter(None, (color, None if pattern == "plain" else pattern, shape)))
         for color in BASIC_COLORS
         for pattern in PATTERNS
         for shape in SHAPES
         if is_held_out(color, pattern, shape)
     }
     plain = {text for text in held_out if len(text.split()) == 2}
-    # "red circle" is true of a red striped circle too, and said of it.
-    assert not said & (held_out - plain)
-    assert len(said) > 400
+    # "red circle" is also true of a red striped circle, which is not held out.
+    assert not phrases & (held_out - plain)
+    assert len(phrases) > 400
 
 
 def test_the_labels_of_a_batch_are_things_of_the_same_image():
@@ -76,14 +76,14 @@ def test_a_moved_view_is_mirrored_at_its_edges_and_has_only_visible_things():
     seeds, image_hw, most = range(6), (64, 72), batches.MAX_SHIFT
     batch = batches.make_batch(batches.BatchSpec(seeds, image_hw, 2))
     assert batch.pixels.shape == (6, *image_hw, 3)
-    for seed, pixels, owner in zip(seeds, batch.pixels.numpy(), batch.labels, strict=True):
+    for seed, pixels, labels in zip(seeds, batch.pixels.numpy(), batch.labels, strict=True):
         drawn = scene(seed, image_hw)
         around = [(most, most), (most, most)]
-        image, owners = np.pad(drawn.image, [*around, (0, 0)], "symmetric"), np.pad(drawn.labels, around, "symmetric")
+        image, padded = np.pad(drawn.image, [*around, (0, 0)], "symmetric"), np.pad(drawn.labels, around, "symmetric")
         steps = [(y, x) for y in range(2 * most + 1) for x in range(2 * most + 1)]
         (at,) = [(y, x) for y, x in steps if (image[y : y + 64, x : x + 72] == pixels).all()]
-        named = {drawn.things[index].phrase.text for index in np.unique(owners[at[0] :, at[1] :][:64, :72])}
-        assert {batch.phrases[batch.name_rows[thing]] for thing in owner} <= named
+        named = {drawn.things[index].phrase.text for index in np.unique(padded[at[0] :, at[1] :][:64, :72])}
+        assert {batch.phrases[batch.name_rows[thing]] for thing in labels} <= named
 
 
 def test_a_batch_of_sheets_has_many_shapes_and_no_captions():
@@ -94,21 +94,21 @@ def test_a_batch_of_sheets_has_many_shapes_and_no_captions():
 
 def test_the_attribute_phrases_follow_the_rival():
     batch = batches.make_batch(batches.BatchSpec(range(1), (32, 32)))
-    asked = [phrase.text for kind in batches.ATTRIBUTE_PHRASES.values() for phrase in kind]
-    assert list(batch.phrases[1 : 1 + len(asked)]) == asked
+    texts = [phrase.text for kind in batches.ATTRIBUTE_PHRASES.values() for phrase in kind]
+    assert list(batch.phrases[1 : 1 + len(texts)]) == texts
     assert len(set(batch.phrases)) == len(batch.phrases)
 
 
 def test_a_view_of_nothing_but_clutter_keeps_all_things():
     things = thing(), thing(shape=CLUTTER)
-    owners, kept = batches._visible(np.ones((2, 2), np.int32), things)
+    labels, kept = batches._visible(np.ones((2, 2), np.int32), things)
     assert kept == things
-    assert (owners == 1).all()
-    owners, kept = batches._visible(np.zeros((2, 2), np.int32), things)
+    assert (labels == 1).all()
+    labels, kept = batches._visible(np.zeros((2, 2), np.int32), things)
     assert kept == things[:1]
-    owners, kept = batches._visible(np.ones((2, 2), np.int32), things[::-1])
+    labels, kept = batches._visible(np.ones((2, 2), np.int32), things[::-1])
     assert kept == things[:1]
-    assert (owners == 0).all()
+    assert (labels == 0).all()
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -117,9 +117,9 @@ def test_each_scene_is_shown_in_every_view_by_one_worker(workers):
     views = {}
     for step, lot in enumerate(map(schedule.spec, range(756))):
         views.setdefault(lot.seeds[0], []).append((step % workers, lot.image_hw, len(lot.seeds), lot.kind, lot.view))
-    for seen in views.values():
-        assert [view for *_, view in seen] == list(range(6))
-        assert len({one[:4] for one in seen}) == 1
+    for shown in views.values():
+        assert [view for *_, view in shown] == list(range(6))
+        assert len({one[:4] for one in shown}) == 1
     assert list(views) == list(range(100, 604, 4))
     kinds = [(one[0][3], one[0][1]) for one in views.values()]
     stages = [

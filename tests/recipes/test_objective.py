@@ -11,5 +11,5 @@ def test_the_loss_of_an_attribute_uses_its_own_phrases(kind):
     phrase, scale = torch.eye(len(batch.phrases)), torch.tensor(10.0)
     places = batch.labels.view(4, 16, 16)[:, ::2, ::2].flatten(1)  # a place of each patch, whose thing it shows
     right = (batch.truth[places] == 1).float()
-    found = [objective._word_losses(batch, right * told, phrase, scale)[kind] for told in (own, ~own)]
+    found = [objective._word_losses(batch, right * mask, phrase, scale)[kind] for mask in (own, ~own)]
     assert found[0] < 0.5 * found[1]

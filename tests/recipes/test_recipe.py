@@ -1,17 +1,24 @@
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.loading import load_encoder
 from fgseg.scenes.composition import scene
 from fgseg.segmentation.model_defaults import model_defaults
-from fgseg.training.checkpoints import METRICS, read_header, restore
+from fgseg.training.checkpoints import CHECKPOINT, METRICS, read_header, restore
 from recipes.mini import batches, recipe as mini, shifts, towers
 from recipes.mini.__main__ import main
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -157,12 +164,12 @@ def test_an_interrupted_run_ends_with_the_same_weights(tiny, tmp_path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(mini, "_update", update_until_killed)
         with pytest.raises(Killed):
-            mini.train(tmp_path / "parts", schedule, compiled=False)
-    with (tmp_path / "parts" / METRICS).open("a") as lines:
+            mini.train(tmp_path / "resumed", schedule, compiled=False)
+    with (tmp_path / "resumed" / METRICS).open("a") as lines:
         lines.write('{"step": 5, "seconds": 9}\n')  # a row that the killed run wrote after its checkpoint
-    parts = mini.train(tmp_path / "parts", schedule, compiled=False)
-    assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
-    steps_logged = [[row["step"] for row in logged(tmp_path / name)] for name in ("whole", "parts")]
+    resumed = mini.train(tmp_path / "resumed", schedule, compiled=False)
+    assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    steps_logged = [[row["step"] for row in logged(tmp_path / name)] for name in ("whole", "resumed")]
     assert steps_logged[0] == steps_logged[1]
 
 
@@ -181,3 +188,21 @@ def test_the_time_before_an_interruption_counts(tiny, tmp_path, monkeypatch):
     assert written == tmp_path / "model"
     mini.train(tmp_path, longer, compiled=False, hours=spent / 3600 + 0.5)
     assert header(tmp_path)["step"] == 5
+
+
+def test_a_checkpoint_holds_the_states_of_both_optimizers_and_no_pickle(tiny, tmp_path):
+    mini.train(tmp_path, batches.Schedule(1, 0, 4, 1e-3, workers=0), compiled=False)
+    with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
+        kinds = {name.split(".")[0] for name in file.keys()}
+    assert kinds == {"model", "exp_avg", "exp_avg_sq", "step", "momentum_buffer"}
+
+
+def test_the_commands_of_the_model_card_have_valid_options():
+    card = (ROOT / "fgseg" / "assets" / "mini" / "README.md").read_text(encoding="utf-8")
+    options = set(re.findall(r"(?<=[` ])--[a-z-]+", card))
+    help_text = subprocess.run(
+        [sys.executable, "-m", "recipes.mini", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "`python -m recipes.mini --out" in card
+    assert len(options) > 5
+    assert not [option for option in options if option not in help_text]

@@ -10,10 +10,10 @@ def test_the_extent_of_a_bare_wood_includes_the_sky_between_its_twigs(monkeypatc
     bare = [layer for layer in layers if layer.material == "tree"]
     assert len(bare) > 10
     assert all(layer.extent is not None for layer in bare)
-    covered, called = (sum((part > 0.5).sum() for part in parts) for parts in zip(
+    covered, labelled = (sum((map_ > 0.5).sum() for map_ in maps) for maps in zip(
         *((layer.coverage, layer.extent) for layer in bare), strict=True
     ))  # fmt: skip
-    assert covered < 0.9 * called
+    assert covered < 0.9 * labelled
 
 
 def test_shadows_darken_grounds_and_mist_makes_the_skyline_pale():

@@ -8,9 +8,9 @@ def test_a_bare_tree_stands_on_its_foot_and_its_crown_has_openings():
     extent = crown(coverage, 90.0)
     assert coverage.min() == 0
     assert coverage.max() == 1
-    assert not coverage[115:].any()  # a trunk ends round
+    assert not coverage[115:].any()  # the end of the trunk is round
     assert coverage[100, 70:90].max() == 1  # the trunk
-    assert 30 < 110 - np.nonzero(coverage.any(1))[0][0] < 130  # about as tall as asked
+    assert 30 < 110 - np.nonzero(coverage.any(1))[0][0] < 130  # about as tall as requested
     assert set(np.unique(extent)) == {0, 1}
     assert (extent[coverage > 0.1] == 1).all()
     assert (coverage > 0.1).sum() < 0.85 * extent.sum()

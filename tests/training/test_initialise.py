@@ -19,7 +19,7 @@ def plain_clip(folder, name):
 
 
 @pytest.mark.parametrize("name", [FG_CLIP, FG_CLIP_14])
-def test_a_clip_grows_the_published_position_tables(tmp_path, name):
+def test_a_clip_gets_the_published_position_tables(tmp_path, name):
     """The golden folder's `ori` table is what the published code stretched from its short one."""
     state = initial_model(plain_clip(tmp_path, name)).state_dict()
     published = model_tensors(name)[ORI]
@@ -28,7 +28,7 @@ def test_a_clip_grows_the_published_position_tables(tmp_path, name):
     assert torch.equal(state[ORI][:KEPT_POSITIONS], published[:KEPT_POSITIONS])
 
 
-def test_a_clip_grows_copies_of_its_projection_and_temperature_and_keeps_the_rest(tmp_path):
+def test_a_clip_gets_copies_of_its_projection_and_temperature_and_keeps_the_rest(tmp_path):
     tensors = model_tensors(FG_CLIP)
     state = initial_model(plain_clip(tmp_path, FG_CLIP)).state_dict()
     assert set(state) == set(tensors)
@@ -39,14 +39,14 @@ def test_a_clip_grows_copies_of_its_projection_and_temperature_and_keeps_the_res
         assert torch.equal(state[name], tensors[name]), name
 
 
-def test_what_was_copied_is_trained_apart(tmp_path):
+def test_copied_parameters_are_trained_separately(tmp_path):
     model = initial_model(plain_clip(tmp_path, FG_CLIP))
     places = {parameter.data_ptr() for parameter in model.parameters()}
     assert len(places) == len(list(model.parameters()))
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_an_fg_clip_is_taken_as_it_is_but_for_two_temperatures(tmp_path):
+def test_an_fg_clip_keeps_its_weights_except_two_temperatures(tmp_path):
     tensors = model_tensors(FG_CLIP) | {"logit_scale_finegraind": torch.tensor(3.5)}
     checkpoint = find_checkpoint(saved_model(tmp_path, tensors, model_config(FG_CLIP)))
     kept = initial_model(checkpoint, temperatures="keep").state_dict()
@@ -56,7 +56,7 @@ def test_an_fg_clip_is_taken_as_it_is_but_for_two_temperatures(tmp_path):
     assert all(torch.equal(copied[name], tensors[name]) for name in tensors if name != "logit_scale_finegraind")
 
 
-def test_from_scratch_takes_sizes_alone_and_depends_on_the_seed():
+def test_random_weights_depend_on_the_seed_and_not_on_the_checkpoint():
     checkpoint = find_checkpoint(str(GOLDEN / FG_CLIP))
     one, same, other = (initial_model(checkpoint, scratch_seed=seed).state_dict() for seed in (1, 1, 2))
     name = "visual_projection.weight"
@@ -72,7 +72,7 @@ def test_from_scratch_takes_sizes_alone_and_depends_on_the_seed():
         assert fc2.std() == pytest.approx(48**-0.5 * 8**-0.5, rel=0.1)  # width 48, 4 layers
 
 
-def test_first_values_give_features_of_the_scale_that_training_needs(tiny_model):
+def test_random_weights_give_features_of_moderate_size(tiny_model):
     encoder = load_encoder(tiny_model, dtype="float32", device="cpu")
     model = initial_model(find_checkpoint(tiny_model), scratch_seed=0)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_first_values_give_features_of_the_scale_that_training_needs(tiny_model)
     assert 0.1 < float(features.std()) < 10
 
 
-def test_a_clip_of_other_positions_and_an_fg_clip_2_are_refused(tmp_path):
+def test_a_clip_with_other_positions_and_an_fg_clip_2_are_refused(tmp_path):
     tensors, name = model_tensors(CLIP), "text_model.embeddings.position_embedding.weight"
     config = model_config(CLIP)
     config["text_config"] = {**config["text_config"], "max_position_embeddings": 40}
@@ -105,7 +105,7 @@ def test_biases_layer_norms_and_temperatures_are_not_decayed():
     assert len(decayed["params"]) + len(others["params"]) == len(named)
 
 
-def test_the_first_stage_leaves_the_temperatures_of_boxes_at_rest():
+def test_stage_1_does_not_train_the_temperatures_of_boxes():
     model = initial_model(find_checkpoint(str(GOLDEN / FG_CLIP)))
     assert set(stage_parameters(model, 2)) - set(stage_parameters(model, 1)) == {
         "logit_scale_finegraind",
