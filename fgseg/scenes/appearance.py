@@ -80,16 +80,12 @@ def cast_shadow(rng: np.random.Generator, picture: Floats, coverage: Floats) -> 
 
 def _blurred(values: Floats, radius: int) -> Floats:
     """Box blur along the first two axes; edges are repeated."""
+    size = 2 * radius + 1
     for axis in (0, 1):  # not cv2.blur, which rounds otherwise and would change the bytes of every scene
-        pad = [(radius, radius) if a == axis else (0, 0) for a in range(values.ndim)]
-        total = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis, dtype=np.float32)
-        total = np.insert(total, 0, 0, axis=axis)
-        size = 2 * radius + 1
-        ends = [slice(None)] * values.ndim
-        starts = list(ends)
-        ends[axis], starts[axis] = slice(size, None), slice(None, -size)
-        values = (total[tuple(ends)] - total[tuple(starts)]) / size
-    return values
+        padded = np.pad(np.moveaxis(values, axis, 0), [(radius, radius)] + [(0, 0)] * (values.ndim - 1), mode="edge")
+        total = np.insert(np.cumsum(padded, axis=0, dtype=np.float32), 0, 0, axis=0)
+        values = np.moveaxis((total[size:] - total[:-size]) / size, 0, axis)
+    return np.ascontiguousarray(values)
 
 
 def photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]:

@@ -242,10 +242,10 @@ def test_a_folder_with_a_run_or_a_model_is_not_overwritten(tiny_model, tmp_path)
     ("change", "message"),
     [
         ({"learning_rate": 1e-4}, r"learning_rate: expected 0.001 as in the run in .*, got 0.0001"),
-        ({"steps": 3}, "steps: expected 2, .* got 3"),
-        ({"seed": 1}, "seed: expected 0, .* got 1"),
-        ({"batch_size": 8}, "global_batch: expected 4, .* got 8"),
-        ({"source": SceneRecords(20, side=32)}, "data: expected 'scenes:16:0:32', .* got 'scenes:20:0:32'"),
+        ({"steps": 3}, "steps: expected 2 as in .* got 3"),
+        ({"seed": 1}, "seed: expected 0 as in .* got 1"),
+        ({"batch_size": 8}, "global_batch: expected 4 as in .* got 8"),
+        ({"source": SceneRecords(20, side=32)}, "data: expected 'scenes:16:0:32' as in .* got 'scenes:20:0:32'"),
     ],
 )
 def test_a_run_is_not_resumed_with_other_options_or_data(tiny_model, tmp_path_factory, change, message):
