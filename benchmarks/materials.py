@@ -34,8 +34,8 @@ def mean_colors() -> dict[str, np.ndarray]:
         drawn = scene(seed, (COLOR_SIDE, COLOR_SIDE), kind="outdoors" if seed % 2 else "collage")
         color = rgb2lab(drawn.image)
         for index, thing in enumerate(drawn.things):
-            if thing.shape in MATERIALS and (drawn.owners == index).any():
-                found.setdefault(thing.shape, []).append(color[drawn.owners == index].mean(0))
+            if thing.shape in MATERIALS and (drawn.labels == index).any():
+                found.setdefault(thing.shape, []).append(color[drawn.labels == index].mean(0))
     return {
         word: np.mean([color for name in MATERIALS if word in MATERIALS[name] for color in found[name]], 0)
         for word in MATERIAL_WORDS

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import fgseg
-from fgseg.scenes.captions import changed, long_caption, random_phrase, short_caption
+from fgseg.scenes.captions import change_phrase, long_caption, random_phrase, short_caption
 from fgseg.scenes.composition import KINDS, phrase_truth, scene
 from fgseg.scenes.vocabulary import CLUTTER, SHAPES
 from fgseg.types import UNLABELLED
@@ -56,9 +56,9 @@ def named_areas(drawn) -> tuple[list[str], np.ndarray]:
     """Distinct full phrases of the things that show, and (H, W) truth as an index into them."""
     names = [thing.phrase.text for thing in drawn.things]
     named = [index for index, thing in enumerate(drawn.things) if thing.shape != CLUTTER]
-    shown = [index for index in named if (drawn.owners == index).mean() >= LEAST_SHARE]
+    shown = [index for index in named if (drawn.labels == index).mean() >= LEAST_SHARE]
     texts = list(dict.fromkeys(names[index] for index in shown))
-    truth = np.array([texts.index(name) if name in texts else -1 for name in names])[drawn.owners]
+    truth = np.array([texts.index(name) if name in texts else -1 for name in names])[drawn.labels]
     return texts, truth
 
 
@@ -154,8 +154,8 @@ def fine_grained(seg: fgseg.Segmenter, *, count: int, side: int) -> dict[str, fl
         drawn = scene(seed, (side, side), kind="shapes")
         view = seg.encode(drawn.image, resolution="keep")
         for index, thing in enumerate(drawn.things):
-            rows, columns = np.nonzero(drawn.owners == index)
-            if thing.shape not in SHAPES or len(rows) < LEAST_SHARE * drawn.owners.size:
+            rows, columns = np.nonzero(drawn.labels == index)
+            if thing.shape not in SHAPES or len(rows) < LEAST_SHARE * drawn.labels.size:
                 continue
             box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             texts = [thing.phrase.text, *false_captions(rng, thing)]
@@ -165,10 +165,10 @@ def fine_grained(seg: fgseg.Segmenter, *, count: int, side: int) -> dict[str, fl
 
 
 def false_captions(rng: np.random.Generator, thing) -> list[str]:
-    """Distinct phrases with one attribute of the thing's changed, and not true of it."""
+    """Distinct phrases with one attribute of the thing changed, and not true of it."""
     texts: list[str] = []
     while len(texts) < FALSE_CAPTIONS:
-        phrase = changed(rng, thing.phrase)
+        phrase = change_phrase(rng, thing.phrase)
         if phrase_truth([thing], [phrase])[0, 0] == 0 and phrase.text not in texts:
             texts.append(phrase.text)
     return texts

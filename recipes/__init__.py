@@ -1,1 +1,1 @@
-"""Recipes of models that come with the package."""
+"""How the models in the package were trained."""

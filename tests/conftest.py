@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """Folder of a random FG-CLIP 1 of some ten thousand parameters that knows the words of the embedded model."""
+    """Folder of a random FG-CLIP 1 with about ten thousand parameters and the vocabulary of the embedded model."""
     from recipes.mini.recipe import build_tokenizer, full_config, new_model, save
 
     tokenizer = build_tokenizer()
@@ -26,13 +26,13 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture
 def empty_cache(monkeypatch, tmp_path):
-    """A hub cache with nothing in it, whatever this machine's own holds."""
+    """An empty hub cache."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _text_cache_of_the_tests(tmp_path_factory):
-    """No test reads or writes the user's own cache."""
+    """A text cache for the tests, so that they do not use that of the user."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FGSEG_CACHE", str(tmp_path_factory.mktemp("text_cache")))
         yield

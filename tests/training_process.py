@@ -1,6 +1,6 @@
-"""A training run in a process of its own: `python -m tests.training_process MODEL OUT JSON`.
+"""A training run in a separate process: `python -m tests.training_process MODEL OUT JSON`.
 
-JSON holds the options and what is to happen: `kill_at`, a step after which the process kills itself.
+JSON holds training options, `resume`, and `kill_at`, a step after which the process kills itself.
 """
 
 import json
@@ -24,7 +24,7 @@ OPTIONS = TrainingOptions(
 
 
 class DrawnOnce(SceneRecords):
-    """Small scenes that are kept: most of a tiny model's step is drawing them."""
+    """Small scenes in memory, since drawing them takes most of the time of a tiny model's step."""
 
     def __init__(self, count):
         super().__init__(count, side=32)
@@ -37,17 +37,17 @@ class DrawnOnce(SceneRecords):
 
 
 class SparseScenes(DrawnOnce):
-    """One in four has boxes, so that processes have different numbers of them, and none at times."""
+    """Scenes, one in four with boxes, so that the numbers of boxes differ between processes and may be 0."""
 
     def sample(self, index):
         record, image = super().sample(index)
         return (record if index % 4 == 0 else replace(record, regions=())), image
 
 
-def main(model, out, wanted):
+def main(model, out, arguments):
     torch.set_num_threads(1)
-    told = json.loads(wanted)
-    kill_at, resume = told.pop("kill_at", None), told.pop("resume", False)
+    changes = json.loads(arguments)
+    kill_at, resume = changes.pop("kill_at", None), changes.pop("resume", False)
     real = trainer._record
 
     def record(run, rows):
@@ -56,7 +56,7 @@ def main(model, out, wanted):
             os.kill(os.getpid(), signal.SIGKILL)
 
     trainer._record = record
-    options = replace(OPTIONS, **told)
+    options = replace(OPTIONS, **changes)
     try:
         trainer.train(model, SparseScenes(32), out, options=options, resume=resume, show_progress=False)
     finally:
@@ -65,7 +65,7 @@ def main(model, out, wanted):
 
 
 def thread_names():
-    """Of this process; none where there is no /proc."""
+    """Names of the threads of this process; none without /proc."""
     return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 
 

@@ -1,4 +1,4 @@
-"""The command `fgseg train`: FG-CLIP's two training stages on one's own records."""
+"""The command `fgseg train`: FG-CLIP's two training stages on a user's records."""
 
 from __future__ import annotations
 
@@ -26,72 +26,93 @@ SCENES = "scenes:"
 
 def train(
     model: Annotated[
-        str, typer.Option("--model", help="FG-CLIP 1 or CLIP to start from: a name, a folder with tokenizer, a hub id.")
+        str,
+        typer.Option(
+            "--model", help="Initial FG-CLIP 1 or CLIP: a name, a folder with weights and tokenizer, or a hub id."
+        ),
     ],
     data: Annotated[
         list[str],
         typer.Option(
             "--data",
-            help="FineHARD records: a .json or .jsonl file, or a folder of them; again for more. Or scenes:N, "
-            "N procedural scenes.",
+            help="Records in FineHARD's format: a .json or .jsonl file, or a folder of such files. Can be repeated. "
+            "scenes:N draws N procedural scenes instead.",
         ),
     ],
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", parser=named_folder, metavar="FOLDER", help="Folder for the model and the run's files."
+            "--out", "-o", parser=named_folder, metavar="FOLDER", help="Folder for the model and the files of the run."
         ),
     ],
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder that the records' f_path starts from.")
+        Path | None, typer.Option("--images", help="Folder that the paths in f_path are relative to.")
     ] = None,
     stage: Annotated[
-        int, typer.Option(min=1, max=2, help="1: whole images with captions. 2: boxes and hard negatives as well.")
+        int, typer.Option(min=1, max=2, help="1 trains on whole images; 2 also on boxes and hard negatives.")
     ] = 2,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out; begin where there is none yet.")
+        bool, typer.Option("--resume", help="Continue from the checkpoint in --out, if there is one.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once, by each process.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass and process.")] = 512,
     accumulate: Annotated[
         int,
         typer.Option(
-            min=1, help="Such batches a step. The losses compare all their images, at the cost of a second pass."
+            min=1,
+            help="Batches accumulated per optimiser step. The losses compare the images of all of them, which takes a "
+            "second forward pass.",
         ),
     ] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="Times every record is seen, unless --steps is given.")] = 1,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of the optimizer. [default: what --epochs take]")
-    ] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Peak rate of AdamW; a cosine takes it to 0.")] = 1e-6,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the rate rises.")] = 200,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Of all but biases, LayerNorms and temperatures.")] = 1e-3,
-    max_norm: Annotated[float, typer.Option(min=0, help="Longer gradients are scaled down to this; 0 for none.")] = 1.0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all records, unless --steps is given.")] = 1,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps. [default: those of --epochs]")] = None,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Peak learning rate of AdamW, with cosine decay to 0.")
+    ] = 1e-6,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps of linear warm-up.")] = 200,
+    weight_decay: Annotated[
+        float, typer.Option(min=0, help="Weight decay of all weights but biases, LayerNorms and temperatures.")
+    ] = 1e-3,
+    max_norm: Annotated[
+        float, typer.Option(min=0, help="Maximum norm of the gradient; 0 disables gradient clipping.")
+    ] = 1.0,
     temperatures: Annotated[
         str,
         typer.Option(
-            help="Of an FG-CLIP's boxes: copy starts them anew from that of whole images, as published; keep goes on."
+            help="Initial temperatures of an FG-CLIP's boxes: copy takes that of whole images, as published; keep "
+            "takes those of the checkpoint."
         ),
     ] = "copy",
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Take the model's sizes and tokenizer, and draw first weights.")
+        bool,
+        typer.Option("--from-scratch", help="Train from random weights, with the sizes and tokenizer of the model."),
     ] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16; weights stay float32.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="Precision: auto, float32 or bfloat16. Weights are stored in float32.")
+    ] = "auto",
     device: Device = "auto",
     gradient_checkpointing: Annotated[
-        bool, typer.Option(help="A fraction of the memory for a third more time; same results.")
+        bool, typer.Option(help="Use a fraction of the memory for a third more computing time; same results.")
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the records' order and the choice among captions.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the order of records, the choice among captions, and random weights.")
+    ] = 0,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 1000,
-    max_bad_share: Annotated[float, typer.Option(min=0, max=1, help="Share of bad records that stops the run.")] = 0.05,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read images, for each that trains.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no log.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show where an unexpected error came from.")] = False,
+    max_bad_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Maximum share of bad records; a larger share stops the run.")
+    ] = 0.05,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that prepare records, per training process; 0 uses none.")
+    ] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Hide the progress bar and the log.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an unexpected error.")
+    ] = False,
 ) -> None:
     """Fine-tune FG-CLIP on captioned images and boxes; see docs/training.md.
 
-    Defaults are the published recipe's. Killed at any time, the same command with --resume goes on from the last
-    checkpoint. On several GPUs: torchrun --nproc-per-node N -m fgseg train ...
+    The defaults are those of the published training. To resume an interrupted run, repeat the command with --resume. On
+    several GPUs: torchrun --nproc-per-node N -m fgseg train ...
     """
     from fgseg.training.options import TrainingOptions
     from fgseg.training.trainer import train as run
@@ -104,7 +125,7 @@ def train(
         max_bad_share=max_bad_share, workers=workers,
     )  # fmt: skip
     check_writable(out)
-    leads = os.environ.get("RANK", "0") == "0"  # torchrun's; one process speaks for all
+    leads = os.environ.get("RANK", "0") == "0"  # set by torchrun; only the first process prints
     is_silent = quiet or not leads
     log_to_stderr(logging.WARNING if is_silent else logging.INFO)
     source = _source(data, images, quiet=is_silent)
@@ -118,18 +139,20 @@ def train(
 
 
 def _source(data: list[str], images: Path | None, *, quiet: bool) -> Source:
-    """What `--data` and `--images` stand for."""
+    """The records that `--data` and `--images` name."""
     from fgseg.training.records import FileRecords
     from fgseg.training.scene_records import SceneRecords
 
     if scenes := [place for place in data if place.startswith(SCENES)]:
         count = scenes[0].removeprefix(SCENES)
         if len(data) > 1 or not count.isdigit() or not int(count):
-            raise OptionError(f"--data: expected scenes:N alone, N a number from 1 on, got {', '.join(data)!r}")
+            raise OptionError(
+                f"--data: expected a single scenes:N with N of at least 1, got {', '.join(data)!r}; give --data once"
+            )
         return SceneRecords(int(count))
     if images is None:
         raise OptionError(
-            "--images: expected the folder that the records' f_path starts from, got none; say --images ."
+            "--images: expected the folder that the paths in f_path are relative to, got none; give --images ."
         )
 
     def watch(entries: Iterator[Any]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Procedural scenes with exact labels: what the embedded model is trained and measured on."""
+"""Procedural scenes with exact labels. The embedded model is trained and measured on them."""
 
 import lazy_loader
 

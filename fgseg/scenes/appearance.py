@@ -1,4 +1,4 @@
-"""What things look like: patterns, light on them and the shadows they cast, and what a camera makes of the whole."""
+"""The appearance of things: patterns, shading, cast shadows, and the effects of a camera on the whole picture."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 def pattern(rng: np.random.Generator, at: tuple[Floats, Floats], name: str) -> Floats:
-    """(H, W) in [0, 1]: how much of the second colour shows at `axes`. The first colour covers about half or more."""
+    """(H, W) in [0, 1]: the share of the second colour at coordinates of `axes`; the first covers about half."""
     y, x = at
     image_hw = len(y), x.size
     if name == "plain":
@@ -34,35 +34,35 @@ def pattern(rng: np.random.Generator, at: tuple[Floats, Floats], name: str) -> F
 
 
 def shading(rng: np.random.Generator, at: tuple[Floats, Floats]) -> Floats:
-    """(H, W) light falling off from one side, at `axes`."""
+    """(H, W) light that falls off from one side, at coordinates of `axes`."""
     y, x = at
     turn, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.2)
     return np.clip(1 + strength * (x * np.cos(turn) + y * np.sin(turn)), 0.35, 1.3).astype(np.float32)
 
 
 def highlight(rng: np.random.Generator, coverage: Floats) -> Floats:
-    """A white spot of gloss somewhere on the thing, on one in three."""
+    """(H, W) a white highlight somewhere on the thing; one thing in three has one."""
     if rng.random() > 0.33 or coverage.max() <= 0.5:
         return np.zeros_like(coverage)
-    y, x = _around_a_spot(rng, coverage)
+    y, x = _around_random_pixel(rng, coverage)
     spread = min(coverage.shape) * rng.uniform(0.015, 0.05)
     return (rng.uniform(0.3, 0.9) * np.exp(-(y**2 + (x * rng.uniform(0.4, 1)) ** 2) / (2 * spread**2))).astype(
         np.float32
     )
 
 
-def _around_a_spot(rng: np.random.Generator, coverage: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels down (H, 1) and across (1, W) from some pixel of the thing."""
+def _around_random_pixel(rng: np.random.Generator, coverage: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels down (H, 1) and across (1, W) from a random pixel of the thing."""
     rows, columns = np.nonzero(coverage > 0.5)
-    spot = rng.integers(len(rows))
-    return np.arange(coverage.shape[0])[:, None] - rows[spot], np.arange(coverage.shape[1])[None] - columns[spot]
+    index = rng.integers(len(rows))
+    return np.arange(coverage.shape[0])[:, None] - rows[index], np.arange(coverage.shape[1])[None] - columns[index]
 
 
 def form_shadow(rng: np.random.Generator, coverage: Floats) -> Floats:
-    """(H, W) light that ends softly across the thing, as on the far side of a cup, on one in four."""
+    """(H, W) light that fades across the thing, as on the far side of a cup; one thing in four has such a shadow."""
     if rng.random() > 0.25 or coverage.max() <= 0.5:
         return np.ones_like(coverage)
-    y, x = _around_a_spot(rng, coverage)
+    y, x = _around_random_pixel(rng, coverage)
     turn = rng.uniform(0, 2 * np.pi)
     softness = np.sqrt(np.count_nonzero(coverage > 0.5)) * rng.uniform(0.05, 0.3)
     beyond = 1 / (1 + np.exp(-np.clip((x * np.cos(turn) + y * np.sin(turn)) / softness, -30, 30)))
@@ -70,7 +70,7 @@ def form_shadow(rng: np.random.Generator, coverage: Floats) -> Floats:
 
 
 def cast_shadow(rng: np.random.Generator, picture: Floats, coverage: Floats) -> None:
-    """Darken the picture where a thing's blurred shadow falls, a few pixels to one side."""
+    """Darken the picture, in place, by the blurred shadow of a thing a few pixels to one side of it."""
     down, right = rng.integers(2, 9, 2) * rng.choice([-1, 1], 2)
     height, width = coverage.shape
     move = np.array([[1.0, 0, right], [0, 1, down]])
@@ -79,21 +79,17 @@ def cast_shadow(rng: np.random.Generator, picture: Floats, coverage: Floats) -> 
 
 
 def _blurred(values: Floats, radius: int) -> Floats:
-    """Box blur along the first two axes, edges repeated."""
-    for axis in (0, 1):
-        pad = [(radius, radius) if a == axis else (0, 0) for a in range(values.ndim)]
-        total = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis, dtype=np.float32)
-        total = np.insert(total, 0, 0, axis=axis)
-        size = 2 * radius + 1
-        ends = [slice(None)] * values.ndim
-        starts = list(ends)
-        ends[axis], starts[axis] = slice(size, None), slice(None, -size)
-        values = (total[tuple(ends)] - total[tuple(starts)]) / size
-    return values
+    """Box blur along the first two axes; edges are repeated."""
+    size = 2 * radius + 1
+    for axis in (0, 1):  # not cv2.blur, which rounds otherwise and would change the bytes of every scene
+        padded = np.pad(np.moveaxis(values, axis, 0), [(radius, radius)] + [(0, 0)] * (values.ndim - 1), mode="edge")
+        total = np.insert(np.cumsum(padded, axis=0, dtype=np.float32), 0, 0, axis=0)
+        values = np.moveaxis((total[size:] - total[:-size]) / size, 0, axis)
+    return np.ascontiguousarray(values)
 
 
 def photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]:
-    """Light, colour cast, shadow, blur, sensor noise and compression over the whole picture."""
+    """The picture as uint8 after uneven light, a colour cast, shadow, blur, sensor noise and compression."""
     image_hw = picture.shape[0], picture.shape[1]
     y, x = axes(image_hw)
     turn = rng.uniform(0, 2 * np.pi)
@@ -109,11 +105,11 @@ def photographed(rng: np.random.Generator, picture: Floats) -> NDArray[np.uint8]
 
 
 def as_pixels(picture: Floats) -> NDArray[np.uint8]:
-    """A picture in [0, 1], what is beyond clipped."""
+    """A picture in [0, 1] as uint8; values beyond that range are clipped."""
     return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
 def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """What JPEG leaves of it."""
-    _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])  # red for blue, there and back
+    """The image after JPEG compression. cv2 takes red for blue on the way in and on the way out."""
+    _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)

@@ -1,4 +1,4 @@
-"""What is said of a scene: captions of the whole, and phrases right and wrong for its things."""
+"""Captions of a scene, and true and false phrases for its things."""
 
 import numpy as np
 
@@ -15,56 +15,60 @@ from fgseg.scenes.vocabulary import (
     Phrase,
 )
 
-__all__ = ["changed", "long_caption", "narrowed", "random_phrase", "short_caption"]
+__all__ = ["change_phrase", "long_caption", "narrow_phrase", "random_phrase", "short_caption"]
 
 _COUNTS = ("", "one", "two", "three", "four", "five", "six")
 
 
+def _front_and_ground(drawn: Scene) -> tuple[list[int], list[int]]:
+    """Indices of the shapes, and of the backgrounds and materials."""
+    front = [index for index, thing in enumerate(drawn.things) if thing.shape in SHAPES]
+    return front, [i for i, thing in enumerate(drawn.things) if thing.shape in (BACKGROUND, *MATERIALS)]
+
+
 def short_caption(drawn: Scene) -> str:
-    """The named things in a line: front ones on the first background, or the materials of a landscape."""
-    front = [thing.phrase.text for thing in drawn.things if thing.shape in SHAPES]
-    ground = [thing.phrase.text for thing in drawn.things if thing.shape in (BACKGROUND, *MATERIALS)]
+    """Names the shapes and their first background, or the materials of a landscape."""
+    front, ground = ([drawn.things[index].phrase.text for index in group] for group in _front_and_ground(drawn))
     if not front:
         return f"a picture of {' and '.join(dict.fromkeys(ground))}"
     return f"a {' and a '.join(front)}" + (f" on a {ground[0]}" if ground else "")
 
 
 def long_caption(drawn: Scene) -> str:
-    """A sentence for each thing, with its place and size."""
-    front = [index for index, thing in enumerate(drawn.things) if thing.shape in SHAPES]
-    ground = [index for index, thing in enumerate(drawn.things) if thing.shape in (BACKGROUND, *MATERIALS)]
+    """One sentence per thing, with its position and size; for at most six shapes."""
+    front, ground = _front_and_ground(drawn)
     sentences = [f"this image shows {_COUNTS[len(front)]} things"] if front else []
     for index in front:
-        sentences.append(f"a {_size(drawn, index)}{drawn.things[index].phrase.text} is {_place(drawn, index)}")
+        sentences.append(f"a {_size(drawn, index)}{drawn.things[index].phrase.text} is {_position(drawn, index)}")
     for index in ground:
-        where = f" {_place(drawn, index)}" if len(ground) > 1 else ""
+        where = f" {_position(drawn, index)}" if len(ground) > 1 else ""
         sentences.append(f"there is a {drawn.things[index].phrase.text}{where}")
     return " . ".join(sentences) + " ."
 
 
 def _size(drawn: Scene, index: int) -> str:
-    share = np.count_nonzero(drawn.owners == index) / drawn.owners.size
+    share = np.count_nonzero(drawn.labels == index) / drawn.labels.size
     return "large " if share > 0.12 else "small " if share < 0.03 else ""
 
 
-def _place(drawn: Scene, index: int) -> str:
-    mask = drawn.owners == index
+def _position(drawn: Scene, index: int) -> str:
+    mask = drawn.labels == index
     area = np.count_nonzero(mask)
     if not area:
         return "in the picture"
     row, column = (float(mask.sum(axis) @ np.arange(mask.shape[1 - axis])) / area for axis in (1, 0))
-    height, width = drawn.owners.shape
+    height, width = drawn.labels.shape
     vertical = _third(row / height, "top", "bottom")
     horizontal = _third(column / width, "left", "right")
-    return f"at the {' '.join(part for part in (vertical, horizontal) if part) or 'center'}"
+    return f"at the {' '.join(filter(None, (vertical, horizontal))) or 'center'}"
 
 
-def _third(where: float, low: str, high: str) -> str:
-    return low if where < 0.38 else high if where > 0.62 else ""
+def _third(fraction: float, low: str, high: str) -> str:
+    return low if fraction < 0.38 else high if fraction > 0.62 else ""
 
 
-def narrowed(rng: np.random.Generator, thing: Thing) -> Phrase:
-    """A shorter phrase that is still true of the thing: one or two of colour, pattern and noun."""
+def narrow_phrase(rng: np.random.Generator, thing: Thing) -> Phrase:
+    """A shorter phrase that is still true of the thing: one or two of its colour, pattern and noun."""
     full = thing.phrase
     if thing.shape in MATERIALS:
         names = MATERIALS[thing.shape]
@@ -84,20 +88,20 @@ def narrowed(rng: np.random.Generator, thing: Thing) -> Phrase:
     return choices[rng.integers(len(choices))]
 
 
-def changed(rng: np.random.Generator, phrase: Phrase) -> Phrase:
-    """The phrase with one attribute changed: a hard negative."""
+def change_phrase(rng: np.random.Generator, phrase: Phrase) -> Phrase:
+    """The phrase with one attribute changed, as a hard negative."""
     if phrase.noun in MATERIAL_WORDS:
         return Phrase(phrase.color, phrase.pattern, _other(rng, MATERIAL_WORDS, phrase.noun))
-    part = rng.choice(["color", "pattern", "noun"], p=[0.4, 0.25, 0.35])
-    if part == "noun" and phrase.noun in SHAPES:
+    attribute = rng.choice(["color", "pattern", "noun"], p=[0.4, 0.25, 0.35])
+    if attribute == "noun" and phrase.noun in SHAPES:
         return Phrase(phrase.color, phrase.pattern, _other(rng, SHAPES, phrase.noun))
-    if part == "pattern":
+    if attribute == "pattern":
         return Phrase(phrase.color, _other(rng, PATTERNS, phrase.pattern or "plain"), phrase.noun)
     return Phrase(_other(rng, BASIC_COLORS, phrase.color), phrase.pattern, phrase.noun)
 
 
 def random_phrase(rng: np.random.Generator) -> Phrase:
-    """Any phrase at all, most often absent from a scene."""
+    """A random phrase, which most scenes do not contain."""
     if rng.random() < 0.2:
         return Phrase(noun=MATERIAL_WORDS[rng.integers(len(MATERIAL_WORDS))])
     palette = BASIC_COLORS if rng.random() < 0.6 else COLOR_NAMES

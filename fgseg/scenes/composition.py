@@ -1,7 +1,7 @@
-"""Procedural labelled images: coloured, patterned shapes on backgrounds, lit and worn like photographs.
+"""Procedural labelled images: coloured, patterned shapes and materials, with the light and noise of photographs.
 
-Unlimited and seeded: `scene(seed)` is the same picture on every machine with the same numpy and OpenCV. Every pixel
-belongs to one thing, backgrounds included, so a scene is also a labelled image for benchmarks and tests.
+`scene(seed)` is the same picture on every machine with the same numpy and OpenCV. Every pixel belongs to one thing,
+backgrounds included, so a scene is also a labelled image for benchmarks and tests.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,10 +51,10 @@ Window = tuple[slice, slice]
 WHOLE: Window = (slice(None), slice(None))
 Kind = Literal["shapes", "outdoors", "room", "collage", "sheet"]
 KINDS: dict[Kind, float] = {"shapes": 0.6, "outdoors": 0.26, "room": 0.06, "collage": 0.08, "sheet": 0.0}
-DRAWN = 0.2  # share of pictures that no camera has seen: graphics
-ON_MATERIAL, ON_PAPER = 0.25, 0.15  # share of backgrounds that are of a material, and of a grey without any hue
-SHEET_CELL = 56  # pixels, the least side of a cell of a sheet
-LEAST_SEEN, LEAST_SEEN_AREA = 0.6, 0.2  # share of a thing, of a background, that each later thing leaves to be seen
+GRAPHIC_SHARE = 0.2  # of the pictures: graphics without shading or camera effects
+MATERIAL_SHARE, PAPER_SHARE = 0.25, 0.15  # of the backgrounds: a material, and a pale grey without hue
+SHEET_CELL = 56  # minimum side of a cell of a sheet, in pixels
+MIN_VISIBLE, MIN_VISIBLE_AREA = 0.6, 0.2  # share of a shape, and of a background, that each later shape leaves visible
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class Thing:
     """One thing of a scene.
 
     Attributes:
-        rgb: (r, g, b) its own colour in [0, 1], before light.
-        second_rgb: the other colour of its pattern; equals `rgb` when plain.
+        rgb: (r, g, b) in [0, 1], the colour before lighting.
+        second_rgb: the second colour of its pattern; equals `rgb` when plain.
         pattern: one of PATTERNS.
         shape: one of SHAPES, "background", a material, or "clutter".
-        phrase: what a person would call it in full.
+        phrase: the full name of the thing.
     """
 
     rgb: tuple[float, float, float]
@@ -78,23 +78,23 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is in it.
+    """A picture and its things.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        owners: (H, W) int32, index into `things` at every pixel.
-        things: the things, backgrounds first, later ones in front.
+        labels: (H, W) int32, index into `things` at every pixel.
+        things: the things, backgrounds first; later ones lie in front.
     """
 
     image: NDArray[np.uint8]
-    owners: NDArray[np.int32]
+    labels: NDArray[np.int32]
     things: tuple[Thing, ...]
 
 
 def is_held_out(color: str, pattern: str, shape: str) -> bool:
-    """Whether a combination never occurs in training scenes: about one in twelve, for ever the same ones.
+    """Whether a combination never occurs in training scenes. About one in twelve does not; the rule is fixed.
 
-    Survey colours are never held out; the rule is about basic colour, pattern and shape.
+    The rule concerns basic colour, pattern and shape. A survey colour is never held out.
 
     Examples:
         >>> is_held_out("red", "striped", "circle"), is_held_out("red", "striped", "background")
@@ -107,7 +107,7 @@ def is_held_out(color: str, pattern: str, shape: str) -> bool:
 
 
 def is_held_out_phrase(phrase: Phrase) -> bool:
-    """Whether a phrase may name a held-out combination; one that leaves the pattern open is taken for a plain one.
+    """Whether a phrase may name a held-out combination. A phrase without a pattern counts as plain.
 
     Examples:
         >>> is_held_out_phrase(Phrase("red", "striped", "circle")), is_held_out_phrase(Phrase(noun="circle"))
@@ -115,7 +115,7 @@ def is_held_out_phrase(phrase: Phrase) -> bool:
     """
     if phrase.color is None or phrase.noun not in SHAPES:
         return False
-    names = [phrase.color] if phrase.color in BASIC_COLORS else _basic_names(NAMED_RGB[phrase.color])
+    names = [phrase.color] if phrase.color in BASIC_COLORS else _fitting_names(NAMED_RGB[phrase.color], BASIC_COLORS)
     return any(is_held_out(name, phrase.pattern or "plain", phrase.noun) for name in names)
 
 
@@ -128,14 +128,13 @@ def scene(
         seed: any integer >= 0; the same seed and size give the same scene.
         image_hw: (height, width) in pixels.
         kind: "shapes" on backgrounds, "outdoors", "room", or materials side by side ("collage"); None draws one of
-            them by its share in KINDS. "sheet": shapes in rows, many a picture; only training asks for it.
-        held_out: let the combinations that training never shows appear, one at least as the front thing; scenes of
-            shapes only.
+            these by its share in KINDS. "sheet" is many shapes in rows, for training only.
+        held_out: draw a scene of shapes whose front shape is a combination that training never shows.
     """
     rng = np.random.default_rng([seed, image_hw[0], image_hw[1], int(held_out)])
     drawn = rng.choice(list(KINDS), p=list(KINDS.values()))
     kind = "shapes" if held_out else kind or drawn
-    canvas = _Canvas(image_hw, is_lit=rng.random() >= DRAWN)
+    canvas = _Canvas(image_hw, is_lit=rng.random() >= GRAPHIC_SHARE)
     if kind == "shapes":
         _shapes(rng, canvas, held_out=held_out)
     elif kind == "sheet":
@@ -144,35 +143,35 @@ def scene(
         for layer in {"outdoors": outdoors, "room": room, "collage": collage}[kind](rng, image_hw):
             canvas.lay(_of_material(layer), layer.color, layer.coverage, extent=layer.extent)
     image = photographed(rng, canvas.picture) if canvas.is_lit else as_pixels(canvas.picture)
-    return Scene(image, canvas.owners, tuple(canvas.things))
+    return Scene(image, canvas.labels, tuple(canvas.things))
 
 
 class _Canvas:
-    """A picture that things are laid on, and which thing owns which pixel; what is not lit has no shading."""
+    """A picture under construction, with the index of the thing at each pixel; without light there is no shading."""
 
     def __init__(self, image_hw: tuple[int, int], *, is_lit: bool) -> None:
         self.is_lit = is_lit
         self.picture = np.zeros((*image_hw, 3), np.float32)
-        self.owners = np.zeros(image_hw, np.int32)
+        self.labels = np.zeros(image_hw, np.int32)
         self.things: list[Thing] = []
 
     def lay(
         self, thing: Thing, color: Floats, coverage: Floats, where: Window = WHOLE, *, extent: Floats | None = None
     ) -> None:
-        """Cover a window of the picture by a thing; one of a material that is there already grows it.
+        """Draw a thing into a window of the picture. A thing with the phrase of an earlier one extends that one.
 
-        It owns what it covers by more than half, or `extent` by more than half where that is given.
+        Pixels with more than half of `extent` get its label; without `extent`, those with more than half of `coverage`.
         """
         known = [other.phrase for other in self.things]
         same = known.index(thing.phrase) if thing.phrase in known else len(known)
         if same == len(known):
             self.things.append(thing)
         self.picture[where] += coverage[..., None] * (color - self.picture[where])
-        self.owners[where][(coverage if extent is None else extent) > 0.5] = same
+        self.labels[where][(coverage if extent is None else extent) > 0.5] = same
 
 
 def _of_material(layer: Layer) -> Thing:
-    """What a layer is called: its material, for short."""
+    """The thing of a layer, named by its material."""
     inside = layer.color[layer.coverage > 0.5]
     mean = inside.mean(0) if len(inside) else np.zeros(3)
     other = np.clip(mean + (inside - mean).std(0), 0, 1) if len(inside) else mean
@@ -186,18 +185,18 @@ def _rgb(color: Floats) -> tuple[float, float, float]:
 
 
 def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> None:
-    """Shapes on one to three backgrounds."""
-    image_hw = canvas.owners.shape[0], canvas.owners.shape[1]
-    areas = _told_apart(rng, [], int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])), _background)
+    """Draw shapes on one to three backgrounds."""
+    image_hw = canvas.labels.shape[0], canvas.labels.shape[1]
+    areas = _add_distinct(rng, [], int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])), _background)
     for index, thing in enumerate(areas):
         color = _surface(rng, image_hw, thing, is_lit=canvas.is_lit)
         canvas.lay(thing, color, side(rng, image_hw) if index else np.ones(image_hw, np.float32))
     count = int(rng.integers(1, 7 - len(areas)))
     for index in range(count):
         is_last = index == count - 1
-        make = partial(_shaped, held_out=held_out and is_last)
-        thing = _told_apart(rng, canvas.things, 1, make)[-1]
-        coverage = _placed(rng, canvas.owners, len(areas), thing.shape, count, must=is_last)
+        make = partial(_random_shape, held_out=held_out and is_last)
+        thing = _add_distinct(rng, canvas.things, 1, make)[-1]
+        coverage = _place(rng, canvas.labels, len(areas), thing.shape, count, must=is_last)
         if coverage is not None:
             color = _surface(rng, image_hw, thing, is_lit=canvas.is_lit)
             if canvas.is_lit:
@@ -209,8 +208,8 @@ def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> Non
 
 
 def _sheet(rng: np.random.Generator, canvas: _Canvas) -> None:
-    """Shapes in rows, near one another's size, on one background: several times as many a picture as in a scene."""
-    image_hw = canvas.owners.shape[0], canvas.owners.shape[1]
+    """Draw rows of shapes of similar size on one background, several times as many as in other scenes."""
+    image_hw = canvas.labels.shape[0], canvas.labels.shape[1]
     ground = _background(rng)
     color = _surface(rng, image_hw, ground, is_lit=canvas.is_lit)
     canvas.lay(ground, color, np.ones(image_hw, np.float32))
@@ -224,37 +223,37 @@ def _sheet(rng: np.random.Generator, canvas: _Canvas) -> None:
 
 
 def _lay_shape(rng: np.random.Generator, canvas: _Canvas, center: tuple[float, ...], cell: float) -> None:
-    """A shape that fills most of its cell, or reaches a little beyond it, near the cell's centre."""
-    short = min(canvas.owners.shape)
+    """Draw a shape near the centre of a cell; it fills most of the cell, or reaches a little beyond it."""
+    short = min(canvas.labels.shape)
     radius = cell * rng.uniform(0.3, 0.56)
     room = max(0.08 * cell, cell / 2 - radius)
     spans, at = [], []
-    for middle, size in zip(center, canvas.owners.shape, strict=True):
+    for middle, size in zip(center, canvas.labels.shape, strict=True):
         middle = middle + rng.uniform(-room, room)
         span = slice(max(0, int(middle - 1.15 * radius)), min(size, int(middle + 1.15 * radius) + 1))
         spans.append(span)
         at.append((np.arange(span.start, span.stop, dtype=np.float32) + 0.5 - middle) / short)
     where, (y, x) = (spans[0], spans[1]), (at[0][:, None], at[1][None])
-    thing = _standing_out(rng, canvas, canvas.picture[where].mean((0, 1)))
-    color = _patterned(rng, (y, x), thing)
-    coverage = _outlined(rng, (y, x), thing.shape, radius / short, short)
+    thing = _contrasting_shape(rng, canvas, canvas.picture[where].mean((0, 1)))
+    color = _pattern_color(rng, (y, x), thing)
+    coverage = _shape_coverage(rng, (y, x), thing.shape, radius / short, short)
     if canvas.is_lit:
         color = (shading(rng, (y, x)) * form_shadow(rng, coverage))[..., None] * color
     canvas.lay(thing, color, coverage, where)
 
 
-def _standing_out(rng: np.random.Generator, canvas: _Canvas, beneath: Floats) -> Thing:
-    """A shape of a colour other than what is beneath it, and of a name that no other thing has."""
+def _contrasting_shape(rng: np.random.Generator, canvas: _Canvas, beneath: Floats) -> Thing:
+    """A shape whose colour differs from the colour beneath it and whose name no other thing has."""
     while True:
-        thing = _shaped(rng, held_out=False)
+        thing = _random_shape(rng, held_out=False)
         if np.abs(thing.rgb - beneath).sum() > 0.3 and all(thing.phrase != other.phrase for other in canvas.things):
             return thing
 
 
-def _told_apart(
+def _add_distinct(
     rng: np.random.Generator, things: Sequence[Thing], count: int, make: Callable[[np.random.Generator], Thing]
 ) -> list[Thing]:
-    """`things` and `count` more, each drawn anew until no phrase fits, or might fit, another thing than its own."""
+    """`things` and `count` more. Each is redrawn until every phrase fits its own thing only, and is open for none."""
     together = list(things)
     while len(together) < len(things) + count:
         thing = make(rng)
@@ -264,23 +263,26 @@ def _told_apart(
     return together
 
 
-def _placed(
-    rng: np.random.Generator, owners: NDArray[np.int32], areas: int, shape: str, count: int, *, must: bool
+def _place(
+    rng: np.random.Generator, labels: NDArray[np.int32], areas: int, shape: str, count: int, *, must: bool
 ) -> Floats | None:
-    """Coverage of a thing where it leaves every earlier one half to be seen; None if four throws find no place."""
-    image_hw = owners.shape[0], owners.shape[1]
-    before = np.bincount(owners.ravel(), minlength=areas)
-    share = np.where(np.arange(len(before)) < areas, LEAST_SEEN_AREA, LEAST_SEEN)
+    """Coverage of a shape at a position that leaves enough of every earlier thing visible.
+
+    None if four tries find no such position; with `must`, the last of fifty tries.
+    """
+    image_hw = labels.shape[0], labels.shape[1]
+    before = np.bincount(labels.ravel(), minlength=areas)
+    share = np.where(np.arange(len(before)) < areas, MIN_VISIBLE_AREA, MIN_VISIBLE)
     for _ in range(50 if must else 4):
-        coverage = _coverage(rng, image_hw, shape, count)
-        after = np.bincount(owners[coverage <= 0.5], minlength=len(before))
+        coverage = _random_coverage(rng, image_hw, shape, count)
+        after = np.bincount(labels[coverage <= 0.5], minlength=len(before))
         if (after >= np.maximum(before * share, 1)).all() and (coverage > 0.5).any():
             return coverage
     return coverage if must else None
 
 
 def _color(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
-    """A colour and a name that fits it: half the time a basic term."""
+    """A colour and a name that fits it; half of the names are basic terms."""
     if rng.random() < 0.5:
         name = BASIC_COLORS[rng.integers(len(BASIC_COLORS))]
         samples = BASIC_SAMPLES[name]
@@ -293,11 +295,11 @@ def _color(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
 
 
 def _paper(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
-    """A pale grey without any hue, which most pale surfaces are, and a name that fits it."""
+    """A pale grey without hue, as most pale surfaces have, and a name that fits it."""
     level = float(rng.uniform(0.7, 1))
-    names = ("white", "grey")
-    fits = [name for name, fit in zip(names, color_truth(np.full((1, 3), level), names)[0], strict=True) if fit == 1]
-    return (level, level, level), fits[rng.integers(len(fits))]
+    rgb = level, level, level
+    names = _fitting_names(rgb, ("white", "grey"))
+    return rgb, names[rng.integers(len(names))]
 
 
 def _jittered(rng: np.random.Generator, rgb: Sequence[float], spread: float = 0.04) -> tuple[float, float, float]:
@@ -306,7 +308,7 @@ def _jittered(rng: np.random.Generator, rgb: Sequence[float], spread: float = 0.
 
 
 def _second(rng: np.random.Generator, rgb: Sequence[float], pattern: str) -> tuple[float, float, float]:
-    """The pattern's other colour: white, black, a shade of the first, or any."""
+    """The second colour of a pattern: white, black, a shade of the first, or a random colour."""
     first = np.array(rgb)
     if pattern == "plain":
         return tuple(first.tolist())
@@ -314,80 +316,82 @@ def _second(rng: np.random.Generator, rgb: Sequence[float], pattern: str) -> tup
     others = [np.full(3, 0.97), np.full(3, 0.04), shade, rng.random(3)]
     distances = [np.abs(other - first).sum() for other in others]
     far = [other for other, distance in zip(others, distances, strict=True) if distance > 0.5]
-    chosen = far[rng.integers(len(far))] if far else others[int(np.argmax(distances))]
-    return tuple(chosen.tolist())
+    second = far[rng.integers(len(far))] if far else others[int(np.argmax(distances))]
+    return tuple(second.tolist())
 
 
 def _background(rng: np.random.Generator) -> Thing:
-    if rng.random() < ON_MATERIAL:
+    if rng.random() < MATERIAL_SHARE:
         material = list(MATERIALS)[rng.integers(len(MATERIALS))]
         grey = (0.5, 0.5, 0.5)
         return Thing(grey, grey, "plain", material, Phrase(noun=material))
-    rgb, name = _paper(rng) if rng.random() < ON_PAPER / (1 - ON_MATERIAL) else _color(rng)
+    rgb, name = _paper(rng) if rng.random() < PAPER_SHARE / (1 - MATERIAL_SHARE) else _color(rng)
     pattern = "plain" if rng.random() < 0.75 else PATTERNS[rng.integers(len(PATTERNS))]
-    said = None if pattern == "plain" else pattern
-    return Thing(rgb, _second(rng, rgb, pattern), pattern, BACKGROUND, Phrase(name, said, BACKGROUND))
+    named_pattern = None if pattern == "plain" else pattern
+    return Thing(rgb, _second(rng, rgb, pattern), pattern, BACKGROUND, Phrase(name, named_pattern, BACKGROUND))
 
 
-def _shaped(rng: np.random.Generator, *, held_out: bool) -> Thing:
+def _random_shape(rng: np.random.Generator, *, held_out: bool) -> Thing:
     while True:
         rgb, name = _color(rng)
         pattern = "plain" if rng.random() < 0.5 else PATTERNS[rng.integers(len(PATTERNS))]
         shape = SHAPES[rng.integers(len(SHAPES))]
-        if any(is_held_out(basic, pattern, shape) for basic in _basic_names(rgb)) == held_out:
+        if any(is_held_out(basic, pattern, shape) for basic in _fitting_names(rgb, BASIC_COLORS)) == held_out:
             break
-    said = None if pattern == "plain" and rng.random() < 0.8 else pattern
-    return Thing(rgb, _second(rng, rgb, pattern), pattern, shape, Phrase(name, said, shape))
+    named_pattern = None if pattern == "plain" and rng.random() < 0.8 else pattern
+    return Thing(rgb, _second(rng, rgb, pattern), pattern, shape, Phrase(name, named_pattern, shape))
 
 
 @lru_cache(maxsize=2048)
-def _basic_names(rgb: tuple[float, float, float]) -> list[str]:
-    fits = color_truth(np.array([rgb]), BASIC_COLORS)[0] == 1
-    return [name for name, fit in zip(BASIC_COLORS, fits, strict=True) if fit]
+def _fitting_names(rgb: tuple[float, float, float], names: tuple[str, ...]) -> list[str]:
+    fits = color_truth(np.array([rgb]), names)[0] == 1
+    return [name for name, fit in zip(names, fits, strict=True) if fit]
 
 
-# --- where a thing is -------------------------------------------------------------------------------------------
+# --- position and extent
 
 
-def _outlined(rng: np.random.Generator, at: tuple[Floats, Floats], shape: str, radius: float, short: int) -> Floats:
-    """(H, W) coverage in [0, 1] of a shape, a little turned, whose middle is the origin of `at`; a pixel-wide edge."""
+def _shape_coverage(
+    rng: np.random.Generator, at: tuple[Floats, Floats], shape: str, radius: float, short: int
+) -> Floats:
+    """(H, W) coverage in [0, 1] of a slightly rotated shape centred at the origin of `at`, with a pixel-wide edge."""
     y, x = at
     turn = rng.normal(0, 0.35)
     u, v = (x * np.cos(turn) + y * np.sin(turn)) / radius, (y * np.cos(turn) - x * np.sin(turn)) / radius
     return np.clip(OUTLINES[shape](rng, u, v) * radius * short + 0.5, 0, 1).astype(np.float32)
 
 
-def _coverage(rng: np.random.Generator, image_hw: tuple[int, int], shape: str, count: int) -> Floats:
+def _random_coverage(rng: np.random.Generator, image_hw: tuple[int, int], shape: str, count: int) -> Floats:
     height, width = image_hw
     y, x = axes(image_hw)
     radius = rng.uniform(0.11, 0.42 if count < 3 else 0.28)
     reach_y, reach_x = height / 2 / min(image_hw), width / 2 / min(image_hw)
     y = y - rng.uniform(-0.9, 0.9) * max(reach_y - radius * 0.6, 0.05)
     x = x - rng.uniform(-0.9, 0.9) * max(reach_x - radius * 0.6, 0.05)
-    return _outlined(rng, (y, x), shape, radius, min(image_hw))
+    return _shape_coverage(rng, (y, x), shape, radius, min(image_hw))
 
 
-# --- what it looks like -----------------------------------------------------------------------------------------
+# --- appearance
 
 
-def _patterned(rng: np.random.Generator, at: tuple[Floats, Floats], thing: Thing) -> Floats:
-    """(H, W, 3) a thing's two colours in its pattern, at `axes`."""
+def _pattern_color(rng: np.random.Generator, at: tuple[Floats, Floats], thing: Thing) -> Floats:
+    """(H, W, 3) the two colours of a thing in its pattern, at coordinates of `axes`."""
     first, second = np.array(thing.rgb, np.float32), np.array(thing.second_rgb, np.float32)
     color: Floats = first + pattern(rng, at, thing.pattern)[..., None] * (second - first)
     return color
 
 
 def _surface(rng: np.random.Generator, image_hw: tuple[int, int], thing: Thing, *, is_lit: bool) -> Floats:
-    """(H, W, 3) what a thing is made of, all over; a little uneven where light shows it."""
+    """(H, W, 3) the material or pattern of a thing over the whole picture; often slightly uneven if lit."""
     if thing.shape in MATERIALS:
         return PAINTERS[thing.shape](rng, facing(rng, image_hw))
-    surface = _patterned(rng, axes(image_hw), thing)
+    surface = _pattern_color(rng, axes(image_hw), thing)
     if is_lit and rng.random() < 0.6:
         surface = surface * (1 + rng.uniform(0.02, 0.16) * crop(rng, image_hw, int(rng.integers(3)))[..., None])
     return surface
 
 
-# --- what is true of it -----------------------------------------------------------------------------------------
+# --- truth of phrases
 
 
 def phrase_truth(things: Sequence[Thing], phrases: Sequence[Phrase]) -> NDArray[np.int8]:
@@ -398,29 +402,31 @@ def phrase_truth(things: Sequence[Thing], phrases: Sequence[Phrase]) -> NDArray[
         phrases: P phrases.
 
     Returns:
-        (N, P) int8: 1 true, 0 false, -1 left open (a borderline colour, or the second colour of a pattern).
+        (N, P) int8: 1 true, 0 false, -1 open (a borderline colour, or the second colour of a pattern).
     """
     names = sorted({phrase.color for phrase in phrases if phrase.color})
     column = {name: index for index, name in enumerate(names)}
     colors = _thing_color_truth(things, names) if names else np.ones((len(things), 0), np.int8)
     patterns = {pattern: _pattern_truth(things, pattern) for pattern in {phrase.pattern for phrase in phrases}}
     nouns = {noun: _noun_truth(things, noun) for noun in {phrase.noun for phrase in phrases}}
-    anything = np.ones(len(things), np.int8)
-    parts = [
-        np.array([patterns[phrase.pattern] for phrase in phrases]),
-        np.array([nouns[phrase.noun] for phrase in phrases]),
-        np.array([colors[:, column[phrase.color]] if phrase.color else anything for phrase in phrases]),
-    ]
-    together = np.stack(parts)
-    truth: NDArray[np.int8] = np.where((together == 0).any(0), 0, together.min(0)).T.astype(np.int8)
+    any_color = np.ones(len(things), np.int8)
+    attributes = np.array(
+        [
+            [patterns[phrase.pattern] for phrase in phrases],
+            [nouns[phrase.noun] for phrase in phrases],
+            [colors[:, column[phrase.color]] if phrase.color else any_color for phrase in phrases],
+        ]
+    )
+    truth: NDArray[np.int8] = np.where((attributes == 0).any(0), 0, attributes.min(0)).T.astype(np.int8)
     return truth.reshape(len(things), len(phrases))
 
 
 def _pattern_truth(things: Sequence[Thing], pattern: str | None) -> NDArray[np.int8]:
-    """(N,) int8. A material has no pattern of the list, and may look like any: left open."""
+    """(N,) int8. Any pattern is open for a material."""
     if pattern is None:
         return np.ones(len(things), np.int8)
-    return np.array([-1 if _is_material(thing) else thing.pattern == pattern for thing in things], np.int8)
+    unpatterned = (*MATERIALS, CLUTTER)
+    return np.array([-1 if thing.shape in unpatterned else thing.pattern == pattern for thing in things], np.int8)
 
 
 def _noun_truth(things: Sequence[Thing], noun: str | None) -> NDArray[np.int8]:
@@ -431,16 +437,12 @@ def _noun_truth(things: Sequence[Thing], noun: str | None) -> NDArray[np.int8]:
 
 @cache
 def _is_called(shape: str, noun: str) -> int:
-    """1 if `noun` names a thing of this shape or material, 0 if not, -1 left open."""
+    """1 if `noun` names a thing of this shape or material, 0 if not, -1 if open."""
     if noun in MATERIAL_WORDS:
         return 1 if noun in MATERIALS.get(shape, ()) else -1 if noun in MAYBE.get(shape, ()) else 0
     if shape == CLUTTER or (noun == BACKGROUND and shape in MATERIALS):
         return -1
     return int(shape in SHAPES if noun in ANY_SHAPE else shape == noun)
-
-
-def _is_material(thing: Thing) -> bool:
-    return thing.shape in MATERIALS or thing.shape == CLUTTER
 
 
 def _thing_color_truth(things: Sequence[Thing], names: Sequence[str]) -> NDArray[np.int8]:
@@ -450,5 +452,5 @@ def _thing_color_truth(things: Sequence[Thing], names: Sequence[str]) -> NDArray
 
 
 def truth_table(drawn: Scene, phrases: Sequence[Phrase]) -> NDArray[np.int8]:
-    """(P, H, W) int8: whether each phrase is true at each pixel of a scene; 1, 0, or -1 left open."""
-    return phrase_truth(drawn.things, phrases).T[:, drawn.owners]
+    """(P, H, W) int8: whether each phrase is true at each pixel of a scene: 1 true, 0 false, -1 open."""
+    return phrase_truth(drawn.things, phrases).T[:, drawn.labels]

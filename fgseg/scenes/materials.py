@@ -1,6 +1,6 @@
-"""Materials drawn to look like photographs of them, from noise and simple physics of light.
+"""Materials that resemble photographs, computed from noise textures and simple models of light.
 
-Each painter takes a random generator and a Surface and returns (H, W, 3) float32 sRGB, roughly in [0, 1].
+Each painter takes a random generator and a Surface, and returns (H, W, 3) float32 sRGB, roughly in [0, 1].
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ Painter = Callable[[np.random.Generator, "Surface"], Floats]
 
 @dataclass(frozen=True)
 class Surface:
-    """How a plane is seen.
+    """The projection of a plane into the picture.
 
     Attributes:
-        u: (H, W) coordinate across, one unit being about the height of a person.
-        v: (H, W) coordinate upwards on a wall, away from the viewer on the ground.
-        grain: (H, W) in [0, 1], how much of fine structure is left at that distance.
+        u: (H, W) coordinate to the right; one unit is about the height of a person.
+        v: (H, W) coordinate upwards on a wall, and away from the viewer on the ground.
+        grain: (H, W) in [0, 1], how much of the fine structure is visible at that distance.
         rise: (H, W) from 0 at the bottom of the picture to 1 at its top.
     """
 
@@ -36,7 +36,7 @@ class Surface:
 
 
 def facing(rng: np.random.Generator, image_hw: tuple[int, int]) -> Surface:
-    """A wall or a canopy, seen straight on or a little from the side."""
+    """A wall or a canopy that faces the viewer, or nearly so."""
     y, x = axes(image_hw)
     scale = rng.uniform(0.6, 3.0)
     slant = 1 + rng.normal(0, 0.15) * x
@@ -46,7 +46,7 @@ def facing(rng: np.random.Generator, image_hw: tuple[int, int]) -> Surface:
 
 
 def ground(rng: np.random.Generator, image_hw: tuple[int, int], horizon: float) -> Surface:
-    """The ground under a horizon at `horizon` (a share of the height, from the top; may be negative)."""
+    """The ground below a horizon at `horizon`, a fraction of the height from the top; may be negative."""
     y, x = axes(image_hw)
     below = np.maximum(y + image_hw[0] / 2 / min(image_hw) - horizon * image_hw[0] / min(image_hw), 0.012)
     eye = rng.uniform(0.35, 0.9)
@@ -61,9 +61,9 @@ def _rise(image_hw: tuple[int, int]) -> Floats:
 
 
 def _between(rng: np.random.Generator, low: tuple[float, ...], high: tuple[float, ...]) -> Floats:
-    """A colour on the way between two, and a little off."""
-    way = rng.random()
-    mixed = np.array(low) + (np.array(high) - np.array(low)) * way + rng.normal(0, 0.02, 3)
+    """A colour between two, with a little noise."""
+    share = rng.random()
+    mixed = np.array(low) + (np.array(high) - np.array(low)) * share + rng.normal(0, 0.02, 3)
     return np.clip(mixed, 0, 1).astype(np.float32)
 
 
@@ -73,7 +73,7 @@ def _mix(first: Floats, second: Floats, share: Floats) -> Floats:
 
 
 def _toned(color: Floats, tone: Floats) -> Floats:
-    """The colour, lighter or darker by `tone`."""
+    """The colour, lighter or darker by the relative amount `tone`."""
     return color * (1 + tone[..., None])
 
 
@@ -89,10 +89,8 @@ def _sky(rng: np.random.Generator, s: Surface) -> Floats:
     zenith = _between(rng, (0.10, 0.30, 0.68), (0.50, 0.72, 0.95))
     low = _between(rng, (0.62, 0.78, 0.92), (0.93, 0.95, 0.97))
     if kind == "dusk":
-        zenith, low = (
-            _between(rng, (0.15, 0.18, 0.35), (0.45, 0.4, 0.55)),
-            _between(rng, (0.95, 0.5, 0.25), (0.98, 0.8, 0.6)),
-        )
+        zenith = _between(rng, (0.15, 0.18, 0.35), (0.45, 0.4, 0.55))
+        low = _between(rng, (0.95, 0.5, 0.25), (0.98, 0.8, 0.6))
     sky = _mix(low, zenith, s.rise ** rng.uniform(0.6, 1.6))
     if kind == "clear" and rng.random() < 0.7:
         return sky
@@ -112,19 +110,19 @@ def _grass(rng: np.random.Generator, s: Surface) -> Floats:
     dry = _between(rng, (0.50, 0.48, 0.22), (0.62, 0.58, 0.34))
     field = _mix(color, dry, 0.1 + _clouds(rng, s, 0.13) * rng.uniform(0.03, 0.25))
     blades = lookup(rng, STREAKY, s.u * 1.2, s.v * 0.5) * 0.5 + lookup(rng, FINE, s.u * 0.9, s.v * 0.6) * 0.7
-    strong = rng.uniform(0.02, 0.12) if kind == "lawn" else rng.uniform(0.08, 0.36)
-    field = _toned(field, blades * s.grain * strong + _clouds(rng, s, 0.3) * rng.uniform(0.02, 0.1))
-    if kind == "lawn" and rng.random() < 0.25:  # mown in turns
+    strength = rng.uniform(0.02, 0.12) if kind == "lawn" else rng.uniform(0.08, 0.36)
+    field = _toned(field, blades * s.grain * strength + _clouds(rng, s, 0.3) * rng.uniform(0.02, 0.1))
+    if kind == "lawn" and rng.random() < 0.25:  # mowing stripes
         field = _toned(field, np.sign(np.sin(s.u * rng.uniform(1.5, 4))) * rng.uniform(0.02, 0.08))
     if rng.random() < 0.3:  # fallen leaves
         litter = lookup(rng, FINE, s.u * 0.5, s.v * 0.5) - rng.uniform(0.4, 1.6)
         brown = _between(rng, (0.35, 0.24, 0.14), (0.70, 0.55, 0.36))
-        field = _mix(field, brown, litter * 2 * np.clip(s.grain, 0.3, 1))
+        return _mix(field, brown, litter * 2 * np.clip(s.grain, 0.3, 1))
     return field
 
 
 def _leaves(rng: np.random.Generator, s: Surface, size: float) -> Floats:
-    """Clumps of leaves lit from above, dark between them."""
+    """Clumps of leaves, lit from above and dark between the clumps."""
     clump = lookup(rng, CLOUDY, s.u * 0.35 / size, s.v * 0.35 / size)
     leaf = lookup(rng, FINE, s.u * 0.35 / size, s.v * 0.35 / size)
     light = clump * rng.uniform(0.4, 0.9) + leaf * rng.uniform(0.4, 0.9)
@@ -203,12 +201,16 @@ def _road(rng: np.random.Generator, s: Surface) -> Floats:
 
 
 def _joints(u: Floats, v: Floats, width: float, shift: float) -> tuple[Floats, Floats]:
-    """Courses of slabs or bricks 1 x 1: 1 in the joints, and a tone in [-1, 1] for each slab."""
+    """Rows of 1 x 1 slabs or bricks: (H, W) 1 in the joints and 0 elsewhere, and (H, W) a tone in [-1, 1] per slab."""
     row = np.floor(v)
     across = u + shift * np.mod(row, 2)
     to_edge = np.minimum(np.abs(across - np.round(across)), np.abs(v - np.round(v)))
-    tone = np.mod(np.sin(np.floor(across) * 12.9898 + row * 78.233) * 43758.5453, 1) * 2 - 1
-    return np.clip((width - to_edge) / width * 2, 0, 1), tone
+    return np.clip((width - to_edge) / width * 2, 0, 1), _cell_noise(row, np.floor(across)) * 2 - 1
+
+
+def _cell_noise(row: Floats, column: Floats) -> Floats:
+    """A pseudo-random value in [0, 1) per cell."""
+    return np.mod(np.sin(column * 12.9898 + row * 78.233) * 43758.5453, 1)
 
 
 def _pavement(rng: np.random.Generator, s: Surface) -> Floats:
@@ -260,10 +262,8 @@ def _brick_wall(rng: np.random.Generator, s: Surface) -> Floats:
     mortar = _between(rng, (0.45, 0.42, 0.38), (0.85, 0.82, 0.78))
     size = rng.uniform(2, 5)
     joint, tone = _joints(s.u * size, s.v * size * 2.6, 0.07, 0.5)
-    face = _toned(
-        color, tone * rng.uniform(0.05, 0.22) + lookup(rng, FINE, s.u, s.v) * 0.06 + _clouds(rng, s, 0.2) * 0.05
-    )
-    return _mix(face, mortar, joint)
+    uneven = tone * rng.uniform(0.05, 0.22) + lookup(rng, FINE, s.u, s.v) * 0.06 + _clouds(rng, s, 0.2) * 0.05
+    return _mix(_toned(color, uneven), mortar, joint)
 
 
 def _wood(rng: np.random.Generator, s: Surface) -> Floats:
@@ -304,7 +304,7 @@ def _building(rng: np.random.Generator, s: Surface) -> Floats:
     tall, wide = rng.uniform(0.45, 0.75), rng.uniform(0.4, 0.75)
     up, along = np.mod(s.v * floors, 1), np.mod(s.u * bays, 1)
     window = (up < tall) & (along < wide)
-    tone = np.mod(np.sin(np.floor(s.v * floors) * 12.9898 + np.floor(s.u * bays) * 78.233) * 43758.5453, 1)
+    tone = _cell_noise(np.floor(s.u * bays), np.floor(s.v * floors))
     glass = _toned(_between(rng, (0.08, 0.09, 0.11), (0.45, 0.55, 0.65)), tone * rng.uniform(0, 0.9))
     frame = window & ((up < 0.06) | (up > tall - 0.05) | (along < 0.05) | (along > wide - 0.05))
     front = _mix(front, glass, window.astype(np.float32))

@@ -1,7 +1,7 @@
-"""The outlines of the scenes' shapes.
+"""Signed distances of the scenes' shapes.
 
-Each takes a random generator and coordinates (u to the right, v down, the shape's radius = 1) and returns a signed
-distance, positive inside and roughly in units of the radius, so that a pixel-wide edge can be drawn from it.
+Each function takes a random generator and coordinates (u to the right, v down, in units of the shape's radius). It
+returns a signed distance, positive inside and roughly in units of the radius, from which a pixel-wide edge is drawn.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 def _regular(sides: int) -> Callable[[np.random.Generator, Floats, Floats], Floats]:
-    """A regular polygon standing on an edge: distance to the nearest of its sides."""
+    """A regular polygon with a horizontal lower edge: the distance to its nearest side."""
     normals = [2 * np.pi * (k + 0.5) / sides for k in range(sides)]
 
     def inside(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
@@ -49,7 +49,7 @@ def _diamond(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
 
 def _star(rng: np.random.Generator, u: Floats, v: Floats) -> Floats:
     angle = np.abs((np.arctan2(u, -v) + np.pi / 5) % (2 * np.pi / 5) - np.pi / 5)
-    # A point's side runs from the tip at radius 1 to the notch at radius 0.42, 36 degrees away.
+    # An edge of the star runs from the tip at radius 1 to the notch at radius 0.42, 36 degrees away.
     tip, notch = np.array([0.0, 1.0]), 0.42 * np.array([np.sin(np.pi / 5), np.cos(np.pi / 5)])
     normal = np.array([tip[1] - notch[1], notch[0] - tip[0]]) / np.hypot(*(tip - notch))
     length = np.hypot(u, v)

@@ -1,8 +1,7 @@
-"""Periodic noise to draw surfaces with: made once, looked up at any coordinates."""
+"""Periodic noise textures for surfaces: computed once and sampled at any coordinates."""
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,13 +11,13 @@ from scipy.spatial import cKDTree
 __all__ = ["CLOUDY", "FINE", "SIDE", "STREAKY", "Cells", "axes", "cells", "crop", "lookup"]
 
 Floats = NDArray[np.floating[Any]]
-SIDE = 512
+SIDE = 512  # texels of a tile, a power of two
 CLOUDY, STREAKY, FINE = 0, 1, 2
-_CELLS = 700  # in a tile
+_CELLS = 700  # cells in a tile
 
 
 def axes(image_hw: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Pixel centres (H, 1) and (1, W), in units of the shorter side, zero in the middle."""
+    """Pixel centres (H, 1) and (1, W), in units of the shorter side; the origin is the centre of the image."""
     height, width = image_hw
     short = min(image_hw)
     y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / short
@@ -28,7 +27,7 @@ def axes(image_hw: tuple[int, int]) -> tuple[Floats, Floats]:
 
 @lru_cache(maxsize=1)
 def _bank() -> tuple[Floats, ...]:
-    """1/f noise, zero mean and unit variance: cloudy, streaky along v (wood, blades), and fine."""
+    """Tiles of 1/f noise of zero mean and unit variance: cloudy, streaky along v (wood, blades of grass), and fine."""
     rng = np.random.default_rng(20250505)
     fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE)[None, :]
     bank = []
@@ -40,7 +39,7 @@ def _bank() -> tuple[Floats, ...]:
 
 
 def crop(rng: np.random.Generator, image_hw: tuple[int, int], kind: int) -> Floats:
-    """(H, W) of noise a pixel a texel, from anywhere in the tile, turned a quarter at random."""
+    """(H, W) of noise, one texel per pixel, from a random origin; half of the crops are transposed."""
     bank = _bank()[kind]
     bank = bank.T if rng.random() < 0.5 else bank
     rows = (rng.integers(SIDE) + np.arange(image_hw[0])) % SIDE
@@ -49,17 +48,16 @@ def crop(rng: np.random.Generator, image_hw: tuple[int, int], kind: int) -> Floa
 
 
 def lookup(rng: np.random.Generator, kind: int, u: Floats, v: Floats) -> Floats:
-    """(H, W) of noise at texture coordinates, a tile a unit, from a random origin."""
+    """(H, W) of noise at texture coordinates from a random origin; the tile has side 1."""
     return _at(_bank()[kind], u + rng.random(), v + rng.random(), cv2.INTER_LINEAR)
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Irregular cells, as of pebbles or rubble.
+class Cells(NamedTuple):
+    """Irregular cells, such as pebbles or rubble.
 
     Attributes:
-        edge: (H, W) from 0 at a border between two cells upwards, in widths of a cell.
-        tone: (H, W) in [-1, 1], one value a cell.
+        edge: (H, W) from 0 at the border between two cells upwards, in widths of a cell.
+        tone: (H, W) in [-1, 1], one value per cell.
     """
 
     edge: Floats
@@ -67,7 +65,7 @@ class Cells:
 
 
 @lru_cache(maxsize=1)
-def _cell_bank() -> tuple[Floats, Floats]:
+def _cell_bank() -> Cells:
     rng = np.random.default_rng(20250506)
     points = rng.random((_CELLS, 2)) * SIDE
     shifts = np.array([(dy, dx) for dy in (-SIDE, 0, SIDE) for dx in (-SIDE, 0, SIDE)])
@@ -76,21 +74,21 @@ def _cell_bank() -> tuple[Floats, Floats]:
     distance, nearest = tree.query(pixels, k=2)
     edge = (distance[:, 1] - distance[:, 0]) / (SIDE / np.sqrt(_CELLS))
     tone = rng.uniform(-1, 1, _CELLS)[nearest[:, 0] % _CELLS]
-    return edge.reshape(SIDE, SIDE).astype(np.float32), tone.reshape(SIDE, SIDE).astype(np.float32)
+    return Cells(*(values.reshape(SIDE, SIDE).astype(np.float32) for values in (edge, tone)))
 
 
 def cells(rng: np.random.Generator, u: Floats, v: Floats) -> Cells:
-    """Cells at texture coordinates, 26 or so a unit."""
+    """Cells at texture coordinates; about 26 cells along each axis of a tile of side 1."""
     edge, tone = _cell_bank()
     u, v = u + rng.random(), v + rng.random()
     return Cells(_at(edge, u, v, cv2.INTER_LINEAR), _at(tone, u, v, cv2.INTER_NEAREST))
 
 
 def _at(tile: Floats, u: Floats, v: Floats, interpolation: int) -> Floats:
-    u, v = (_wrapped(part * SIDE) for part in np.broadcast_arrays(u, v))
+    u, v = (_wrapped(coordinate * SIDE) for coordinate in np.broadcast_arrays(u, v))
     return np.asarray(cv2.remap(tile, u, v, interpolation, borderMode=cv2.BORDER_WRAP), np.float32)
 
 
 def _wrapped(texels: Floats) -> Floats:
-    """Modulo SIDE: exact, since SIDE is a power of two, and several times as fast as np.mod."""
+    """Texels modulo SIDE. This is exact, since SIDE is a power of two, and several times as fast as np.mod."""
     return (texels - SIDE * np.floor(texels / SIDE)).astype(np.float32)

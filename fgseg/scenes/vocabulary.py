@@ -1,8 +1,8 @@
-"""The words of the embedded model: colours, patterns, shapes, materials, and the phrases made of them.
+"""The vocabulary of the embedded model: colours, patterns, shapes, materials, and phrases of them.
 
-Colour names are those of the xkcd color name survey (R. Munroe, 2010; the table that matplotlib carries, CC0)
-beside the eleven basic terms of English (Berlin and Kay, 1969). Whether a name fits a colour is decided by distance
-in CIE L*a*b*, with a belt between yes and no where training says nothing: colour terms overlap.
+Colour names are those of the xkcd color name survey (R. Munroe, 2010; CC0; matplotlib has the table) and the eleven
+basic terms of English (Berlin and Kay, 1969). Whether a name fits a colour depends on their distance in CIE L*a*b*.
+Colour terms overlap, so there is a range between yes and no where the truth is left open.
 """
 
 import re
@@ -33,28 +33,16 @@ __all__ = [
     "words",
 ]
 
-BASIC_COLORS = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "black",
-    "white",
-    "grey",
-)
+BASIC_COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 PATTERNS = ("plain", "striped", "checkered", "dotted", "speckled", "wavy")
 SHAPES = (
     "circle", "oval", "square", "rectangle", "triangle", "diamond",
     "pentagon", "hexagon", "star", "cross", "ring", "crescent", "heart", "blob",
 )  # fmt: skip
 BACKGROUND = "background"
-ANY_SHAPE = ("shape", "thing")  # nouns that fit every shape, not the background
-CLUTTER = "clutter"  # a thing that no word of this model names
-# What each material is called; the first name is its own. Names it may also go by stand in MAYBE.
+ANY_SHAPE = ("shape", "thing")  # nouns that fit every shape, but not the background
+CLUTTER = "clutter"  # the shape of things without a name in this vocabulary
+# The names of each material. MAYBE holds further names that some people would use.
 MATERIALS: dict[str, tuple[str, ...]] = {
     "sky": ("sky",),
     "grass": ("grass", "lawn"),
@@ -100,11 +88,11 @@ MAYBE: dict[str, tuple[str, ...]] = {
     "building": ("wall", "painted wall", "brick", "brick wall", "concrete", "stone wall"),
 }
 MATERIAL_WORDS = tuple(dict.fromkeys(word for names in MATERIALS.values() for word in names))
-RIVAL = "anything else"  # what every prompt competes with; never said of anything in training
+RIVAL = "anything else"  # competes with every prompt; never the name of a thing in training
 
 _COARSE = re.compile(r"shit|poo|puke|vomit|barf|snot|booger|piss|diarrhea|bile", re.IGNORECASE)
-# Names that end in none of the basic terms but that people file under one.
-_FILED = {
+# Basic terms of names that do not end in one.
+_BASIC_OF_NAME = {
     "navy": "blue", "cobalt": "blue", "azure": "blue", "cerulean": "blue", "sapphire": "blue",
     "maroon": "red", "crimson": "red", "scarlet": "red", "burgundy": "red", "ruby": "red", "vermillion": "red",
     "cherry": "red", "claret": "red", "lime": "green", "emerald": "green", "olive": "green", "forest": "green",
@@ -118,21 +106,26 @@ _FILED = {
 NAMED_RGB: dict[str, tuple[float, float, float]] = {
     key.removeprefix("xkcd:").replace("/", " ").replace("'", ""): to_rgb(value)
     for key, value in XKCD_COLORS.items()
-    if not _COARSE.search(key) and key.removeprefix("xkcd:") not in MATERIAL_WORDS  # "grass" is grass, not a green
+    if not _COARSE.search(key) and key.removeprefix("xkcd:") not in MATERIAL_WORDS  # "grass" is a material, not a green
 }
 COLOR_NAMES = tuple(NAMED_RGB)
 
-SURELY = 8.0  # a survey name fits colours up to this far in L*a*b*
-NEVER = 20.0  # and none beyond this
-BASIC_SLACK = 6.0  # a basic term fits when its nearest sample is at most this much farther than the nearest of all
-BASIC_NEVER = 10.0
-FAINT = 4.5  # chroma in L*a*b* up to which a colour has no hue: it is white, grey or black and nothing else
-WHITISH = 97.0  # lightness from which such a colour is no grey either
+# Distances in L*a*b*. A survey name fits colours up to FITS away, and does not fit those more than MISFITS away.
+FITS, MISFITS = 8.0, 20.0
+# The same for a basic term: how much farther its nearest sample is than the nearest sample of all terms.
+BASIC_FITS, BASIC_MISFITS = 6.0, 10.0
+FAINT = 4.5  # chroma in L*a*b* up to which a colour has no hue; only white, grey and black can fit it
+WHITISH = 97.0  # lightness from which a colour without hue is not grey
 HUELESS = ("white", "grey", "black")
 
 
 def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
-    """SRGB in [0, 1] to CIE L*a*b* (D65), any leading shape.
+    """Convert sRGB to CIE L*a*b* (D65).
+
+    `skimage.color.rgb2lab` rounds its constants otherwise, which would change the pictures of some seeds.
+
+    Args:
+        rgb: (..., 3) in [0, 1].
 
     Examples:
         >>> lab(np.array([1.0, 1.0, 1.0])).round(1).tolist()
@@ -155,17 +148,17 @@ def lab(rgb: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _basic_of(name: str) -> str | None:
     last = name.split()[-1].replace("gray", "grey")
-    return last if last in BASIC_COLORS else _FILED.get(last)
+    return last if last in BASIC_COLORS else _BASIC_OF_NAME.get(last)
 
 
 def _is_faint(colors: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.hypot(colors[..., 1], colors[..., 2]) <= FAINT
 
 
-def _shows(name: str, color: NDArray[np.float64]) -> str | None:
-    """The basic term a survey name is a sample of.
+def _sample_of(name: str, color: NDArray[np.float64]) -> str | None:
+    """The basic term that the colour of a survey name is a sample of.
 
-    "very light pink" and "pale grey" are of none: the survey's colours for them are white to anyone who sees no other.
+    "very light pink" and "pale grey" are samples of none: seen alone, the survey's colours for them look white.
     """
     basic = _basic_of(name)
     if basic != "white" and _is_faint(color) and (color[0] >= WHITISH or basic not in HUELESS):
@@ -174,10 +167,10 @@ def _shows(name: str, color: NDArray[np.float64]) -> str | None:
 
 
 _NAMED_LAB = lab(np.array(list(NAMED_RGB.values())))
-_SHOWN = tuple(map(_shows, COLOR_NAMES, _NAMED_LAB))
-_MEMBERS = tuple(np.array([shown == basic for shown in _SHOWN]) for basic in BASIC_COLORS)
+_SAMPLE_OF = tuple(map(_sample_of, COLOR_NAMES, _NAMED_LAB))
+_IS_SAMPLE = tuple(np.array([term == basic for term in _SAMPLE_OF]) for basic in BASIC_COLORS)
 BASIC_SAMPLES: dict[str, tuple[tuple[float, float, float], ...]] = {
-    basic: tuple(rgb for rgb, shown in zip(NAMED_RGB.values(), _SHOWN, strict=True) if shown == basic)
+    basic: tuple(rgb for rgb, term in zip(NAMED_RGB.values(), _SAMPLE_OF, strict=True) if term == basic)
     for basic in BASIC_COLORS
 }
 _INDEX = {name: index for index, name in enumerate(COLOR_NAMES)}
@@ -191,7 +184,7 @@ def color_truth(rgb: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.i
         names: P colour names, basic or from the survey.
 
     Returns:
-        (N, P) int8: 1 fits, 0 does not, -1 people would disagree.
+        (N, P) int8: 1 fits, 0 does not fit, -1 open.
 
     Examples:
         >>> color_truth(np.array([[0.9, 0.0, 0.0]]), ["red", "cherry red", "blue"]).tolist()
@@ -199,24 +192,23 @@ def color_truth(rgb: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.i
     """
     colors = lab(rgb)
     distance = np.linalg.norm(colors[:, None] - _NAMED_LAB, axis=-1)
-    basic = np.stack([distance[:, members].min(1) for members in _MEMBERS], 1)
-    beyond = basic - basic.min(1, keepdims=True)
+    to_basic = np.stack([distance[:, is_sample].min(1) for is_sample in _IS_SAMPLE], 1)
+    excess = to_basic - to_basic.min(1, keepdims=True)
     columns = []
     for name in names:
         if name in BASIC_COLORS:
-            far = beyond[:, BASIC_COLORS.index(name)]
+            far, fits, misfits = excess[:, BASIC_COLORS.index(name)], BASIC_FITS, BASIC_MISFITS
             if name not in HUELESS:
                 far = np.where(_is_faint(colors), np.inf, far)
-            columns.append(np.where(far <= BASIC_SLACK, 1, np.where(far > BASIC_NEVER, 0, -1)))
         else:
-            far = distance[:, _INDEX[name]]
-            columns.append(np.where(far <= SURELY, 1, np.where(far > NEVER, 0, -1)))
+            far, fits, misfits = distance[:, _INDEX[name]], FITS, MISFITS
+        columns.append(np.where(far <= fits, 1, np.where(far > misfits, 0, -1)))
     return np.stack(columns, 1).astype(np.int8)
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """What is said of a thing: each part given narrows it, None leaves it open.
+    """A description of things by up to three attributes; None leaves an attribute open.
 
     Attributes:
         color: a basic or survey colour name.
@@ -230,15 +222,15 @@ class Phrase:
 
     @property
     def text(self) -> str:
-        """The words, in the order of English."""
-        return " ".join(part for part in (self.color, self.pattern, self.noun) if part)
+        """The phrase in English word order."""
+        return " ".join(filter(None, (self.color, self.pattern, self.noun)))
 
 
 def words() -> tuple[str, ...]:
-    """Every word the embedded model knows, sorted."""
-    said = (
+    """All words of the embedded model, sorted."""
+    others = (
         "a an the is are there and in of on at picture image photo with large small one two three four five six things"
     )
-    said += " top bottom left right center this shows it gray anything else behind front under above between"
-    sources = [*COLOR_NAMES, *BASIC_COLORS, *PATTERNS, *SHAPES, *ANY_SHAPE, *MATERIAL_WORDS, BACKGROUND, said]
+    others += " top bottom left right center this shows it gray anything else behind front under above between"
+    sources = [*COLOR_NAMES, *BASIC_COLORS, *PATTERNS, *SHAPES, *ANY_SHAPE, *MATERIAL_WORDS, BACKGROUND, others]
     return tuple(sorted({word for source in sources for word in source.split()}))

@@ -1,4 +1,4 @@
-"""Training: procedural scenes, FG-CLIP's losses, and the recipe of the embedded model."""
+"""FG-CLIP training: records of captioned images and boxes, losses, and the training loop."""
 
 import lazy_loader
 

@@ -1,19 +1,18 @@
-"""The files of a run: checkpoints that it can go on from, its metrics, and the model that comes of it.
+"""The files of a run: its checkpoint, its metrics, and the model.
 
-A checkpoint is one safetensors file with the weights, AdamW's two moments, and in its header the step and the
-options. Files are written beside their place and moved there, so that a run killed at any time leaves whole ones.
+A checkpoint is one safetensors file. It holds the weights and the optimizers' states, and its header holds the step and
+the options. Files are written next to their place and moved there, so an interrupted run leaves no partial file.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fgseg._files import one_line, write_text
@@ -22,132 +21,151 @@ from fgseg.encoders.loading import family_of
 from fgseg.errors import OptionError, TrainingError
 
 __all__ = [
+    "CHECKPOINT",
     "METRICS",
-    "SAVED",
-    "Saved",
+    "append_metrics",
     "check_binding",
     "kept_metrics",
-    "read_saved",
+    "read_header",
     "restore",
+    "save_checkpoint",
     "save_model",
-    "save_run",
+    "write_metrics",
+    "write_tensors",
 ]
 
-SAVED, METRICS = "checkpoint.safetensors", "metrics.jsonl"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # AdamW's, as torch names them
-# What stands beside weights and belongs to them; never code.
-_BESIDE = (
+CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"
+# The files beside the weights that belong to a model; never code.
+_MODEL_FILES = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
     "preprocessor_config.json",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint's header.
+def save_checkpoint(
+    out: Path, header: Mapping[str, Any], model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
+    """Write the checkpoint of a run.
 
-    Attributes:
-        step: steps done.
-        binding: options, data and model that the run must keep.
-        bad: records that turned out to be bad while it ran: index, where, reason.
+    Args:
+        out: folder of the run.
+        header: values that `read_header` returns.
+        model: its weights are saved.
+        optimizers: their states are saved.
     """
-
-    step: int
-    binding: Mapping[str, Any]
-    bad: tuple[tuple[int, str, str], ...]
-
-
-def save_run(out: Path, saved: Saved, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write the checkpoint of a run."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
-        state = optimizer.state.get(parameter, {})
-        tensors |= {f"{moment}.{name}": state[moment] for moment in _MOMENTS if moment in state}
-    header = {"step": saved.step, "binding": dict(saved.binding), "bad": saved.bad}
-    _save(out / SAVED, tensors, {"run": json.dumps(header)})
+        for optimizer in optimizers:
+            tensors |= {f"{key}.{name}": tensor for key, tensor in optimizer.state.get(parameter, {}).items()}
+    write_tensors(out / CHECKPOINT, tensors, {"run": json.dumps(header)})
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> None:
-    part = path.with_name(f".{path.name}.part")
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, replacing the old one only when the new one is complete."""
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        part.touch()
-        mode = part.stat().st_mode
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, metadata=header)
-        part.chmod(mode)  # safetensors' files are private to their owner
-        part.replace(path)
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata=metadata)
+        temporary.chmod(mode)  # safetensors makes files that only their owner can read
+        temporary.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def read_saved(out: Path) -> Saved | None:
-    """The header of a run's checkpoint; None where there is no checkpoint yet.
+def read_header(out: Path, keys: Sequence[str]) -> dict[str, Any] | None:
+    """The header of a run's checkpoint; None if there is no checkpoint yet.
+
+    Args:
+        out: folder of the run.
+        keys: values that the header must hold.
 
     Raises:
-        TrainingError: a file that is no checkpoint.
+        TrainingError: the file is not a checkpoint, or lacks a value.
     """
-    if not (out / SAVED).exists():
+    path = out / CHECKPOINT
+    if not path.exists():
         return None
     try:
-        with safe_open(out / SAVED, framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["run"])
-        return Saved(header["step"], header["binding"], tuple(map(tuple, header["bad"])))
+        return {key: header[key] for key in keys}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"{out / SAVED}: expected a checkpoint of fgseg train, got {one_line(error)}; remove it to start anew"
+            f"{path}: expected a checkpoint of this training, got {one_line(error)}; remove the file to begin a new run"
         ) from error
 
 
-def check_binding(saved: Saved, binding: Mapping[str, Any], out: Path) -> None:
-    """Refuse to go on with other options than those a run began with.
+def check_binding(saved: Mapping[str, Any], binding: Mapping[str, Any], out: Path) -> None:
+    """Refuse options that differ from those of the run that is resumed.
+
+    Args:
+        saved: the binding of the checkpoint.
+        binding: the binding of the resumed run.
+        out: folder of the run.
 
     Raises:
-        OptionError: the first that differs.
+        OptionError: names the first option that differs.
     """
     for name, value in binding.items():
-        if saved.binding.get(name) != value:
+        if saved.get(name) != value:
             raise OptionError(
-                f"{name}: expected {saved.binding.get(name)!r}, which the run in {out} began with, got {value!r}; "
-                "say the same to resume it, or give another folder"
+                f"{name}: expected {saved.get(name)!r} as in the run in {out}, got {value!r}; "
+                "give the same value to resume it, or give another folder"
             )
 
 
-def restore(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Fill a model and its optimizer from the checkpoint, in place.
+def restore(out: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Load the checkpoint into a model and its optimizers, in place.
 
     Raises:
-        TrainingError: a tensor that is missing, or of another shape.
+        TrainingError: a tensor is missing or has another shape.
     """
-    with safe_open(out / SAVED, framework="pt") as file:
-        names = set(file.keys())
-        try:
-            model.load_state_dict({name: file.get_tensor(f"model.{name}") for name in model.state_dict()}, strict=True)
-        except (SafetensorError, RuntimeError) as error:
-            raise TrainingError(f"{out / SAVED}: is another model's ({one_line(error):.200}); remove it") from error
-        for name, parameter in model.named_parameters():
-            moments = {m: file.get_tensor(f"{m}.{name}") for m in _MOMENTS if f"{m}.{name}" in names}
-            if moments:
-                # AdamW keeps its count of steps on the CPU
-                optimizer.state[parameter] = {
-                    m: tensor if m == "step" else tensor.to(parameter.device) for m, tensor in moments.items()
-                }
+    path = out / CHECKPOINT
+    tensors = load_file(path)
+    try:
+        model.load_state_dict({key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")})
+    except RuntimeError as error:
+        raise TrainingError(f"{path}: belongs to another model ({one_line(error):.200}); remove it") from error
+    parameters = dict(model.named_parameters())
+    optimizer_of = {
+        p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+    }
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition(".")
+        if kind != "model":
+            parameter = parameters[name]
+            on_device = tensor if kind == "step" else tensor.to(parameter.device)  # AdamW counts steps on the CPU
+            optimizer_of[parameter].state[parameter][kind] = on_device
 
 
-def save_model(out: Path, model: nn.Module, start: Checkpoint) -> None:
-    """Write what `fgseg.load(out)` reads: float32 tensors, and config and tokenizer of the model it started from."""
-    config = dict(start.config)
-    if family_of(tensor_shapes(start)) == "CLIP":
-        config["model_type"] = "fgclip"  # a plain CLIP no longer
-    for pattern in _BESIDE:
-        for path in start.folder.glob(pattern):
+def save_model(out: Path, model: nn.Module, initial: Checkpoint) -> None:
+    """Write the model for `fgseg.load`: float32 weights, with the configuration and tokenizer of the initial model."""
+    config = dict(initial.config)
+    if family_of(tensor_shapes(initial)) == "CLIP":
+        config["model_type"] = "fgclip"  # training has made an FG-CLIP of it
+    for pattern in _MODEL_FILES:
+        for path in initial.folder.glob(pattern):
             shutil.copyfile(path, out / path.name)
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
-    _save(out / "model.safetensors", model.state_dict(), {"format": "pt"})
+    write_tensors(out / "model.safetensors", model.state_dict(), {"format": "pt"})
 
 
 def kept_metrics(out: Path, step: int) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl up to a step; a run killed after its checkpoint has written more."""
+    """The rows of the metrics file up to a step. A run that was killed may have written rows after its checkpoint."""
     path = out / METRICS
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # a killed run may leave half a line
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # the last line may be incomplete
     return [row for row in map(json.loads, lines) if row["step"] <= step]
+
+
+def write_metrics(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the metrics file, one row per line."""
+    write_text(out / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to the metrics file."""
+    with (out / METRICS).open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(row) + "\n")

@@ -1,7 +1,7 @@
-"""Processes that train together under `torchrun`: which one this is, and the rows and sums they exchange.
+"""The processes that `torchrun` starts, and the rows and sums that they exchange.
 
-Nothing here carries a gradient. A step exchanges features, computes its share of the loss from everybody's, and sends
-the gradients of everybody's features back (`fgseg.training.stages`), so every exchange stands in plain sight.
+No exchange carries a gradient. A training step exchanges features, computes its share of the loss from the features of
+all processes, and sums the gradients of these features (`fgseg.training.stages`).
 """
 
 import importlib
@@ -18,25 +18,25 @@ from torch import Tensor
 from fgseg.encoders.devices import pick_device
 from fgseg.errors import DeviceError
 
-__all__ = ["ALONE", "Ranks", "joined"]
+__all__ = ["SINGLE", "ProcessGroup", "join_processes"]
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """One process among those that train together.
+class ProcessGroup:
+    """The processes that train together, as one of them sees it.
 
     Attributes:
-        rank: which one this is, from 0.
-        world: how many there are.
+        rank: index of this process, from 0.
+        world_size: number of processes.
 
     Examples:
-        >>> everyone, own = ALONE.gather(torch.zeros(3, 2))
-        >>> tuple(everyone.shape), own
+        >>> rows, own = SINGLE.gather(torch.zeros(3, 2))
+        >>> tuple(rows.shape), own
         ((3, 2), slice(0, 3, None))
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def leads(self) -> bool:
@@ -44,79 +44,72 @@ class Ranks:
         return self.rank == 0
 
     def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
-        """Everybody's rows in the order of ranks, and which of them are one's own.
+        """The rows of all processes in the order of rank, and the slice of this process.
 
         Args:
-            rows: (n, D), n differing between ranks, 0 allowed.
+            rows: (n, D); n may differ between processes and may be 0.
 
         Returns:
-            (N, D) the n of all ranks together; own rows are `[slice]` of it.
+            (N, D) rows of all processes, and the slice of it that holds `rows`.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return rows, slice(0, len(rows))
-        counts = self._counts(rows)
-        padded = rows.new_zeros(max(counts), *rows.shape[1:])  # a collective takes equal sizes
+        counts = self.collect([len(rows)])
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])  # a collective needs equal sizes
         padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in counts]
+        gathered = [torch.empty_like(padded) for _ in counts]
         if len(padded):
-            dist.all_gather(parts, padded)
+            dist.all_gather(gathered, padded)
         first = sum(counts[: self.rank])
-        everyone = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        everyone = torch.cat([padded_rows[:count] for padded_rows, count in zip(gathered, counts, strict=True)])
         return everyone, slice(first, first + len(rows))
 
-    def _counts(self, rows: Tensor) -> list[int]:
-        own = torch.tensor([len(rows)], device=rows.device)
-        counts = [torch.empty_like(own) for _ in range(self.world)]
-        dist.all_gather(counts, own)
-        return [int(count) for count in counts]
-
     def add(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks, in place; returns it."""
-        if self.world > 1:
+        """Sum the tensor over all processes, in place, and return it."""
+        if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def collect(self, items: list[Any]) -> list[Any]:
-        """Everybody's items in the order of ranks; small ones, they travel pickled between these processes."""
-        if self.world == 1:
+        """The items of all processes in the order of rank. They are pickled, so they should be small."""
+        if self.world_size == 1:
             return items
-        lists: list[Any] = [None] * self.world
+        lists: list[Any] = [None] * self.world_size
         dist.all_gather_object(lists, items)
-        return [item for part in lists for item in part]
+        return [item for sent in lists for item in sent]
 
 
-ALONE = Ranks()
+SINGLE = ProcessGroup()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[Ranks, torch.device]]:
-    """Join the processes that `torchrun` started, if it did, for as long as the block lasts.
+def join_processes(device: str) -> Iterator[tuple[ProcessGroup, torch.device]]:
+    """Join the processes that `torchrun` started, if any, for the duration of the block.
 
     Args:
-        device: as `fgseg.load` takes it; `auto` and `cuda` give each process of a machine a GPU of its own.
+        device: as `fgseg.load`; with `auto` or `cuda`, each process of a machine uses its own GPU.
 
     Raises:
-        DeviceError: no such device, or fewer GPUs than processes.
+        DeviceError: the device does not exist, or there are fewer GPUs than processes.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        yield ALONE, pick_device(device)
-        return
     picked = pick_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield SINGLE, picked
+        return
     if picked.type == "cuda":
         own = int(os.environ["LOCAL_RANK"])
         if own >= torch.cuda.device_count():
             raise DeviceError(
-                f"device: process {own} of this machine has no GPU of its own, there are "
-                f"{torch.cuda.device_count()}; start as many processes (torchrun --nproc-per-node)"
+                f"device: process {own} of this machine has no GPU of its own, since there are "
+                f"{torch.cuda.device_count()}; start no more processes than that (torchrun --nproc-per-node)"
             )
         picked = torch.device("cuda", own)
         torch.cuda.set_device(picked)
-    # Its functions default to the group there is when it is imported, and an optimizer imports it: after the next line
-    # it would hold the group, and the group its threads, until Python is half torn down, which aborts at times.
+    # The defaults of this module's functions are the process group at its import, and an optimizer imports it. Imported
+    # after the next line, it would keep the group and its threads alive until Python exits, which sometimes aborts.
     importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size()), picked
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size()), picked
     finally:
         dist.destroy_process_group()

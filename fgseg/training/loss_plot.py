@@ -1,4 +1,4 @@
-"""The picture of a run: its losses and its learning rate, step by step."""
+"""A plot of a run's losses and learning rate."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from fgseg.errors import OptionError
-
-__all__ = ["loss_curve", "smoothed"]
+__all__ = ["plot_losses", "running_mean"]
 
 _LOSSES = {
     "loss": ("total", "black"),
@@ -20,22 +18,17 @@ _LOSSES = {
     "region": ("boxes", "#d62728"),
     "hard": ("hard negatives", "#ff7f0e"),
 }
-_WINDOWS = 40  # smoothing windows across the picture
+_WINDOWS = 40  # length of the run, in smoothing windows
 
 
-def loss_curve(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw metrics.jsonl as a PNG.
+def plot_losses(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Plot the rows of metrics.jsonl as a PNG.
 
-    Every loss is drawn twice: pale as it was, and strong as a running mean over a fortieth of the run.
+    A pale line shows each loss, and a strong line its running mean over a fortieth of the run.
 
     Args:
-        rows: of metrics.jsonl, at least one: `step`, `learning_rate` and any of loss, short, long, region, hard.
-
-    Raises:
-        OptionError: no rows.
+        rows: at least one row with `step`, `learning_rate` and any of loss, short, long, region, hard.
     """
-    if not rows:
-        raise OptionError("rows: expected at least one step, got none; train first")
     figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     steps = [row["step"] for row in rows]
@@ -43,7 +36,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]]) -> bytes:
         if name in rows[0]:
             values = np.array([row[name] for row in rows], np.float64)
             above.plot(steps, values, color=color, alpha=0.25, linewidth=1)
-            above.plot(steps, smoothed(values, window=1 + len(rows) // _WINDOWS), color=color, label=label)
+            above.plot(steps, running_mean(values, window=1 + len(rows) // _WINDOWS), color=color, label=label)
     above.set_ylabel("loss")
     above.set_ylim(bottom=0)
     above.grid(alpha=0.3)
@@ -59,15 +52,15 @@ def loss_curve(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return picture.getvalue()
 
 
-def smoothed(values: NDArray[np.float64], *, window: int) -> NDArray[np.float64]:
-    """Running mean over the last `window` values, over fewer at the start.
+def running_mean(values: NDArray[np.float64], *, window: int) -> NDArray[np.float64]:
+    """The mean of each value and up to `window` - 1 values before it.
 
     Examples:
-        >>> smoothed(np.array([4.0, 2.0, 0.0]), window=2).tolist()
+        >>> running_mean(np.array([4.0, 2.0, 0.0]), window=2).tolist()
         [4.0, 3.0, 1.0]
     """
     total = np.concatenate([[0.0], np.cumsum(values)])
     end = np.arange(1, len(values) + 1)
-    start = np.maximum(end - window, 0)
-    mean: NDArray[np.float64] = (total[end] - total[start]) / (end - start)
+    first = np.maximum(end - window, 0)
+    mean: NDArray[np.float64] = (total[end] - total[first]) / (end - first)
     return mean

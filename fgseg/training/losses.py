@@ -1,11 +1,10 @@
 """FG-CLIP's losses (arXiv:2505.05071): contrast of images and captions, of boxes and phrases, and hard negatives.
 
-Pure functions of unit-length features. Each takes the features of the whole global batch and returns the *share* of
-some of its rows: the shares of all processes add up to the loss of the batch, and the share of all rows is the loss
-itself. So one process of many computes its own rows of the similarity matrix and no more.
+The losses are pure functions of unit-length features. Each takes the features of the global batch and returns the
+*share* of some of its rows. The shares of all processes add up to the loss of the batch, so a process computes only its
+own rows of the similarity matrix.
 
-Weights and temperatures are those of the published training. Equal captions in a batch are negatives of each other
-there, and so they are here.
+The weights are those of the published training. As there, equal captions in a batch are negatives of each other.
 """
 
 import torch
@@ -17,29 +16,28 @@ from fgseg.errors import ShapeError
 
 __all__ = ["HARD_WEIGHT", "REGION_WEIGHT", "hard_negative_loss", "pair_loss", "weighted_sum"]
 
-REGION_WEIGHT = 0.1  # the published training's
-HARD_WEIGHT = 0.5
+REGION_WEIGHT, HARD_WEIGHT = 0.1, 0.5  # of the published training
 _WEIGHTS = {"short": 1.0, "long": 1.0, "region": REGION_WEIGHT, "hard": HARD_WEIGHT}
 
 
 def pair_loss(
     left: Tensor, right: Tensor, scale: Tensor, *, own: slice | None = None, ignored: Tensor | None = None
 ) -> Tensor:
-    """Symmetric InfoNCE between matching rows, the mean of its two directions.
+    """Symmetric InfoNCE between matching rows, the mean of both directions.
 
     Args:
         left: (N, D) unit length, of the global batch.
-        right: (N, D) unit length, row n belonging to row n of `left`.
+        right: (N, D) unit length; row n matches row n of `left`.
         scale: scalar that multiplies the cosines.
-        own: rows whose share is wanted; None for all, which is the loss of the batch.
-        ignored: (N, N) bool, pairs of left with right off the diagonal that also match and so are no negatives; None
-            where none do, as in the published training.
+        own: rows whose share to compute; None for all rows, whose share is the loss of the batch.
+        ignored: (N, N) bool, pairs of left and right that are not counted as negatives because they match too; the
+            diagonal has no effect. None ignores none, as in the published training.
 
     Returns:
-        scalar, 0 where there are no rows.
+        scalar; 0 if there are no rows.
 
     Raises:
-        ShapeError: `left` and `right` are not of one shape.
+        ShapeError: `left` and `right` differ in shape.
 
     Examples:
         >>> pairs = torch.eye(2)
@@ -49,7 +47,7 @@ def pair_loss(
         0.1566
     """
     check_array("left", left, ("N", "D"))
-    check_array("right", right, tuple(left.shape), hint="row n of it belongs to row n of left")
+    check_array("right", right, tuple(left.shape), hint="row n matches row n of left")
     if not len(left):
         return left.sum() * scale
     rows = own or slice(0, len(left))
@@ -66,20 +64,20 @@ def pair_loss(
 def hard_negative_loss(
     box: Tensor, texts: Tensor, scale: Tensor, *, is_text: Tensor | None = None, total: int | None = None
 ) -> Tensor:
-    """Cross-entropy of each box over one true caption and its false ones.
+    """Cross-entropy of each box over its true caption and its false captions.
 
     Args:
         box: (M, D) unit length.
         texts: (M, K, D) unit length, the true caption first.
         scale: scalar that multiplies the cosines.
-        is_text: (M, K) bool, False where a box has fewer than K captions; None where all have K.
-        total: boxes of the global batch, whose mean this is a share of; None where these M are all.
+        is_text: (M, K) bool, False where a box has fewer than K captions; None if every box has K.
+        total: number of boxes in the global batch, of whose mean loss the share is computed; None for M.
 
     Returns:
-        scalar, 0 where there are no boxes.
+        scalar; 0 if there are no boxes.
 
     Raises:
-        ShapeError: axes that do not fit each other.
+        ShapeError: the shapes do not fit each other.
 
     Examples:
         >>> box, texts = torch.tensor([[1.0, 0.0]]), torch.eye(2)[None]
@@ -102,7 +100,7 @@ def hard_negative_loss(
 
 
 def weighted_sum(losses: dict[str, Tensor]) -> Tensor:
-    """The loss that is descended: short + long + 0.1 region + 0.5 hard, of those that are there.
+    """The training loss: short + long + 0.1 region + 0.5 hard, over the given losses.
 
     Examples:
         >>> one = torch.tensor(1.0)

@@ -1,4 +1,4 @@
-"""What a training run is asked to do: the published recipe unless told otherwise."""
+"""The options of a training run. The defaults are those of the published training."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from fgseg.training.initialise import TEMPERATURES, Temperatures
 __all__ = ["DEFAULTS", "TrainingOptions", "learning_rate", "total_steps"]
 
 DTYPES = ("auto", "float32", "bfloat16")
-# What changes how a run is done and not what comes of it, up to rounding; a resumed run may have others.
+# Options that do not change the result, except for rounding. A resumed run may change them.
 _FREE = {
     "batch_size", "accumulate", "epochs", "device", "gradient_checkpointing", "checkpoint_every", "max_bad_share",
     "workers",
@@ -25,28 +25,29 @@ def _check_whole(name: str, value: int | None, *, low: int) -> None:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The options of a run; the defaults are the published recipe's (scripts/train.sh of 360CVGroup/FG-CLIP).
+    """The options of a run. The defaults are the published ones (scripts/train.sh of 360CVGroup/FG-CLIP).
 
     Attributes:
-        stage: 1 compares whole images with captions, 2 boxes with phrases as well.
-        batch_size: images that a process computes at once.
-        accumulate: such batches a step; the losses compare the images of all of them, at the cost of computing
-            everything once more.
-        epochs: times that every record is seen, where `steps` is None.
-        steps: of the optimizer; None for as many as `epochs` take.
-        learning_rate: peak rate of AdamW (betas 0.9 and 0.999).
-        warmup: steps over which the rate rises to its peak; a cosine takes it to 0 from there.
-        weight_decay: of everything but biases, LayerNorms and temperatures.
-        max_norm: gradients of a larger norm are scaled down to it.
-        dtype: what the towers compute in; weights stay float32. "auto" takes bfloat16 where it is fast.
-        device: as `fgseg.load` takes it.
-        seed: of the records' order, of the choice among captions, and of first values.
-        from_scratch: take only the sizes and the tokenizer of the model, and draw first values.
-        temperatures: of an FG-CLIP's regions, see `fgseg.training.initialise.start_model`.
-        gradient_checkpointing: a third more work for a fraction of the memory.
-        checkpoint_every: steps.
-        max_bad_share: of the records; more of them stop the run.
-        workers: processes that prepare records; 0 prepares them in between.
+        stage: 1 compares whole images with captions; 2 also compares boxes with phrases.
+        batch_size: images per forward pass and process.
+        accumulate: batches accumulated per optimiser step. The losses compare the images of all of them, which takes a
+            second forward pass.
+        epochs: passes over all records; not used if `steps` is given.
+        steps: optimiser steps; None for those of `epochs`.
+        learning_rate: peak learning rate of AdamW (betas 0.9 and 0.999).
+        warmup: steps of linear warm-up; a cosine decay to 0 follows.
+        weight_decay: applied to all weights but biases, LayerNorms and temperatures.
+        max_norm: maximum norm of the gradient; larger gradients are scaled down. 0 disables clipping.
+        dtype: precision of the forward pass: "auto", "float32" or "bfloat16"; "auto" is bfloat16 where that is fast.
+            Weights stay float32.
+        device: as `fgseg.load`.
+        seed: of the order of records, the choice among captions, and random weights.
+        from_scratch: keep only the sizes and the tokenizer of the model, and train from random weights.
+        temperatures: of an FG-CLIP's boxes and hard negatives, as `fgseg.training.initialise.initial_model`.
+        gradient_checkpointing: use a fraction of the memory for a third more computing time.
+        checkpoint_every: steps between checkpoints.
+        max_bad_share: maximum share of bad records, 0 to 1; a larger share stops the run.
+        workers: processes that prepare records; 0 prepares them in the training process.
 
     Raises:
         OptionError: a value out of range.
@@ -87,43 +88,43 @@ class TrainingOptions:
         check_choice("dtype", self.dtype, DTYPES)
 
     def binding(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the one it resumes."""
+        """The options that a resumed run must share with the run that it resumes."""
         return {name: value for name, value in asdict(self).items() if name not in _FREE}
 
 
 DEFAULTS = TrainingOptions()
 
 
-def total_steps(options: TrainingOptions, *, records: int, world: int) -> int:
-    """Steps of a run.
+def total_steps(options: TrainingOptions, *, records: int, world_size: int) -> int:
+    """Number of optimiser steps of a run.
 
     Args:
         options: of the run.
-        records: good ones.
-        world: processes.
+        records: number of good records.
+        world_size: number of processes.
 
     Raises:
-        OptionError: fewer records than a step takes.
+        OptionError: fewer records than one step needs.
 
     Examples:
-        >>> total_steps(TrainingOptions(batch_size=8, epochs=2), records=20, world=1)
+        >>> total_steps(TrainingOptions(batch_size=8, epochs=2), records=20, world_size=1)
         4
     """
-    batch = options.batch_size * options.accumulate * world
+    batch = options.batch_size * options.accumulate * world_size
     if records < batch:
         raise OptionError(
-            f"batch_size: a step takes {batch} records ({options.batch_size} x {options.accumulate} accumulated x "
-            f"{world} processes), and there are {records}; take a smaller batch_size"
+            f"batch_size: a step needs {batch} records ({options.batch_size} x {options.accumulate} accumulated x "
+            f"{world_size} processes), but there are {records}; use a smaller batch_size"
         )
     return options.steps or options.epochs * (records // batch)
 
 
 def learning_rate(step: int, *, steps: int, options: TrainingOptions) -> float:
-    """The rate of a step: a linear rise over `warmup` steps, then a cosine down to 0.
+    """The learning rate of a step: linear warm-up, then a cosine decay to 0.
 
     Args:
-        step: from 0.
-        steps: of the whole run.
+        step: the step, from 0.
+        steps: number of steps of the run.
         options: give the peak and the warm-up.
 
     Examples:

@@ -1,15 +1,16 @@
-"""FineHARD's records: captioned images with boxes, their phrases and hard negatives, from JSON files.
+"""Records of FineHARD's format: captioned images with boxes, phrases and hard negatives, from JSON files.
 
-A record is an object with `caption` (long), `short_caption`, `f_path` (the image, below the image root) and
+A record is an object with `caption` (long), `short_caption`, `f_path` (the image, relative to the image folder) and
 `bbox_info`, a list of `{"bbox": [x1, y1, x2, y2, score], "short_expr", "long_expr", "flag_short_neg",
-"short_expr_negs": {name: text}}`, corners as fractions of the image's sides. A file holds a list of them, or one a
-line. Every record is checked when the files are read; bad ones are skipped and kept by name and reason.
+"short_expr_negs": {name: text}}` with corners as fractions of the image's sides. A file holds a list of records, or
+one record per line. All records are checked when the files are read; bad ones are skipped and reported.
 
-Files stay on disk: memory is some twenty bytes a record, so that FineHARD's twelve million fit.
+The files stay on disk. Memory is about twenty bytes per record, so the twelve million records of FineHARD fit.
 """
 
 import hashlib
 import json
+import os
 import re
 from array import array
 from collections import Counter
@@ -21,27 +22,26 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_number
 from fgseg._files import one_line
 from fgseg.errors import DatasetError
 from fgseg.images.reading import read_image
 
 __all__ = ["BadRecord", "FileRecords", "Record", "RegionText", "Source", "bad_lines", "check_bad_share", "parse_record"]
 
-PUBLISHED_PREFIX = "grit-20m/data-12m/"  # stands before FineHARD's paths, not in its image folder
-ROUNDING = 1e-4  # of a side; corners this far outside are moved to the border
-_SPACE = re.compile(r"[ \t\n\r]*")  # JSON's
+PUBLISHED_PREFIX = "grit-20m/data-12m/"  # begins FineHARD's paths, but is not part of its image folder
+ROUNDING = 1e-4  # fraction of a side; corners at most this far outside are moved to the border
+_SPACE = re.compile(r"[ \t\n\r]*")  # the white space of JSON
 
 
 @dataclass(frozen=True, slots=True)
 class RegionText:
-    """What is said of one box.
+    """The phrases of one box.
 
     Attributes:
         box_xyxy: (left, top, right, bottom) as fractions of the image's sides.
-        short: a short phrase that is true of it.
-        long: a longer one.
-        negatives: phrases that are not; empty where the record has none to train on.
+        short: a short true phrase.
+        long: a longer true phrase.
+        negatives: false phrases; empty if the record has none to train on.
     """
 
     box_xyxy: tuple[float, float, float, float]
@@ -52,13 +52,13 @@ class RegionText:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is said of one image.
+    """The captions and boxes of one image.
 
     Attributes:
-        image: its path below the image root.
+        image: path relative to the image folder.
         caption: the long caption.
-        short_caption: the short one, without "a photo of".
-        regions: its boxes.
+        short_caption: the short caption, without "a photo of".
+        regions: the boxes.
     """
 
     image: str
@@ -72,8 +72,8 @@ class BadRecord:
     """A record that is left out.
 
     Attributes:
-        where: file and line, or file and place in its list.
-        reason: what is wrong: a kind, a colon, and the particulars.
+        where: file and line, or file and index in its list.
+        reason: the kind of error, a colon, and the details.
     """
 
     where: str
@@ -81,17 +81,17 @@ class BadRecord:
 
     @property
     def kind(self) -> str:
-        """The reason without its particulars."""
+        """The reason without its details."""
         return self.reason.split(":")[0]
 
 
 class Source(Protocol):
-    """What training reads: records with their images, the same for the same index.
+    """The records of a training run. An index always gives the same record and image.
 
     Attributes:
-        identity: what tells these records from others; a run resumes on no others.
-        bad: the records left out.
-        found: records, bad ones included.
+        identity: differs between different records; a run can be resumed only with the same records.
+        bad: the records that are left out.
+        found: number of records, including bad ones.
     """
 
     identity: str
@@ -99,11 +99,11 @@ class Source(Protocol):
     found: int
 
     def __len__(self) -> int:
-        """Good records."""
+        """Number of good records."""
         ...
 
     def name(self, index: int) -> str:
-        """Where a record stands, for the log."""
+        """The location of a record, for the log."""
         ...
 
     def sample(self, index: int) -> tuple[Record, NDArray[np.uint8]]:
@@ -112,10 +112,10 @@ class Source(Protocol):
 
 
 def parse_record(entry: Any) -> Record:
-    """Check one record of FineHARD's format.
+    """Read and check one record of FineHARD's format.
 
     Raises:
-        DatasetError: what is wrong with it, the kind before the first colon.
+        DatasetError: the record is bad; the kind of error stands before the first colon.
 
     Examples:
         >>> box = {"bbox": [0.1, 0.2, 0.5, 0.6, 0.9], "short_expr": "a cup", "long_expr": "a red cup on a table"}
@@ -129,34 +129,34 @@ def parse_record(entry: Any) -> Record:
     if not isinstance(regions, list):
         raise DatasetError(f"not a record: bbox_info: expected a list, got {regions!r:.60}")
     return Record(
-        image=_words(entry, "f_path", "missing file").removeprefix(PUBLISHED_PREFIX),
-        caption=_words(entry, "caption"),
-        short_caption=_words(entry, "short_caption"),
+        image=_text(entry, "f_path", "missing file").removeprefix(PUBLISHED_PREFIX),
+        caption=_text(entry, "caption"),
+        short_caption=_text(entry, "short_caption"),
         regions=tuple(_region(region, f"bbox_info[{number}]") for number, region in enumerate(regions)),
     )
 
 
-def _words(entry: dict[str, Any], key: str, kind: str = "empty caption") -> str:
+def _text(entry: dict[str, Any], key: str, kind: str = "empty caption") -> str:
     text = entry.get(key)
     if not isinstance(text, str) or not text.strip():
         raise DatasetError(f"{kind}: {key}: expected words, got {text!r:.60}")
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair: a text cut between the two
+    except UnicodeEncodeError as error:  # a lone surrogate
         raise DatasetError(f"broken caption: {key}: expected whole characters, got {text!a:.60}") from error
     return text
 
 
-def _region(region: Any, place: str) -> RegionText:
+def _region(region: Any, key: str) -> RegionText:
     if not isinstance(region, dict):
-        raise DatasetError(f"not a record: {place}: expected an object, got {region!r:.60}")
+        raise DatasetError(f"not a record: {key}: expected an object, got {region!r:.60}")
     try:
         return RegionText(
-            _box(region.get("bbox")), _words(region, "short_expr"), _words(region, "long_expr"), _negatives(region)
+            _box(region.get("bbox")), _text(region, "short_expr"), _text(region, "long_expr"), _negatives(region)
         )
     except DatasetError as error:
-        kind, _, particulars = str(error).partition(": ")
-        raise DatasetError(f"{kind}: {place}: {particulars}") from error
+        kind, _, details = str(error).partition(": ")
+        raise DatasetError(f"{kind}: {key}: {details}") from error
 
 
 def _box(bbox: Any) -> tuple[float, float, float, float]:
@@ -178,65 +178,67 @@ def _negatives(region: dict[str, Any]) -> tuple[str, ...]:
     texts = region.get("short_expr_negs")
     if not isinstance(texts, dict) or not texts:
         raise DatasetError(f"empty caption: short_expr_negs: flag_short_neg is 1, expected texts, got {texts!r:.60}")
-    return tuple(_words(texts, name) for name in texts)
+    return tuple(_text(texts, name) for name in texts)
 
 
 class FileRecords:
-    """Records of JSON files, checked, with their images below a root. A `Source`."""
+    """The checked records of JSON files, with images in a folder. A `Source`."""
 
     def __init__(
         self,
         places: Sequence[str | Path],
         images: str | Path,
         *,
-        watch: Callable[[Iterator[Any]], Iterator[Any]] | None = None,
+        watch: Callable[[Iterator[Any]], Iterator[Any]] = iter,
     ) -> None:
-        """Read and check.
+        """Read and check the files.
 
         Args:
-            places: .json or .jsonl files, or folders of them; a file is taken for a list where it starts with "[".
-            images: folder that `f_path` starts from.
-            watch: wraps the records as they are read, for a progress bar.
+            places: .json or .jsonl files, or folders of them. A file that begins with "[" is read as a list.
+            images: the folder that the paths in `f_path` are relative to.
+            watch: wraps the iterator over records, for a progress bar.
 
         Raises:
-            DatasetError: no such file, no record in them, or a list that is no JSON.
+            DatasetError: a file is missing, a list is not JSON, or the files have no record.
         """
         self.images = Path(images)
         self.files = _files(places)
         if not self.images.is_dir():
-            raise DatasetError(f"images: expected a folder, {one_line(images)} is none; name what f_path starts from")
+            raise DatasetError(
+                f"images: expected a folder, got {one_line(images)}; give the folder that the f_path are relative to"
+            )
         digest, bad = hashlib.sha256(), []
         spans = array("q")
         for number, path in enumerate(self.files):
-            entries = _spans(path, digest)
-            for where, offset, length, entry in watch(entries) if watch else entries:
+            for where, offset, length, entry in watch(_spans(path, digest)):
                 if problem := self._problem(entry):
                     bad.append(BadRecord(where, problem))
                 else:
                     spans.extend((number, offset, length))
         self._spans = np.array(spans, np.int64).reshape(-1, 3)
-        digest.update(self._spans.tobytes())  # an image that came or went changes which records an index means
+        digest.update(self._spans.tobytes())  # an image that was added or removed changes the indices of records
         self.bad, self.found = tuple(bad), len(bad) + len(self._spans)
         self.identity = digest.hexdigest()
         if not self.found:
             raise DatasetError(f"data: no record in {', '.join(map(str, self.files))}")
 
     def _problem(self, entry: Any) -> str | None:
-        if isinstance(entry, _Broken):
-            return f"not a record: {entry.why}"
+        if isinstance(entry, DatasetError):
+            return str(entry)
         try:
             record = parse_record(entry)
         except DatasetError as error:
             return one_line(error)
-        place = self.images / record.image
-        return None if _is_file(place) else f"missing file: {one_line(place)}"
+        path = self.images / record.image
+        is_file = os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for names that are too long
+        return None if is_file else f"missing file: {one_line(path)}"
 
     def __len__(self) -> int:
-        """Good records."""
+        """Number of good records."""
         return len(self._spans)
 
     def name(self, index: int) -> str:
-        """File and byte of a record."""
+        """File and byte offset of a record."""
         number, offset, _ = self._spans[index]
         return f"{self.files[number]}, byte {offset}"
 
@@ -253,21 +255,7 @@ class FileRecords:
         return record, read_image(self.images / record.image)
 
 
-@dataclass(frozen=True)
-class _Broken:
-    """why: what JSON says of a line that is none."""
-
-    why: str
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long for any file
-        return False
-
-
-_Span = tuple[str, int, int, Any]  # where, first byte, bytes, content
+_Span = tuple[str, int, int, Any]  # location, first byte, number of bytes, and the entry or a DatasetError
 
 
 def _files(places: Sequence[str | Path]) -> list[Path]:
@@ -283,7 +271,7 @@ def _files(places: Sequence[str | Path]) -> list[Path]:
 
 
 def _spans(path: Path, digest: Any) -> Iterator[_Span]:
-    """Every record of a file with its place in it; feeds the file's bytes to the digest."""
+    """Every record of a file with its byte range. Updates the digest with the bytes of the file."""
     with path.open("rb") as stream:
         start = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     yield from _list_spans(path, digest) if start.startswith(b"[") else _line_spans(path, digest)
@@ -302,8 +290,8 @@ def _line_spans(path: Path, digest: Any) -> Iterator[_Span]:
 def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except (ValueError, RecursionError) as error:  # a JSONDecodeError, bytes that are no UTF-8, or nesting without end
-        return _Broken(one_line(error))
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+        return DatasetError(f"not a record: {one_line(error)}")
 
 
 def _list_spans(path: Path, digest: Any) -> Iterator[_Span]:
@@ -312,13 +300,15 @@ def _list_spans(path: Path, digest: Any) -> Iterator[_Span]:
     try:
         yield from _elements(path, data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: expected a JSON list of records, got {one_line(error)}; write it again") from error
+        raise DatasetError(
+            f"{path}: expected a JSON list of records, got {one_line(error)}; correct the file"
+        ) from error
 
 
 def _elements(path: Path, text: str) -> Iterator[_Span]:
     decoder = json.JSONDecoder()
     at = _after_space(text, text.index("[") + 1)
-    offset, counted = 0, 0  # bytes before character `counted`
+    offset, counted = 0, 0  # `offset` bytes precede character `counted`
     number = 0
     while not text.startswith("]", at):
         entry, end = decoder.raw_decode(text, at)
@@ -335,42 +325,38 @@ def _elements(path: Path, text: str) -> Iterator[_Span]:
 
 def _after_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
-    assert match is not None  # no space is a match too
+    assert match is not None  # the pattern also matches an empty string
     return match.end()
 
 
 def check_bad_share(bad: Sequence[BadRecord], found: int, *, limit: float) -> str:
-    """What is to be said of bad records; refuses too many of them.
+    """Count the bad records by kind, and refuse too many of them.
 
     Args:
-        bad: the records left out.
-        found: all records.
-        limit: largest share of bad ones that is put up with, 0 to 1.
+        bad: the records that are left out.
+        found: number of all records.
+        limit: maximum share of bad records, 0 to 1.
 
     Returns:
-        one line: how many, and how many of each kind.
+        one line with the number of bad records, and of each kind.
 
     Raises:
-        DatasetError: more than that share.
-        OptionError: a limit outside 0 to 1.
+        DatasetError: the share is larger, or all records are bad.
 
     Examples:
         >>> check_bad_share([BadRecord("a.jsonl, line 3", "missing file: 7.jpg")], 40, limit=0.05)
         '1 of 40 records are left out (2.5 %): missing file (1)'
     """
-    check_number("max_bad_share", limit, low=0, high=1)
     kinds = ", ".join(f"{kind} ({count})" for kind, count in Counter(one.kind for one in bad).most_common())
-    line = f"{len(bad)} of {found} records are left out ({100 * len(bad) / found:.3g} %)" + (
-        f": {kinds}" if kinds else ""
-    )
+    line = f"{len(bad)} of {found} records are left out ({100 * len(bad) / found:.3g} %){kinds and f': {kinds}'}"
     if len(bad) > limit * found or len(bad) == found:
         raise DatasetError(
             f"data: {line}, more than the {100 * limit:g} % allowed; the first is {bad[0].where}: {bad[0].reason}; "
-            "correct them, or allow more with max_bad_share"
+            "correct them, or raise max_bad_share"
         )
     return line
 
 
 def bad_lines(bad: Sequence[BadRecord]) -> str:
-    """The log of bad records: a JSON object a line."""
+    """The log of bad records, one JSON object per line."""
     return "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in bad)

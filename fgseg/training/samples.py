@@ -1,7 +1,7 @@
-"""From records to batches: which records a step takes, what is said of their boxes, pixels and token ids.
+"""Batches of records: the records of each step, the captions of their boxes, pixels and token ids.
 
-What a record becomes depends on the seed, the epoch and its index alone: not on who prepares it, nor on how many
-processes train. That is what makes a resumed run the same run.
+The sample of a record depends only on the seed, the epoch and its index, not on the process that prepares it or on the
+number of processes. A resumed run therefore takes the same samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,22 @@ from fgseg.errors import ImageError, PromptError
 from fgseg.images.resizing import resize_bicubic
 from fgseg.training.records import BadRecord, Source
 
-__all__ = ["FALSE_CAPTIONS", "MAX_BOXES", "PREFIX", "Batch", "Batches", "Preparation", "make_batch", "step_records"]
+__all__ = [
+    "FALSE_CAPTIONS",
+    "MAX_BOXES",
+    "PREFIX",
+    "Batch",
+    "Batches",
+    "Preparation",
+    "make_batch",
+    "padded_ids",
+    "step_records",
+]
 
-MAX_BOXES = 4  # the first of an image; this and the two below are the published training's
+# Of the published training: boxes per image, false captions per box, and the prefix of short captions.
+MAX_BOXES = 4
 FALSE_CAPTIONS = 10
-PREFIX = "a photo of "  # before short captions alone
+PREFIX = "a photo of "
 
 
 @dataclass(frozen=True)
@@ -34,12 +45,12 @@ class Preparation:
 
     Attributes:
         source: the records.
-        tokenizer: the model's.
-        end_token: what ends a text and pads it.
-        side: pixels of the square that images are resized to.
-        short_limit: tokens of the short route.
-        seed: of the choices among captions.
-        with_boxes: whether boxes are prepared, which the second stage needs.
+        tokenizer: of the model.
+        end_token: the token that ends and pads a text.
+        side: side in pixels of the square that images are resized to.
+        short_limit: maximum number of tokens of the short route.
+        seed: of the choice among captions.
+        with_boxes: whether to prepare boxes, which stage 2 needs.
     """
 
     source: Source
@@ -53,27 +64,27 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Batch:
-    """Records ready for the model: B images, N boxes, M of them with false captions.
+    """Input of the model: B images and N boxes, M of which have false captions.
 
     Attributes:
         pixels: (B, side, side, 3) uint8 RGB.
-        short_ids: (B, L) int64 tokens of "a photo of" and the short captions.
+        short_ids: (B, L) int64 tokens of the short captions after "a photo of".
         long_ids: (B, L) int64 tokens of the long captions.
         boxes: (N, 4) float32 left, top, right, bottom, as fractions of the sides.
-        owner: (N,) int64, the image of each box.
-        box_ids: (N, L) int64 tokens of what is said of each box.
+        image_index: (N,) int64, the image of each box.
+        box_ids: (N, L) int64 tokens of the caption of each box.
         hard_rows: (M,) int64, the boxes that have false captions.
-        hard_ids: (M * 11, L) int64 tokens, of each of them the true caption and then the false ones.
-        is_text: (M, 11) bool, False where a box has fewer.
-        cut: texts that were longer than their route, and lost their end.
-        bad: index and reason of records that turned out to be bad.
+        hard_ids: (M * 11, L) int64 tokens of the true caption and then the false captions of each of them.
+        is_text: (M, 11) bool, False where a box has fewer captions.
+        cut: number of texts that were cut at the limit of their route.
+        bad: index and reason of records that could not be prepared.
     """
 
     pixels: Tensor
     short_ids: Tensor
     long_ids: Tensor
     boxes: Tensor
-    owner: Tensor
+    image_index: Tensor
     box_ids: Tensor
     hard_rows: Tensor
     hard_ids: Tensor
@@ -83,16 +94,16 @@ class Batch:
 
 
 def step_records(count: int, *, step: int, global_batch: int, seed: int) -> tuple[int, NDArray[np.int64]]:
-    """The records of a step: a new order each epoch, what does not fill a batch at its end left out.
+    """The records of a step. Every epoch has a new order, and its last incomplete batch is dropped.
 
     Args:
-        count: records there are, at least `global_batch`.
-        step: from 0.
-        global_batch: records a step takes, of all processes together.
+        count: number of records, at least `global_batch`.
+        step: the step, from 0.
+        global_batch: records per step of all processes together.
         seed: of the orders.
 
     Returns:
-        the epoch, and (global_batch,) indices.
+        the epoch, and (global_batch,) int64 indices.
 
     Examples:
         >>> epoch, first = step_records(5, step=0, global_batch=2, seed=0)
@@ -109,27 +120,28 @@ def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
+@dataclass(eq=False)
 class Batches(IterableDataset[Batch]):
-    """The micro-batches of one process from a step on; in the same order however many workers prepare them."""
+    """The micro-batches of one process, in an order that does not depend on the number of workers.
 
-    def __init__(
-        self, preparation: Preparation, *, steps: range, batch_size: int, accumulate: int, rank: int, world: int
-    ) -> None:
-        """Take what is to be prepared.
+    Attributes:
+        preparation: how records become samples.
+        steps: the steps to prepare.
+        batch_size: images per micro-batch.
+        accumulate: micro-batches per step and process.
+        rank: index of this process.
+        world_size: number of processes.
+    """
 
-        Args:
-            preparation: how.
-            steps: those still to be done.
-            batch_size: images of one micro-batch.
-            accumulate: micro-batches a step and process.
-            rank: which process this is.
-            world: how many there are.
-        """
-        self.preparation, self.steps = preparation, steps
-        self.batch_size, self.accumulate, self.rank, self.world = batch_size, accumulate, rank, world
+    preparation: Preparation
+    steps: range
+    batch_size: int
+    accumulate: int
+    rank: int
+    world_size: int
 
     def __iter__(self) -> Iterator[Batch]:
-        """Micro-batch after micro-batch; a worker takes every W-th, as the loader puts them together again."""
+        """Yield the micro-batches. Of W workers, each prepares every W-th, since the loader interleaves them."""
         worker = get_worker_info()
         start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         if worker:
@@ -141,14 +153,14 @@ class Batches(IterableDataset[Batch]):
     def _batch(self, step: int, micro: int) -> Batch:
         own = self.batch_size * self.accumulate
         count, seed = len(self.preparation.source), self.preparation.seed
-        epoch, indices = step_records(count, step=step, global_batch=own * self.world, seed=seed)
+        epoch, indices = step_records(count, step=step, global_batch=own * self.world_size, seed=seed)
         first = own * self.rank + self.batch_size * micro
         return make_batch(self.preparation, indices[first : first + self.batch_size].tolist(), epoch)
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """One record: square pixels; token ids of its captions; of each box its corners, caption, and hard captions."""
+    """One record: square pixels, token ids of its captions, and the corners and token ids of its boxes."""
 
     pixels: NDArray[np.uint8]
     short: list[int]
@@ -156,11 +168,10 @@ class _Sample:
     boxes: list[tuple[float, float, float, float]]
     box_texts: list[list[int]]
     hard_texts: list[list[list[int]]]
-    cut: int
 
 
 def make_batch(preparation: Preparation, indices: Sequence[int], epoch: int) -> Batch:
-    """Prepare these records; those that cannot be are left out and named."""
+    """Prepare records. Those that cannot be prepared are left out and listed in `Batch.bad`."""
     samples, bad = [], []
     for index in indices:
         try:
@@ -175,65 +186,54 @@ def _sample(preparation: Preparation, index: int, epoch: int) -> _Sample:
     record, image = preparation.source.sample(index)
     regions = record.regions[:MAX_BOXES] if preparation.with_boxes else ()
     rng = np.random.default_rng([preparation.seed, epoch, index])
-    said = [region.long if rng.random() < 0.5 else region.short for region in regions]
+    captions = [region.long if rng.random() < 0.5 else region.short for region in regions]
     hard = [[region.short, *region.negatives[:FALSE_CAPTIONS]] if region.negatives else [] for region in regions]
-    texts = _Texts(preparation)
+    encode = preparation.tokenizer.encode
     return _Sample(
         pixels=resize_bicubic(image, (preparation.side, preparation.side)),
-        short=texts.ids([PREFIX + record.short_caption])[0],
-        long=texts.ids([record.caption], limit=LONG_POSITIONS)[0],
+        short=encode([PREFIX + record.short_caption])[0],
+        long=encode([record.caption])[0],
         boxes=[region.box_xyxy for region in regions],
-        box_texts=texts.ids(said),
-        hard_texts=[texts.ids(captions) for captions in hard],
-        cut=texts.cut,
+        box_texts=encode(captions),
+        hard_texts=[encode(texts) for texts in hard],
     )
-
-
-class _Texts:
-    """Token ids within a route's limit; counts what it cuts."""
-
-    def __init__(self, preparation: Preparation) -> None:
-        self.tokenizer, self.end, self.limit = preparation.tokenizer, preparation.end_token, preparation.short_limit
-        self.cut = 0
-
-    def ids(self, texts: Sequence[str], *, limit: int | None = None) -> list[list[int]]:
-        """Of each text; one over the limit ends there, with the end token, as the published training has it."""
-        if not texts:
-            return []
-        limit = limit or self.limit
-        rows = self.tokenizer.encode(texts)
-        self.cut += sum(len(row) > limit for row in rows)
-        return [row if len(row) <= limit else [*row[: limit - 1], self.end] for row in rows]
 
 
 def _collated(samples: list[_Sample], preparation: Preparation, bad: tuple[tuple[int, BadRecord], ...]) -> Batch:
-    side, end = preparation.side, preparation.end_token
-    box_count = [len(sample.boxes) for sample in samples]
+    side, end, short_limit = preparation.side, preparation.end_token, preparation.short_limit
     hard = [texts for sample in samples for texts in sample.hard_texts]
-    rows = [row for row, texts in enumerate(hard) if texts]
-    missing = [1 + FALSE_CAPTIONS - len(hard[row]) for row in rows]
-    pixels = np.stack([s.pixels for s in samples]) if samples else np.zeros((0, side, side, 3), np.uint8)
-    return Batch(
-        pixels=torch.from_numpy(pixels),
-        short_ids=_padded([sample.short for sample in samples], end),
-        long_ids=_padded([sample.long for sample in samples], end),
-        boxes=torch.tensor([box for sample in samples for box in sample.boxes], dtype=torch.float32).reshape(-1, 4),
-        owner=torch.repeat_interleave(torch.tensor(box_count, dtype=torch.long)),
-        box_ids=_padded([ids for sample in samples for ids in sample.box_texts], end),
-        hard_rows=torch.tensor(rows, dtype=torch.long),
-        hard_ids=_padded(
-            [ids for row, m in zip(rows, missing, strict=True) for ids in [*hard[row], *[[end]] * m]], end
+    hard_rows = [row for row, texts in enumerate(hard) if texts]
+    missing = [1 + FALSE_CAPTIONS - len(hard[row]) for row in hard_rows]
+    texts_of_route = {
+        "short_ids": ([sample.short for sample in samples], short_limit),
+        "long_ids": ([sample.long for sample in samples], LONG_POSITIONS),
+        "box_ids": ([ids for sample in samples for ids in sample.box_texts], short_limit),
+        "hard_ids": (
+            [ids for row, m in zip(hard_rows, missing, strict=True) for ids in [*hard[row], *[[end]] * m]],
+            short_limit,
         ),
-        is_text=torch.tensor([[k <= FALSE_CAPTIONS - m for k in range(1 + FALSE_CAPTIONS)] for m in missing])
-        .reshape(-1, 1 + FALSE_CAPTIONS)
-        .bool(),
-        cut=sum(sample.cut for sample in samples),
+    }
+    is_text = [[k <= FALSE_CAPTIONS - m for k in range(1 + FALSE_CAPTIONS)] for m in missing]
+    return Batch(
+        pixels=torch.from_numpy(np.array([sample.pixels for sample in samples], np.uint8).reshape(-1, side, side, 3)),
+        boxes=torch.tensor([box for sample in samples for box in sample.boxes], dtype=torch.float32).reshape(-1, 4),
+        image_index=torch.repeat_interleave(torch.tensor([len(sample.boxes) for sample in samples], dtype=torch.long)),
+        hard_rows=torch.tensor(hard_rows, dtype=torch.long),
+        is_text=torch.tensor(is_text, dtype=torch.bool).reshape(-1, 1 + FALSE_CAPTIONS),
+        cut=sum(len(ids) > limit for texts, limit in texts_of_route.values() for ids in texts),
         bad=bad,
+        **{name: padded_ids(texts, end, limit=limit) for name, (texts, limit) in texts_of_route.items()},
     )
 
 
-def _padded(rows: list[list[int]], end: int) -> Tensor:
-    """(T, longest) token ids; what stands after a text's end token changes nothing."""
-    longest = max(map(len, rows), default=1)
-    padded = [row + [end] * (longest - len(row)) for row in rows]
-    return torch.tensor(padded, dtype=torch.long).reshape(-1, longest)
+def padded_ids(texts: Sequence[list[int]], end: int, *, limit: int = LONG_POSITIONS) -> Tensor:
+    """(T, longest) int64 token ids, padded with the end token; tokens after the first one have no effect.
+
+    Args:
+        texts: the token ids of each text.
+        end: the token that ends and pads a text.
+        limit: maximum length. A longer text is cut, and the end token is its last, as in the published training.
+    """
+    cut = [ids if len(ids) <= limit else [*ids[: limit - 1], end] for ids in texts]
+    longest = max(map(len, cut), default=1)
+    return torch.tensor([ids + [end] * (longest - len(ids)) for ids in cut], dtype=torch.long).reshape(-1, longest)

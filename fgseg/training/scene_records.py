@@ -1,7 +1,7 @@
-"""Procedural scenes as FineHARD's records: to train on as they are drawn, or written to disk.
+"""Procedural scenes as records of FineHARD's format, drawn during training or written to disk.
 
-`python -m fgseg.training.scene_records --out FOLDER --count 40` writes FOLDER/records.jsonl and FOLDER/images, an
-example of the format to copy, and something to try `fgseg train` on.
+`python -m fgseg.training.scene_records --out FOLDER --count 40` writes FOLDER/records.jsonl and FOLDER/images, as an
+example of the format and as data for a first run of `fgseg train`.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from fgseg._checks import check_number
 from fgseg._files import write_text
 from fgseg.errors import FgsegError
 from fgseg.images.writing import write_image
-from fgseg.scenes.captions import changed, long_caption, short_caption
+from fgseg.scenes.captions import change_phrase, long_caption, short_caption
 from fgseg.scenes.composition import Scene, Thing, phrase_truth, scene
 from fgseg.training.records import BadRecord, Record, RegionText
 from fgseg.training.samples import FALSE_CAPTIONS
@@ -25,27 +25,27 @@ from fgseg.training.samples import FALSE_CAPTIONS
 __all__ = ["SceneRecords", "as_entry", "scene_record", "write_scene_records"]
 
 SIDE = 128
-SMALLEST = 0.004  # share of the image that a thing must show to be given a box
+MIN_AREA = 0.004  # minimum visible share of the image for a thing to get a box
 _WITHOUT_BOX = ("background", "clutter")
 _TRIES = 200
 
 
 class SceneRecords:
-    """Scenes as records, drawn when they are asked for. A `Source` without bad records."""
+    """Scenes as records, drawn on access. A `Source` without bad records."""
 
     def __init__(self, count: int, *, first_seed: int = 0, side: int = SIDE) -> None:
-        """Take `count` scenes of consecutive seeds, `side` pixels square."""
+        """Use `count` square scenes of consecutive seeds and `side` pixels."""
         check_number("count", count, low=1, high=2**31)
         self.found, self.first_seed, self.side = count, first_seed, side
         self.bad: tuple[BadRecord, ...] = ()
         self.identity = f"scenes:{count}:{first_seed}:{side}"
 
     def __len__(self) -> int:
-        """Scenes there are."""
+        """Number of scenes."""
         return self.found
 
     def name(self, index: int) -> str:
-        """The scene's seed in words."""
+        """The word "scene" and the seed."""
         return f"scene {self.first_seed + index}"
 
     def sample(self, index: int) -> tuple[Record, NDArray[np.uint8]]:
@@ -56,11 +56,11 @@ class SceneRecords:
 
 
 def scene_record(drawn: Scene, seed: int) -> Record:
-    """What FineHARD would say of a scene.
+    """The record of a scene.
 
     Args:
         drawn: the scene.
-        seed: names the image, and draws the false captions.
+        seed: names the image, and seeds the choice of false captions.
     """
     rng = np.random.default_rng([41, seed])
     regions = [_region(rng, drawn, index) for index in range(len(drawn.things))]
@@ -73,23 +73,24 @@ def scene_record(drawn: Scene, seed: int) -> Record:
 
 
 def _region(rng: np.random.Generator, drawn: Scene, index: int) -> RegionText | None:
-    """The box of a thing; None for a background, for what has no name, and for what is all but hidden."""
-    thing, shown = drawn.things[index], drawn.owners == index
-    if thing.shape in _WITHOUT_BOX or shown.mean() < SMALLEST:
+    """The box of a thing; None for a background, for a thing without a name, and for a nearly hidden thing."""
+    thing, mask = drawn.things[index], drawn.labels == index
+    if thing.shape in _WITHOUT_BOX or mask.mean() < MIN_AREA:
         return None
-    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    height, width = shown.shape
-    box = (columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    height, width = mask.shape
+    left, right = float(columns[0] / width), float((columns[-1] + 1) / width)
+    top, bottom = float(rows[0] / height), float((rows[-1] + 1) / height)
     text = thing.phrase.text
-    left, top, right, bottom = map(float, box)
-    return RegionText((left, top, right, bottom), text, f"there is a {text} in the picture", _false(rng, thing))
+    negatives = _false_phrases(rng, thing)
+    return RegionText((left, top, right, bottom), text, f"there is a {text} in the picture", negatives)
 
 
-def _false(rng: np.random.Generator, thing: Thing) -> tuple[str, ...]:
-    """Ten phrases that each change one attribute and are not true of the thing; none where they cannot be found."""
+def _false_phrases(rng: np.random.Generator, thing: Thing) -> tuple[str, ...]:
+    """Ten false phrases that differ from the true one in one attribute; empty if not found in _TRIES tries."""
     texts: dict[str, None] = {}
     for _ in range(_TRIES):
-        phrase = changed(rng, thing.phrase)
+        phrase = change_phrase(rng, thing.phrase)
         if phrase_truth([thing], [phrase])[0, 0] == 0:
             texts[phrase.text] = None
         if len(texts) == FALSE_CAPTIONS:
@@ -101,16 +102,16 @@ def write_scene_records(folder: str | Path, *, count: int, first_seed: int = 0, 
     """Write scenes as records and images.
 
     Args:
-        folder: gets records.jsonl and images/, which the records' paths start with.
-        count: scenes.
-        first_seed: of the first; the others follow.
-        side: of the square images, in pixels.
+        folder: output folder for records.jsonl and images/. The paths in the records are relative to it.
+        count: number of scenes.
+        first_seed: seed of the first scene; the others have the following seeds.
+        side: side of the square images in pixels.
 
     Returns:
         the path of records.jsonl.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: a file cannot be written.
     """
     source, lines = SceneRecords(count, first_seed=first_seed, side=side), []
     for index in range(count):
@@ -123,7 +124,7 @@ def write_scene_records(folder: str | Path, *, count: int, first_seed: int = 0, 
 
 
 def as_entry(record: Record) -> dict[str, Any]:
-    """A record in FineHARD's words; `fgseg.training.records.parse_record` reads it back."""
+    """A record as an object of FineHARD's format, the inverse of `fgseg.training.records.parse_record`."""
     return {
         "f_path": record.image,
         "caption": record.caption,
@@ -142,12 +143,12 @@ def as_entry(record: Record) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
+    """Write scene records from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
+    parser.add_argument("--count", type=int, default=40, help="number of scenes")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first scene")
+    parser.add_argument("--side", type=int, default=SIDE, help="side of the images in pixels")
     options = parser.parse_args(arguments)
     try:
         print(write_scene_records(options.out, count=options.count, first_seed=options.first_seed, side=options.side))

@@ -1,1 +1,1 @@
-"""How the embedded model was trained."""
+"""The training of the embedded model. `python -m recipes.mini --out FOLDER` runs it."""

@@ -1,10 +1,11 @@
-"""What a training step of the embedded model sees: scenes, ways of looking at them, and what is said of them."""
+"""The training batches of the embedded model: views of scenes, phrases and captions, and the truth of the phrases."""
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -15,81 +16,77 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fgseg.encoders.networks.clip import Route
-from fgseg.scenes.captions import changed, long_caption, narrowed, random_phrase, short_caption
+from fgseg.scenes.captions import change_phrase, long_caption, narrow_phrase, random_phrase, short_caption
 from fgseg.scenes.composition import Kind, Scene, Thing, is_held_out_phrase, phrase_truth, scene
 from fgseg.scenes.vocabulary import BASIC_COLORS, CLUTTER, PATTERNS, RIVAL, SHAPES, Phrase
+from fgseg.training.samples import padded_ids
 
-__all__ = ["PATCH", "SAMPLE", "SIDE", "WORDS", "Batch", "Lot", "Schedule", "Texts", "Tokenized", "loader", "make_batch"]
+__all__ = ["ATTRIBUTE_PHRASES", "PATCH", "SIDE", "STRIDE", "Batch", "BatchSpec", "Schedule", "Tokenized", "loader"]
 
 SIDE, PATCH = 224, 8
-Look = tuple[Kind | None, tuple[int, int]]  # the kind of a lot's scenes, None for each its own, and their size
+KindAndSize = tuple[Kind | None, tuple[int, int]]  # of the scenes of a batch; None draws a kind per scene
 SMALL, NATIVE = (112, 112), (SIDE, SIDE)
-# What the lots of the shifts' stage are in turn: sheets teach shapes, scenes all there is, outdoors its materials.
-SMALL_LOTS: tuple[Look, ...] = (("sheet", SMALL), (None, SMALL))
-LARGE_LOTS: tuple[Look, ...] = (
-    ("sheet", NATIVE), (None, NATIVE), ("sheet", SMALL), (None, NATIVE),
-)  # fmt: skip
-LAST_LOTS: tuple[Look, ...] = (
-    ("sheet", NATIVE), (None, NATIVE), ("outdoors", NATIVE), (None, NATIVE),
-)  # fmt: skip
-SMALL_SHARE, LAST_SHARE = 0.25, 0.4  # of that stage's steps, the first ones, half the cost of others, and the last ones
-# Then the native side among others: positions are interpolated.
-ATTENTION_LOTS: tuple[Look, ...] = ((None, NATIVE), (None, (192, 256)), (None, (256, 192)))
-LARGE_SHARE = 0.5  # scenes in a step of large pictures, beside one of small ones
-MOVED = 12  # pixels each way, in views from 2 up
-PHRASES = 20  # an image: the full names of its things, then narrowed, changed and random ones
-CHANGED = 8  # of them, beside what chance adds
-FALSE = 10  # captions of each shape with one attribute changed, against which its box is held
-SHEET_CHANGED, SHEET_FALSE = 2, 0  # of a sheet, where the other things are wrong enough
-# What is asked of every place and box, beside whole phrases: which word of each kind is true of it.
-WORDS: dict[str, tuple[Phrase, ...]] = {
+# The batches of each stage, in turn. Sheets teach shapes, and outdoor scenes teach materials.
+SMALL_STAGE: tuple[KindAndSize, ...] = (("sheet", SMALL), (None, SMALL))
+LARGE_STAGE: tuple[KindAndSize, ...] = (("sheet", NATIVE), (None, NATIVE), ("sheet", SMALL), (None, NATIVE))
+LAST_STAGE: tuple[KindAndSize, ...] = (("sheet", NATIVE), (None, NATIVE), ("outdoors", NATIVE), (None, NATIVE))
+ATTENTION_STAGE: tuple[KindAndSize, ...] = ((None, NATIVE), (None, (192, 256)), (None, (256, 192)))
+SMALL_SHARE, LAST_SHARE = 0.25, 0.4  # share of the first and last stage in the steps with shifts
+LARGE_SHARE = 0.5  # batch size of large pictures relative to that of small ones
+MAX_SHIFT = 12  # pixels along each axis, for views from 2 on
+PHRASES = 20  # per image: the names of its things, then narrowed, changed and random phrases
+CHANGED_PHRASES = 8  # minimum number of changed phrases among them
+FALSE_PHRASES = 10  # changed phrases per shape, as hard negatives of its box
+SHEET_CHANGED_PHRASES, SHEET_FALSE_PHRASES = 2, 0  # on a sheet, the other things provide the negatives
+# The words for one attribute. Training also chooses among these for each point and box.
+ATTRIBUTE_PHRASES: dict[str, tuple[Phrase, ...]] = {
     "shape": tuple(Phrase(noun=shape) for shape in SHAPES),
     "pattern": tuple(Phrase(pattern=pattern) for pattern in PATTERNS),
     "color": tuple(Phrase(color=color) for color in BASIC_COLORS),
 }
-UNSAID = 0.12  # share of things whose full name is not among them: there the rival is right
-SAMPLE = 4  # pixels between the places that the per-pixel losses look at
+UNNAMED_SHARE = 0.12  # share of things without their name among the phrases of the image; the rival is true of them
+STRIDE = 4  # pixels between the points at which the per-pixel losses are computed
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Scenes of one size, ready for the model.
+    """Input of the model: B scenes of one size with N things and P phrases.
 
     Attributes:
-        pixels: (B, H, W, 3) uint8.
-        owner: (B, H/SAMPLE * W/SAMPLE) int64, index into the batch's things of the thing at each place.
-        pooling: (B, K, Gh*Gw) float32, of each thing of an image the weights of the patches in its box (of a
-            background the patches it owns); zero rows where an image has fewer than K.
-        things: (B, K) int64, index into the batch's things, -1 where an image has fewer.
-        phrases: unique phrase texts of the batch: the rival, those of WORDS, and what is said of the images.
-        own: (B, PHRASES) int64, rows of `phrases` said about each image.
-        truth: (N, B's phrases) int8, of every thing and every phrase.
-        full: (N,) int64, row of `phrases` that names each thing in full.
-        captions: B captions, short ones and long ones in turn; none of sheets, which have too many things.
+        pixels: (B, H, W, 3) uint8 RGB.
+        labels: (B, H/STRIDE * W/STRIDE) int64, the thing at each sampled point, from 0 to N - 1.
+        pooling: (B, K, Gh*Gw) float32, weights of the patches in the box of each thing of an image, or in the mask of
+            a background or material; 0 where an image has fewer than K things.
+        things: (B, K) int64, the things of each image, from 0 to N - 1; -1 where an image has fewer than K.
+        phrases: P unique texts: the rival, those of ATTRIBUTE_PHRASES, and the phrases of the images.
+        phrase_rows: (B, PHRASES) int64, rows of `phrases` for each image.
+        truth: (N, P) int8, as `phrase_truth`.
+        name_rows: (N,) int64, row of `phrases` with the name of each thing.
+        captions: B captions, short or long; empty for sheets, which have too many things.
         route: "short" or "long".
     """
 
     pixels: Tensor
-    owner: Tensor
+    labels: Tensor
     pooling: Tensor
     things: Tensor
     phrases: tuple[str, ...]
-    own: Tensor
+    phrase_rows: Tensor
     truth: Tensor
-    full: Tensor
+    name_rows: Tensor
     captions: tuple[str, ...]
     route: Route
 
 
 @dataclass(frozen=True)
-class Lot:
-    """Scenes that a step shows.
+class BatchSpec:
+    """The scenes of a batch.
 
     Attributes:
         seeds: of the scenes.
         image_hw: (height, width) in pixels, multiples of PATCH.
-        view: odd ones are mirrored, those from 2 up are moved by up to MOVED pixels, each view otherwise.
-        kind: of all scenes, or None for one of its own each.
+        view: odd views are mirrored; views from 2 on are also moved by up to MAX_SHIFT pixels.
+        kind: of all scenes; None draws a kind per scene.
     """
 
     seeds: range
@@ -99,81 +96,79 @@ class Lot:
 
 
 @lru_cache(maxsize=2)
-def _drawn(seeds: range, image_hw: tuple[int, int], kind: Kind | None) -> tuple[Scene, ...]:
+def _scenes(seeds: range, image_hw: tuple[int, int], kind: Kind | None) -> tuple[Scene, ...]:
     return tuple(scene(seed, image_hw, kind=kind) for seed in seeds)
 
 
-def make_batch(lot: Lot) -> Batch:
-    """Draw the scenes of a lot, look at them, and say things about them."""
-    rng = np.random.default_rng([17, lot.seeds[0], lot.view])
-    is_sheet = lot.kind == "sheet"
-    scenes = [_looked_at(rng, drawn, lot.view) for drawn in _drawn(lot.seeds, lot.image_hw, lot.kind)]
-    is_long = bool(rng.random() < 0.5)  # by turns: half the cost of both at once
+def make_batch(spec: BatchSpec) -> Batch:
+    """Draw the scenes of a batch with their phrases and captions."""
+    rng = np.random.default_rng([17, spec.seeds[0], spec.view])
+    is_sheet = spec.kind == "sheet"
+    scenes = [_view(rng, drawn, spec.view) for drawn in _scenes(spec.seeds, spec.image_hw, spec.kind)]
+    is_long = bool(rng.random() < 0.5)  # one of the two routes per batch, which halves the cost
     things = [thing for drawn in scenes for thing in drawn.things]
     offsets = np.cumsum([0, *(len(drawn.things) for drawn in scenes)])
-    rows = {phrase: row for row, phrase in enumerate(phrase for asked in WORDS.values() for phrase in asked)}
-    said = [_said_about(rng, drawn, SHEET_CHANGED if is_sheet else CHANGED) for drawn in scenes]
-    own = [[rows.setdefault(phrase, len(rows)) for phrase in phrases] for phrases in said]
-    full = [rows.setdefault(thing.phrase, len(rows)) for thing in things]
-    for shape in (thing.phrase for thing in things if thing.shape in SHAPES):
-        for _ in range(SHEET_FALSE if is_sheet else FALSE):
-            rows.setdefault(_trained(partial(changed, rng, shape)), len(rows))
+    rows = {phrase: row for row, phrase in enumerate(chain(*ATTRIBUTE_PHRASES.values()))}
+    of_scenes = [_phrases(rng, drawn, SHEET_CHANGED_PHRASES if is_sheet else CHANGED_PHRASES) for drawn in scenes]
+    phrase_rows = [[rows.setdefault(phrase, len(rows)) for phrase in phrases] for phrases in of_scenes]
+    name_rows = [rows.setdefault(thing.phrase, len(rows)) for thing in things]
+    for name in (thing.phrase for thing in things if thing.shape in SHAPES):
+        for _ in range(SHEET_FALSE_PHRASES if is_sheet else FALSE_PHRASES):
+            rows.setdefault(_not_held_out(partial(change_phrase, rng, name)), len(rows))
     most = max(len(drawn.things) for drawn in scenes)
-    members = [np.arange(most) + first for first in offsets[:-1]]
+    members = offsets[:-1, None] + np.arange(most)
+    labels = [_sample_labels(rng, drawn) + first for drawn, first in zip(scenes, offsets, strict=False)]
     return Batch(
         pixels=torch.from_numpy(np.stack([drawn.image for drawn in scenes])),
-        owner=torch.from_numpy(np.stack([_sampled(rng, drawn) + k for drawn, k in zip(scenes, offsets, strict=False)])),
-        pooling=torch.from_numpy(np.stack([_pooling(drawn, most) for drawn in scenes])),
-        things=torch.from_numpy(
-            np.stack([np.where(row < stop, row, -1) for row, stop in zip(members, offsets[1:], strict=True)])
-        ),
+        labels=torch.from_numpy(np.stack(labels)),
+        pooling=torch.from_numpy(np.stack([_pooling_weights(drawn, most) for drawn in scenes])),
+        things=torch.from_numpy(np.where(members < offsets[1:, None], members, -1)),
         phrases=(RIVAL, *(phrase.text for phrase in rows)),
-        own=torch.tensor(own) + 1,
+        phrase_rows=torch.tensor(phrase_rows) + 1,
         truth=torch.from_numpy(np.pad(phrase_truth(things, list(rows)), ((0, 0), (1, 0)), constant_values=-1)),
-        full=torch.tensor(full) + 1,
+        name_rows=torch.tensor(name_rows) + 1,
         captions=() if is_sheet else tuple((long_caption if is_long else short_caption)(drawn) for drawn in scenes),
         route="long" if is_long else "short",
     )
 
 
-def _looked_at(rng: np.random.Generator, drawn: Scene, view: int) -> Scene:
-    image, owners, things = drawn.image, drawn.owners, drawn.things
+def _view(rng: np.random.Generator, drawn: Scene, view: int) -> Scene:
+    image, labels, things = drawn.image, drawn.labels, drawn.things
     if view % 2:
-        image, owners = image[:, ::-1], owners[:, ::-1]
+        image, labels = image[:, ::-1], labels[:, ::-1]
     if view > 1:
-        y, x = (_moved(rng, side) for side in owners.shape)
-        image, (owners, things) = image[y][:, x], _shown(owners[y][:, x], things)
-    return Scene(image, owners, things)
+        y, x = (_shifted_index(rng, side) for side in labels.shape)
+        image, (labels, things) = image[y][:, x], _visible(labels[y][:, x], things)
+    return Scene(image, labels, things)
 
 
-def _moved(rng: np.random.Generator, side: int) -> NDArray[np.int64]:
-    """Which pixel each of `side` shows when the picture moves a little along an axis, mirrored beyond its edge."""
-    index = np.arange(side) + rng.integers(-MOVED, MOVED + 1)
-    inside = np.where(index < 0, -1 - index, index)
-    return np.where(inside >= side, 2 * side - 1 - inside, inside)
+def _shifted_index(rng: np.random.Generator, side: int) -> NDArray[np.int64]:
+    """(side,) index of the source pixels of a picture that is shifted along an axis and mirrored beyond its edge."""
+    first = MAX_SHIFT + rng.integers(-MAX_SHIFT, MAX_SHIFT + 1)
+    return np.pad(np.arange(side), MAX_SHIFT, "symmetric")[first : first + side]
 
 
-def _shown(owners: NDArray[np.int32], things: tuple[Thing, ...]) -> tuple[NDArray[np.int32], tuple[Thing, ...]]:
-    """Without the things that own no pixel; with all where nothing but clutter would be left."""
-    shown = np.bincount(owners.ravel(), minlength=len(things)) > 0
-    kept = tuple(thing for thing, is_shown in zip(things, shown, strict=True) if is_shown)
+def _visible(labels: NDArray[np.int32], things: tuple[Thing, ...]) -> tuple[NDArray[np.int32], tuple[Thing, ...]]:
+    """Labels and things without the things that have no pixel. All are kept if only clutter would remain."""
+    visible = np.bincount(labels.ravel(), minlength=len(things)) > 0
+    kept = tuple(thing for thing, is_visible in zip(things, visible, strict=True) if is_visible)
     if all(thing.shape == CLUTTER for thing in kept):
-        return owners, things
-    return (np.cumsum(shown, dtype=np.int32) - 1)[owners], kept
+        return labels, things
+    return (np.cumsum(visible, dtype=np.int32) - 1)[labels], kept
 
 
-def _sampled(rng: np.random.Generator, drawn: Scene) -> NDArray[np.int64]:
-    """The owner at every SAMPLE-th pixel. A place lies between two pixels; which of them it takes is a throw."""
-    top, left = rng.integers(SAMPLE // 2 - 1, SAMPLE // 2 + 1, 2)
-    return drawn.owners[top::SAMPLE, left::SAMPLE].ravel().astype(np.int64)
+def _sample_labels(rng: np.random.Generator, drawn: Scene) -> NDArray[np.int64]:
+    """The label at every STRIDE-th pixel. A sampled point lies between two pixels, one of which is drawn."""
+    top, left = rng.integers(STRIDE // 2 - 1, STRIDE // 2 + 1, 2)
+    return drawn.labels[top::STRIDE, left::STRIDE].ravel().astype(np.int64)
 
 
-def _pooling(drawn: Scene, most: int) -> NDArray[np.float32]:
-    """(most, Gh*Gw): how much each patch counts in the feature of each thing."""
-    height, width = drawn.owners.shape
+def _pooling_weights(drawn: Scene, most: int) -> NDArray[np.float32]:
+    """(most, Gh*Gw): the weight of each patch in the feature of each thing."""
+    height, width = drawn.labels.shape
     weights = np.zeros((most, height // PATCH, width // PATCH), np.float32)
     for index, thing in enumerate(drawn.things):
-        mask = drawn.owners == index
+        mask = drawn.labels == index
         if thing.shape in SHAPES and mask.any():
             rows, columns = (_span(mask.any(axis)).reshape(-1, PATCH).mean(1) for axis in (1, 0))
             shares = rows[:, None] * columns
@@ -184,25 +179,22 @@ def _pooling(drawn: Scene, most: int) -> NDArray[np.float32]:
 
 
 def _span(occupied: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """All from the first true to the last."""
-    spanned = occupied.copy()
-    spanned[occupied.argmax() : len(occupied) - occupied[::-1].argmax()] = True
-    return spanned
+    """True from the first true value to the last."""
+    return np.logical_or.accumulate(occupied) & np.logical_or.accumulate(occupied[::-1])[::-1]
 
 
-def _said_about(rng: np.random.Generator, drawn: Scene, changes: int) -> list[Phrase]:
-    phrases = [thing.phrase for thing in drawn.things if thing.shape != CLUTTER and rng.random() >= UNSAID]
+def _phrases(rng: np.random.Generator, drawn: Scene, changes: int) -> list[Phrase]:
     named = [thing for thing in drawn.things if thing.shape != CLUTTER]
-    for make in (narrowed, narrowed):
-        phrases.append(make(rng, named[rng.integers(len(named))]))
+    phrases = [thing.phrase for thing in named if rng.random() >= UNNAMED_SHARE]
+    phrases += [narrow_phrase(rng, named[rng.integers(len(named))]) for _ in range(2)]
     for _ in range(changes):
-        phrases.append(_trained(lambda: changed(rng, named[rng.integers(len(named))].phrase)))
-    phrases += [_trained(lambda: random_phrase(rng)) for _ in range(PHRASES - len(phrases))]
+        phrases.append(_not_held_out(lambda: change_phrase(rng, named[rng.integers(len(named))].phrase)))
+    phrases += [_not_held_out(lambda: random_phrase(rng)) for _ in range(PHRASES - len(phrases))]
     return phrases[:PHRASES]
 
 
-def _trained(make: Callable[[], Phrase]) -> Phrase:
-    """A phrase that is no held-out combination: said only where it is false, one would be learned to be never true."""
+def _not_held_out(make: Callable[[], Phrase]) -> Phrase:
+    """A phrase that is not a held-out combination. Used only where it is false, one would be learned as never true."""
     while is_held_out_phrase(phrase := make()):
         pass
     return phrase
@@ -210,16 +202,16 @@ def _trained(make: Callable[[], Phrase]) -> Phrase:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which scenes a step sees, and at which rate.
+    """The scenes and the learning rate of each step.
 
     Attributes:
-        shifts: steps through fixed shifts (`recipes.mini.shifts`), of SMALL_LOTS, LARGE_LOTS and LAST_LOTS.
-        attention: steps of ATTENTION_LOTS through the model's own attention, after them.
-        batch_size: scenes a step of small pictures; a step of large ones takes LARGE_SHARE of it.
+        shifts: steps with fixed shifts (`recipes.mini.shifts`), in SMALL_STAGE, LARGE_STAGE and LAST_STAGE.
+        attention: further steps with the model's own attention, in ATTENTION_STAGE.
+        batch_size: scenes per step of small pictures; a step of large pictures has LARGE_SHARE of it.
         rate: peak learning rate.
-        workers: processes that draw scenes, each with a lot of them in hand; 0: the training's own.
-        views: times a scene is shown, one soon after the other, in views 0 and up of `Lot`.
-        first_seed: of the scenes.
+        workers: processes that draw scenes, each for a batch of its own; 0 draws them in the training process.
+        views: number of views of each scene, which are shown in close succession.
+        first_seed: seed of the first scene.
     """
 
     shifts: int
@@ -232,36 +224,36 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """All steps."""
+        """Number of all steps."""
         return self.shifts + self.attention
 
-    def lot(self, step: int) -> Lot:
-        """What a step shows: a lot for each worker in turn, then the next view of each."""
-        lots = max(1, self.workers)
-        round_length = lots * self.views
-        start = step - step % round_length
-        index, view = start // self.views + step % lots, step % round_length // lots
-        kinds = self._kinds(start)
-        kind, image_hw = kinds[index % len(kinds)]
+    def spec(self, step: int) -> BatchSpec:
+        """The scenes of a step: the workers' scenes in turn, first in one view, then in the next."""
+        workers = max(1, self.workers)
+        round_length = workers * self.views
+        first_step = step - step % round_length
+        index, view = first_step // self.views + step % workers, step % round_length // workers
+        stage = self._stage(first_step)
+        kind, image_hw = stage[index % len(stage)]
         count = self.batch_size if image_hw == SMALL else max(1, int(self.batch_size * LARGE_SHARE))
         first = self.first_seed + index * self.batch_size
-        return Lot(range(first, first + count), image_hw, view, kind)
+        return BatchSpec(range(first, first + count), image_hw, view, kind)
 
-    def _kinds(self, step: int) -> tuple[Look, ...]:
-        """The lots in turn of the stage that a step belongs to."""
+    def _stage(self, step: int) -> tuple[KindAndSize, ...]:
         if step < SMALL_SHARE * self.shifts:
-            return SMALL_LOTS
+            return SMALL_STAGE
         if step < (1 - LAST_SHARE) * self.shifts:
-            return LARGE_LOTS
-        return LAST_LOTS if step < self.shifts else ATTENTION_LOTS
+            return LARGE_STAGE
+        return LAST_STAGE if step < self.shifts else ATTENTION_STAGE
 
     def rate_at(self, step: int, *, done: float = 0.0, warmup: int = 100) -> float:
-        """Linear warm-up, then a cosine to 2 % of the peak.
+        """The learning rate of a step: linear warm-up, then a cosine decay to 2 % of the peak.
 
         Args:
             step: the step, from 0.
-            done: share of the time that has passed, where a run has a limit; the later of the two counts.
-            warmup: steps.
+            done: fraction of the time limit that has passed. The rate follows the time or the steps, whichever is
+                further.
+            warmup: number of steps of warm-up.
         """
         if step < warmup:
             return self.rate * (step + 1) / warmup
@@ -269,54 +261,41 @@ class Schedule:
         return self.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-class Texts:
-    """Token ids for texts, padded to the longest."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.end = tokenizer.token_to_id("<end>")
-
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(T, L) int64."""
-        ids = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-        longest = max(map(len, ids), default=0)
-        return torch.tensor([row + [self.end] * (longest - len(row)) for row in ids], dtype=torch.int64).view(
-            len(ids), longest
-        )
-
-
 Tokenized = tuple[Batch, Tensor, Tensor]
 
 
+@dataclass(eq=False)
 class _Stream(IterableDataset[Tokenized]):
-    """Batches from `first` on with the token ids of their phrases and captions, drawn in worker processes.
+    """The batches from step `first` on, with the token ids of their phrases and captions."""
 
-    Batch k is the same whoever draws it.
-    """
-
-    def __init__(self, first: int, schedule: Schedule, texts: Texts) -> None:
-        self.first, self.schedule, self.texts = first, schedule, texts
+    first: int
+    schedule: Schedule
+    tokenizer: Tokenizer
 
     def __iter__(self) -> Iterator[Tokenized]:
         worker = torch.utils.data.get_worker_info()
-        start, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        for index in range(self.first + start, self.schedule.steps, step):
-            batch = make_batch(self.schedule.lot(index))
-            yield batch, self.texts(batch.phrases), self.texts(batch.captions)
+        number, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in range(self.first + number, self.schedule.steps, stride):
+            batch = make_batch(self.schedule.spec(step))
+            yield batch, self._ids(batch.phrases), self._ids(batch.captions)
+
+    def _ids(self, texts: tuple[str, ...]) -> Tensor:
+        ids = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+        return padded_ids(ids, self.tokenizer.get_vocab()["<end>"])
 
 
-def _alone(worker: int) -> None:
-    """One thread a process, and the training itself goes first."""
+def _init_worker(worker: int) -> None:
+    """Restrict a worker to one thread, with a lower priority than the training process."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    if hasattr(os, "nice"):  # Windows has other means
+    if hasattr(os, "nice"):  # not on Windows
         os.nice(5)
 
 
-def loader(first: int, schedule: Schedule, texts: Texts) -> DataLoader[Tokenized]:
-    """Batches from step `first` on, drawn ahead of the training where there are workers."""
+def loader(first: int, schedule: Schedule, tokenizer: Tokenizer) -> DataLoader[Tokenized]:
+    """The batches from step `first` on; workers, if any, draw them in advance."""
     return DataLoader(
-        _Stream(first, schedule, texts), batch_size=None, num_workers=schedule.workers, worker_init_fn=_alone,
-        prefetch_factor=2 * schedule.views if schedule.workers else None,
+        _Stream(first, schedule, tokenizer), batch_size=None, num_workers=schedule.workers,
+        worker_init_fn=_init_worker, prefetch_factor=2 * schedule.views if schedule.workers else None,
     )  # fmt: skip

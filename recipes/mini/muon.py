@@ -1,7 +1,7 @@
-"""Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/), all matrices of one shape at a time.
+"""The Muon optimizer (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/), batched over matrices.
 
-torch.optim.Muon takes one matrix after the other; for the embedded model's 72 small ones that was nearly half of a
-step's time under torch's profiler on an H200, spent launching kernels. Tests hold this one to torch's.
+torch.optim.Muon updates one matrix after another. For the 72 small matrices of the embedded model this took nearly half
+of a step under torch's profiler on an H200, mostly to launch kernels. The tests compare this version with torch's.
 """
 
 from collections import defaultdict
@@ -18,12 +18,12 @@ _MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum whose update is made orthogonal, at the size of an AdamW update.
+    """Nesterov momentum with an orthogonalised update, of the size of an AdamW update.
 
     Args:
         params: matrices.
         lr: learning rate.
-        weight_decay: decoupled; a step takes lr * weight_decay of each weight.
+        weight_decay: decoupled; each step subtracts lr * weight_decay of a weight.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
@@ -31,29 +31,29 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            same_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[parameter.shape].append(parameter)
-            for matrices in alike.values():
-                self._move(matrices, group["lr"], group["weight_decay"])
+                    same_shape[parameter.shape].append(parameter)
+            for matrices in same_shape.values():
+                self._update(matrices, group["lr"], group["weight_decay"])
 
-    def _move(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
+    def _update(self, matrices: list[Tensor], rate: float, weight_decay: float) -> None:
         gradients = [parameter.grad for parameter in matrices if parameter.grad is not None]
         buffers = [
             self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter)) for parameter in matrices
         ]
         torch._foreach_lerp_(buffers, gradients, 1 - _MOMENTUM)
-        ahead = torch._foreach_lerp(gradients, buffers, _MOMENTUM)
-        moves = orthogonal(torch.stack(list(ahead))).to(matrices[0].dtype)
+        momenta = torch._foreach_lerp(gradients, buffers, _MOMENTUM)
+        updates = orthogonalise(torch.stack(list(momenta))).to(matrices[0].dtype)
         torch._foreach_mul_(matrices, 1 - rate * weight_decay)
-        torch._foreach_add_(matrices, list(moves), alpha=-rate * 0.2 * max(moves.shape[-2:]) ** 0.5)
+        torch._foreach_add_(matrices, list(updates), alpha=-rate * 0.2 * max(updates.shape[-2:]) ** 0.5)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """(N, R, C) -> (N, R, C) bfloat16: each matrix with its singular values brought near one, by Newton-Schulz."""
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """(N, R, C) -> (N, R, C) bfloat16: Newton-Schulz iterations bring the singular values of each matrix near 1."""
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.bfloat16()
     x = x.mT if is_tall else x

@@ -1,6 +1,6 @@
-"""Losses of the embedded model beside FG-CLIP's own (`fgseg.training.losses`): per patch, and per word.
+"""The losses of the embedded model per patch and per word, in addition to FG-CLIP's (`fgseg.training.losses`).
 
-Every function takes unit-length features and returns a scalar; none keeps state.
+The losses are pure functions of cosines and return a scalar.
 """
 
 import torch
@@ -11,17 +11,17 @@ __all__ = ["one_of", "patch_choice", "patch_presence"]
 
 
 def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, negative_weight: float) -> Tensor:
-    """How far presence = sigmoid(scale * (cosine - rival)) is from the truth, patch by patch.
+    """Binary cross-entropy of presence = sigmoid(scale * (cosine - rival)) for each patch and phrase.
 
-    Trains exactly the quantity that masks threshold. True and false pairs are averaged apart, since false ones are
-    many times more; the mean of no pairs is 0.
+    Presence is the quantity that masks threshold. The means over true and false pairs are computed separately, since
+    there are many more false pairs. The mean of no pairs is 0.
 
     Args:
         cosine: (B, N, P) of N patches with P phrases.
-        rival: (B, N) cosine with the rival word.
-        truth: (B, N, P) 1 true, 0 false, -1 not counted.
+        rival: (B, N) cosine with the rival phrase.
+        truth: (B, N, P) 1 true, 0 false, -1 open and not counted.
         scale: scalar that multiplies the cosines.
-        negative_weight: weight of the false pairs' mean beside the true pairs' mean.
+        negative_weight: weight of the mean over false pairs; that of true pairs has weight 1.
 
     Examples:
         >>> zero = torch.zeros(1, 1, 2)
@@ -36,16 +36,16 @@ def patch_presence(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, 
 
 
 def patch_choice(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *, weight: Tensor) -> Tensor:
-    """Cross-entropy of every place over the rival and the phrases of its own image; several may be right.
+    """Cross-entropy of each point over the rival and the phrases of its image; several may be true.
 
-    The rival is right where no phrase is true, and a place where none is true but one is left open is not counted.
+    The rival is the true choice where no phrase is true. A point with an open phrase and no true one is not counted.
 
     Args:
-        cosine: (B, N, P) of N places with P phrases.
-        rival: (B, N) cosine with the rival word.
-        truth: (B, N, P) 1 true, 0 false, -1 not counted.
+        cosine: (B, N, P) of N points with P phrases.
+        rival: (B, N) cosine with the rival phrase.
+        truth: as `patch_presence`.
         scale: scalar that multiplies the cosines.
-        weight: (B, N) of each place, at least 0.
+        weight: (B, N) weight of each point, at least 0.
 
     Examples:
         >>> zero = torch.zeros(1, 1, 1)
@@ -64,16 +64,16 @@ def patch_choice(cosine: Tensor, rival: Tensor, truth: Tensor, scale: Tensor, *,
 
 
 def one_of(cosine: Tensor, truth: Tensor, scale: Tensor, *, weight: Tensor) -> Tensor:
-    """Cross-entropy of every row over words that exclude each other, where exactly one of them is true.
+    """Cross-entropy of each row over mutually exclusive words.
 
     Args:
-        cosine: (N, P) of N places or boxes with P words.
-        truth: (N, P) 1 true, 0 false, -1 not counted.
+        cosine: (N, P) of N points or boxes with P words.
+        truth: (N, P) 1 true, 0 false, -1 open and not counted.
         scale: scalar that multiplies the cosines.
-        weight: (N,) of each row, at least 0.
+        weight: (N,) weight of each row, at least 0.
 
     Returns:
-        the weighted mean over the rows with one true word; 0 without any.
+        the weighted mean over the rows with exactly one true word; 0 if there are none.
 
     Examples:
         >>> cosine, truth = torch.zeros(2, 4), torch.tensor([[1, 0, 0, -1], [1, 1, 0, 0]])

@@ -1,16 +1,13 @@
-"""The recipe of the embedded model: `python -m recipes.mini.recipe --out FOLDER`.
+"""The embedded model and its training.
 
-FG-CLIP 1's architecture, a few million parameters, on scenes that are drawn while it trains: first through fixed shifts
-(`recipes.mini.shifts`), then, where asked, through its own attention. What it is trained for is
-`recipes.mini.objective`. Checkpoints go to FOLDER/checkpoint.pt every 200 steps; the same command goes on from the
-last one.
+The model has FG-CLIP 1's architecture and a few million parameters. It is trained on scenes that are drawn during
+training, first with fixed shifts (`recipes.mini.shifts`) and then, optionally, with its own attention. The objective is
+`recipes.mini.objective`. A checkpoint is written every 200 steps, and an interrupted run is resumed from it.
 """
 
-import argparse
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
@@ -26,17 +23,25 @@ from fgseg._files import write_text
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import FgClipModel
-from fgseg.errors import FgsegError, OptionError
+from fgseg.errors import OptionError
 from fgseg.scenes.composition import scene
 from fgseg.scenes.vocabulary import RIVAL, words
-from fgseg.training.checkpoints import METRICS, kept_metrics
+from fgseg.training.checkpoints import (
+    append_metrics,
+    kept_metrics,
+    read_header,
+    restore,
+    save_checkpoint,
+    write_metrics,
+    write_tensors,
+)
 from recipes.mini import shifts
-from recipes.mini.batches import PATCH, SIDE, Schedule, Texts, Tokenized, loader
+from recipes.mini.batches import PATCH, SIDE, Schedule, Tokenized, loader
 from recipes.mini.muon import Muon
 from recipes.mini.objective import losses
-from recipes.mini.towers import Seeing, seen, seen_through_shifts
+from recipes.mini.towers import VisionTower, attention_features, shift_features
 
-__all__ = ["build_tokenizer", "train"]
+__all__ = ["build_tokenizer", "full_config", "new_model", "save", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +62,17 @@ CONFIG = {
     },
 }  # fmt: skip
 
-# The threshold: the lowest in the sweep of benchmarks/results/scenes.json, on scenes of its own, at which an absent
-# phrase asked for alone gets under 1 % of the pixels. The resolution: windows of the native side, the only one at which
-# attention that was handed over from shifts looks where they do. What it and the refinement lose to the best on each
-# data set stands in benchmarks/README.md, from benchmarks/results/peers.json.
+# The threshold is the lowest one of the sweep in benchmarks/results/scenes.json, on separate scenes, at which a single
+# absent phrase gets less than 1 % of the pixels. The resolution is windows of the native side, the only one at which
+# attention written from shifts attends to the offsets of the shifts. benchmarks/README.md compares both and the
+# refinement with the best settings for each data set (benchmarks/results/peers.json).
 OWN_DEFAULTS = {
     "background": [RIVAL], "templates": ["{}"], "resolution": "slide:224/224/112", "threshold": 0.6, "refine": "guided",
 }  # fmt: skip
 
 
 def build_tokenizer() -> Tokenizer:
-    """One token a word; a word it does not know becomes [UNK], which the encoder refuses."""
+    """A tokenizer with one token per word. An unknown word becomes [UNK], which the encoder refuses."""
     vocabulary = {token: index for index, token in enumerate(("[UNK]", "<start>", ",", ".", *words(), "<end>"))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -80,17 +85,13 @@ def build_tokenizer() -> Tokenizer:
 
 
 def full_config(tokenizer: Tokenizer) -> dict[str, object]:
-    """CONFIG with the tokenizer's sizes, and the defaults fgseg reads from it."""
-    text = {
-        **TEXT_CONFIG,
-        "vocab_size": tokenizer.get_vocab_size(),
-        "eos_token_id": tokenizer.token_to_id("<end>"),
-    }
-    return {**CONFIG, "text_config": text, "fgseg": OWN_DEFAULTS}
+    """CONFIG with the vocabulary of the tokenizer and the model's default settings."""
+    vocabulary = {"vocab_size": tokenizer.get_vocab_size(), "eos_token_id": tokenizer.token_to_id("<end>")}
+    return {**CONFIG, "text_config": TEXT_CONFIG | vocabulary, "fgseg": OWN_DEFAULTS}
 
 
 def new_model(config: dict[str, object]) -> FgClipModel:
-    """Fresh weights: CLIP's initialisation in its plain form, normal of 0.02 and residual outputs scaled down."""
+    """A model with random weights: normal of deviation 0.02, with smaller weights at the end of each block."""
     model = FgClipModel(ClipConfig.from_dict(config))
     depth = (2 * model.config.vision.layers) ** -0.5
     for name, parameter in model.named_parameters():
@@ -107,50 +108,44 @@ def new_model(config: dict[str, object]) -> FgClipModel:
 
 
 def _optimizers(model: FgClipModel, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for the rest."""
-    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
-    ids = {id(p) for p in inner}
-    outer = [p for p in model.parameters() if p.ndim > 1 and id(p) not in ids]
+    """Muon for the matrices inside the blocks, and AdamW for the rest."""
+    inner = {name: p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name}
+    outer = [p for name, p in model.named_parameters() if p.ndim > 1 and name not in inner]
     small = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": outer, "weight_decay": 0.05}, {"params": small, "weight_decay": 0.0}]
-    return [
-        Muon(inner, lr=rate, weight_decay=0.05),
-        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98)),
-    ]
+    return [Muon(inner.values(), lr=rate, weight_decay=0.05), torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
 
 
 def save(model: FgClipModel, tokenizer: Tokenizer, config: dict[str, object], folder: Path) -> None:
-    """Write config.json, model.safetensors (bf16, the scales float32) and tokenizer.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: (t if t.ndim == 0 else t.bfloat16()).detach().cpu().contiguous() for name, t in model.state_dict().items()
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    """Write config.json, model.safetensors (bf16, with the scales in float32) and tokenizer.json."""
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    tensors = {name: t if t.ndim == 0 else t.bfloat16() for name, t in model.state_dict().items()}
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def train(
-    out: Path, schedule: Schedule, *, seed: int = 0, start: Path | None = None, compiled: bool = True,
+    out: Path, schedule: Schedule, *, seed: int = 0, initial_model: Path | None = None, compiled: bool = True,
     hours: float = math.inf,
 ) -> Path:  # fmt: skip
-    """Train the embedded model and write it to `out`; goes on from `out`/checkpoint.pt where there is one.
+    """Train the embedded model. A checkpoint in `out` is resumed.
 
     Args:
-        out: folder for metrics.jsonl, checkpoint.pt and model/.
+        out: folder for metrics.jsonl, checkpoint.safetensors and model/.
         schedule: steps, scenes and learning rate.
-        seed: of the first weights; scenes have seeds of their own.
-        start: a model's folder whose weights are the first ones instead. Where training begins with shifts, which
-            need values of their own, its vision tower is taken only if it was trained through them.
-        compiled: on a CPU let torch.compile fuse the vision tower: half the time a step after minutes of compiling.
-        hours: the longest this run may take, with its interruptions left out: the learning rate falls by the clock
-            where that is ahead of the steps.
+        seed: of the random weights; scenes have seeds of their own.
+        initial_model: folder of a model whose weights the run begins with; None for random weights. If the run begins
+            with shifts, the weights of the vision tower are used only if they were trained with shifts.
+        compiled: on a CPU, compile the vision tower. This takes minutes, and then half the time per step.
+        hours: time limit of the run, without interruptions. The learning rate decays with the time if that is ahead of
+            the steps.
 
     Returns:
-        the model's folder.
+        the folder of the model.
 
     Raises:
-        OptionError: no time.
+        OptionError: `hours` is not above 0.
+        TrainingError: the checkpoint in `out` is damaged or of another model.
     """
     limit = _in_seconds(hours)
     torch.manual_seed(seed)
@@ -158,30 +153,31 @@ def train(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = build_tokenizer()
     config = full_config(tokenizer)
-    model = _first_model(config, schedule, start).to(device)
+    model = _initialised(config, schedule, initial_model).to(device)
     optimizers = _optimizers(model, schedule.rate)
     first, spent = _resume(out, model, optimizers)
     if spent >= limit:
         return out / "model"
-    ways = _ways_of_seeing(device, compiled=compiled)
+    towers = _vision_towers(device, compiled=compiled)
     started = time.monotonic() - spent
-    for step, batch in enumerate(loader(first, schedule, Texts(tokenizer)), start=first):
+    for step, batch in enumerate(loader(first, schedule, tokenizer), start=first):
         seconds = time.monotonic() - started
         passed = seconds / limit
         _set_rate(optimizers, schedule.rate_at(step, done=passed))
         is_shifted = step < schedule.shifts
         if 0 < step == schedule.shifts:
-            model.load_state_dict(with_attention(model).state_dict())
+            model.load_state_dict(_plain_model(model).state_dict())
         model.vision_model.embeddings.position_embedding.weight.requires_grad_(not is_shifted)
-        parts = _update(model, optimizers, batch, ways["shifts" if is_shifted else "attention"])
+        values = _update(model, optimizers, batch, towers["shifts" if is_shifted else "attention"])
         if is_shifted:
-            shifts.keep_reserved(model)
+            shifts.reset_reserved(model)
         if step % 20 == 0:
-            _log(out, model, parts, {"step": step, "seconds": round(seconds)})
+            _log(out, model, values, {"step": step, "seconds": round(seconds)})
         is_last = step + 1 == schedule.steps or passed >= 1
         if (step + 1) % CHECKPOINT_STEPS == 0 or is_last:
-            _checkpoint(out, model, optimizers, step + 1, time.monotonic() - started)
-            save(with_attention(model) if is_shifted else model, tokenizer, config, out / "model")
+            header = {"step": step + 1, "seconds": time.monotonic() - started}
+            save_checkpoint(out, header, model, optimizers)
+            save(_plain_model(model) if is_shifted else model, tokenizer, config, out / "model")
         if is_last:
             break
     return out / "model"
@@ -198,111 +194,65 @@ def _set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
         group["lr"] = rate
 
 
-def _first_model(config: dict[str, object], schedule: Schedule, start: Path | None) -> FgClipModel:
+def _initialised(config: dict[str, object], schedule: Schedule, initial_model: Path | None) -> FgClipModel:
     model = new_model(config)
     if schedule.shifts:
-        shifts.prepare(model)
-    if start:
-        weights = load_file(start / "model.safetensors")
+        shifts.initialise(model)
+    if initial_model:
+        weights = load_file(initial_model / "model.safetensors")
         if schedule.shifts:
-            left = POSITIONS if shifts.went_through(weights) else "vision_model."
-            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(left)}
+            unused = POSITIONS if shifts.are_shift_weights(weights) else "vision_model."
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith(unused)}
         model.load_state_dict(model.state_dict() | weights)
     return model
 
 
-def with_attention(model: FgClipModel) -> FgClipModel:
-    """A model trained through shifts as the plain one it stands for."""
+def _plain_model(model: FgClipModel) -> FgClipModel:
+    """The FG-CLIP with attention that is equivalent to a model trained with shifts."""
     side = model.vision_model.embeddings.side * PATCH
     pictures = [scene(seed, (side, side)).image for seed in range(8)]
     pixels = torch.from_numpy(np.stack(pictures)).to(model.logit_scale.device)
-    return shifts.handed_over(model, normalized_pixels(pixels))
+    return shifts.to_attention(model, normalized_pixels(pixels))
 
 
-def _ways_of_seeing(device: str, *, compiled: bool) -> dict[str, Seeing]:
-    """A GPU has fused attention that is fast forth and back; a CPU has a compiler that pays."""
+def _vision_towers(device: str, *, compiled: bool) -> dict[str, VisionTower]:
+    """The fastest implementations: torch's fused attention on a GPU, and compiled softmax attention on a CPU."""
     if device == "cuda":
-        return {"shifts": seen_through_shifts, "attention": partial(seen, through=lambda block, x: block(x))}
-    ways: dict[str, Seeing] = {"shifts": seen_through_shifts, "attention": seen}
-    return {name: torch.compile(see, dynamic=False) for name, see in ways.items()} if compiled else ways
+        fused = partial(attention_features, run_block=lambda block, x: block(x))
+        return {"shifts": shift_features, "attention": fused}
+    towers: dict[str, VisionTower] = {"shifts": shift_features, "attention": attention_features}
+    return {name: torch.compile(tower, dynamic=False) for name, tower in towers.items()} if compiled else towers
 
 
 def _update(
-    model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer], batch: Tokenized, see: Seeing
+    model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer], batch: Tokenized, tower: VisionTower
 ) -> dict[str, Tensor]:
-    """One step of the optimizers; returns the losses before it."""
+    """Perform a step of the optimizers; returns the losses before it."""
     device = model.logit_scale.device
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        parts = losses(model, batch, see)
+        values = losses(model, batch, tower)
     model.zero_grad(set_to_none=True)
-    torch.autograd.backward(sum(parts.values(), torch.zeros((), device=device)))
+    torch.autograd.backward(sum(values.values(), torch.zeros((), device=device)))
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
     with torch.no_grad():
         for scale in (model.logit_scale, model.logit_scale_finegraind, model.logit_scale_hardneg):
-            scale.clamp_(0, math.log(100))  # CLIP's bound
-    return parts
+            scale.clamp_(0, math.log(100))  # the bound of CLIP
+    return values
 
 
 def _resume(out: Path, model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[int, float]:
-    """Take up the checkpoint in `out`, if any; returns the next step and the seconds that were spent."""
-    path = out / "checkpoint.pt"
-    if not path.exists():
+    """Restore the checkpoint in `out`, if any; returns the next step and the seconds of training so far."""
+    header = read_header(out, ("step", "seconds"))
+    if header is None:
         return 0, 0.0
-    state = torch.load(path, weights_only=True, map_location=model.logit_scale.device)
-    model.load_state_dict(state["model"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    rows = kept_metrics(out, state["step"] - 1)  # a killed run has written more than it saved
-    write_text(out / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
-    log.info("going on from step %d", state["step"])
-    return int(state["step"]), float(state["seconds"])
+    restore(out, model, optimizers)
+    write_metrics(out, kept_metrics(out, header["step"] - 1))
+    log.info("resuming from step %d", header["step"])
+    return header["step"], header["seconds"]
 
 
-def _checkpoint(
-    out: Path, model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer], step: int, seconds: float
-) -> None:
-    part = out / "checkpoint.part"
-    saved = [optimizer.state_dict() for optimizer in optimizers]
-    torch.save({"model": model.state_dict(), "optimizers": saved, "step": step, "seconds": seconds}, part)
-    part.replace(out / "checkpoint.pt")  # atomic: a killed run leaves the last whole checkpoint
-
-
-def _log(out: Path, model: FgClipModel, parts: dict[str, Tensor], row: dict[str, float]) -> None:
-    row = row | {name: round(value.item(), 4) for name, value in parts.items()}
-    row["scale"] = round(model.logit_scale_finegraind.exp().item(), 2)
-    with (out / METRICS).open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(row) + "\n")
-
-
-def main() -> None:
-    """Command line of the recipe."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--shifts", type=int, default=5000, help="steps through fixed shifts")
-    parser.add_argument("--attention", type=int, default=0, help="steps through the model's own attention, after them")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw scenes")
-    parser.add_argument("--views", type=int, default=3, help="times each scene is shown, mirrored and moved")
-    parser.add_argument("--first-seed", type=int, default=0, help="of the scenes")
-    parser.add_argument(
-        "--start",
-        type=Path,
-        help="folder of a model whose weights are the first ones (with shifts, its vision tower's if it had them too)",
-    )
-    parser.add_argument("--hours", type=float, default=math.inf, help="the longest the run may take")
-    options = parser.parse_args()
-    schedule = Schedule(
-        options.shifts, options.attention, options.batch_size, options.rate, options.workers, options.views,
-        options.first_seed,
-    )  # fmt: skip
-    try:
-        train(options.out, schedule, start=options.start, hours=options.hours)
-    except FgsegError as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()
+def _log(out: Path, model: FgClipModel, values: dict[str, Tensor], row: dict[str, float]) -> None:
+    rounded = {name: round(value.item(), 4) for name, value in values.items()}
+    append_metrics(out, row | rounded | {"scale": round(model.logit_scale_finegraind.exp().item(), 2)})

@@ -1,4 +1,4 @@
-"""What the embedded model sees while it trains: unit features of patches and images, as the encoder computes them."""
+"""The vision tower of the embedded model in training: unit-length features of patches and images."""
 
 from collections.abc import Callable
 
@@ -9,50 +9,55 @@ from fgseg.encoders.networks.blocks import Block
 from fgseg.encoders.networks.fgclip import FgClipModel
 from recipes.mini import shifts
 
-__all__ = ["Seeing", "seen", "seen_through_shifts"]
+__all__ = ["VisionTower", "attention_features", "shift_features"]
 
-Seeing = Callable[[FgClipModel, Tensor], tuple[Tensor, Tensor]]
+VisionTower = Callable[[FgClipModel, Tensor], tuple[Tensor, Tensor]]
 
 
-def _through(block: nn.Module, x: Tensor) -> Tensor:
+def _softmax_block(block: nn.Module, x: Tensor) -> Tensor:
     """A block with plain softmax attention.
 
-    The compiler fuses it, and its gradient takes a third of the time of torch's fused attention on a CPU.
+    torch.compile fuses it. On a CPU its gradient takes a third of the time of torch's fused attention.
     """
     assert isinstance(block, Block)
     attention, normed = block.self_attn, block.layer_norm1(x)
     q, k, v = (attention.split(project(normed)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
-    return block.add_mlp(x + attention.merge(_attended(q, k, v)))
+    return block.add_mlp(x + attention.merge(_attend(q, k, v)))
 
 
-def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     weights: Tensor = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
     return weights.to(v.dtype) @ v
 
 
-def seen(
-    model: FgClipModel, pixel_values: Tensor, through: Callable[[nn.Module, Tensor], Tensor] = _through
+def attention_features(
+    model: FgClipModel, pixel_values: Tensor, run_block: Callable[[nn.Module, Tensor], Tensor] = _softmax_block
 ) -> tuple[Tensor, Tensor]:
-    """Unit patch features (B, Gh*Gw, D) and unit image features (B, D), float32.
+    """Compute the features as the encoder does.
 
-    Tests hold both to the model's own methods.
+    Args:
+        model: the model.
+        pixel_values: (B, 3, H, W) normalised pictures.
+        run_block: runs a transformer block on hidden states.
+
+    Returns:
+        (B, Gh*Gw, D) float32 features of patches and (B, D) float32 features of images, unit length.
     """
     x, grid_hw = model.vision_model.embeddings(pixel_values)
     x = model.vision_model.pre_layrnorm(x)
     for block in model.vision_model.encoder.layers[:-1]:
-        x = through(block, x)
-    return _features(model, x, grid_hw)
+        x = run_block(block, x)
+    return _project(model, x, grid_hw)
 
 
-def seen_through_shifts(model: FgClipModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """`seen` with shifts instead of attention in all blocks but the last."""
+def shift_features(model: FgClipModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """As `attention_features`, with shifts instead of attention in all blocks but the last."""
     x, grid_hw = model.vision_model.embeddings(pixel_values)
-    x = shifts.shifted(model, model.vision_model.pre_layrnorm(x), grid_hw)
-    return _features(model, x, grid_hw)
+    return _project(model, shifts.run_blocks(model, model.vision_model.pre_layrnorm(x), grid_hw), grid_hw)
 
 
-def _features(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The last block and the projections."""
+def _project(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Run the last block and the projections."""
     vision = model.vision_model
     dense = model.visual_projection(vision.patch_tokens(x, grid_hw, "value"))
     image = model.visual_projection(vision.post_layernorm(_class_token(vision.encoder.layers[-1], x)))
@@ -60,9 +65,9 @@ def _features(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> tuple[
 
 
 def _class_token(block: nn.Module, x: Tensor) -> Tensor:
-    """(B, width): what a block makes of the class token, whose query is the only one it is asked for."""
+    """(B, width): the class token after a block, computed with its query alone."""
     assert isinstance(block, Block)
     attention, normed = block.self_attn, block.layer_norm1(x)
     q = attention.split(attention.q_proj(normed[:, :1]))
     k, v = (attention.split(project(normed)) for project in (attention.k_proj, attention.v_proj))
-    return block.add_mlp(x[:, :1] + attention.merge(_attended(q, k, v)))[:, 0]
+    return block.add_mlp(x[:, :1] + attention.merge(_attend(q, k, v)))[:, 0]

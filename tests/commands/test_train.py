@@ -1,4 +1,4 @@
-"""`fgseg train` as a user meets it."""
+"""The command `fgseg train`."""
 
 import dataclasses
 import inspect
@@ -19,7 +19,7 @@ QUICK = ("--batch-size", "4", "--warmup", "1", "--workers", "0", "--device", "cp
 
 @pytest.fixture
 def train(capsys, monkeypatch, tmp_path, tiny_model):
-    """Runs `fgseg train` in an empty folder; gives exit status, stdout, stderr."""
+    """Runs `fgseg train` in an empty folder; returns the exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words, model=tiny_model):
@@ -43,7 +43,7 @@ def test_help_names_every_option_and_the_published_defaults(train):
     assert "torchrun" in out
 
 
-def test_defaults_are_those_of_the_options_which_are_the_published_recipe():
+def test_defaults_are_those_of_the_training_options():
     parameters = inspect.signature(command).parameters
     for option in dataclasses.fields(TrainingOptions):
         assert parameters[option.name].default == option.default, option.name
@@ -63,35 +63,35 @@ def test_records_on_disk_are_trained_on_and_a_second_call_resumes(train, tmp_pat
     assert "out holds a run of 2 steps; resume it (--resume)" in err
     code, out, err = train(*words, "--resume")
     assert (code, out.splitlines()[0].split()) == (0, ["model", "out"])
-    assert "going on from step 2 of 2" in err
+    assert "resuming from step 2 of 2" in err
 
 
 def test_scenes_need_no_files(train):
     code, _, err = train("--data", "scenes:4", "--out", "out", "--steps", "1", "--stage", "1", *QUICK, "--quiet")
-    assert (code, err) == (0, "fgseg: warmup: 1 steps are no fewer than the 1 of the run: it never comes to its rate\n")
+    assert (code, err) == (0, "fgseg: warmup: the run has 1 steps, so 1 steps of warm-up do not end\n")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--data", "r.jsonl"), "--images: expected the folder that the records' f_path starts from, got none"),
-        (("--data", "scenes:many"), "--data: expected scenes:N alone, N a number from 1 on, got 'scenes:many'"),
-        (("--data", "scenes:4", "--data", "r.jsonl"), "--data: expected scenes:N alone"),
+        (("--data", "r.jsonl"), "--images: expected the folder that the paths in f_path are relative to, got none"),
+        (("--data", "scenes:many"), "--data: expected a single scenes:N with N of at least 1, got 'scenes:many'"),
+        (("--data", "scenes:4", "--data", "r.jsonl"), "--data: expected a single scenes:N"),
         (("--data", "r.jsonl", "--images", "."), "data: expected a .json or .jsonl file or a folder of them"),
         (("--data", "scenes:4", "--dtype", "float16"), "dtype: float16 overflows"),
         (("--data", "scenes:4", "--stage", "3"), "--stage"),
-        (("--data", "scenes:4"), "batch_size: a step takes 512 records"),
+        (("--data", "scenes:4"), "batch_size: a step needs 512 records"),
         ((), "--data"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_2(train, words, message):
+def test_an_error_is_one_line_with_exit_status_2(train, words, message):
     code, out, err = train(*words, "--out", "out", "--device", "cpu")
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("fgseg: error: ")
 
 
-def test_the_record_of_the_documentation_is_one_and_its_options_exist(train):
+def test_the_record_and_the_options_of_the_documentation_are_valid(train):
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert parse_record(json.loads(example)).regions[0].negatives == ("a blue cup", "a red glass", "a red plate")

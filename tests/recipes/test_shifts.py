@@ -1,4 +1,4 @@
-"""Shifts instead of attention: against a loop over patches, and handed over to the model's own attention."""
+"""Shifts instead of attention, compared with a loop over patches and with the attention written from them."""
 
 import pytest
 import torch
@@ -7,20 +7,20 @@ from torch.nn import functional as F
 
 from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import FgClipModel
-from recipes.mini import recipe as mini, shifts, towers as seeing
+from recipes.mini import recipe as mini, shifts, towers
 
 SIDE = 8  # patches
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A float32 FG-CLIP of every block and head that OFFSETS names, narrow, as `prepare` leaves it."""
+    """A narrow float32 FG-CLIP with all blocks and heads of OFFSETS, after `initialise`."""
     config = mini.full_config(mini.build_tokenizer())
     vision = {**config["vision_config"], "hidden_size": 120, "intermediate_size": 64, "image_size": 8 * SIDE}
     with torch.random.fork_rng():
         torch.manual_seed(3)
         made = mini.new_model({**config, "vision_config": vision})
-        shifts.prepare(made)
+        shifts.initialise(made)
     return made
 
 
@@ -29,7 +29,7 @@ def pixels(count=3, side=8 * SIDE, seed=0):
 
 
 def looked_up(values, offset):
-    """(B, 1 + SIDE**2, C) -> (B, SIDE**2, C): the value at an offset from each patch, the class token's beyond."""
+    """(B, 1 + SIDE**2, C) -> (B, SIDE**2, C): the value at an offset from each patch."""
     rows = []
     for y in range(SIDE):
         for x in range(SIDE):
@@ -40,19 +40,19 @@ def looked_up(values, offset):
 
 
 @pytest.mark.parametrize("depth", range(len(shifts.OFFSETS)))
-def test_each_head_hands_on_the_value_at_its_offset(model, depth):
+def test_each_head_passes_on_the_value_at_its_offset(model, depth):
     block = model.vision_model.encoder.layers[depth]
     x = torch.randn(2, 1 + SIDE**2, 120, generator=torch.Generator().manual_seed(depth))
     values = block.self_attn.v_proj(block.layer_norm1(x))
     mean = values.mean(1, keepdim=True)
     heads = []
     for head, offset in enumerate(shifts.OFFSETS[depth]):
-        part = slice(head * 40, head * 40 + 40)
-        everywhere = mean[..., part].expand(-1, SIDE**2, -1)
-        heads.append(everywhere if offset is None else looked_up(values[..., part], offset))
-    found = torch.cat([mean, torch.cat(heads, -1)], 1)
-    expected = block.add_mlp(x + block.self_attn.out_proj(found))
-    torch.testing.assert_close(shifts._through(block, x, shifts.OFFSETS[depth], (SIDE, SIDE)), expected)
+        columns = slice(head * 40, head * 40 + 40)
+        head_mean = mean[..., columns].expand(-1, SIDE**2, -1)
+        heads.append(head_mean if offset is None else looked_up(values[..., columns], offset))
+    shifted = torch.cat([mean, torch.cat(heads, -1)], 1)
+    expected = block.add_mlp(x + block.self_attn.out_proj(shifted))
+    torch.testing.assert_close(shifts._run_block(block, x, shifts.OFFSETS[depth], (SIDE, SIDE)), expected)
 
 
 @settings(deadline=None, max_examples=40)
@@ -61,23 +61,23 @@ def test_each_head_hands_on_the_value_at_its_offset(model, depth):
     st.tuples(st.integers(-6, 6), st.integers(-6, 6)),
     st.integers(0, 99),
 )
-def test_a_shift_is_a_window_of_the_picture_padded_by_the_class_token(grid_hw, offset, seed):
+def test_a_shift_is_a_window_of_the_grid_padded_with_the_class_token(grid_hw, offset, seed):
     values = torch.randn(1, 1 + grid_hw[0] * grid_hw[1], 2, generator=torch.Generator().manual_seed(seed))
     around = values[0, 0].expand(grid_hw[0] + 12, grid_hw[1] + 12, 2).clone()
     around[6:-6, 6:-6] = values[0, 1:].reshape(*grid_hw, 2)
     top, left = 6 + offset[0], 6 + offset[1]
     window = around[top : top + grid_hw[0], left : left + grid_hw[1]]
-    assert torch.equal(shifts._at(values, offset, grid_hw)[0], window.flatten(0, 1))
+    assert torch.equal(shifts._value_at(values, offset, grid_hw)[0], window.flatten(0, 1))
 
 
-def test_every_block_but_the_last_has_its_offsets():
+def test_every_block_but_the_last_has_offsets():
     layers, heads = (mini.CONFIG["vision_config"][name] for name in ("num_hidden_layers", "num_attention_heads"))
     assert len(shifts.OFFSETS) == layers - 1
     assert {len(offsets) for offsets in shifts.OFFSETS} == {heads}
 
 
 def trained_a_little(model):
-    """A copy that no longer has its first weights: everything moved at random, then kept to the rules."""
+    """A copy with random changes of all weights, as training might leave it."""
     moved = FgClipModel(ClipConfig.from_dict(mini.full_config(mini.build_tokenizer()) | vision_of(model)))
     moved.load_state_dict(model.state_dict())
     generator = torch.Generator().manual_seed(11)
@@ -85,7 +85,7 @@ def trained_a_little(model):
         for name, parameter in moved.named_parameters():
             if "position_embedding" not in name:
                 parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    shifts.keep_reserved(moved)
+    shifts.reset_reserved(moved)
     return moved
 
 
@@ -97,39 +97,42 @@ def vision_of(model):
     }
 
 
-def test_attention_handed_over_finds_what_the_shifts_found(model):
+def test_attention_written_from_shifts_gives_the_same_features(model):
     moved = trained_a_little(model)
-    plain = shifts.handed_over(moved, pixels())
+    plain = shifts.to_attention(moved, pixels())
     with torch.no_grad():
         for ours, theirs in zip(
-            seeing.seen_through_shifts(moved, pixels(seed=1)), seeing.seen(plain, pixels(seed=1)), strict=True
+            towers.shift_features(moved, pixels(seed=1)), towers.attention_features(plain, pixels(seed=1)), strict=True
         ):
             assert (ours * theirs).sum(-1).min() > 0.9999
 
 
-def test_it_still_does_so_with_weights_as_coarse_as_the_file_s(model):
+def test_the_features_stay_the_same_with_bfloat16_weights(model):
     moved = trained_a_little(model)
-    plain = shifts.handed_over(moved, pixels()).bfloat16().float()
+    plain = shifts.to_attention(moved, pixels()).bfloat16().float()
     with torch.no_grad():
-        (ours, _), (theirs, _) = seeing.seen_through_shifts(moved, pixels(seed=1)), seeing.seen(plain, pixels(seed=1))
+        (ours, _), (theirs, _) = (
+            towers.shift_features(moved, pixels(seed=1)),
+            towers.attention_features(plain, pixels(seed=1)),
+        )
         assert F.cosine_similarity(ours, theirs, dim=-1).min() > 0.999
 
 
-def test_handing_over_leaves_the_model_itself_alone(model):
+def test_to_attention_does_not_change_its_argument(model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    plain = shifts.handed_over(model, pixels())
+    plain = shifts.to_attention(model, pixels())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert plain.vision_model.embeddings.position_embedding.weight.requires_grad
     assert not model.vision_model.embeddings.position_embedding.weight.requires_grad
 
 
-def test_the_hidden_states_keep_their_positions_through_every_block(model):
+def test_no_block_changes_the_reserved_units(model):
     moved = trained_a_little(model)
     vision = moved.vision_model
     with torch.no_grad():
         x, grid_hw = vision.embeddings(pixels())
         first = vision.pre_layrnorm(x)
-        last = shifts.shifted(moved, first, grid_hw)
+        last = shifts.run_blocks(moved, first, grid_hw)
     assert torch.equal(first[..., : shifts.RESERVED], last[..., : shifts.RESERVED])
     assert not torch.equal(first[..., shifts.RESERVED :], last[..., shifts.RESERVED :])
     scaled = first[..., : shifts.RESERVED] - first[..., shifts.ZERO :][..., :1]
@@ -137,7 +140,7 @@ def test_the_hidden_states_keep_their_positions_through_every_block(model):
     assert F.cosine_similarity(scaled, table.expand_as(scaled), dim=-1).min() > 0.9999
 
 
-def test_a_tower_deeper_than_the_offsets_is_refused(model, monkeypatch):
+def test_a_tower_with_more_blocks_than_offsets_is_refused(model, monkeypatch):
     monkeypatch.setattr(shifts, "OFFSETS", shifts.OFFSETS[:-1])
     with pytest.raises(ValueError, match="shorter"):
-        shifts.shifted(model, torch.zeros(1, 1 + SIDE**2, 120), (SIDE, SIDE))
+        shifts.run_blocks(model, torch.zeros(1, 1 + SIDE**2, 120), (SIDE, SIDE))

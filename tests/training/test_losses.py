@@ -26,7 +26,7 @@ def looped_pair_loss(left, right, scale, ignored=()):
 
 
 def looped_hard_loss(box, texts, scale):
-    """Box by box, caption by caption, in plain Python; None stands for a caption that is not there."""
+    """Box by box, caption by caption, in plain Python; None stands for a missing caption."""
     total = 0.0
     for one, captions in zip(box, texts, strict=True):
         logits = [scale * sum(a * b for a, b in zip(one, text, strict=True)) for text in captions if text is not None]
@@ -42,7 +42,7 @@ def test_pair_loss_equals_two_loops(count):
 
 
 @pytest.mark.parametrize("own", [None, slice(0, 2)])
-def test_an_ignored_pair_is_no_negative_in_either_direction(own):
+def test_an_ignored_pair_is_not_a_negative_in_either_direction(own):
     left, right = unit_rows(4, 5), unit_rows(4, 5, seed=1)
     pairs = {(0, 1), (2, 0), (3, 3)}  # one way each; the diagonal cannot be ignored
     ignored = torch.zeros(4, 4, dtype=torch.bool)
@@ -55,7 +55,7 @@ def test_an_ignored_pair_is_no_negative_in_either_direction(own):
     assert loss < looped_pair_loss(left.tolist(), right.tolist(), 9.0)
 
 
-def test_pair_loss_of_a_case_worked_by_hand():
+def test_pair_loss_of_an_example_computed_by_hand():
     # Cosines [[1, 0], [0.6, 0.8]] at a temperature of 10.
     left, right = torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.eye(2)
     across = math.log(1 + math.exp(-10)) + math.log(1 + math.exp(-2))
@@ -63,7 +63,7 @@ def test_pair_loss_of_a_case_worked_by_hand():
     assert float(pair_loss(left, right, torch.tensor(10.0))) == pytest.approx((across + down) / 4, rel=1e-6)
 
 
-def test_pair_loss_is_the_mean_of_two_directions_that_differ():
+def test_pair_loss_is_the_mean_of_two_different_directions():
     left, right = unit_rows(4, 3), unit_rows(4, 3, seed=5)
     scale = torch.tensor(20.0)
     logits, target = scale * left @ right.T, torch.arange(4)
@@ -72,15 +72,15 @@ def test_pair_loss_is_the_mean_of_two_directions_that_differ():
     assert float(pair_loss(left, right, scale)) == pytest.approx((across + down) / 2)
 
 
-def test_shares_of_uneven_parts_add_up_to_the_whole_in_value_and_gradient():
+def test_uneven_shares_add_up_to_the_whole_in_value_and_gradient():
     scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     left, right = unit_rows(6, 4).requires_grad_(), unit_rows(6, 4, seed=1).requires_grad_()
     whole = torch.autograd.grad(pair_loss(left, right, scale.exp()), (left, right, scale))
-    spans = (slice(0, 1), slice(1, 1), slice(1, 6))  # one rank with one row, one with none, one with five
+    spans = (slice(0, 1), slice(1, 1), slice(1, 6))  # processes with one row, none and five rows
     shares = [pair_loss(left, right, scale.exp(), own=span) for span in spans]
-    parts = torch.autograd.grad(sum(shares), (left, right, scale))
+    summed = torch.autograd.grad(sum(shares), (left, right, scale))
     torch.testing.assert_close(sum(shares), pair_loss(left, right, scale.exp()), rtol=1e-12, atol=0)
-    for expected, got in zip(whole, parts, strict=True):
+    for expected, got in zip(whole, summed, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -96,7 +96,7 @@ def test_hard_negatives_equal_a_loop_over_boxes_and_captions():
     assert float(hard_negative_loss(box, texts, torch.tensor(7.0))) == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_caption_that_is_not_there_is_no_rival():
+def test_a_missing_caption_is_not_counted():
     box, texts = unit_rows(2, 6), unit_rows(2, 4, 6, seed=3)
     is_text = torch.tensor([[True, True, True, True], [True, True, False, False]])
     listed = [texts[0].tolist(), [*texts[1, :2].tolist(), None, None]]
@@ -104,7 +104,7 @@ def test_a_caption_that_is_not_there_is_no_rival():
     assert float(loss) == pytest.approx(looped_hard_loss(box.tolist(), listed, 7.0), rel=1e-12)
 
 
-def test_hard_negatives_of_a_case_worked_by_hand():
+def test_hard_negatives_of_an_example_computed_by_hand():
     # The true caption has cosine 0.6, ten false ones 0: log(1 + 10 exp(-6)).
     box = torch.tensor([[0.6, 0.8, 0.0]])
     texts = torch.tensor([[1.0, 0.0, 0.0]] + [[0.0, 0.0, 1.0]] * 10)[None]
@@ -112,13 +112,13 @@ def test_hard_negatives_of_a_case_worked_by_hand():
     assert float(loss) == pytest.approx(math.log(1 + 10 * math.exp(-6)), rel=1e-4)  # 1 + x in float32
 
 
-def test_hard_shares_divide_by_the_boxes_of_all():
+def test_hard_shares_divide_by_the_boxes_of_all_processes():
     box, texts = unit_rows(3, 6), unit_rows(3, 11, 6, seed=3)
-    parts = [hard_negative_loss(box[a:b], texts[a:b], torch.tensor(7.0), total=3) for a, b in ((0, 1), (1, 1), (1, 3))]
-    assert float(sum(parts)) == pytest.approx(float(hard_negative_loss(box, texts, torch.tensor(7.0))), rel=1e-12)
+    shares = [hard_negative_loss(box[a:b], texts[a:b], torch.tensor(7.0), total=3) for a, b in ((0, 1), (1, 1), (1, 3))]
+    assert float(sum(shares)) == pytest.approx(float(hard_negative_loss(box, texts, torch.tensor(7.0))), rel=1e-12)
 
 
-def test_a_batch_without_boxes_loses_nothing_and_still_has_gradients():
+def test_a_batch_without_boxes_has_loss_0_and_gradients():
     scale = torch.tensor(2.0, requires_grad=True)
     box, texts = torch.zeros(0, 4, requires_grad=True), torch.zeros(0, 11, 4, requires_grad=True)
     loss = pair_loss(box, box, scale) + hard_negative_loss(box, texts, scale)

@@ -19,8 +19,8 @@ import fgseg
 from fgseg.errors import DatasetError, DeviceError, ModelNotFoundError, OptionError, TrainingError
 from fgseg.images.reading import read_image
 from fgseg.training import trainer
-from fgseg.training.checkpoints import SAVED
-from fgseg.training.loss_plot import loss_curve, smoothed
+from fgseg.training.checkpoints import CHECKPOINT
+from fgseg.training.loss_plot import plot_losses, running_mean
 from fgseg.training.options import TrainingOptions, learning_rate, total_steps
 from fgseg.training.records import FileRecords
 from fgseg.training.scene_records import SceneRecords, write_scene_records
@@ -32,16 +32,16 @@ SCENES = DrawnOnce(16)
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """What the processes of these tests use: sums in the same order."""
+    """As in the processes of these tests, so that sums have the same order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-def started(model, out, *, environment=(), **told):
-    """`tests.training_process` under way."""
-    command = [sys.executable, "-m", "tests.training_process", model, str(out), json.dumps(told)]
+def start_process(model, out, *, environment=(), **options):
+    """Start `tests.training_process`."""
+    command = [sys.executable, "-m", "tests.training_process", model, str(out), json.dumps(options)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **dict(environment)}
     return subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True)
 
@@ -61,35 +61,37 @@ def run(model, out, *, source=SCENES, resume=False, **changes):
 # --- the same weights
 
 
-def test_twenty_steps_are_ten_a_kill_and_ten_more_bit_for_bit(tiny_model, tmp_path):
-    process = started(tiny_model, tmp_path / "parts", steps=20, checkpoint_every=10, kill_at=13)
+def test_a_killed_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tiny_model, tmp_path):
+    process = start_process(tiny_model, tmp_path / "resumed", steps=20, checkpoint_every=10, kill_at=13)
     run(tiny_model, tmp_path / "whole", source=SparseScenes(32), steps=20, checkpoint_every=10)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == -signal.SIGKILL, errors
-    assert [row["step"] for row in metrics(tmp_path / "parts")] == list(range(1, 14))
-    with (tmp_path / "parts" / "metrics.jsonl").open("a") as lines:
-        lines.write('{"step": 14, "lo')  # as if killed in the middle of a line
-    run(tiny_model, tmp_path / "parts", source=SparseScenes(32), steps=20, checkpoint_every=10, resume=True)
-    for name in ("model.safetensors", SAVED):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert without_time(metrics(tmp_path / "parts")) == without_time(metrics(tmp_path / "whole"))
+    assert [row["step"] for row in metrics(tmp_path / "resumed")] == list(range(1, 14))
+    with (tmp_path / "resumed" / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 14, "lo')  # an incomplete line
+    run(tiny_model, tmp_path / "resumed", source=SparseScenes(32), steps=20, checkpoint_every=10, resume=True)
+    for name in ("model.safetensors", CHECKPOINT):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert without_time(metrics(tmp_path / "resumed")) == without_time(metrics(tmp_path / "whole"))
 
 
-def two_started(model, outs, **told):
-    """Two processes that train together, each told its own folder."""
+def start_two(model, outs, **options):
+    """Start two processes that train together, each with its own folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     return [
-        started(model, out, environment={**address, "RANK": str(rank), "LOCAL_RANK": str(rank)}.items(), **told)
+        start_process(
+            model, out, environment={**address, "RANK": str(rank), "LOCAL_RANK": str(rank)}.items(), **options
+        )
         for rank, out in enumerate(outs)
     ]
 
 
-def test_two_processes_are_one_with_the_same_global_batch(tiny_model, tmp_path):
-    """Losses, and weights after five steps of AdamW; processes with and without boxes, and micro-batches too."""
-    processes = two_started(tiny_model, [tmp_path / "two"] * 2, steps=5, batch_size=2, accumulate=2)
+def test_two_processes_equal_one_with_the_same_global_batch(tiny_model, tmp_path):
+    """Losses, and weights after five steps of AdamW, with processes without boxes and with micro-batches."""
+    processes = start_two(tiny_model, [tmp_path / "two"] * 2, steps=5, batch_size=2, accumulate=2)
     run(tiny_model, tmp_path / "one", source=SparseScenes(32), steps=5, batch_size=8)
     for process in processes:
         _, errors = process.communicate(timeout=900)
@@ -101,20 +103,20 @@ def test_two_processes_are_one_with_the_same_global_batch(tiny_model, tmp_path):
         assert got == pytest.approx(expected, abs=1e-5)
         assert other_norm == pytest.approx(norm, rel=1e-5)
     alone, together = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    start = load_file(Path(tiny_model) / "model.safetensors")
+    initial = load_file(Path(tiny_model) / "model.safetensors")
     for name, tensor in alone.items():
         torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=0, msg=name)
-    moved = max(float((alone[name] - start[name].float()).abs().max()) for name in alone)
-    assert moved > 1e-3  # AdamW went somewhere
+    moved = max(float((alone[name] - initial[name].float()).abs().max()) for name in alone)
+    assert moved > 1e-3  # the weights have changed
 
 
-def test_workers_change_nothing(tiny_model, tmp_path):
+def test_workers_do_not_change_the_result(tiny_model, tmp_path):
     for workers in (0, 2):
         run(tiny_model, tmp_path / str(workers), steps=3, workers=workers)
     assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in ("0", "2")}) == 1
 
 
-# --- what comes of it
+# --- output
 
 
 def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny_model, tmp_path):
@@ -124,8 +126,8 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny_model, tmp_
     assert last < 0.9 * first
     assert (outcome.steps, outcome.bad, outcome.folder) == (30, 0, tmp_path / "out")
     assert outcome.losses["loss"] == rows[-1]["loss"]
-    modes = {(tmp_path / "out" / name).stat().st_mode for name in (SAVED, "model.safetensors", "metrics.jsonl")}
-    assert len(modes) == 1  # whoever may read one may read all
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in (CHECKPOINT, "model.safetensors", "metrics.jsonl")}
+    assert len(modes) == 1  # the same permissions
     seg = fgseg.load(str(tmp_path / "out"), device="cpu")
     assert seg.defaults.background == fgseg.load(tiny_model, device="cpu").defaults.background
     assert seg.segment(SCENES.sample(0)[1], ["red", "blue"]).labels.shape == (32, 32)
@@ -135,24 +137,24 @@ def test_training_lowers_the_loss_and_leaves_a_model_that_loads(tiny_model, tmp_
     ]  # fmt: skip
 
 
-def test_a_rate_of_zero_gives_the_model_back(tiny_model, tmp_path):
+def test_a_learning_rate_of_0_does_not_change_the_weights(tiny_model, tmp_path):
     run(tiny_model, tmp_path / "out", steps=2, learning_rate=0.0, temperatures="keep")
-    start, end = (load_file(folder / "model.safetensors") for folder in (Path(tiny_model), tmp_path / "out"))
-    assert all(torch.equal(end[name], start[name].float()) for name in start)
+    initial, end = (load_file(folder / "model.safetensors") for folder in (Path(tiny_model), tmp_path / "out"))
+    assert all(torch.equal(end[name], initial[name].float()) for name in initial)
 
 
-def test_the_first_stage_trains_captions_and_no_temperature_of_boxes(tiny_model, tmp_path):
+def test_stage_1_trains_on_captions_and_not_the_temperatures_of_boxes(tiny_model, tmp_path):
     run(tiny_model, tmp_path / "out", steps=3, stage=1, temperatures="keep")
     rows = metrics(tmp_path / "out")
     assert "region" not in rows[0]
     assert rows[0]["boxes"] == 0
-    start, end = (load_file(folder / "model.safetensors") for folder in (Path(tiny_model), tmp_path / "out"))
+    initial, end = (load_file(folder / "model.safetensors") for folder in (Path(tiny_model), tmp_path / "out"))
     for name in ("logit_scale_finegraind", "logit_scale_hardneg"):
-        assert torch.equal(start[name], end[name])
-    assert not torch.equal(start["logit_scale"], end["logit_scale"])
+        assert torch.equal(initial[name], end[name])
+    assert not torch.equal(initial["logit_scale"], end["logit_scale"])
 
 
-def test_a_clip_comes_out_as_an_fg_clip_with_a_long_route(tiny_model, tmp_path):
+def test_a_trained_clip_is_an_fg_clip_with_a_long_route(tiny_model, tmp_path):
     tensors = load_file(Path(tiny_model) / "model.safetensors")
     added = ("position_embedding_", "filip", "logit_scale_")
     config = json.loads((Path(tiny_model) / "config.json").read_text()) | {"model_type": "clip"}
@@ -164,7 +166,7 @@ def test_a_clip_comes_out_as_an_fg_clip_with_a_long_route(tiny_model, tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "fgclip"
 
 
-def test_files_beside_the_weights_go_with_them_and_code_does_not(tiny_model, tmp_path):
+def test_files_of_the_model_are_copied_and_code_is_not(tiny_model, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     for path in Path(tiny_model).iterdir():
@@ -180,7 +182,7 @@ def test_files_beside_the_weights_go_with_them_and_code_does_not(tiny_model, tmp
     )
 
 
-def test_run_json_says_what_was_done(tiny_model, tmp_path):
+def test_run_json_holds_options_data_and_versions(tiny_model, tmp_path):
     run(tiny_model, tmp_path / "out", steps=1)
     about = json.loads((tmp_path / "out" / "run.json").read_text())
     assert about["options"]["learning_rate"] == 1e-3
@@ -192,14 +194,14 @@ def test_run_json_says_what_was_done(tiny_model, tmp_path):
 # --- bad records
 
 
-def test_an_image_that_cannot_be_read_is_left_out_named_and_remembered(tiny_model, tmp_path):
+def test_an_unreadable_image_is_left_out_and_reported_once(tiny_model, tmp_path):
     path = write_scene_records(tmp_path, count=8, side=32)
     (tmp_path / "images" / "000003.png").write_bytes(b"no picture")
     source = FileRecords([path], tmp_path)
     run(tiny_model, tmp_path / "out", source=source, steps=4, max_bad_share=0.2, checkpoint_every=2)
     rows = metrics(tmp_path / "out")
     assert [row["images"] for row in rows] in ([3, 4, 3, 4], [4, 3, 4, 3], [3, 4, 4, 3], [4, 3, 3, 4])
-    assert rows[-1]["bad"] == 1  # once, though two epochs met it
+    assert rows[-1]["bad"] == 1  # counted once, although it occurs in two epochs
     (line,) = (tmp_path / "out" / "bad_records.jsonl").read_text().splitlines()
     assert json.loads(line)["reason"].startswith("unreadable image: ")
     with pytest.raises(
@@ -208,7 +210,7 @@ def test_an_image_that_cannot_be_read_is_left_out_named_and_remembered(tiny_mode
         run(tiny_model, tmp_path / "strict", source=source, steps=4)
 
 
-def test_too_many_bad_records_stop_before_the_first_step(tiny_model, tmp_path):
+def test_too_many_bad_records_are_an_error_before_the_first_step(tiny_model, tmp_path):
     path = write_scene_records(tmp_path, count=8, side=32)
     (tmp_path / "images" / "000003.png").unlink()
     with pytest.raises(DatasetError, match=r"missing file \(1\), more than the 5 % allowed; the first is .*line 4"):
@@ -216,37 +218,37 @@ def test_too_many_bad_records_stop_before_the_first_step(tiny_model, tmp_path):
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
-def test_too_few_good_records_for_a_step_say_how_many_were_left_out_and_why(tiny_model, tmp_path):
+def test_the_error_for_too_few_records_reports_the_bad_ones(tiny_model, tmp_path):
     path = write_scene_records(tmp_path, count=4, side=32)
     for name in ("000001.png", "000002.png"):
         (tmp_path / "images" / name).unlink()
-    message = r"there are 2; .* batch_size; 2 of 4 records are left out, the first is .*line 2: missing file"
+    message = r"there are 2; use a smaller batch_size; 2 of 4 records are left out, the first is .*line 2: missing file"
     with pytest.raises(OptionError, match=message):
         run(tiny_model, tmp_path / "out", source=FileRecords([path], tmp_path), steps=2, max_bad_share=1.0)
 
 
-# --- what is refused
+# --- errors
 
 
-def test_a_folder_with_a_run_or_a_model_is_not_written_over(tiny_model, tmp_path):
+def test_a_folder_with_a_run_or_a_model_is_not_overwritten(tiny_model, tmp_path):
     run(tiny_model, tmp_path, steps=2)
     with pytest.raises(OptionError, match=r"out: .* holds a run of 2 steps; resume it \(--resume\), or give another"):
         run(tiny_model, tmp_path, steps=2)
-    with pytest.raises(OptionError, match=r"out: .* holds a model that no run here has made"):
+    with pytest.raises(OptionError, match=r"out: .* holds a model but no checkpoint of a run"):
         run(tiny_model, Path(tiny_model), steps=2)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rate": 1e-4}, r"learning_rate: expected 0.001, which the run in .* began with, got 0.0001"),
-        ({"steps": 3}, "steps: expected 2, .* got 3"),
-        ({"seed": 1}, "seed: expected 0, .* got 1"),
-        ({"batch_size": 8}, "global_batch: expected 4, .* got 8"),
-        ({"source": SceneRecords(20, side=32)}, "data: expected 'scenes:16:0:32', .* got 'scenes:20:0:32'"),
+        ({"learning_rate": 1e-4}, r"learning_rate: expected 0.001 as in the run in .*, got 0.0001"),
+        ({"steps": 3}, "steps: expected 2 as in .* got 3"),
+        ({"seed": 1}, "seed: expected 0 as in .* got 1"),
+        ({"batch_size": 8}, "global_batch: expected 4 as in .* got 8"),
+        ({"source": SceneRecords(20, side=32)}, "data: expected 'scenes:16:0:32' as in .* got 'scenes:20:0:32'"),
     ],
 )
-def test_a_run_is_resumed_as_it_began(tiny_model, tmp_path_factory, change, message):
+def test_a_run_is_not_resumed_with_other_options_or_data(tiny_model, tmp_path_factory, change, message):
     out = tmp_path_factory.getbasetemp() / "begun"
     if not out.exists():
         run(tiny_model, out, steps=2)
@@ -254,7 +256,7 @@ def test_a_run_is_resumed_as_it_began(tiny_model, tmp_path_factory, change, mess
         run(tiny_model, out, resume=True, **{"steps": 2} | change)
 
 
-def test_what_does_not_change_the_result_may_change_and_a_finished_run_stays_finished(tiny_model, tmp_path):
+def test_options_that_do_not_change_the_result_may_differ_when_a_finished_run_is_resumed(tiny_model, tmp_path):
     run(tiny_model, tmp_path, steps=2)
     before = (tmp_path / "model.safetensors").read_bytes()
     for name in ("model.safetensors", "metrics.jsonl"):
@@ -264,40 +266,42 @@ def test_what_does_not_change_the_result_may_change_and_a_finished_run_stays_fin
 
 
 def test_processes_that_find_different_checkpoints_are_refused(tiny_model, tmp_path):
-    told = {"steps": 2, "batch_size": 2}
-    for process in two_started(tiny_model, [tmp_path / "disk"] * 2, **told):
+    options = {"steps": 2, "batch_size": 2}
+    for process in start_two(tiny_model, [tmp_path / "disk"] * 2, **options):
         _, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
-    for process in two_started(tiny_model, [tmp_path / "disk", tmp_path / "other"], resume=True, **told):
+    for process in start_two(tiny_model, [tmp_path / "disk", tmp_path / "other"], resume=True, **options):
         _, errors = process.communicate(timeout=900)
         assert process.returncode == 1
-        assert "2 processes must find one checkpoint and the same records, got steps 2, 0; put" in errors
+        assert "expected the same checkpoint and records for all 2 processes, got steps 2, 0; put" in errors
     assert not (tmp_path / "other").exists()
 
 
-def test_resuming_where_nothing_is_begins(tiny_model, tmp_path):
+def test_resuming_without_a_checkpoint_begins_a_new_run(tiny_model, tmp_path):
     assert run(tiny_model, tmp_path / "new", steps=1, resume=True).steps == 1
 
 
-def test_a_checkpoint_that_is_none_is_named(tiny_model, tmp_path):
-    (tmp_path / SAVED).write_bytes(b"nothing")
-    with pytest.raises(TrainingError, match=r"expected a checkpoint of fgseg train, got .*; remove it to start anew"):
+def test_a_damaged_checkpoint_is_an_error(tiny_model, tmp_path):
+    (tmp_path / CHECKPOINT).write_bytes(b"nothing")
+    with pytest.raises(
+        TrainingError, match=r"expected a checkpoint of this training, got .*; remove the file to begin"
+    ):
         run(tiny_model, tmp_path, steps=1, resume=True)
 
 
 def test_a_checkpoint_holds_no_pickle(tiny_model, tmp_path):
     run(tiny_model, tmp_path, steps=1)
-    with safe_open(tmp_path / SAVED, framework="pt") as file:
+    with safe_open(tmp_path / CHECKPOINT, framework="pt") as file:
         assert {name.split(".")[0] for name in file.keys()} == {"model", "exp_avg", "exp_avg_sq", "step"}
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny_model, tmp_path):
-    with pytest.raises(TrainingError, match=r"step \d+: the loss is .* take a lower learning_rate"):
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_model, tmp_path):
+    with pytest.raises(TrainingError, match=r"step \d+: the loss is .* use a lower learning_rate"):
         run(tiny_model, tmp_path, steps=30, learning_rate=2e9, max_norm=0.0, warmup=0)
 
 
-def test_what_is_missing_is_said_before_the_first_step(tiny_model, tmp_path, monkeypatch):
-    with pytest.raises(OptionError, match=r"batch_size: a step takes 64 records .*and there are 16; take a smaller"):
+def test_missing_records_tokenizers_and_devices_are_errors_before_the_first_step(tiny_model, tmp_path, monkeypatch):
+    with pytest.raises(OptionError, match=r"batch_size: a step needs 64 records .*but there are 16; use a smaller"):
         run(tiny_model, tmp_path, batch_size=64)
     with pytest.raises(ModelNotFoundError, match=r"words need tokenizer\.json beside the weights"):
         run(str(GOLDEN / FG_CLIP), tmp_path, steps=1)
@@ -327,17 +331,17 @@ def test_options_out_of_range_are_refused(change, message):
         TrainingOptions(**change)
 
 
-# --- schedule and picture
+# --- schedule and plot
 
 
-def test_the_defaults_are_the_published_recipe():
+def test_the_defaults_are_the_published_ones():
     options = TrainingOptions()
     assert (options.learning_rate, options.weight_decay, options.warmup, options.batch_size) == (1e-6, 1e-3, 200, 512)
-    assert total_steps(options, records=1024 + 3, world=1) == 2
-    assert total_steps(replace(options, accumulate=2), records=4096, world=2) == 2
+    assert total_steps(options, records=1024 + 3, world_size=1) == 2
+    assert total_steps(replace(options, accumulate=2), records=4096, world_size=2) == 2
 
 
-def test_the_rate_rises_to_its_peak_and_falls_to_zero():
+def test_the_learning_rate_rises_to_its_peak_and_decays_to_0():
     options = TrainingOptions(learning_rate=2.0, warmup=10)
     rates = [learning_rate(step, steps=100, options=options) for step in range(100)]
     assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
@@ -347,22 +351,20 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero():
     assert 0 < rates[-1] < 0.001
 
 
-def test_the_loss_curve_is_a_picture_of_every_loss(tmp_path):
+def test_the_plot_shows_every_loss(tmp_path):
     rows = [{"step": k, "loss": 3 / k, "short": 1 / k, "long": 2 / k, "learning_rate": 0.1} for k in range(1, 60)]
-    (tmp_path / "loss.png").write_bytes(loss_curve(rows))
+    (tmp_path / "loss.png").write_bytes(plot_losses(rows))
     picture = read_image(tmp_path / "loss.png")
     assert picture.shape == (600, 900, 3)
     blue = (np.abs(picture.astype(int) - (0x1F, 0x77, 0xB4)).sum(-1) < 12).sum()
     red = (np.abs(picture.astype(int) - (0xD6, 0x27, 0x28)).sum(-1) < 12).sum()
     assert blue > 300
-    assert red == 0  # no boxes in the first stage
-    assert smoothed(np.arange(5.0), window=1).tolist() == [0, 1, 2, 3, 4]
-    with pytest.raises(OptionError, match="rows: expected at least one step"):
-        loss_curve([])
+    assert red == 0  # stage 1 has no boxes
+    assert running_mean(np.arange(5.0), window=1).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_picture_is_drawn_at_every_checkpoint(tiny_model, tmp_path, monkeypatch):
+def test_a_plot_is_drawn_at_every_checkpoint(tiny_model, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(trainer, "loss_curve", lambda rows: drawn.append(len(rows)) or b"png")
+    monkeypatch.setattr(trainer, "plot_losses", lambda rows: drawn.append(len(rows)) or b"png")
     run(tiny_model, tmp_path, steps=5, checkpoint_every=2)
     assert drawn == [2, 4, 5]
