@@ -99,6 +99,23 @@ class Checkpoint:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
 
+    def size_bytes(self) -> int:
+        """Bytes of the tensor files that are still there."""
+        return sum(path.stat().st_size for path in self.tensor_files if path.is_file())
+
+    def config_files(self) -> list[Path]:
+        """What says how the tensors are read: config.json and whatever a tokenizer may read."""
+        suffixes = {".json", ".txt", ".model"}
+        return sorted(path for path in self.folder.iterdir() if path.suffix in suffixes and path.is_file())
+
+    def config_digest(self) -> str:
+        """SHA-256 over names and contents of `config_files`."""
+        total = hashlib.sha256()
+        for path in self.config_files():
+            total.update(path.name.encode("utf-8", errors="surrogatepass") + b"\0")
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
 
 def find_checkpoint(
     name: str | os.PathLike[str], *, revision: str | None = None, offline: bool | None = None
