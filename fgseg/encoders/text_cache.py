@@ -1,8 +1,8 @@
 """Values of texts in one SQLite file, so that a text is encoded once.
 
 The cache never makes a run fail: a file that cannot be read or written is skipped with one warning of the logger
-"fgseg", and a damaged file is deleted, so that the next write makes a new one. Each value has a checksum over its key and
-itself, so damage never changes a result. `cache_folder` names the folder, LIMIT_BYTES bounds the size.
+"fgseg", and a damaged file is deleted, so that the next write makes a new one. Each value has a checksum over its key
+and itself, so damage never changes a result. `cache_folder` names the folder, LIMIT_BYTES bounds the size.
 """
 
 import hashlib
@@ -66,13 +66,12 @@ def cache_folder() -> Path | None:
     named = os.environ.get("FGSEG_CACHE", "")
     if named.lower() == "off":
         return None
-    if named:
-        return Path(os.path.expanduser(named)).absolute()
-    folder = platformdirs.user_cache_path("fgseg", appauthor=False)
-    if folder.is_absolute():
-        return folder
-    log.warning("text cache: no home folder; texts are encoded anew. FGSEG_CACHE names a folder, or is off")
-    return None
+    folder = Path(named) if named else platformdirs.user_cache_path("fgseg", appauthor=False)
+    try:
+        return folder.expanduser().absolute()
+    except RuntimeError:
+        log.warning("text cache: no home folder; texts are encoded anew. FGSEG_CACHE names a folder, or is off")
+        return None
 
 
 def cache_report() -> CacheReport:
@@ -86,7 +85,10 @@ def cache_report() -> CacheReport:
     if folder is None:
         return CacheReport(None, 0)
     path = folder / CACHE_FILE
-    return CacheReport(path, path.stat().st_size if os.path.exists(path) else 0)
+    try:
+        return CacheReport(path, path.stat().st_size)
+    except OSError:
+        return CacheReport(path, 0)
 
 
 def cache_key(*parts: object) -> bytes:
@@ -122,15 +124,11 @@ class TextCache:
             ...     cache.read([b"cup", b"mug"])
             {b'cup': b'0.6 0.8'}
         """
-        found: dict[bytes, bytes] = {}
-        if "read" in self._refused or not os.path.exists(self.path):
-            return found
-        with self._forgiving("read"), self._connected() as connection:
-            for key in keys:
-                row = connection.execute("SELECT value, crc FROM entries WHERE key = ?", [key]).fetchone()
-                if row and isinstance(row[0], bytes) and row[1] == zlib.crc32(key + row[0]):
-                    found[key] = row[0]
-        return found
+        with self._forgiving("read"):
+            if "read" not in self._refused and self.path.exists():
+                with self._connected() as connection:
+                    return {key: value for key in keys if (value := _value(connection, key)) is not None}
+        return {}
 
     def write(self, values: Mapping[bytes, bytes]) -> None:
         """Keep values by key, in one transaction; a value that a key had before is replaced."""
@@ -168,3 +166,9 @@ class TextCache:
                 hint = "texts are encoded anew. FGSEG_CACHE names another folder, or is off"
                 log.warning("text cache %s: cannot be %s (%s); %s", self.path, done, error, hint)
             self._refused.add(done)
+
+
+def _value(connection: sqlite3.Connection, key: bytes) -> bytes | None:
+    """The value of a key, None where there is none or its checksum is another."""
+    value, crc = connection.execute("SELECT value, crc FROM entries WHERE key = ?", [key]).fetchone() or (None, None)
+    return value if isinstance(value, bytes) and crc == zlib.crc32(key + value) else None

@@ -100,7 +100,7 @@ def test_a_missing_tensor_is_named_with_the_family(tmp_path, name, lost):
     tensors = model_tensors(name)
     del tensors[lost]
     family = {CLIP: "Clip", FG_CLIP: "FgClip", FG_CLIP_2: "FgClip2"}[name]
-    with pytest.raises(WeightsError, match=f"taken for {family}, but tensor '{lost}' is missing"):
+    with pytest.raises(WeightsError, match=f"read as {family}, but tensor '{lost}' is missing"):
         loaded(saved_model(tmp_path / "model", tensors, model_config(name)))
 
 
@@ -337,7 +337,7 @@ def test_a_single_file_goes_before_an_index_left_beside_it(tmp_path):
 def test_an_index_that_names_a_file_that_is_not_there_is_refused_with_its_name(sharded):
     folder, _ = sharded
     (folder / "model-00002-of-00002.safetensors").unlink()
-    match = r"index\.json names model-00002-of-00002\.safetensors, which is not there"
+    match = r"index\.json names model-00002-of-00002\.safetensors, which is missing"
     with pytest.raises(ModelNotFoundError, match=match):
         loaded(folder)
 
@@ -454,7 +454,7 @@ def test_a_short_name_loads_its_pinned_commit_from_the_cache(hub):
 
 
 def test_what_is_not_in_the_cache_is_refused_offline_by_argument_or_environment(hub, monkeypatch):
-    offline = "not in the cache, and offline was asked for; download it once"
+    offline = "not in the cache, and offline mode is on; download it once"
     with pytest.raises(ModelNotFoundError, match=f"model qihoo360/fg-clip2-base: it is {offline}"):
         load_encoder("fg-clip2-base", offline=True)
     with pytest.raises(ModelNotFoundError, match=f"model me/clip at v2: it is {offline}"):
@@ -476,7 +476,7 @@ def test_a_cached_folder_without_weights_is_refused(hub):
     [
         (hub_errors.GatedRepoError, "its owner asks for a login"),
         (hub_errors.RevisionNotFoundError, "the hub has no revision 'v2'; leave revision out"),
-        (hub_errors.RepositoryNotFoundError, "the hub has none of this name; known here: mini, "),
+        (hub_errors.RepositoryNotFoundError, "the hub has no model of this name; known here: mini, "),
         (hub_errors.HFValidationError, "not a hub id"),
         (hub_errors.LocalEntryNotFoundError, "the hub is out of reach and it is not in the cache; download it once"),
         (OSError, r"the hub is out of reach and it is not in the cache \(OSError: told\)"),

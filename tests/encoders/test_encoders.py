@@ -26,7 +26,7 @@ from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import gaussian_window
 from fgseg.encoders.networks.fgclip import stretch_positions
 from fgseg.encoders.networks.fgclip2 import fit_to_patches, patch_budget, patchify
-from fgseg.encoders.networks.prefix_trees import tree_runs
+from fgseg.encoders.networks.prefix_trees import group_texts
 from fgseg.errors import DeviceError, OptionError, PromptError, ShapeError, WeightsError
 from fgseg.images.resizing import resize_bicubic
 
@@ -88,7 +88,7 @@ class TestContract:
     def test_batches_stay_within_the_bound_in_patches_and_change_nothing(self, encoder, monkeypatch):
         side, dense, batches = 3 * encoder.patch, encoder._dense, []
         together = encoder.encode_images(PICTURES, side=side)
-        monkeypatch.setattr("fgseg.encoders.encoder.PATCHES_A_BATCH", 30)  # of images of 9 patches
+        monkeypatch.setattr("fgseg.encoders.encoder.PATCHES_PER_BATCH", 30)  # of images of 9 patches
         monkeypatch.setattr(encoder, "_dense", lambda images, hw: batches.append(len(images)) or dense(images, hw))
         for one, other in zip(encoder.encode_images(PICTURES, side=side), together, strict=True):
             np.testing.assert_allclose(one.grid, other.grid, atol=1e-5)
@@ -133,9 +133,9 @@ class TestContract:
         repeated, sizes = [*texts, texts[0]], []
         together = encoder.encode_texts(repeated)
         longest = max(3 * text.count(" ") for text in texts)
-        for name, size in (("TOKENS_A_BATCH", longest), ("TREES_A_BATCH", 1)):
+        for name, size in (("TOKENS_PER_BATCH", longest), ("TREES_PER_BATCH", 1)):
             monkeypatch.setattr(f"fgseg.encoders.encoder.{name}", size)
-        monkeypatch.setattr("fgseg.encoders.encoder.tree_runs", partial(tree_runs, budget=longest))
+        monkeypatch.setattr("fgseg.encoders.encoder.group_texts", partial(group_texts, budget=longest))
         read = encoder.model.text_model.forward if encoder.recipe is None else encoder.model.text_model.shared
         name = "forward" if encoder.recipe is None else "shared"
 
@@ -347,7 +347,7 @@ def test_clip_refuses_pixels_and_ids_it_cannot_take():
 def test_fgclip_2_refuses_patches_and_ids_that_do_not_fit():
     model, golden = golden_encoder(FG_CLIP_2).model, golden_tensors(FG_CLIP_2)
     whole = {key: golden[key] for key in ("pixel_values", "spatial_shapes", "pixel_attention_mask")}
-    with pytest.raises(ShapeError, match="spatial_shapes: expected at most 40 patches an image"):
+    with pytest.raises(ShapeError, match="spatial_shapes: expected at most 40 patches per image"):
         model.dense_features(**{**whole, "spatial_shapes": torch.tensor([[5, 7], [6, 7]])})
     with pytest.raises(ShapeError, match=r"spatial_shapes: expected an array of shape \(2, 2\)"):
         model.image_features(**{**whole, "spatial_shapes": torch.tensor([[5, 7]])})

@@ -302,10 +302,11 @@ def test_without_a_name_the_folder_is_in_the_users_cache(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "xdg" / "fgseg"
 
 
-def test_without_a_home_the_cache_is_off_with_a_warning(monkeypatch, caplog):
-    monkeypatch.delenv("FGSEG_CACHE")
-    # what expanduser leaves where there is no home
-    monkeypatch.setattr(text_cache.platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/fgseg"))
+@pytest.mark.parametrize("named", ["", "~nobody-of-this-name/cache"])
+def test_without_a_home_the_cache_is_off_with_a_warning(monkeypatch, caplog, named):
+    monkeypatch.setenv("FGSEG_CACHE", named)
+    # what the library gives where there is no home
+    monkeypatch.setattr(text_cache.platformdirs, "user_cache_path", lambda *_, **__: Path("~nobody-of-this-name"))
     assert cache_folder() is None
     assert "no home" in warnings_of(caplog)[0]
 

@@ -62,7 +62,7 @@ def test_the_words_of_a_closed_vocabulary_are_listed_without_its_special_tokens(
 
 
 def test_a_word_that_a_closed_vocabulary_lacks_is_named_and_real_models_are_offered(folder_of):
-    message = r"prompt 'a red teapot'.*never seen the word 'teapot'.*load a real model: fg-clip-base, .*fg-clip2-base"
+    message = r"prompt 'a red teapot'.*never seen the word 'teapot'.*load a full model: fg-clip-base, .*fg-clip2-base"
     with pytest.raises(PromptError, match=message):
         loaded(folder_of(CLIP)).encode_texts(["red cup", "a red teapot"])
 

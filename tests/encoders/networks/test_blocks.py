@@ -7,7 +7,7 @@ import torch
 from fgseg.encoders.devices import has_fast_bfloat16, is_x86
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks import blocks
-from fgseg.encoders.networks.blocks import Linear, Mlp, TowerConfig, pack
+from fgseg.encoders.networks.blocks import Linear, Mlp, TowerConfig, pack_weights
 
 # what inference does otherwise than training: in place, with factors moved into products, with packed weights
 
@@ -41,7 +41,7 @@ packed = pytest.mark.parametrize(
 def test_packed_weights_give_what_plain_ones_give(dtype):
     mlp, x = quick_mlp(dtype)
     expected = mlp(x).float()
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         got, linear = mlp(x).float(), mlp.fc1(x).float()
     step = 2**-8 if dtype == torch.bfloat16 else 2**-22
@@ -56,7 +56,7 @@ def test_packed_weights_serve_any_number_of_rows_in_any_order(dtype):
     mlp, _ = quick_mlp(dtype)
     many = torch.linspace(-2, 2, 7 * 32).reshape(7, 32).to(dtype)
     expected = mlp(many).float()
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         for rows in (3, 7, 7, 1, 3):
             got = mlp(many[:rows]).float()
@@ -66,7 +66,7 @@ def test_packed_weights_serve_any_number_of_rows_in_any_order(dtype):
 @packed
 def test_weights_are_sorted_once_for_all_numbers_of_rows(dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         mlp.fc1(x)
         kept = mlp.fc1._packed
@@ -79,7 +79,7 @@ def test_weights_are_sorted_once_for_all_numbers_of_rows(dtype):
 @pytest.mark.parametrize("change", ["in place", "by data", "replaced"])
 def test_packed_weights_follow_the_plain_ones(change, dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.no_grad():
         before = mlp.fc1(x).float()
         if change == "in place":
@@ -97,7 +97,7 @@ def test_packed_weights_follow_the_plain_ones(change, dtype):
 @packed
 def test_packed_weights_are_not_those_of_a_tensor_that_had_the_same_address(dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.no_grad():
         for value in range(20):
             mlp.fc1(x)
@@ -109,7 +109,7 @@ def test_packed_weights_are_not_those_of_a_tensor_that_had_the_same_address(dtyp
 @packed
 def test_a_model_that_has_packed_can_be_copied_and_pickled(dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         expected = mlp(x)
         for copied in (copy.deepcopy(mlp), pickle.loads(pickle.dumps(mlp))):
@@ -120,7 +120,7 @@ def test_a_model_that_has_packed_can_be_copied_and_pickled(dtype):
 def test_what_packed_weights_cannot_do_is_done_the_plain_way():
     mlp, x = quick_mlp(torch.float32)
     expected = mlp(x)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         mlp(x)
         with torch.autocast("cpu", torch.bfloat16):
@@ -133,7 +133,7 @@ def test_what_packed_weights_cannot_do_is_done_the_plain_way():
 @packed
 def test_a_model_packs_all_of_it(dtype):
     model = load_encoder("mini", device="cpu", dtype=dtype).model
-    assert all(dtype in module.packs for module in model.modules() if isinstance(module, Linear))
+    assert all(dtype in module.packed_dtypes for module in model.modules() if isinstance(module, Linear))
 
 
 @no_x86  # elsewhere torch may lack the products themselves
@@ -151,14 +151,14 @@ def test_weights_are_packed_in_the_dtypes_that_are_served(monkeypatch, lacking, 
     monkeypatch.setattr(blocks, "is_x86", lambda: lacking != "family")
     monkeypatch.setattr(blocks, "has_fast_bfloat16", lambda: lacking != "bfloat16")
     mlp, _ = quick_mlp(torch.float32)
-    pack(mlp)
-    assert mlp.fc1.packs == served
+    pack_weights(mlp)
+    assert mlp.fc1.packed_dtypes == served
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_what_is_not_served_is_multiplied_the_plain_way_also_when_cast_later(dtype):
     mlp, x = quick_mlp(torch.float32)
-    mlp.fc1.packs = mlp.fc2.packs = frozenset({torch.float32, torch.bfloat16} - {dtype})
+    mlp.fc1.packed_dtypes = mlp.fc2.packed_dtypes = frozenset({torch.float32, torch.bfloat16} - {dtype})
     with torch.inference_mode():
         mlp.to(dtype)(x.to(dtype))
     assert mlp.fc1._packed is None
@@ -166,7 +166,7 @@ def test_what_is_not_served_is_multiplied_the_plain_way_also_when_cast_later(dty
 
 def test_packed_weights_are_the_cpus_alone():
     linear = Linear(4, 4).to("meta")
-    linear.packs = frozenset({torch.float32})
+    linear.packed_dtypes = frozenset({torch.float32})
     with torch.inference_mode():
         assert not linear.takes_packed(torch.empty(2, 4, device="meta"))
         assert not linear.takes_packed(torch.empty(2, 4))
