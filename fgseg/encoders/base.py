@@ -57,25 +57,20 @@ class Encoder(Protocol):
     @property
     def recipe(self) -> str | None:
         """Read-only, since some encoders allow only a few values."""
-        ...
 
     def encode_images(
         self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None, max_side: int = MAX_SIDE
     ) -> list[DenseFeatures]:
         """Dense features of each (H, W, 3) uint8 RGB image; arguments as in `ClipEncoder.encode_images`."""
-        ...
 
     def embed_images(self, images: Sequence[Image]) -> Tensor:
         """(N, D) float32 unit-length whole-image features."""
-        ...
 
     def encode_texts(self, texts: Sequence[str], *, route: Route = "region") -> Tensor:
         """(T, D) float32 unit-length text features."""
-        ...
 
     def digest(self) -> str:
         """SHA-256 of the weights, in hex."""
-        ...
 
 
 def normalised(rows: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
     """The parts that do not depend on the architecture: checks, order, batches and unit length."""
 
     takes_any_aspect: bool
+    lowercases_texts = False
     global_logit_bias: float | None = None
     side: int
 
@@ -109,7 +110,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         """
         listed, limit = check_texts(texts), self.model.limit(route)
         long_limit = self.model.limit("long") if "long" in self.model.routes else None
-        ids = self._token_ids(listed)
+        ids = self.tokenizer.encode([text.lower() for text in listed] if self.lowercases_texts else listed)
         for text, row in zip(listed, ids, strict=True):
             check_length(len(row), limit, text, route, long_limit)
         if (highest := max(max(row, default=0) for row in ids)) >= self.model.config.vocabulary:
@@ -134,10 +135,6 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
     @abstractmethod
     def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
         """Raw whole-image feature (D,) of each image, all resized to one size."""
-
-    @abstractmethod
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, unpadded."""
 
     @abstractmethod
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
@@ -194,9 +191,6 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
     def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
         return list(self.model.image_features(self._pixels(images, image_hw)))
 
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer.encode(texts)
-
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         ids = [self._to_end(row) for row in ids]
         groups, features = list(group_texts(ids)), []
@@ -226,6 +220,7 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
     """FG-CLIP 2 for images and texts. Attributes as in `fgseg.encoders.Encoder`."""
 
     takes_any_aspect = True
+    lowercases_texts = True  # as in training
     recipe = None
 
     def __init__(
@@ -253,9 +248,6 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
 
     def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
         return list(self.model.image_features(**self._patches(images, image_hw)._asdict()))
-
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer.encode([text.lower() for text in texts])  # trained on lower case
 
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         pad, limit = self.tokenizer.pad_token, self.model.limit(route)

@@ -88,7 +88,7 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def add(x: Tensor, update: Tensor) -> Tensor:
-    """x + update. Without gradients the sum overwrites `update`, which no other code may hold."""
+    """The sum of x and `update`. Without gradients it overwrites `update`, which no other code may hold."""
     return x + update if torch.is_grad_enabled() else update.add_(x)
 
 

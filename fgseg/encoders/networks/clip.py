@@ -56,7 +56,7 @@ class VisionEmbeddings(nn.Module):
         return torch.cat([class_token, tokens], 1) + self.positions(grid_hw), grid_hw
 
     def _patches(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The convolution as one matrix product, as no windows overlap; oneDNN's convolution takes three times as long."""
+        """The convolution as one matrix product, as no windows overlap; oneDNN's convolution takes 3 times as long."""
         side = self.patch_embedding.kernel_size[0]
         rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
         cut = pixels[..., : rows * side, : columns * side].reshape(*pixels.shape[:2], rows, side, columns, side)

@@ -35,6 +35,10 @@ class Patches(NamedTuple):
     spatial_shapes: Tensor
     pixel_attention_mask: Tensor
 
+    def grids_hw(self) -> list[tuple[int, int]]:
+        """(Gh, Gw) of each image."""
+        return [(int(height), int(width)) for height, width in self.spatial_shapes.tolist()]
+
 
 def patch_budget(image_hw: tuple[int, int], *, patch: int = 16) -> int:
     """The published choice of `max_num_patches` for an image.
@@ -161,8 +165,7 @@ class VisionTower(nn.Module):
         mask = None
         if not bool(patches.pixel_attention_mask.all()):
             mask = patches.pixel_attention_mask.bool()[:, None, None]
-        shapes = [(int(height), int(width)) for height, width in patches.spatial_shapes.tolist()]
-        x = self.encoder(self.embeddings(patches.pixel_values, shapes), mask=mask)
+        x = self.encoder(self.embeddings(patches.pixel_values, patches.grids_hw()), mask=mask)
         return self.post_layernorm(x), mask
 
 
@@ -229,8 +232,7 @@ class FgClip2Model(nn.Module):
         patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
         x, mask = self.vision_model(patches)
         dense = self.dense_feature_head(x, x, mask)
-        shapes = [(int(height), int(width)) for height, width in spatial_shapes.tolist()]
-        return [rows[: h * w].reshape(h, w, -1) for rows, (h, w) in zip(dense, shapes, strict=True)]
+        return [rows[: h * w].reshape(h, w, -1) for rows, (h, w) in zip(dense, patches.grids_hw(), strict=True)]
 
     def image_features(self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Tensor:
         """Whole-image features (B, D), not normalised; arguments as in `dense_features`.
