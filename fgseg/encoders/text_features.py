@@ -21,7 +21,7 @@ __all__ = ["StoredTexts"]
 
 WORTHWHILE_BYTES = 2**26
 """Models with smaller tensor files do without the cache: the embedded model (10 MB) encodes a text in milliseconds."""
-TEXTS_A_TRANSACTION = 16384
+TEXTS_PER_TRANSACTION = 16384
 """More than the encoder's own batches hold. A long list that is interrupted keeps the transactions that are done."""
 
 _SETTLED_NS = 2 * 10**9  # some file systems count time in steps of two seconds: a younger file may change unnoticed
@@ -92,8 +92,8 @@ class StoredTexts:
         known = cache.read(keys.values())
         rows = {item: np.frombuffer(known[key], "<f4") for item, key in keys.items() if key in known}
         new = [item for item in keys if item not in rows]
-        for start in range(0, len(new), TEXTS_A_TRANSACTION):
-            some = new[start : start + TEXTS_A_TRANSACTION]
+        for start in range(0, len(new), TEXTS_PER_TRANSACTION):
+            some = new[start : start + TEXTS_PER_TRANSACTION]
             made = dict(zip(some, make(some).cpu().numpy(), strict=True))
             cache.write({keys[item]: row.astype("<f4").tobytes() for item, row in made.items()})
             rows |= made

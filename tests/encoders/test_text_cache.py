@@ -58,7 +58,7 @@ def test_a_key_that_was_not_written_is_missing_and_reading_makes_no_file(cache):
 
 
 @given(st.lists(st.text(), max_size=3), st.lists(st.text(), max_size=3))
-def test_other_parts_make_another_key(some, others):
+def test_keys_are_equal_for_equal_parts_only(some, others):
     assert (cache_key(*some) == cache_key(*others)) == (some == others)
 
 
@@ -85,7 +85,7 @@ def test_a_file_over_the_limit_loses_its_oldest_entries_and_grows_no_more(cache,
 
 
 def assert_made_anew(path):
-    """What a later run finds: the damage is gone after its first read, and what it then writes is kept."""
+    """A later run finds no damage after its first read, and keeps what it writes."""
     later = TextCache(path)
     later.read(BOTH)
     later.write({b"cup": CUP})
@@ -120,7 +120,7 @@ def test_bytes_overwritten_anywhere_give_nothing_wrong_and_no_error(tmp_path_fac
     ],
     ids=["no database", "other columns"],
 )
-def test_a_file_that_is_no_database_or_has_other_columns_is_made_anew_with_a_warning(filled, spoil, caplog):
+def test_a_file_that_is_not_a_database_or_has_other_columns_is_made_anew_with_a_warning(filled, spoil, caplog):
     spoil(filled)
     assert filled.read([b"cup"]) == {}
     assert len(warnings_of(caplog)) == 1
@@ -202,7 +202,7 @@ def test_a_file_locked_by_another_process_is_skipped_with_one_warning(filled, ca
 
 
 def connecting(monkeypatch, *, suffix="", pragma="PRAGMA user_version"):
-    """SQLite connections with a URI parameter or a pragma of the test's."""
+    """Open SQLite connections with a URI parameter or a pragma."""
     plain = sqlite3.connect
 
     def connect(path, **options):
@@ -214,13 +214,13 @@ def connecting(monkeypatch, *, suffix="", pragma="PRAGMA user_version"):
 
 
 def test_a_read_only_file_is_read_and_not_written_with_one_warning(filled, caplog, monkeypatch):
-    # a superuser may write anything, so permissions would not do
+    # a superuser may write any file, so permissions would have no effect
     connecting(monkeypatch, suffix="?mode=ro")
     assert_skipped_with_one_warning(filled, caplog, "readonly")
     assert filled.read([b"cup"]) == {b"cup": CUP}
 
 
-def test_a_full_disk_keeps_what_was_there_with_one_warning(filled, caplog, monkeypatch):
+def test_a_full_disk_keeps_the_old_entries_with_one_warning(filled, caplog, monkeypatch):
     connecting(monkeypatch, pragma="PRAGMA max_page_count = 3")
     filled.write({b"text %d" % index: bytes(12000) for index in range(9)})
     assert_skipped_with_one_warning(filled, caplog, "full")
@@ -235,7 +235,7 @@ text_cache = importlib.util.module_from_spec(spec)
 sys.modules["text_cache"] = text_cache
 spec.loader.exec_module(text_cache)
 cache = text_cache.TextCache(sys.argv[2])
-sys.stdin.read(1)  # until all are ready
+sys.stdin.read(1)  # wait until both are ready
 for number in range(25):
     own, shared = f"{sys.argv[3]} {number}".encode(), f"shared {number}".encode()
     cache.write({own: own, shared: shared})
@@ -244,7 +244,7 @@ for number in range(25):
 
 
 def write_at_once(path, found):
-    """Two processes write to one file; their error output."""
+    """Let two processes write to one file; returns their error output."""
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, text_cache.__file__, str(path), name, found],
@@ -280,7 +280,7 @@ def test_processes_that_find_a_damaged_file_at_once_leave_nothing_wrong(cache):
 # --- where
 
 
-def test_the_folder_is_what_the_environment_says(monkeypatch, tmp_path):
+def test_the_environment_names_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("FGSEG_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
     monkeypatch.setenv("FGSEG_CACHE", "OFF")
@@ -291,7 +291,7 @@ def test_the_folder_is_what_the_environment_says(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="XDG_CACHE_HOME is for Linux")
-def test_without_a_name_the_folder_is_in_the_users_cache(monkeypatch, tmp_path):
+def test_the_default_folder_is_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("FGSEG_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

@@ -21,7 +21,7 @@ WORDS = ["red", "blue circle", "green"]
 
 @pytest.fixture
 def disk(monkeypatch, tmp_path):
-    """A cache of the test's own that tiny models use too."""
+    """A cache for one test, which tiny models use too."""
     monkeypatch.setenv("FGSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(text_features, "WORTHWHILE_BYTES", 0)
     return tmp_path / "cache" / CACHE_FILE
@@ -51,7 +51,7 @@ def texts_of(encoder, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("route", ["region", "short", "long"])
-def test_a_text_is_encoded_once_ever_and_comes_back_bit_for_bit(disk, folder, monkeypatch, dtype, route):
+def test_a_text_is_encoded_once_and_comes_back_bit_for_bit(disk, folder, monkeypatch, dtype, route):
     encoder = tiny_encoder(folder, dtype)
     fresh = encoder.encode_texts(WORDS, route=route)
     first = StoredTexts(encoder).encode(WORDS, route=route)
@@ -94,7 +94,7 @@ def test_a_segmenter_gives_the_same_with_and_without_the_cache(disk, folder, mon
         np.testing.assert_array_equal(cached.scores[word], plain.scores[word])
 
 
-def test_the_embedded_model_touches_no_disk(monkeypatch, tmp_path):
+def test_the_embedded_model_writes_no_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("FGSEG_CACHE", str(tmp_path / "cache"))
     stored = StoredTexts(load_encoder("mini", dtype="float32", device="cpu"))
     stored.encode(["red"], route="region")
@@ -102,7 +102,7 @@ def test_the_embedded_model_touches_no_disk(monkeypatch, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_encoder_of_unknown_files_goes_without_the_cache(disk, folder):
+def test_an_encoder_without_a_checkpoint_does_not_use_the_cache(disk, folder):
     encoder = tiny_encoder(folder)
     expected = encoder.encode_texts(WORDS)
     del encoder.checkpoint
@@ -110,7 +110,7 @@ def test_an_encoder_of_unknown_files_goes_without_the_cache(disk, folder):
     assert not disk.exists()
 
 
-def test_turned_off_the_cache_leaves_no_file(disk, folder, monkeypatch):
+def test_a_cache_that_is_off_leaves_no_file(disk, folder, monkeypatch):
     monkeypatch.setenv("FGSEG_CACHE", "off")
     StoredTexts(tiny_encoder(folder)).encode(WORDS, route="region")
     assert not disk.parent.exists()
@@ -131,7 +131,7 @@ def test_ensembles_are_read_from_disk_without_their_texts(disk, folder, monkeypa
     assert read[-2:] == [4, 2]  # the four groups, and then the texts of the one that is new
 
 
-def test_ensembles_of_the_same_texts_in_another_order_or_route_are_others(disk, folder):
+def test_ensembles_of_another_route_differ_and_of_another_order_agree(disk, folder):
     stored = StoredTexts(tiny_encoder(folder))
     made = [stored.ensembles([("red", "a")], route=route) for route in ("region", "long")]
     assert not torch.equal(*made)
@@ -139,7 +139,7 @@ def test_ensembles_of_the_same_texts_in_another_order_or_route_are_others(disk, 
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
-def test_another_config_or_tokenizer_beside_the_same_weights_takes_no_features_of_the_old(
+def test_another_config_or_tokenizer_with_the_same_weights_does_not_use_the_old_features(
     disk, folder, monkeypatch, file
 ):
     StoredTexts(tiny_encoder(folder)).encode(WORDS, route="region")
@@ -150,8 +150,8 @@ def test_another_config_or_tokenizer_beside_the_same_weights_takes_no_features_o
     assert seen == WORDS
 
 
-def test_a_long_list_that_is_interrupted_keeps_what_it_has(disk, folder, monkeypatch):
-    monkeypatch.setattr(text_features, "TEXTS_A_TRANSACTION", 2)
+def test_a_long_list_that_is_interrupted_keeps_the_finished_texts(disk, folder, monkeypatch):
+    monkeypatch.setattr(text_features, "TEXTS_PER_TRANSACTION", 2)
     encoder = tiny_encoder(folder)
     with monkeypatch.context() as patch:
         plain = encoder.encode_texts
@@ -169,7 +169,7 @@ def test_a_long_list_that_is_interrupted_keeps_what_it_has(disk, folder, monkeyp
     assert seen == ["green"]
 
 
-def test_a_model_folder_that_is_removed_costs_the_cache_and_not_the_run(disk, folder, caplog):
+def test_a_model_folder_that_is_removed_disables_the_cache_and_does_not_stop_the_run(disk, folder, caplog):
     encoder = tiny_encoder(folder)
     stored, expected = StoredTexts(encoder), encoder.encode_texts(WORDS)
     shutil.rmtree(folder)
@@ -178,12 +178,12 @@ def test_a_model_folder_that_is_removed_costs_the_cache_and_not_the_run(disk, fo
 
 
 @pytest.mark.parametrize("bad", [[], [" "], "red", [3]], ids=repr)
-def test_what_an_encoder_refuses_is_refused_with_the_cache_too(disk, folder, bad):
+def test_texts_that_an_encoder_refuses_are_refused_with_the_cache_too(disk, folder, bad):
     with pytest.raises(PromptError, match="text"):
         StoredTexts(tiny_encoder(folder)).encode(bad, route="region")
 
 
-def test_a_route_the_model_does_not_have_is_refused_with_the_cache_too(disk, folder):
+def test_a_route_that_the_model_does_not_have_is_refused_with_the_cache_too(disk, folder):
     with pytest.raises(OptionError, match="route"):
         StoredTexts(tiny_encoder(folder)).encode(WORDS, route="loud")
 
@@ -203,7 +203,7 @@ def weights(folder):
 
 
 def digest_of(folder, monkeypatch, digest):
-    """What a later run takes for the digest, where the files' own is `digest`."""
+    """The digest in a later run, in which the encoder would compute `digest`."""
     encoder = tiny_encoder(folder)
     monkeypatch.setattr(encoder, "digest", lambda: digest)
     return StoredTexts(encoder).digest()
@@ -216,7 +216,7 @@ def test_a_digest_is_computed_once_until_the_file_changes(disk, folder, weights,
     assert digest_of(folder, monkeypatch, "cc" * 32) == "cc" * 32
 
 
-def test_a_file_of_the_same_size_and_time_of_modification_is_told_apart(disk, folder, weights, monkeypatch, settled):
+def test_a_file_rewritten_with_the_same_size_and_time_is_digested_again(disk, folder, weights, monkeypatch, settled):
     os.utime(weights, ns=(0, 0))
     assert digest_of(folder, monkeypatch, "aa" * 32) == "aa" * 32
     weights.write_bytes(weights.read_bytes())
@@ -224,12 +224,12 @@ def test_a_file_of_the_same_size_and_time_of_modification_is_told_apart(disk, fo
     assert digest_of(folder, monkeypatch, "bb" * 32) == "bb" * 32
 
 
-def test_a_file_that_is_too_young_to_tell_is_not_remembered(disk, folder, monkeypatch):
+def test_the_digest_of_a_file_changed_just_now_is_not_remembered(disk, folder, monkeypatch):
     assert digest_of(folder, monkeypatch, "aa" * 32) == "aa" * 32
     assert digest_of(folder, monkeypatch, "bb" * 32) == "bb" * 32
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(disk, folder, weights, monkeypatch, settled):
+def test_the_digest_of_a_file_that_changes_meanwhile_is_not_used_again(disk, folder, weights, monkeypatch, settled):
     encoder, content = tiny_encoder(folder), weights.read_bytes()
 
     def digest():

@@ -54,7 +54,7 @@ def test_a_tree_holds_every_prefix_once_and_each_text_is_what_its_end_attends_to
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 @torch.inference_mode()
-def test_the_tower_gives_for_a_tree_what_it_gives_for_each_row(name, route, data):
+def test_the_tower_gives_the_same_for_a_tree_as_for_each_row(name, route, data):
     model = golden_encoder(name).model
     end = model.config.end_token
     body = st.lists(st.integers(0, 4), max_size=min(30, model.limit(route) - 1))
@@ -66,7 +66,7 @@ def test_the_tower_gives_for_a_tree_what_it_gives_for_each_row(name, route, data
         np.testing.assert_allclose(feature, expected, atol=1e-5)
 
 
-def test_a_text_ends_at_its_first_end_token_and_a_tokenizer_without_one_is_refused(tmp_path, monkeypatch):
+def test_a_text_ends_at_its_first_end_token_and_a_tokenizer_without_an_end_token_is_refused(tmp_path, monkeypatch):
     encoder = load_encoder(with_tokenizer(tmp_path / "own", CLIP), device="cpu", dtype="float32")
     end = encoder.model.config.end_token
     monkeypatch.setattr(encoder.tokenizer, "encode", lambda texts: [[5, 6, end, 7, end], [5, 6, end]])
