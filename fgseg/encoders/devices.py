@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fgseg._checks import check_choice
-from fgseg.errors import DeviceError, OptionError
+from fgseg.errors import DeviceError
 
 __all__ = ["has_fast_bfloat16", "is_x86", "pick_device", "pick_dtype"]
 
@@ -66,8 +65,6 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         # torch also counts cards that only emulate bfloat16, on which float32 is faster
         is_fast = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": has_fast_bfloat16}
         return torch.bfloat16 if is_fast.get(device.type, bool)() else torch.float32
-    try:
-        check_choice("dtype", dtype, ("auto", *DTYPES))
-    except OptionError as error:
-        raise DeviceError(str(error)) from error
+    if dtype not in DTYPES:
+        raise DeviceError(f"dtype: expected one of auto, {', '.join(DTYPES)}, got {dtype!r:.60}")
     return DTYPES[dtype]

@@ -11,7 +11,7 @@ from torch import Tensor
 from fgseg._checks import check_choice
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
 from fgseg.encoders.checkpoint import Checkpoint
-from fgseg.encoders.networks.clip import RECIPES, ClipModel, Recipe, Route
+from fgseg.encoders.networks.clip import ClipModel, Recipe, Route
 from fgseg.encoders.networks.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
 from fgseg.encoders.networks.prefix_trees import build_trees, group_texts
 from fgseg.encoders.tokenizer import Tokenizer, check_length
@@ -169,8 +169,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
     def __init__(
         self, checkpoint: Checkpoint, model: ClipModel, *, recipe: Recipe, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """Wrap a loaded model; `recipe` is how the last vision block attends."""
-        check_choice("recipe", recipe, RECIPES)
+        """Wrap a loaded model; `recipe` is the dense recipe of its last vision block."""
         super().__init__(checkpoint, model, dtype=dtype, device=device)
         self.recipe = recipe
         self.side = model.config.side
