@@ -20,7 +20,7 @@ from timing import DTYPES, load, machine, merge, ratio, spread, take_turns
 from torch import Tensor
 from torch.nn import functional as F
 
-from fgseg.encoders.networks.blocks import QUICK_GELU_SCALE, Attention, Mlp, TowerConfig, pack
+from fgseg.encoders.networks.blocks import QUICK_GELU_SCALE, Attention, Mlp, TowerConfig, pack_weights
 
 SEED = 731
 RESULTS = Path(__file__).parent / "results" / "choices.json"
@@ -37,7 +37,7 @@ def filled(module: torch.nn.Module, dtype: str) -> torch.nn.Module:
     for parameter in module.parameters():
         parameter.requires_grad_(False).normal_(std=parameter.shape[-1] ** -0.5)
     module.to(DTYPES[dtype])
-    pack(module)
+    pack_weights(module)
     return module
 
 

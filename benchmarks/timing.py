@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fgseg.encoders.networks.blocks import Linear, pack
+from fgseg.encoders.networks.blocks import Linear, pack_weights
 
 PROCESSOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -101,7 +101,7 @@ def matmul_rate(dtype: str, *, rows: int = 2048) -> float:
     linear = Linear(768, 3072, bias=False).requires_grad_(False)
     linear.weight.normal_()
     linear.to(DTYPES[dtype])
-    pack(linear)
+    pack_weights(linear)
     with torch.inference_mode():
         return 2 * rows * 768 * 3072 / min(_best(lambda: linear(x)), _best(lambda: F.linear(x, linear.weight)))
 

@@ -4,6 +4,8 @@ import json
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -14,6 +16,7 @@ CLIP, FG_CLIP, FG_CLIP_14, FG_CLIP_2 = "clip_a", "fgclip1_a", "fgclip1_b", "fgcl
 WORDS = ("red", "green", "blue", "cup", "saucer", "a", "photo", "of", "the")
 SPECIAL = {CLIP: (598, 599), FG_CLIP: (49406, 49407), FG_CLIP_2: (2, 1)}
 """Ids of the start and the end token of each model."""
+IMAGE = np.random.RandomState(40).randint(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
 @cache
@@ -69,3 +72,22 @@ def with_tokenizer(folder, name, words=WORDS):
         (folder / file).symlink_to(GOLDEN / name / file)
     word_tokenizer(name, words).save(str(folder / "tokenizer.json"))
     return str(folder)
+
+
+def loaded(folder, **options):
+    """The encoder of a folder, in float32 on the CPU."""
+    return load_encoder(str(folder), device="cpu", dtype="float32", **options)
+
+
+def assert_loads_as_the_golden(folder, name=CLIP, **options):
+    """The folder's encoder gives the golden model's features; returns the encoder."""
+    encoder = loaded(folder, **options)
+    expected = golden_encoder(name).encode_images([IMAGE])[0].grid
+    # not to the bit, since the layout of tensors in the file decides which kernels run
+    np.testing.assert_allclose(encoder.encode_images([IMAGE])[0].grid, expected, atol=1e-5)
+    ids = torch.full((1, encoder.model.limit("region")), 3)
+    ids[:, -1] = getattr(encoder.model.config, "end_token", 3)
+    with torch.inference_mode():
+        expected = golden_encoder(name).model.text_features(ids)
+        np.testing.assert_allclose(encoder.model.text_features(ids), expected, atol=1e-5)
+    return encoder

@@ -1,4 +1,4 @@
-"""What every encoder offers, and the device and number format it runs in."""
+"""The interface of every encoder, and the checks of its inputs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -23,22 +23,22 @@ Image = NDArray[np.uint8]
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Images and words to unit-length features that can be compared by their dot product.
+    """Images and texts to unit-length features, which are compared by their dot product.
 
     Attributes:
-        name: what the model was loaded as.
-        revision: hub commit of the weights, None for a folder or the embedded model.
-        recipe: how the last vision block attends, None where there is one way.
-        model: the bare network: raw tensors in, un-normalised tensors out.
-        device: where it runs.
-        dtype: what it computes in; features come out in float32.
+        name: the name, folder or hub id that the model was loaded by.
+        revision: hub commit of the weights; None for a folder or the embedded model.
+        recipe: dense recipe of the last vision block; None for a model that has no choice.
+        model: the network: raw tensors in, un-normalised tensors out.
+        device: device of the network.
+        dtype: dtype of the computation; features are float32.
         patch: side of a patch in pixels.
         side: native image side in pixels.
-        logit_scale: what cosines of regions with texts are multiplied by before a softmax or sigmoid.
-        global_logit_scale: the same for whole images with captions.
-        global_logit_bias: added to those before a sigmoid; None where captions compete in a softmax.
-        takes_any_aspect: whether it was trained on images of every aspect, or on squares.
-        config: its config.json.
+        logit_scale: factor on cosines of regions with texts before a softmax or sigmoid.
+        global_logit_scale: factor on cosines of whole images with captions.
+        global_logit_bias: added to those before a sigmoid; None for a model whose captions compete in a softmax.
+        takes_any_aspect: whether the model was trained on images of any aspect; otherwise on squares.
+        config: content of config.json.
     """
 
     name: str
@@ -56,38 +56,33 @@ class Encoder(Protocol):
 
     @property
     def recipe(self) -> str | None:
-        """Read only: some encoders know but a few names."""
-        ...
+        """Read-only, since some encoders allow only a few values."""
 
     def encode_images(
         self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None, max_side: int = MAX_SIDE
     ) -> list[DenseFeatures]:
-        """Dense features of each (H, W, 3) uint8 image; see `fit` in the implementations."""
-        ...
+        """Dense features of each (H, W, 3) uint8 RGB image; arguments as in `ClipEncoder.encode_images`."""
 
     def embed_images(self, images: Sequence[Image]) -> Tensor:
         """(N, D) float32 unit-length whole-image features."""
-        ...
 
     def encode_texts(self, texts: Sequence[str], *, route: Route = "region") -> Tensor:
         """(T, D) float32 unit-length text features."""
-        ...
 
     def digest(self) -> str:
-        """Identity of the weights: SHA-256 in hex."""
-        ...
+        """SHA-256 of the weights, in hex."""
 
 
 def normalised(rows: Tensor) -> Tensor:
-    """Float32 rows of unit length along the last axis."""
+    """The rows as float32 of unit length along the last axis."""
     return torch.nn.functional.normalize(rows.float(), dim=-1)
 
 
 def check_texts(texts: Sequence[str], *, name: str = "texts") -> list[str]:
-    """Texts as a list; refuses a bare string, an empty list and an empty text.
+    """Texts as a list.
 
     Raises:
-        PromptError: one of these.
+        PromptError: one string in place of a list, no text, or an element that is empty or not a string.
     """
     if isinstance(texts, str):
         raise PromptError(f"{name}: expected a list of texts, got the text {texts!r:.60}; put it into a list")
@@ -102,11 +97,11 @@ def check_texts(texts: Sequence[str], *, name: str = "texts") -> list[str]:
 
 
 def check_images(images: Sequence[Image]) -> list[Image]:
-    """Images as a list; refuses a bare image, an empty list, and anything but (H, W, 3) uint8 arrays.
+    """Images as a list.
 
     Raises:
-        ShapeError: an element that is no RGB image.
-        OptionError: no image, or a bare one in place of a list.
+        ShapeError: an element that is not an (H, W, 3) uint8 array.
+        OptionError: no image, or one image in place of a list.
     """
     if hasattr(images, "shape") or not isinstance(images, Iterable):
         raise OptionError(f"images: expected a list of images, got {describe(images)}; put it into a list")

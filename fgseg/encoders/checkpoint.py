@@ -1,7 +1,7 @@
-"""Finding a checkpoint's files, and reading its tensors strictly.
+"""Finds the files of a checkpoint, and reads its tensors strictly.
 
-Only safetensors and JSON are read: no pickles, no code from the hub. Which model a folder holds is decided by its
-tensors' names, since hub configs disagree about `model_type`.
+Only safetensors and JSON are read: no pickles, no code from the hub. The names of the tensors decide which model a
+folder holds, since configs on the hub disagree about `model_type`.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 __all__ = ["MODELS", "Checkpoint", "HubModel", "check_tensors", "find_checkpoint", "load_tensors", "tensor_shapes"]
 
 SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-# What is fetched from the hub: tensors, sizes and tokenizer; never code or pickles.
+# The files that are fetched from the hub: tensors, sizes and tokenizer; no code and no pickles.
 _WANTED = (
     "*.safetensors",
     INDEX,
@@ -37,18 +37,18 @@ _WANTED = (
     "merges.txt",
     "tokenizer.model",
 )
-# Buffers that old transformers versions saved; they hold 0, 1, 2, ... and no weights.
-_BUFFERS = ("position_ids",)
+# Buffers that old transformers versions saved; they hold 0, 1, 2, ... and not weights.
+_BUFFER = ".position_ids"
 
 
 @dataclass(frozen=True)
 class HubModel:
-    """A published model that has a short name here.
+    """A published model that fgseg knows by a short name.
 
     Attributes:
         repository: hub id.
-        revision: commit that is loaded unless another is asked for; None follows the main branch.
-        about: a line for people.
+        revision: commit that is loaded by default; None follows the main branch.
+        about: one line about the model.
     """
 
     repository: str
@@ -75,10 +75,10 @@ class Checkpoint:
     """The files of a model.
 
     Attributes:
-        name: what the user called it.
-        folder: where config.json, the tensors and the tokenizer lie.
+        name: the name, folder or hub id that the user gave.
+        folder: folder of config.json, the tensors and the tokenizer.
         tensor_files: the safetensors files, in order.
-        revision: hub commit the files are from; None for a local folder and the embedded model.
+        revision: hub commit of the files; None for a local folder and the embedded model.
     """
 
     name: str
@@ -92,27 +92,44 @@ class Checkpoint:
         return read_config(self.folder / CONFIG)
 
     def digest(self) -> str:
-        """SHA-256 over the tensor files, the identity of the weights; about a second a gigabyte."""
+        """SHA-256 over the tensor files, in hex; takes about one second per gigabyte."""
         total = hashlib.sha256()
         for path in self.tensor_files:
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
 
+    def size_bytes(self) -> int:
+        """Bytes of the tensor files that are still there."""
+        return sum(path.stat().st_size for path in self.tensor_files if path.is_file())
+
+    def config_files(self) -> list[Path]:
+        """The files that say how tensors and texts are read: config.json and all that a tokenizer may read."""
+        suffixes = {".json", ".txt", ".model"}
+        return sorted(path for path in self.folder.iterdir() if path.suffix in suffixes and path.is_file())
+
+    def config_digest(self) -> str:
+        """SHA-256 over names and contents of `config_files`."""
+        total = hashlib.sha256()
+        for path in self.config_files():
+            total.update(path.name.encode("utf-8", errors="surrogatepass") + b"\0")
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+        return total.hexdigest()
+
 
 def find_checkpoint(
     name: str | os.PathLike[str], *, revision: str | None = None, offline: bool | None = None
 ) -> Checkpoint:
-    """Where a model's files are; fetched from the hub when they are not here yet.
+    """The files of a model, fetched from the hub if they are not on this machine.
 
     Args:
-        name: a name of MODELS, a folder, or a hub id `owner/name`.
-        revision: hub commit, tag or branch; None takes the pinned one.
-        offline: True never asks the network; None does what HF_HUB_OFFLINE says.
+        name: a name in `MODELS`, a folder, or a hub id `owner/name`.
+        revision: hub commit, tag or branch; None takes the pinned commit.
+        offline: True never uses the network; None follows HF_HUB_OFFLINE.
 
     Raises:
-        ModelNotFoundError: unknown name, a folder without weights, or a hub out of reach.
-        OptionError: a revision of something that is not from the hub.
+        ModelNotFoundError: an unknown name, a folder without weights, or a hub that cannot be reached.
+        OptionError: a revision of a model that is not from the hub.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ModelNotFoundError(f"model: expected a name or a folder, got {describe(name)}")
@@ -120,13 +137,11 @@ def find_checkpoint(
     if name == "mini":
         _refuse_revision(name, revision)
         return _from_folder("mini", Path(str(files("fgseg") / "assets" / "mini")), None)
-    folder = Path(name)
-    with contextlib.suppress(RuntimeError):  # ~nobody: no such user, so no such folder
+    folder, is_folder, is_file = Path(name), False, False
+    with contextlib.suppress(RuntimeError, OSError):  # a home of no user, or a name longer than a file may have
         folder = folder.expanduser()
-    is_folder = is_file = False
-    with contextlib.suppress(OSError):  # a name that is longer than any file's
         is_folder, is_file = folder.is_dir(), folder.is_file()
-    if name and is_folder:  # "" would be the folder one is in
+    if name and is_folder:  # "" would be the working directory
         _refuse_revision(name, revision)
         return _from_folder(name, folder, None)
     if is_file:
@@ -139,7 +154,7 @@ def find_checkpoint(
     repository = known.repository if known else name
     wanted = revision or (known.revision if known else None)
     folder = _from_hub(repository, wanted, offline=offline)
-    return _from_folder(name, folder, folder.name)  # the hub's cache names a snapshot's folder by its commit
+    return _from_folder(name, folder, folder.name)  # in the hub's cache, the commit names the folder of a snapshot
 
 
 def _refuse_revision(name: str, revision: str | None) -> None:
@@ -150,14 +165,14 @@ def _refuse_revision(name: str, revision: str | None) -> None:
 def _from_folder(name: str, folder: Path, revision: str | None) -> Checkpoint:
     if not (folder / CONFIG).is_file():
         raise ModelNotFoundError(f"{folder}: expected a model folder with {CONFIG} and {SINGLE}, found no {CONFIG}")
-    if (folder / SINGLE).is_file():  # before an index, as transformers does
+    if (folder / SINGLE).is_file():  # takes precedence over an index, as in transformers
         tensor_files: tuple[Path, ...] = (folder / SINGLE,)
     elif (folder / INDEX).is_file():
         tensor_files = _sharded(folder)
     else:
         pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt*")]
-        why = f"; {pickles[0]} is a pickle, which can run code: convert it to safetensors" if pickles else ""
-        raise ModelNotFoundError(f"{folder}: expected weights in {SINGLE} or {INDEX}, found neither{why}")
+        hint = f"; {pickles[0]} is a pickle, which can run code: convert it to safetensors" if pickles else ""
+        raise ModelNotFoundError(f"{folder}: expected weights in {SINGLE} or {INDEX}, found neither{hint}")
     return Checkpoint(name, folder, tensor_files, revision)
 
 
@@ -174,57 +189,49 @@ def _sharded(folder: Path) -> tuple[Path, ...]:
     if outside:
         raise WeightsError(f"{folder / INDEX}: weight_map names {outside[0]!r}, which is not a file of this folder")
     if missing:
-        raise ModelNotFoundError(f"{folder}: {INDEX} names {missing[0]}, which is not there; download the folder again")
+        raise ModelNotFoundError(f"{folder}: {INDEX} names {missing[0]}, which is missing; download the folder again")
     return tuple(folder / name for name in names)
 
 
 def _from_hub(repository: str, revision: str | None, *, offline: bool | None) -> Path:
-    from huggingface_hub import snapshot_download  # slow to import, needed only here
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import snapshot_download  # slow to import, and not needed for local models
 
     if offline is None:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-    at = f"{repository} at {revision}" if revision else repository
     try:
-        with _one_voice():
+        with _without_retry_logs():
             return Path(
                 snapshot_download(repository, revision=revision, allow_patterns=list(_WANTED), local_files_only=offline)
             )
-    except GatedRepoError as error:
-        raise ModelNotFoundError(
-            f"model {at}: its owner asks for a login; accept its terms on the hub, then `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelNotFoundError(
-            f"model {repository}: the hub has no revision {revision!r}; leave revision out, or correct it"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise ModelNotFoundError(
-            f"model {repository}: the hub has none of this name; known here: {', '.join(MODELS)}"
-        ) from error
-    except HFValidationError as error:
-        raise ModelNotFoundError(f"model {repository!r}: not a hub id ({error})") from error
-    except Exception as error:  # the hub's client changes its HTTP library, whose errors share no base with OSError
-        reason = "" if isinstance(error, LocalEntryNotFoundError) else f" ({type(error).__name__}: {error!s:.200})"
-        why = (
-            "it is not in the cache, and offline was asked for"
-            if offline
-            else f"the hub is out of reach and it is not in the cache{reason}"
-        )
-        raise ModelNotFoundError(
-            f"model {at}: {why}; download it once with a network, give a folder, or use the embedded model 'mini'"
-        ) from error
+    except Exception as error:  # the client's HTTP library raises errors that share no base with OSError
+        at = f"{repository} at {revision}" if revision else repository
+        raise ModelNotFoundError(f"model {at}: {_hub_failure(error, revision, offline=offline)}") from error
+
+
+def _hub_failure(error: Exception, revision: str | None, *, offline: bool) -> str:
+    from huggingface_hub import errors
+
+    failures = {
+        errors.GatedRepoError: "its owner asks for a login; accept its terms on the hub, then `hf auth login`",
+        errors.RevisionNotFoundError: f"the hub has no revision {revision!r}; leave revision out, or correct it",
+        errors.RepositoryNotFoundError: f"the hub has no model of this name; known here: {', '.join(MODELS)}",
+        errors.HFValidationError: f"not a hub id ({error})",
+    }
+    for kind, failure in failures.items():
+        if isinstance(error, kind):
+            return failure
+    reason = "" if isinstance(error, errors.LocalEntryNotFoundError) else f" ({type(error).__name__}: {error!s:.200})"
+    cause = (
+        "it is not in the cache, and offline mode is on"
+        if offline
+        else f"the hub is out of reach and it is not in the cache{reason}"
+    )
+    return f"{cause}; download it once with a network, give a folder, or use the embedded model 'mini'"
 
 
 @contextlib.contextmanager
-def _one_voice() -> Iterator[None]:
-    """Keep the hub's client from logging every retry: what went wrong is told once, by the error."""
+def _without_retry_logs() -> Iterator[None]:
+    """Keep the hub's client from logging every retry, since the error says what went wrong."""
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -235,17 +242,17 @@ def _one_voice() -> Iterator[None]:
 
 
 def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a checkpoint's tensors, from the files' headers.
+    """Names and shapes of a checkpoint's tensors, from the headers of the files.
 
     Raises:
-        WeightsError: a file that is not safetensors, or is cut short.
+        WeightsError: a file that is not safetensors, or is truncated.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in checkpoint.tensor_files:
         with _opened(path) as tensors:
             for name in tensors.keys():  # no dict: iterating it is not supported
                 shapes[name] = tuple(tensors.get_slice(name).get_shape())
-    return {name: shape for name, shape in shapes.items() if name.rsplit(".", 1)[-1] not in _BUFFERS}
+    return {name: shape for name, shape in shapes.items() if not name.endswith(_BUFFER)}
 
 
 def _opened(path: Path) -> Any:
@@ -256,24 +263,21 @@ def _opened(path: Path) -> Any:
 
 
 def check_tensors(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Hold a checkpoint's tensors, unread, to those of a model: every one there, in its shape, and nothing else.
+    """Compare the names and shapes of a checkpoint's tensors with those of a model; reads no values.
 
     Raises:
-        WeightsError: the first missing, extra or misshaped tensor, by name.
+        WeightsError: a missing, extra or misshaped tensor; the message names the first one.
     """
-    found, wanted = (
-        tensor_shapes(checkpoint),
-        {name: tuple(t.shape) for name, t in model.state_dict().items()},
-    )
+    found, wanted = tensor_shapes(checkpoint), _shapes(model)
     family = type(model).__name__.removesuffix("Model")
     where = checkpoint.folder
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
-    misshaped = [name for name in wanted if name in found and _shape(found[name]) != _shape(wanted[name])]
+    misshaped = [name for name in wanted if name in found and _without_unit(found[name]) != _without_unit(wanted[name])]
     if missing:
-        raise WeightsError(f"{where}: taken for {family}, but tensor {missing[0]!r} is missing ({len(missing)} in all)")
+        raise WeightsError(f"{where}: read as {family}, but tensor {missing[0]!r} is missing ({len(missing)} in all)")
     if extra:
-        raise WeightsError(f"{where}: taken for {family}, which has no tensor {extra[0]!r} ({len(extra)} such in all)")
+        raise WeightsError(f"{where}: read as {family}, which has no tensor {extra[0]!r} ({len(extra)} such in all)")
     if misshaped:
         name = misshaped[0]
         raise WeightsError(
@@ -283,15 +287,15 @@ def check_tensors(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def load_tensors(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device) -> None:
-    """Fill a model made on the meta device with a checkpoint's tensors, in place.
+    """Fill a model on the meta device with a checkpoint's tensors, in place.
 
-    Scalars stay float32: a temperature in bf16 would be off by up to 0.4 %.
+    Scalars stay float32, since a temperature in bfloat16 would be off by up to 0.4 %.
 
     Raises:
-        WeightsError: what `check_tensors` refuses.
+        WeightsError: as `check_tensors`.
     """
     check_tensors(model, checkpoint)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wanted = _shapes(model)
     state: dict[str, Tensor] = {}
     for path in checkpoint.tensor_files:
         with _opened(path) as tensors:
@@ -302,5 +306,9 @@ def load_tensors(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype
     model.load_state_dict(state, strict=True, assign=True)
 
 
-def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return () if shape == (1,) else shape  # checkpoints disagree whether a scalar has an axis
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _without_unit(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return () if shape == (1,) else shape  # in some checkpoints a scalar has an axis, in others it has none

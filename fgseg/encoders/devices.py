@@ -1,4 +1,4 @@
-"""What this machine's processor is, by which dtypes and products are chosen."""
+"""Devices and number formats, and which of them this machine computes fast."""
 
 import os
 import platform
@@ -6,28 +6,27 @@ from pathlib import Path
 
 import torch
 
-from fgseg._checks import check_choice
-from fgseg.errors import DeviceError, OptionError
+from fgseg.errors import DeviceError
 
 __all__ = ["has_fast_bfloat16", "is_x86", "pick_device", "pick_dtype"]
 
-# oneDNN's names of instruction sets that cannot multiply bfloat16
+# oneDNN's names of instruction sets without bfloat16 products
 _ISA_WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices natively (AVX512-BF16 or AMX); else bf16 is slower than float32."""
+    """Whether this CPU multiplies bfloat16 matrices natively (AVX512-BF16 or AMX); if not, float32 is faster."""
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISA_WITHOUT_BFLOAT16:
         return False
     flags = Path("/proc/cpuinfo")
     if not flags.is_file():
         return False
-    words = set(flags.read_text(encoding="utf-8", errors="replace").split())
-    return not words.isdisjoint({"avx512_bf16", "amx_bf16"})
+    names = set(flags.read_text(encoding="utf-8", errors="replace").split())
+    return not names.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def is_x86() -> bool:
-    """Whether this is a processor of the x86 family."""
+    """Whether the processor belongs to the x86 family."""
     return platform.machine().lower() in {"x86_64", "amd64"}
 
 
@@ -38,7 +37,7 @@ def pick_device(device: str | torch.device) -> torch.device:
     """The torch device of a name; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        DeviceError: not a device, or not on this machine.
+        DeviceError: an unknown device, or one that this machine lacks.
     """
     if device == "auto":
         mps = torch.backends.mps.is_available()
@@ -55,19 +54,17 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The torch dtype of a name; `auto` takes bfloat16 where the processor multiplies it natively, else float32.
+    """The torch dtype of a name; `auto` takes bfloat16 where the device multiplies it natively, else float32.
 
     Raises:
-        DeviceError: a name that is not one of DTYPES.
+        DeviceError: a name that is not in DTYPES.
     """
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
-        # torch also counts cards that only emulate bfloat16, which is slower there than float32
+        # torch also counts cards that only emulate bfloat16, on which float32 is faster
         is_fast = {"cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False), "cpu": has_fast_bfloat16}
         return torch.bfloat16 if is_fast.get(device.type, bool)() else torch.float32
-    try:
-        check_choice("dtype", dtype, ("auto", *DTYPES))
-    except OptionError as error:
-        raise DeviceError(str(error)) from error
+    if dtype not in DTYPES:
+        raise DeviceError(f"dtype: expected one of auto, {', '.join(DTYPES)}, got {dtype!r:.60}")
     return DTYPES[dtype]

@@ -1,4 +1,4 @@
-"""The two encoders: CLIP's and FG-CLIP 1's on pixels, FG-CLIP 2's on NaFlex patches."""
+"""The two encoders: one for CLIP and FG-CLIP 1, on pixels; one for FG-CLIP 2, on NaFlex patches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from torch import Tensor
 from fgseg._checks import check_choice
 from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
 from fgseg.encoders.checkpoint import Checkpoint
-from fgseg.encoders.networks.clip import RECIPES, ClipModel, Recipe, Route
+from fgseg.encoders.networks.clip import ClipModel, Recipe, Route
 from fgseg.encoders.networks.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
-from fgseg.encoders.networks.prefix_trees import plant, tree_runs
+from fgseg.encoders.networks.prefix_trees import build_trees, group_texts
 from fgseg.encoders.tokenizer import Tokenizer, check_length
 from fgseg.errors import OptionError, WeightsError
 from fgseg.images.resizing import resize_bicubic, resize_bilinear
@@ -24,23 +24,24 @@ __all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels"]
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's preprocessing
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-PATCHES_A_BATCH = 8192  # patches encoded at once: bounds memory whatever the number of images
-TOKENS_A_BATCH = 16384
-TREES_A_BATCH = 16
+PATCHES_PER_BATCH = 8192  # bounds memory for any number of images
+TOKENS_PER_BATCH = 16384
+TREES_PER_BATCH = 16
 
 ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
 
 
 def normalized_pixels(pixels: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, in the units of OpenAI CLIP's training."""
+    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, with OpenAI CLIP's mean and deviation taken out."""
     mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 class _ImageTextEncoder(ABC, Generic[ModelT]):
-    """What does not depend on the architecture: order, batches, unit length."""
+    """The parts that do not depend on the architecture: checks, order, batches and unit length."""
 
     takes_any_aspect: bool
+    lowercases_texts = False
     global_logit_bias: float | None = None
     side: int
 
@@ -66,18 +67,18 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
         Args:
             images: (H, W, 3) uint8 RGB, of any sizes.
-            fit: `squash` resizes to (side, side), the aspect is lost, as FG-CLIP 1's model card does; `keep` keeps the
-                aspect to within a patch, with the shorter side `side` pixels long, or for FG-CLIP 2 with as many
-                patches as a square of that side; `exact` changes as little as whole patches allow.
+            fit: `squash` resizes to (side, side) and loses the aspect, as FG-CLIP 1's model card does. `keep` keeps the
+                aspect to within a patch: the shorter side has `side` pixels, or FG-CLIP 2 takes as many patches as a
+                square of that side has. `exact` rounds both sides to whole patches.
             side: pixels; None takes the native side, and for FG-CLIP 2's `keep` the published choice for the image.
-            max_side: pixels; `keep` makes no long side longer. FG-CLIP 2 has its number of patches instead.
+            max_side: pixels of the longer side with `keep`, at most. FG-CLIP 2 bounds the number of patches instead.
 
         Returns:
-            one DenseFeatures an image, in order; images that come to the same size share batches.
+            One DenseFeatures per image, in order. Images of the same fitted size share batches.
 
         Raises:
-            ShapeError: an element that is no RGB image.
-            OptionError: no list of images, an unknown `fit`, or a side shorter than a patch.
+            ShapeError: an element that is not an RGB image.
+            OptionError: not a list of images, an unknown `fit`, or a side shorter than a patch.
         """
         images = check_images(images)
         check_choice("fit", fit, ("squash", "keep", "exact"))
@@ -88,11 +89,10 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image]) -> Tensor:
-        """(N, D) float32 unit-length whole-image features, at the size the model card uses.
+        """(N, D) float32 unit-length whole-image features, at the size that the model card uses.
 
         Raises:
-            ShapeError: an element that is no RGB image.
-            OptionError: no list of images.
+            ShapeError, OptionError: as `encode_images`.
         """
         images = check_images(images)
         rows = self._each(images, [self._card_size(_hw(image)) for image in images], self._whole)
@@ -103,16 +103,16 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         """(T, D) float32 unit-length text features.
 
         Raises:
-            PromptError: no words, or more tokens than the route takes.
-            OptionError: a route the model does not have.
+            PromptError: no text, an empty text, or a text of more tokens than the route takes.
+            OptionError: a route that the model does not have.
             ModelNotFoundError: the folder has no tokenizer.
-            WeightsError: the tokenizer is not the model's.
+            WeightsError: the tokenizer belongs to another model.
         """
         listed, limit = check_texts(texts), self.model.limit(route)
         long_limit = self.model.limit("long") if "long" in self.model.routes else None
-        ids = self._token_ids(listed)
+        ids = self.tokenizer.encode([text.lower() for text in listed] if self.lowercases_texts else listed)
         for text, row in zip(listed, ids, strict=True):
-            check_length(len(row), limit, text, route, long_limit=long_limit)
+            check_length(len(row), limit, text, route, long_limit)
         if (highest := max(max(row, default=0) for row in ids)) >= self.model.config.vocabulary:
             raise WeightsError(
                 f"{self.checkpoint.folder}: the tokenizer gives token {highest}, and the weights have "
@@ -122,7 +122,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
     @abstractmethod
     def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None, max_side: int) -> tuple[int, int]:
-        """The size in pixels, whole patches, at which an image is encoded."""
+        """The (height, width) in pixels, whole patches, at which an image is encoded."""
 
     @abstractmethod
     def _card_size(self, image_hw: tuple[int, int]) -> tuple[int, int]:
@@ -137,10 +137,6 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         """Raw whole-image feature (D,) of each image, all resized to one size."""
 
     @abstractmethod
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, unpadded."""
-
-    @abstractmethod
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         """Unit text features of token ids that fit the route."""
 
@@ -150,20 +146,15 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         sizes: Sequence[tuple[int, int]],
         encode: Callable[[Sequence[Image], tuple[int, int]], Sequence[Tensor]],
     ) -> list[Tensor]:
-        """Encode images in batches of one size, bounded in patches, and put the results back into order."""
+        """One result per image, in order, from batches of images of one size and of a bounded number of patches."""
         results: dict[int, Tensor] = {}
         for image_hw in dict.fromkeys(sizes):
             members = [index for index, size in enumerate(sizes) if size == image_hw]
-            count = max(1, PATCHES_A_BATCH * self.patch**2 // (image_hw[0] * image_hw[1]))
+            count = max(1, PATCHES_PER_BATCH * self.patch**2 // (image_hw[0] * image_hw[1]))
             for start in range(0, len(members), count):
                 chunk = members[start : start + count]
                 results.update(zip(chunk, encode([images[index] for index in chunk], image_hw), strict=True))
         return [results[index] for index in range(len(images))]
-
-
-def _places(order: Sequence[int], device: torch.device) -> Tensor:
-    """Where each index stands in an order of all of them."""
-    return torch.argsort(torch.tensor(order)).to(device)
 
 
 def _hw(image: Image) -> tuple[int, int]:
@@ -171,15 +162,14 @@ def _hw(image: Image) -> tuple[int, int]:
 
 
 class ClipEncoder(_ImageTextEncoder[ClipModel]):
-    """CLIP or FG-CLIP 1 for images and words. Attributes as in `fgseg.encoders.loading.Encoder`."""
+    """CLIP or FG-CLIP 1 for images and texts. Attributes as in `fgseg.encoders.Encoder`."""
 
     takes_any_aspect = False
 
     def __init__(
         self, checkpoint: Checkpoint, model: ClipModel, *, recipe: Recipe, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """Wrap a loaded model; `recipe` is how the last vision block attends."""
-        check_choice("recipe", recipe, RECIPES)
+        """Wrap a loaded model; `recipe` is the dense recipe of its last vision block."""
         super().__init__(checkpoint, model, dtype=dtype, device=device)
         self.recipe = recipe
         self.side = model.config.side
@@ -200,19 +190,17 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
     def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
         return list(self.model.image_features(self._pixels(images, image_hw)))
 
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer.encode(texts)
-
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         ids = [self._to_end(row) for row in ids]
-        runs, features = list(tree_runs(ids)), []
-        for start in range(0, len(runs), TREES_A_BATCH):
-            trees = plant([[ids[index] for index in run] for run in runs[start : start + TREES_A_BATCH]])
+        groups, features = list(group_texts(ids)), []
+        for start in range(0, len(groups), TREES_PER_BATCH):
+            trees = build_trees([[ids[index] for index in group] for group in groups[start : start + TREES_PER_BATCH]])
             features.append(normalised(self.model.shared_text_features(trees.to(self.device), route=route)))
-        return torch.cat(features)[_places([index for run in runs for index in run], self.device)]
+        order = torch.tensor([index for group in groups for index in group])
+        return torch.cat(features)[order.argsort().to(self.device)]
 
     def _to_end(self, row: list[int]) -> list[int]:
-        """The tokens up to the first end token, which is where a text's feature is read."""
+        """The tokens up to the first end token, at which the text's feature is read."""
         end = self.model.config.end_token
         if end not in row:
             raise WeightsError(
@@ -228,9 +216,10 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
 
 
 class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
-    """FG-CLIP 2 for images and words. Attributes as in `fgseg.encoders.loading.Encoder`."""
+    """FG-CLIP 2 for images and texts. Attributes as in `fgseg.encoders.Encoder`."""
 
     takes_any_aspect = True
+    lowercases_texts = True  # as in training
     recipe = None
 
     def __init__(
@@ -259,17 +248,14 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
     def _whole(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
         return list(self.model.image_features(**self._patches(images, image_hw)._asdict()))
 
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer.encode([text.lower() for text in texts])  # trained on lower case
-
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         pad, limit = self.tokenizer.pad_token, self.model.limit(route)
         padded = torch.tensor([row + [pad] * (limit - len(row)) for row in ids], device=self.device)
-        batches = torch.split(padded, max(1, TOKENS_A_BATCH // limit))
+        batches = torch.split(padded, max(1, TOKENS_PER_BATCH // limit))
         return torch.cat([normalised(self.model.text_features(rows, route=route)) for rows in batches])
 
     def _patches(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Patches:
-        """NaFlex input of images of one size: bilinear as PIL does it, mean and deviation 0.5, nothing padded."""
+        """NaFlex input of images of one size: resized as Pillow's bilinear, mean and deviation 0.5, no padding."""
         rows = []
         for image in images:
             resized = image if _hw(image) == image_hw else resize_bilinear(image, image_hw)
@@ -282,5 +268,5 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
 
 
 def _nearest(pixels: float, patch: int) -> int:
-    """The nearest whole number of patches, one at least, in pixels."""
+    """The nearest whole number of patches, at least one, in pixels."""
     return max(1, round(pixels / patch)) * patch

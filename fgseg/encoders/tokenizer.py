@@ -1,4 +1,4 @@
-"""Words to token ids, with a checkpoint's own tokenizer."""
+"""Texts to token ids, with a checkpoint's own tokenizer."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,20 +9,20 @@ from fgseg.encoders.checkpoint import MODELS
 from fgseg.errors import ModelNotFoundError, PromptError
 from fgseg.prompts.words import quote
 
-__all__ = ["LONG_ROUTE_TOKENS", "Tokenizer", "check_length"]
+__all__ = ["Tokenizer", "check_length"]
 
 GEMMA_PAD = 0  # SigLIP 2's tokenizer is Gemma's
 _TOKENIZER, _SLOW = "tokenizer.json", ("vocab.json", "tokenizer.model")
 
 
 class Tokenizer:
-    """Token ids of texts, start and end tokens included, never truncated, never padded.
+    """Token ids of texts, with start and end tokens, neither truncated nor padded.
 
-    The files are read when the first text comes, so that a folder without a tokenizer still serves images.
+    The files are read at the first text, so that a model without a tokenizer can still encode images.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the tokenizer of a model folder; nothing is read yet."""
+        """Take a model folder; nothing is read yet."""
         self.folder = folder
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -30,7 +30,7 @@ class Tokenizer:
 
         Raises:
             ModelNotFoundError: the folder has no tokenizer.
-            PromptError: a word that the tokenizer has no token for.
+            PromptError: a word without a token.
         """
         backend, unknown = self._backend
         encodings = backend.encode_batch(list(texts), add_special_tokens=True)
@@ -40,7 +40,7 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def words(self) -> tuple[str, ...]:
-        """The words of a closed vocabulary, sorted; empty where any word can be spelled."""
+        """The words of a closed vocabulary, sorted; empty for a tokenizer that can spell any word."""
         backend, unknown = self._backend
         if unknown is None:
             return ()
@@ -48,9 +48,9 @@ class Tokenizer:
 
     @cached_property
     def pad_token(self) -> int:
-        """Id that fills a text up to a model's full length; FG-CLIP 2 reads it.
+        """Id of the token that pads a text to a model's full length, which FG-CLIP 2 reads.
 
-        A config is no help: FG-CLIP 2's class says 1, CLIP's legacy, where its tokenizer pads with 0.
+        The config does not tell it: FG-CLIP 2's config class has 1, from CLIP, but its tokenizer pads with 0.
         """
         backend, _ = self._backend
         pad = backend.token_to_id("<pad>")
@@ -58,13 +58,13 @@ class Tokenizer:
 
     @cached_property
     def _backend(self) -> tuple[Any, int | None]:
-        """A `tokenizers.Tokenizer`, and the id of its unknown token where an unknown word is possible."""
+        """A `tokenizers.Tokenizer`, and the id of its unknown token if its vocabulary is closed."""
         backend = self._read()
         backend.no_truncation()
         backend.no_padding()
         model = backend.model
         unknown = getattr(model, "unk_token", None)
-        # A byte-level or byte-fallback vocabulary can spell any word; only a word-level one has holes.
+        # A byte-level or byte-fallback vocabulary can spell any word; only a word-level one cannot.
         is_closed = type(model).__name__ == "WordLevel" and unknown is not None
         return backend, backend.token_to_id(unknown) if is_closed else None
 
@@ -91,7 +91,7 @@ class Tokenizer:
         try:
             slow = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
             return slow.backend_tokenizer
-        except Exception as error:  # whatever a broken file makes the converters raise
+        except Exception as error:  # the converters raise many kinds for a broken file
             reason = " ".join(str(error).split())
             raise ModelNotFoundError(
                 f"{self.folder}: its tokenizer cannot be read without running its code ({reason:.200}); "
@@ -105,40 +105,35 @@ class Tokenizer:
                 own = "mini" if self.folder.parent.name == "assets" else self.folder
                 raise PromptError(
                     f"prompt {text!r}: this model has never seen the word {text[start:stop]!r}; "
-                    f"`fgseg models {own}` lists those it knows. For any word, load a real model: {others}"
+                    f"`fgseg models {own}` lists the words it knows. For any word, load a full model: {others}"
                 )
 
 
-LONG_ROUTE_TOKENS = 248
-"""Tokens of FG-CLIP 1's long route: the rows of its published position table."""
-
-
-def check_length(
-    token_count: int, limit: int, text: str, route: str, *, long_limit: int | None = LONG_ROUTE_TOKENS
-) -> None:
-    """Refuse a text with more tokens than its route takes; nothing is ever cut off silently.
+def check_length(token_count: int, limit: int, text: str, route: str, long_limit: int | None) -> None:
+    """Refuse a text with more tokens than its route takes, so that no text is cut off silently.
 
     Args:
-        token_count: tokens of the text, those for its start and end included.
-        limit: most tokens on this route.
+        token_count: tokens of the text, start and end tokens included.
+        limit: maximum number of tokens on this route.
         text: the text, for the message.
-        route: "region", "short" or "long". Only "short" is told of the long route: long texts compare with
-            whole images, not with regions.
-        long_limit: most tokens on the model's long route; None where it has none.
+        route: "region", "short" or "long". The message suggests the long route in place of "short" only: long texts
+            compare with whole images, not with regions.
+        long_limit: maximum number of tokens on the model's long route; None for a model without one.
 
     Raises:
-        PromptError: `token_count` is over `limit`.
+        PromptError: `token_count` is above `limit`.
 
-    >>> check_length(77, 77, "a cup", "short")
-    >>> check_length(93, 77, "a cup " * 91, "short")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    fgseg.errors.PromptError: prompt 'a cup...': expected at most 77 tokens on the short route, got 93; ...
+    Examples:
+        >>> check_length(77, 77, "a cup", "short", 248)
+        >>> check_length(93, 77, "a cup " * 91, "short", 248)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        fgseg.errors.PromptError: prompt 'a cup...': expected at most 77 tokens on the short route, got 93; ...
     """
     if token_count <= limit:
         return
     fits_long = route == "short" and long_limit is not None and token_count <= long_limit
-    way_out = f"shorten it or use route='long' ({long_limit})" if fits_long else "shorten it"
+    remedy = f"shorten it or use route='long' ({long_limit})" if fits_long else "shorten it"
     raise PromptError(
-        f"prompt {quote(text)}: expected at most {limit} tokens on the {route} route, got {token_count}; {way_out}"
+        f"prompt {quote(text)}: expected at most {limit} tokens on the {route} route, got {token_count}; {remedy}"
     )

@@ -14,7 +14,7 @@ from fgseg._version import __version__, version_of
 from fgseg.datasets.dataset import Dataset
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.checkpoint import Checkpoint
-from fgseg.encoders.text_features import StoredTexts, files_digest, reading_files
+from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import FgsegError
 from fgseg.images.reading import read_image_hw
 from fgseg.prompts.classes import PromptClass
@@ -56,7 +56,7 @@ def model_identity(encoder: Encoder) -> dict[str, Any]:
 def _config_hash(encoder: Encoder) -> str | None:
     """SHA-256 of what the tensors are read by, config and tokenizer; None for an encoder that has no checkpoint."""
     checkpoint = getattr(encoder, "checkpoint", None)
-    return files_digest(reading_files(checkpoint.folder)) if isinstance(checkpoint, Checkpoint) else None
+    return checkpoint.config_digest() if isinstance(checkpoint, Checkpoint) else None
 
 
 @cache

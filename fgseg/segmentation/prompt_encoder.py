@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from fgseg.encoders.base import Encoder, check_texts
@@ -19,15 +22,21 @@ from fgseg.segmentation.model_defaults import ModelDefaults
 
 __all__ = ["PromptEncoder", "PromptTexts"]
 
+KEPT_BYTES = 40 * 2**20
+"""Bytes of unit texts kept in memory: 20,000 of width 512. Beyond that the least recently used ones are dropped."""
+
+_Key = tuple[str, str | tuple[str, ...]]  # a caption and its route, or a query word and its templates
+
+_LOCK = threading.Lock()  # an LRUCache is not safe for threads; a lock of each object's own could not be pickled
+
 
 class PromptEncoder:
-    """The texts of one encoder, kept for as long as this lives, and on disk where that pays."""
+    """The texts of one encoder, the last used ones kept in memory, and all of them on disk where that pays."""
 
     def __init__(self, encoder: Encoder, defaults: ModelDefaults) -> None:
         """Take the encoder, and what stands for words and templates that are not given."""
         self._defaults = defaults
-        self._texts: dict[tuple[str, str], Tensor] = {}
-        self._ensembles: dict[tuple[str, ...], Tensor] = {}
+        self._kept: LRUCache[_Key, Tensor] = LRUCache(KEPT_BYTES, getsizeof=attrgetter("nbytes"))
         self._stored = StoredTexts(encoder)
 
     def prompt_set(
@@ -49,40 +58,53 @@ class PromptEncoder:
         everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
         chosen = templates_named(self._defaults.templates if templates is None else templates)
         plan = expand(everyone, chosen)
-        return PromptTexts(self._ensembled(plan, chosen), plan.query_to_class, chosen)
+        words = [word for entry in everyone for word in entry.synonyms]
+        return PromptTexts(self._ensembled(words, plan, chosen), plan.query_to_class, chosen)
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
         """(T, D) unit text of each phrase, in which commas mean nothing."""
         listed = check_texts(phrases)
         chosen = templates_named(templates)
-        return self._ensembled(expand([PromptClass(text, (text,)) for text in listed], chosen), chosen)
+        return self._ensembled(listed, expand([PromptClass(text, (text,)) for text in listed], chosen), chosen)
 
     def captions(self, captions: Sequence[str], route: Route) -> Tensor:
         """(T, D) unit text of each caption."""
         listed = check_texts(captions, name="captions")
-        new = [text for text in dict.fromkeys(listed) if (route, text) not in self._texts]
-        if new:
-            for text, row in zip(new, self._stored.encode(new, route=route), strict=True):
-                self._texts[route, text] = row
-        return torch.stack([self._texts[route, text] for text in listed])
+        return self._rows(
+            [(text, route) for text in listed],
+            lambda new: self._stored.encode([text for text, _ in new], route=route),
+        )
 
     @cached_property
     def digest(self) -> str:
         """Of the weights, as the cache on disk names them; read once."""
         return self._stored.digest()
 
-    def _ensembled(self, plan: TextPlan, templates: Sequence[str]) -> Tensor:
-        """Unit text of each query word."""
-        groups = [tuple(plan.texts[index] for index in row) for row in plan.rows]
-        new = [group for group in dict.fromkeys(groups) if group not in self._ensembles]
+    def _ensembled(self, words: Sequence[str], plan: TextPlan, templates: tuple[str, ...]) -> Tensor:
+        """(Q, D) unit text of each query word."""
+        groups = {word: tuple(plan.texts[index] for index in row) for word, row in zip(words, plan.rows, strict=True)}
         try:
-            made = self._stored.ensembles(new, route="region") if new else ()
+            return self._rows(
+                [(word, templates) for word in words],
+                lambda new: self._stored.ensembles([groups[word] for word, _ in new], route="region"),
+            )
         except PromptError as error:
-            if tuple(templates) == ("{}",):
+            if templates == ("{}",):
                 raise
             raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
-        self._ensembles.update(zip(new, made, strict=True))
-        return torch.stack([self._ensembles[group] for group in groups])
+
+    def _rows(self, keys: Sequence[_Key], encode: Callable[[Sequence[_Key]], Tensor]) -> Tensor:
+        """(N, D) row of each key; `encode` makes those that are not in memory."""
+        with _LOCK:
+            rows = {key: self._kept[key] for key in keys if key in self._kept}
+        new = [key for key in dict.fromkeys(keys) if key not in rows]
+        if new:
+            # copies, since a row that is a view keeps its whole batch in memory
+            made = {key: row.clone() for key, row in zip(new, encode(new), strict=True)}
+            rows |= made
+            with _LOCK:
+                self._kept.update(made)
+        return torch.stack([rows[key] for key in keys])
 
 
 @dataclass(frozen=True, eq=False)

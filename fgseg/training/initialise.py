@@ -7,9 +7,9 @@ from torch import nn
 
 from fgseg.encoders.checkpoint import Checkpoint, load_tensors, tensor_shapes
 from fgseg.encoders.loading import family_of
-from fgseg.encoders.networks.clip import ClipModel
+from fgseg.encoders.networks.clip import KEPT_POSITIONS, ClipModel
 from fgseg.encoders.networks.config import ClipConfig
-from fgseg.encoders.networks.fgclip import KEPT_POSITIONS, LONG_POSITIONS, FgClipModel, stretch_positions
+from fgseg.encoders.networks.fgclip import LONG_POSITIONS, FgClipModel, stretch_positions
 from fgseg.errors import WeightsError
 
 __all__ = [

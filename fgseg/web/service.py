@@ -28,7 +28,6 @@ from fgseg.web.sessions import SCREEN_SIDE, Result, Session, Sessions, box_windo
 __all__ = ["FILES", "BoxScore", "SegmentationService", "WorkQueue"]
 
 VIEWS_KEPT = 2  # resolutions of one picture
-TEXTS_KEPT = 20_000  # texts a Segmenter remembers before another takes its place: 40 MB at width 512
 NAME_LENGTH = 100  # letters of a file's name
 FINE = 3  # short side of the finer windows, in native sides; "slide" itself takes 1.5
 
@@ -63,7 +62,7 @@ class SegmentationService:
         """Take the model, the limits, a folder for files while they are sent, and the examples by name."""
         self.limits, self.examples = limits, examples
         self.desks, self.turns = Sessions(limits), WorkQueue(limits.in_flight)
-        self._seg, self._folder, self._texts = seg, folder, 0
+        self._seg, self._folder = seg, folder
 
     @property
     def segmenter(self) -> Segmenter:
@@ -247,13 +246,9 @@ class SegmentationService:
         return replace(view, source=desk.name), _milliseconds(started)
 
     def _result(self, view: EncodedImage, asked: Asked) -> Segmentation:
-        result = self._seg.segment(
+        return self._seg.segment(
             view, asked.prompts, negatives=asked.negatives, mode=asked.mode, threshold=asked.threshold
         )
-        self._texts += self.limits.words * len(result.settings["templates"])
-        if self._texts > TEXTS_KEPT:
-            self._seg, self._texts = Segmenter(self._seg.encoder), 0
-        return result
 
 
 def _shares(box_xyxy: Sequence[float], image_hw: tuple[int, int]) -> tuple[float, ...]:

@@ -564,7 +564,7 @@ def test_a_model_folder_without_weights_is_one_line(fgseg, photo, tiny_model):
 
 def test_a_hub_model_that_is_not_here_is_one_line_when_offline(fgseg, photo, empty_cache):
     run = fgseg("segment", photo, "-p", "red", "--offline", model="fg-clip-base")
-    assert_refused(run, "model qihoo360/fg-clip-base", "not in the cache, and offline was asked for", "'mini'")
+    assert_refused(run, "model qihoo360/fg-clip-base", "not in the cache, and offline mode is on", "'mini'")
 
 
 def test_a_hub_out_of_reach_is_one_line(fgseg, photo, empty_cache, monkeypatch):

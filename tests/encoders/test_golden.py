@@ -1,7 +1,7 @@
-"""What the published code computes on tiny random models, against ours in float32 (tests/data/golden).
+"""Features of tiny random models in float32, against those of the published code (tests/data/golden).
 
-The tolerance is the contract's, 1e-4 on features of about 3; measured, all agree within 2e-6, so the tests ask for
-1e-5. The golden protocol is in test_protocol, PAMR in test_refine.
+The contract allows 1e-4 on features of about 3. All agree within 2e-6, so the tests require 1e-5.
+The golden protocol is in test_protocol, PAMR in test_refine.
 """
 
 import math
@@ -42,7 +42,7 @@ def dense_grids(name, dtype="float32"):
 
 
 @FG_CLIPS
-def test_fgclip_1_dense_features_are_the_published_codes(name):
+def test_fgclip_1_dense_features_equal_those_of_the_published_code(name):
     grids = torch.stack(dense_grids(name))
     side = 6 if name == FG_CLIP else 8
     assert grids.shape[1:3] == (side, side)
@@ -51,7 +51,7 @@ def test_fgclip_1_dense_features_are_the_published_codes(name):
 
 @FG_CLIPS
 @torch.inference_mode()
-def test_fgclip_1_image_features_are_the_published_codes(name):
+def test_fgclip_1_image_features_equal_those_of_the_published_code(name):
     golden = golden_tensors(name)
     found = golden_encoder(name).model.image_features(golden["pixel_values"])
     np.testing.assert_allclose(found, golden["image"], **CLOSE)
@@ -63,21 +63,21 @@ def test_fgclip_1_image_features_are_the_published_codes(name):
     [("short", "short_ids", "text_short"), ("region", "short_ids", "text_short"), ("long", "long_ids", "text_long")],
 )
 @torch.inference_mode()
-def test_fgclip_1_text_features_are_the_published_codes_and_regions_take_the_short_route(name, route, kind, expected):
+def test_fgclip_1_text_features_equal_those_of_the_published_code_and_regions_are_short(name, route, kind, expected):
     golden = golden_tensors(name)
     found = golden_encoder(name).model.text_features(golden[kind], route=route)
     np.testing.assert_allclose(found, golden[expected], **CLOSE)
 
 
 @FG_CLIPS
-def test_fgclip_1_box_features_of_our_own_grids_are_the_published_codes(name):
+def test_fgclip_1_box_features_of_our_grids_equal_those_of_the_published_code(name):
     golden = golden_tensors(name)
     found = [box_features(grid, golden[f"boxes{image}"]) for image, grid in enumerate(dense_grids(name))]
     np.testing.assert_allclose(torch.cat(found), golden["roi"], **CLOSE)
 
 
 @torch.inference_mode()
-def test_fgclip_1_interpolates_its_positions_to_a_grid_that_is_not_square_as_the_published_code():
+def test_fgclip_1_interpolates_its_positions_to_a_grid_that_is_not_square_as_the_published_code_does():
     golden, model = golden_tensors(FG_CLIP, "interpolated"), golden_encoder(FG_CLIP).model
     dense = model.dense_features(golden["pixel_values"])
     assert dense.shape[:3] == (1, 8, 11)
@@ -101,7 +101,7 @@ def test_the_model_cards_quick_start_gives_its_pixels_similarities_and_probabili
 # FG-CLIP 2
 
 
-def test_fgclip_2_dense_features_are_the_published_codes_without_the_padding():
+def test_fgclip_2_dense_features_equal_those_of_the_published_code_without_the_padding():
     golden = golden_tensors(FG_CLIP_2)
     for image, (grid, grid_hw) in enumerate(zip(dense_grids(FG_CLIP_2), [(5, 7), (8, 4)], strict=True)):
         assert grid.shape[:2] == grid_hw
@@ -109,7 +109,7 @@ def test_fgclip_2_dense_features_are_the_published_codes_without_the_padding():
 
 
 @torch.inference_mode()
-def test_fgclip_2_image_features_are_the_published_codes():
+def test_fgclip_2_image_features_equal_those_of_the_published_code():
     golden = golden_tensors(FG_CLIP_2)
     found = golden_encoder(FG_CLIP_2).model.image_features(**naflex(golden))
     np.testing.assert_allclose(found, golden["image"], **CLOSE)
@@ -131,13 +131,13 @@ def test_fgclip_2_padding_changes_no_feature():
     [("short", "short_ids", "text_short"), ("region", "short_ids", "text_box"), ("long", "long_ids", "text_long")],
 )
 @torch.inference_mode()
-def test_fgclip_2_text_features_are_the_published_codes_and_regions_take_the_box_head(route, kind, expected):
+def test_fgclip_2_text_features_equal_those_of_the_published_code_and_regions_take_the_box_head(route, kind, expected):
     golden = golden_tensors(FG_CLIP_2)
     found = golden_encoder(FG_CLIP_2).model.text_features(golden[kind], route=route)
     np.testing.assert_allclose(found, golden[expected], **CLOSE)
 
 
-def test_fgclip_2_regions_of_our_own_grids_are_the_published_codes():
+def test_fgclip_2_box_features_of_our_grids_equal_those_of_the_published_code():
     golden = golden_tensors(FG_CLIP_2)
     images = [((160, 224), [[10, 20, 200, 150], [0, 0, 50, 60]]), ((256, 128), [[5, 5, 100, 200]])]
     for index, (grid, (image_hw, boxes)) in enumerate(zip(dense_grids(FG_CLIP_2), images, strict=True)):
@@ -146,7 +146,7 @@ def test_fgclip_2_regions_of_our_own_grids_are_the_published_codes():
         np.testing.assert_allclose(found, golden[f"regions{index}"], **CLOSE)
 
 
-def test_fgclip_2_patches_of_a_photograph_are_the_published_codes():
+def test_fgclip_2_patches_of_a_photograph_equal_those_of_the_published_code():
     golden, image = golden_tensors(FG_CLIP_2, "preprocess"), chelsea()
     image_hw = fit_to_patches(image.shape[:2], patch=16, max_patches=256)
     patches = golden_encoder(FG_CLIP_2)._patches([image], image_hw)
@@ -163,7 +163,7 @@ def test_fgclip_2_patches_of_a_photograph_are_the_published_codes():
 
 @pytest.mark.parametrize("recipe", ["vanilla", "sclip", "naclip", "kk"])
 @torch.inference_mode()
-def test_a_dense_recipe_of_clip_is_the_published_codes(recipe):
+def test_a_dense_recipe_of_clip_gives_the_features_of_the_published_code(recipe):
     golden = golden_tensors(CLIP)
     dense = golden_encoder(CLIP).model.dense_features(golden["pixel_values"], recipe=recipe)
     expected = golden["kk_reduced" if recipe == "kk" else recipe]
@@ -196,7 +196,7 @@ def looped_attention(x, weights, heads):
 
 
 def plain_dense(x, state, recipe, heads):
-    """The last block of one image as the recipes' papers have it, in float64; x (1 + N, width) enters it."""
+    """The last block of one image as in the papers of the recipes, in float64; x is its input, (1 + N, width)."""
     last = "vision_model.encoder.layers.2."
     block = {name.removeprefix(last): array for name, array in state.items() if name.startswith(last)}
     normed = layer_norm(x, block, "layer_norm1")
@@ -231,7 +231,7 @@ def test_no_two_recipes_are_the_same():
         assert all((features - other).abs().max() > 1e-2 for other in dense[:index])
 
 
-# texts at their own length, and what bfloat16 costs
+# texts at their own length, and the precision of bfloat16
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""Words to token ids; the older vocab.json files are in test_towers, since they need transformers."""
+"""Texts to token ids. Tests of the older vocab.json files are in test_towers, since they need transformers."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, GOLDEN, WORDS, golden_encoder, with_tokenizer, word_tokenizer
+from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, GOLDEN, WORDS, golden_encoder, loaded, with_tokenizer, word_tokenizer
 from tokenizers import Tokenizer as Backend, models, normalizers, pre_tokenizers, processors
 
 from fgseg.encoders.loading import load_encoder
@@ -15,16 +15,12 @@ from fgseg.errors import ModelNotFoundError, OptionError, PromptError, WeightsEr
 
 @pytest.fixture
 def folder_of(tmp_path):
-    """Model folder of a family, its closed-vocabulary tokenizer included."""
+    """A model folder of a family, with a tokenizer of a closed vocabulary."""
     return lambda name: with_tokenizer(tmp_path / name, name)
 
 
-def loaded(folder):
-    return load_encoder(str(folder), device="cpu", dtype="float32")
-
-
 def clip_like_tokenizer():
-    """Byte pairs with an end-of-word mark and a fallback unknown token, lower case: CLIP's kind, by hand."""
+    """A small tokenizer of CLIP's kind: byte pairs with an end-of-word mark and an unknown token, in lower case."""
     pieces = ["<start>", "<end>", "c", "u", "p", "p</w>", "s</w>", "cu", "cup</w>"]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     merges = [("c", "u"), ("cu", "p</w>")]
@@ -41,14 +37,14 @@ def test_words_come_between_the_start_and_the_end_token(tmp_path):
     assert Tokenizer(tmp_path).encode(["red cup", "the"]) == [[598, 10, 13, 599], [598, 18, 599]]
 
 
-def test_byte_pairs_merge_as_clips_do_and_an_unknown_piece_is_no_error(tmp_path):
+def test_byte_pairs_merge_as_in_clip_and_an_unknown_piece_is_not_an_error(tmp_path):
     clip_like_tokenizer().save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer(tmp_path)
     assert tokenizer.encode(["CUP", "cups cup", "x"]) == [[0, 8, 1], [0, 7, 4, 6, 8, 1], [0, 1, 1]]
     assert tokenizer.words() == ()
 
 
-def test_padding_and_truncation_that_a_file_asks_for_are_not_done(tmp_path):
+def test_padding_and_truncation_in_the_tokenizer_file_are_ignored(tmp_path):
     backend = word_tokenizer(CLIP)
     backend.enable_truncation(4)
     backend.enable_padding(length=9, pad_id=0)
@@ -61,25 +57,25 @@ def test_the_words_of_a_closed_vocabulary_are_listed_without_its_special_tokens(
     assert Tokenizer(tmp_path).words() == tuple(sorted(WORDS))
 
 
-def test_a_word_that_a_closed_vocabulary_lacks_is_named_and_real_models_are_offered(folder_of):
-    message = r"prompt 'a red teapot'.*never seen the word 'teapot'.*load a real model: fg-clip-base, .*fg-clip2-base"
+def test_the_error_about_an_unknown_word_names_it_and_suggests_full_models(folder_of):
+    message = r"prompt 'a red teapot'.*never seen the word 'teapot'.*load a full model: fg-clip-base, .*fg-clip2-base"
     with pytest.raises(PromptError, match=message):
         loaded(folder_of(CLIP)).encode_texts(["red cup", "a red teapot"])
 
 
-def test_the_embedded_model_names_the_word_it_never_saw():
+def test_the_embedded_model_names_an_unknown_word():
     with pytest.raises(PromptError, match="never seen the word 'xylophone'"):
         load_encoder("mini", device="cpu", dtype="float32").encode_texts(["red xylophone"])
 
 
-def test_without_a_tokenizer_images_encode_and_words_name_the_missing_file():
+def test_a_model_without_a_tokenizer_encodes_images_and_its_error_about_texts_names_the_missing_file():
     encoder = golden_encoder(CLIP)
     assert encoder.encode_images([np.zeros((20, 30, 3), np.uint8)])[0].grid.shape == (6, 6, 24)
     with pytest.raises(ModelNotFoundError, match=r"words need tokenizer\.json beside the weights, and it is missing"):
         encoder.encode_texts(["red cup"])
 
 
-def test_a_broken_tokenizer_file_is_named(tmp_path):
+def test_the_error_about_a_broken_tokenizer_names_the_file(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0"')
     with pytest.raises(ModelNotFoundError, match=r"tokenizer\.json: cannot be read .*download it again"):
         Tokenizer(tmp_path).encode(["cup"])
@@ -106,7 +102,7 @@ def test_a_tokenizer_of_another_model_is_refused_before_the_weights_see_its_toke
         (FG_CLIP_2, "long", 196, False),
     ],
 )
-def test_a_text_as_long_as_its_route_is_taken_and_one_token_more_is_refused(folder_of, name, route, limit, long_route):
+def test_one_token_more_than_the_route_allows_is_refused(folder_of, name, route, limit, long_route):
     encoder = loaded(folder_of(name))
     special = 1 if name == FG_CLIP_2 else 2
     longest = " ".join(["red"] * (limit - special))
@@ -126,12 +122,12 @@ def test_a_text_as_long_as_its_route_is_taken_and_one_token_more_is_refused(fold
         ([3], r"texts\[0\]: expected words, got 3"),
     ],
 )
-def test_what_is_no_list_of_words_is_refused(folder_of, texts, message):
+def test_anything_but_a_list_of_texts_is_refused(folder_of, texts, message):
     with pytest.raises(PromptError, match=message):
         loaded(folder_of(CLIP)).encode_texts(texts)
 
 
-def test_plain_clip_has_no_long_route_and_says_which_model_has(folder_of):
+def test_the_error_about_plain_clips_missing_long_route_says_which_model_has_one(folder_of):
     with pytest.raises(
         OptionError, match=r"route: expected one of region, short, got 'long'; .* load an FG-CLIP model"
     ):
@@ -144,7 +140,7 @@ def test_plain_clip_has_no_long_route_and_says_which_model_has(folder_of):
 
 
 @pytest.mark.parametrize(("route", "limit"), [("region", 64), ("short", 64), ("long", 196)])
-def test_fgclip_2_lower_cases_and_pads_with_the_tokenizers_pad_token(folder_of, route, limit):
+def test_fgclip_2_converts_texts_to_lower_case_and_pads_with_the_tokenizers_pad_token(folder_of, route, limit):
     encoder = loaded(folder_of(FG_CLIP_2))
     row = [10, 13, 1] + [0] * (limit - 3)
     expected = torch.nn.functional.normalize(encoder.model.text_features(torch.tensor([row]), route=route), dim=-1)
@@ -153,7 +149,7 @@ def test_fgclip_2_lower_cases_and_pads_with_the_tokenizers_pad_token(folder_of, 
         Tokenizer(encoder.tokenizer.folder).encode(["RED"])
 
 
-def test_fgclip_2_pads_with_what_the_tokenizer_calls_pad_whatever_the_config_says(tmp_path):
+def test_fgclip_2_pads_with_the_tokenizers_pad_token_and_not_the_configs(tmp_path):
     # the published config class says pad_token_id 1, the published tokenizer pads with 0
     folder = tmp_path / "model"
     with_tokenizer(folder, FG_CLIP_2)

@@ -4,7 +4,7 @@ from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, FG_CLIP_14, GOLDEN, model_conf
 
 from fgseg.encoders.checkpoint import find_checkpoint
 from fgseg.encoders.loading import load_encoder
-from fgseg.encoders.networks.fgclip import KEPT_POSITIONS
+from fgseg.encoders.networks.clip import KEPT_POSITIONS
 from fgseg.errors import WeightsError
 from fgseg.training.initialise import initial_model, parameter_groups, stage_parameters
 

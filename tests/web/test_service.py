@@ -355,15 +355,6 @@ def test_requests_that_cannot_be_are_refused_before_any_work(bench, encodings):
         bench.segment(bench.open(encode_png(picture()), "a.png"), Asked(("xyzzy",)))
 
 
-def test_texts_are_not_remembered_without_end(bench, monkeypatch):
-    monkeypatch.setattr("fgseg.web.service.TEXTS_KEPT", 200)
-    secret, first = bench.open(encode_png(picture()), "a.png"), bench.segmenter
-    for word in ("red", "blue"):
-        bench.segment(secret, Asked((word,)))
-    assert bench.segmenter is not first
-    assert bench.segmenter.encoder is first.encoder
-
-
 def test_every_example_is_a_picture_with_prompts_that_the_embedded_model_knows():
     seg = fgseg.load("mini")
     for name, example in examples().items():

@@ -1,12 +1,12 @@
 """The transformer parts that CLIP, FG-CLIP 1 and FG-CLIP 2 share.
 
-Module names follow the published tensors, so that a checkpoint's names are the modules' own. Plain torch rather
-than transformers' classes: the start costs 0.1 s instead of seconds, and the last block is ours to take apart.
-Tests hold every tower to transformers' models.
+Modules are named as the published tensors. They are plain torch and not transformers' classes, since transformers takes
+seconds to import and the dense recipes change the last block. Tests compare every tower with transformers' models.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ __all__ = [
     "TowerConfig",
     "activation",
     "add",
-    "pack",
+    "pack_weights",
 ]
 
 
@@ -41,8 +41,8 @@ class TowerConfig:
         heads: attention heads; `width` is a multiple of it.
         layers: number of blocks.
         mlp_width: hidden channels of each block's MLP.
-        activation: name of the MLP's non-linearity, as configs spell it.
-        epsilon: added to the variance by every LayerNorm.
+        activation: name of the MLP's non-linearity in config.json.
+        epsilon: what every LayerNorm adds to the variance.
     """
 
     width: int
@@ -62,26 +62,22 @@ class TowerConfig:
 
 QUICK_GELU_SCALE = 1.702  # of OpenAI CLIP's sigmoid approximation of GELU
 _CPU = torch.device("cpu")
-_ROWS_EXPECTED = 1024  # a hint for oneDNN's order of weights; any from 200 to 4000 serves 6 to 1200 rows alike
+_ROWS_EXPECTED = 1024  # a hint for oneDNN's order of weights; 200 to 4000 are equally fast for 6 to 1200 rows
 
 
 def _quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(QUICK_GELU_SCALE * x)
 
 
-def _tanh_gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": _quick_gelu,
     "gelu": F.gelu,
-    "gelu_pytorch_tanh": _tanh_gelu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
 }
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The non-linearity a config names.
+    """The non-linearity that a config names.
 
     Raises:
         WeightsError: a name that none of the three model families uses.
@@ -91,30 +87,45 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return _ACTIVATIONS[name]
 
 
-def add(x: Tensor, fresh: Tensor) -> Tensor:
-    """The sum of x and a tensor that nobody else holds: in its memory, where no gradient needs it."""
-    return x + fresh if torch.is_grad_enabled() else fresh.add_(x)
+def add(x: Tensor, update: Tensor) -> Tensor:
+    """The sum of x and `update`. Without gradients it overwrites `update`, which no other code may hold."""
+    return x + update if torch.is_grad_enabled() else update.add_(x)
 
 
-class Linear(nn.Linear):
-    """nn.Linear without first values, which a checkpoint or the training recipe gives.
+class _Uninitialised:
+    """Leaves new weights as they are, since a checkpoint or the training recipe fills them.
 
-    torch's own random ones cost a large model seconds, and on the meta device import sympy.
-
-    Attributes:
-        packs: dtypes of weights that are kept a second time in oneDNN's order, for inference on a CPU: `F.linear`
-            sorts them anew at every call, and in float32 is MKL's, slow on processors that are not its maker's. A
-            block of ViT-B takes 0.8 to 0.9 of the time for its products (benchmarks/results/choices.json).
+    torch's random initialisation takes seconds for a large model, and on the meta device it imports sympy.
     """
-
-    packs: frozenset[torch.dtype] = frozenset()
-    _packed: "_Packed | None" = None
 
     def reset_parameters(self) -> None:
         """Leave the values as they are."""
 
+
+class Embedding(_Uninitialised, nn.Embedding):
+    """nn.Embedding without initialisation."""
+
+
+class Conv2d(_Uninitialised, nn.Conv2d):
+    """nn.Conv2d without initialisation."""
+
+
+class Linear(_Uninitialised, nn.Linear):
+    """nn.Linear without initialisation, and on a CPU with weights in oneDNN's order.
+
+    `F.linear` reorders the weights at every call, and in float32 it uses MKL, which is slow on processors of other
+    makers. `torch.ops.mkldnn._linear_pointwise` is private, but with weights that are reordered once it computes the
+    products of a ViT-B block 1.11 to 1.21 times as fast (`weights` in benchmarks/results/choices.json).
+
+    Attributes:
+        packed_dtypes: dtypes in which a reordered copy of the weights is kept and used; set by `pack_weights`.
+    """
+
+    packed_dtypes: frozenset[torch.dtype] = frozenset()
+    _packed: "_Packed | None" = None
+
     def __getstate__(self) -> dict[str, object]:
-        """For copies and pickles, which make packed weights of their own: the libraries' tensors cannot be copied."""
+        """The state without the reordered weights, which can neither be copied nor pickled."""
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}
 
     def forward(self, input: Tensor) -> Tensor:
@@ -122,14 +133,14 @@ class Linear(nn.Linear):
         return self.packed(input) if self.takes_packed(input) else super().forward(input)
 
     def takes_packed(self, x: Tensor) -> bool:
-        """Whether this input is multiplied by packed weights: in inference, on the CPU, in the dtype of the weights."""
+        """Whether reordered weights multiply this input: in inference, on the CPU, in the dtype of the weights."""
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return False
-        return x.device == self.weight.device == _CPU and x.dtype == self.weight.dtype and x.dtype in self.packs
+        return x.device == self.weight.device == _CPU and x.dtype == self.weight.dtype and x.dtype in self.packed_dtypes
 
     def packed(self, x: Tensor, *, before: float = 1.0, after: float = 1.0) -> Tensor:
-        """`after` times what `forward` gives for `before` times x, by packed weights made when first needed."""
-        made_of = before, after, *_seen(self.weight), *_seen(self.bias)
+        """`after` times what `forward` gives for `before` times x, with weights that are reordered at the first use."""
+        made_of = before, after, *_state(self.weight), *_state(self.bias)
         if self._packed is None or self._packed.made_of != made_of:
             weight, bias = self.weight.detach(), None if self.bias is None else self.bias.detach()
             ordered = torch.ops.mkldnn._reorder_linear_weight(before * after * weight, _ROWS_EXPECTED)
@@ -139,47 +150,33 @@ class Linear(nn.Linear):
 
 
 class _Packed(NamedTuple):
-    """Weights in oneDNN's order, and what they were made of; `kept` so that no other tensor gets their memory."""
+    """Weights in oneDNN's order, and what they were made of; `source` keeps its memory from being used again."""
 
     made_of: tuple[float, ...]
-    kept: tuple[Tensor, Tensor | None]
+    source: tuple[Tensor, Tensor | None]
     ordered: Tensor
     bias: Tensor | None
 
 
-def _seen(tensor: Tensor | None) -> tuple[int, int]:
-    """Memory and version: an optimiser, an adapter or a cast changes one of them."""
+def _state(tensor: Tensor | None) -> tuple[int, int]:
+    """Address and version: an optimiser, an adapter or a cast changes one of them."""
     if tensor is None:
         return 0, 0
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
-def pack(model: nn.Module) -> None:
-    """Let every `Linear` of a model keep packed weights, in the dtypes that oneDNN serves on this processor.
+def pack_weights(model: nn.Module) -> None:
+    """Let every `Linear` of a model use weights in oneDNN's order, in the dtypes that oneDNN serves on this processor.
 
-    FG-CLIP 2's pooling head, whose products are those of nn.MultiheadAttention, stays as it is.
+    FG-CLIP 2's pooling head is left out, since nn.MultiheadAttention computes its products.
     """
-    served = {torch.float32: is_x86(), torch.bfloat16: has_fast_bfloat16()}
-    # torch's own compiler calls these; they may get other names
+    is_served = {torch.float32: is_x86(), torch.bfloat16: has_fast_bfloat16()}
+    # torch's own compiler calls these private operators; a later version may rename them
     is_there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
-    dtypes = frozenset(dtype for dtype, is_served in served.items() if is_there and is_served)
+    dtypes = frozenset(dtype for dtype, served in is_served.items() if is_there and served)
     for module in model.modules():
         if isinstance(module, Linear):
-            module.packs = dtypes
-
-
-class Embedding(nn.Embedding):
-    """nn.Embedding without first values."""
-
-    def reset_parameters(self) -> None:
-        """Leave the values as they are."""
-
-
-class Conv2d(nn.Conv2d):
-    """nn.Conv2d without first values."""
-
-    def reset_parameters(self) -> None:
-        """Leave the values as they are."""
+            module.packed_dtypes = dtypes
 
 
 class Attention(nn.Module):
@@ -203,7 +200,7 @@ class Attention(nn.Module):
         return merged
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Attend. x: (B, N, width); mask: bool, broadcastable to (B, heads, N, N), true where attended."""
+        """(B, N, width) -> (B, N, width). mask: bool, broadcasts to (B, heads, N, N), true where a token attends."""
         q, k, v = (self.split(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
         return self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal))
 
@@ -225,10 +222,9 @@ class Mlp(nn.Module):
         return out
 
     def _quick(self, x: Tensor) -> Tensor:
-        """The same by quick_gelu(h) = silu(c h) / c: products carry the factors, and one pass over h is left of three.
+        """quick_gelu(h) = silu(c h) / c: the products take the factors, and one pass over h replaces three.
 
-        Takes 0.91 to 0.97 of the time on a processor without AMX (benchmarks/results/choices.json), whose products are
-        slow; where they are faster, one pass over h counts for more.
+        It takes 0.91 to 0.97 of the time on a processor without AMX (`gelu` in benchmarks/results/choices.json).
         """
         c = QUICK_GELU_SCALE
         if self.fc1.takes_packed(x):

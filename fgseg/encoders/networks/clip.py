@@ -1,8 +1,8 @@
-"""CLIP in transformers' tensor layout, with the dense recipes of the field.
+"""CLIP in transformers' tensor layout, with published dense recipes.
 
-A recipe replaces the attention of the last vision block, which in plain CLIP gathers the whole image into every
-patch, by one that keeps patches about what lies under them (MaskCLIP, arXiv:2112.01071; SCLIP,
-arXiv:2312.01597; NACLIP, arXiv:2404.08181; ClearCLIP, arXiv:2407.12442).
+In plain CLIP, the attention of the last vision block mixes the whole image into every patch. A recipe replaces it with
+one that keeps the features of a patch local (MaskCLIP, arXiv:2112.01071; SCLIP, arXiv:2312.01597; NACLIP,
+arXiv:2404.08181; ClearCLIP, arXiv:2407.12442).
 """
 
 import math
@@ -13,20 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgseg._checks import check_array, check_choice
-from fgseg.encoders.networks.blocks import Block, Conv2d, Embedding, Layers, Linear, TowerConfig, add
-from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.networks.blocks import Block, Conv2d, Embedding, Layers, Linear, add
+from fgseg.encoders.networks.config import ClipConfig, FgClip2Config
 from fgseg.encoders.networks.prefix_trees import PrefixTrees
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = [
+    "KEPT_POSITIONS",
     "RECIPES",
-    "ROUTES",
     "ClipModel",
     "Recipe",
     "Route",
     "TextEmbeddings",
-    "TextTower",
-    "VisionTower",
     "check_route",
     "gaussian_window",
 ]
@@ -35,8 +33,9 @@ Recipe = Literal["value", "vanilla", "sclip", "naclip", "kk", "clearclip"]
 Route = Literal["region", "short", "long"]
 ROUTES: tuple[str, ...] = get_args(Route)
 RECIPES: tuple[str, ...] = get_args(Recipe)
+KEPT_POSITIONS = 20  # rows of the long position table that keep the short one's meaning (Long-CLIP, arXiv:2403.15378)
 NACLIP_SIGMA = 5.0  # patches; NACLIP's published setting
-_WHOLE_BLOCK = frozenset({"value", "vanilla", "sclip"})  # the others drop the residual and the MLP
+_WHOLE_BLOCK = frozenset({"value", "vanilla", "sclip"})  # the other recipes drop the residual and the MLP
 
 
 class VisionEmbeddings(nn.Module):
@@ -51,13 +50,13 @@ class VisionEmbeddings(nn.Module):
         self.position_embedding = Embedding(1 + self.side**2, width)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, 3, H, W) -> hidden states (B, 1 + Gh*Gw, width) and (Gh, Gw); a trailing part of a patch is not seen."""
+        """(B, 3, H, W) -> hidden states (B, 1 + Gh*Gw, width) and (Gh, Gw); an incomplete last patch is cut off."""
         tokens, grid_hw = self._patches(pixel_values.to(self.patch_embedding.weight.dtype))
         class_token = self.class_embedding.expand(len(tokens), 1, -1)
         return torch.cat([class_token, tokens], 1) + self.positions(grid_hw), grid_hw
 
     def _patches(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The convolution as one matrix product: its windows do not overlap; oneDNN's is three times as slow."""
+        """The convolution as one matrix product, as no windows overlap; oneDNN's convolution takes 3 times as long."""
         side = self.patch_embedding.kernel_size[0]
         rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
         cut = pixels[..., : rows * side, : columns * side].reshape(*pixels.shape[:2], rows, side, columns, side)
@@ -65,7 +64,7 @@ class VisionEmbeddings(nn.Module):
         return F.linear(flat, self.patch_embedding.weight.flatten(1)), (rows, columns)
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """(1 + Gh*Gw, width): the table as it is at the native grid, bicubic elsewhere; the class row is untouched."""
+        """(1 + Gh*Gw, width): the table, resized (bicubic) for any other grid than the native; row 0 is the class's."""
         table = self.position_embedding.weight
         if grid_hw == (self.side, self.side):
             return table
@@ -86,7 +85,7 @@ class VisionTower(nn.Module):
         self.post_layernorm = nn.LayerNorm(tower.width, eps=tower.epsilon)
 
     def before_last(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Hidden states (B, 1 + Gh*Gw, width) that enter the last block, and (Gh, Gw)."""
+        """Hidden states (B, 1 + Gh*Gw, width) before the last block, and (Gh, Gw)."""
         x, grid_hw = self.embeddings(pixel_values)
         x = self.pre_layrnorm(x)
         for block in self.encoder.layers[:-1]:
@@ -94,15 +93,15 @@ class VisionTower(nn.Module):
         return x, grid_hw
 
     def global_token(self, before_last: Tensor) -> Tensor:
-        """(B, 1 + N, width) -> (B, width): class token through the last block."""
+        """(B, 1 + N, width) -> (B, width): the class token after the last block."""
         out: Tensor = self.post_layernorm(self.encoder.layers[-1](before_last)[:, 0])
         return out
 
     def patch_tokens(self, before_last: Tensor, grid_hw: tuple[int, int], recipe: str) -> Tensor:
-        """(B, 1 + Gh*Gw, width) -> (B, Gh*Gw, width): patches through the last block as `recipe` has it."""
+        """(B, 1 + Gh*Gw, width) -> (B, Gh*Gw, width): the patches after the last block, by `recipe`."""
         block: Block = self.encoder.layers[-1]  # type: ignore[assignment]
         if recipe == "value":
-            before_last = before_last[:, 1:]  # without attention the class token touches no patch
+            before_last = before_last[:, 1:]  # without attention no patch depends on the class token
         x = _attended(block, before_last, grid_hw, recipe)
         if recipe in _WHOLE_BLOCK:
             x = block.add_mlp(add(before_last, x))
@@ -114,30 +113,22 @@ class VisionTower(nn.Module):
 def _attended(block: Block, x: Tensor, grid_hw: tuple[int, int], recipe: str) -> Tensor:
     """The attention half of the last block, without the residual."""
     attention, x = block.self_attn, block.layer_norm1(x)
-    if recipe == "vanilla":
-        out: Tensor = attention(x)
+    if recipe in ("vanilla", "value"):
+        out: Tensor = attention(x) if recipe == "vanilla" else attention.out_proj(attention.v_proj(x))
         return out
-    value = attention.v_proj(x)
-    if recipe == "value":
-        projected: Tensor = attention.out_proj(value)
-        return projected
-    q, k, v = (
-        attention.split(attention.q_proj(x)),
-        attention.split(attention.k_proj(x)),
-        attention.split(value),
-    )
+    q, k, v = (attention.split(project(x)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
     if recipe == "sclip":
         return attention.merge(F.scaled_dot_product_attention(q, q, v) + F.scaled_dot_product_attention(k, k, v))
     if recipe == "clearclip":
         return attention.merge(F.scaled_dot_product_attention(q, q, v))
     bias = None
     if recipe == "naclip":
-        bias = F.pad(gaussian_window(grid_hw, sigma=NACLIP_SIGMA), (1, 0, 1, 0)).to(x)  # no window for the class token
+        bias = F.pad(gaussian_window(grid_hw, sigma=NACLIP_SIGMA), (1, 0, 1, 0)).to(x)  # 0 for the class token
     return attention.merge(F.scaled_dot_product_attention(k, k, v, attn_mask=bias))
 
 
 def gaussian_window(grid_hw: tuple[int, int], *, sigma: float) -> Tensor:
-    """exp(-distance^2 / (2 sigma^2)) between every two patches.
+    """exp(-distance^2 / (2 sigma^2)) of every pair of patches.
 
     Args:
         grid_hw: (Gh, Gw) patches.
@@ -157,29 +148,35 @@ def gaussian_window(grid_hw: tuple[int, int], *, sigma: float) -> Tensor:
 
 
 class TextEmbeddings(nn.Module):
-    """Tokens and positions to hidden states."""
+    """Tables of tokens and positions. A model with a long route has two more tables, each used in part."""
 
-    def __init__(self, config: ClipConfig) -> None:
+    def __init__(self, config: ClipConfig | FgClip2Config, long_positions: int) -> None:
+        """Take the sizes; `long_positions` is 0 for a model without a long route."""
         super().__init__()
-        self.token_embedding = Embedding(config.vocabulary, config.text.width)
-        self.position_embedding = Embedding(config.positions, config.text.width)
+        width = config.text.width
+        self.token_embedding = Embedding(config.vocabulary, width)
+        self.position_embedding = Embedding(config.positions, width)
+        if long_positions:
+            self.position_embedding_res = Embedding(long_positions, width)
+            self.position_embedding_ori = Embedding(long_positions, width)
 
     def positions(self, route: str) -> Tensor:
-        """(limit, width): the position table of a route."""
-        check_route(route, ("region", "short"))
-        return self.position_embedding.weight
+        """(limit, width): the position table of a route that the model has."""
+        if route != "long":
+            return self.position_embedding.weight
+        kept = self.position_embedding_ori.weight[:KEPT_POSITIONS]
+        return torch.cat([kept, self.position_embedding_res.weight[KEPT_POSITIONS:]])
 
 
 class TextTower(nn.Module):
     """CLIP's causal text transformer; the feature is read at the first end token."""
 
-    def __init__(self, config: ClipConfig, embeddings: TextEmbeddings) -> None:
+    def __init__(self, config: ClipConfig, long_positions: int) -> None:
         super().__init__()
-        tower: TowerConfig = config.text
         self.end_token = config.end_token
-        self.embeddings = embeddings
-        self.encoder = Layers(tower)
-        self.final_layer_norm = nn.LayerNorm(tower.width, eps=tower.epsilon)
+        self.embeddings = TextEmbeddings(config, long_positions)
+        self.encoder = Layers(config.text)
+        self.final_layer_norm = nn.LayerNorm(config.text.width, eps=config.text.epsilon)
 
     def forward(self, input_ids: Tensor, route: str) -> Tensor:
         """(T, L) token ids -> (T, width). What stands after the first end token changes nothing.
@@ -188,64 +185,52 @@ class TextTower(nn.Module):
             ShapeError: a row without an end token, or more tokens than the route has positions.
         """
         end = self._first_end(input_ids)
-        ids = input_ids[:, : int(end.max()) + 1]  # causal: nothing after the last end token is looked at
-        self._check_length(ids.shape[1], route)
-        positions = self.embeddings.positions(route)
-        x = self.embeddings.token_embedding(ids) + positions[: ids.shape[1]]
+        length, positions = int(end.max()) + 1, self.embeddings.positions(route)
+        if length > len(positions):
+            raise ShapeError(f"input_ids: expected at most {len(positions)} tokens on the {route} route, got {length}")
+        x = self.embeddings.token_embedding(input_ids[:, :length]) + positions[:length]
         x = self.final_layer_norm(self.encoder(x, causal=True))
         features: Tensor = x[torch.arange(len(x), device=x.device), end]
         return features
 
     def shared(self, trees: PrefixTrees, route: str) -> Tensor:
-        """(T, width) of the texts of some trees: what `forward` gives, each distinct beginning computed once.
-
-        Raises:
-            ShapeError: more tokens than the route has positions.
-        """
-        positions = self.embeddings.positions(route)
-        self._check_length(int(trees.depths.max()) + 1, route)
-        x = self.embeddings.token_embedding(trees.tokens) + positions[trees.depths]
-        x = self.encoder(x, mask=trees.seen[:, None])
+        """(T, width) of the texts of some trees: as `forward`, with each distinct prefix computed once."""
+        x = self.embeddings.token_embedding(trees.tokens) + self.embeddings.positions(route)[trees.depths]
+        x = self.encoder(x, mask=trees.mask[:, None])
         features: Tensor = self.final_layer_norm(x[trees.ends[:, 0], trees.ends[:, 1]])
         return features
-
-    def _check_length(self, length: int, route: str) -> None:
-        limit = len(self.embeddings.positions(route))
-        if length > limit:
-            raise ShapeError(f"input_ids: expected at most {limit} tokens on the {route} route, got {length}")
 
     def _first_end(self, input_ids: Tensor) -> Tensor:
         check_array("input_ids", input_ids, ("T", "L"))
         is_end = input_ids == self.end_token
-        if not bool(is_end.any(1).all()):
-            row = int((~is_end.any(1)).int().argmax())
+        has_end = is_end.any(1)
+        if not bool(has_end.all()):
+            row = int((~has_end).int().argmax())
             raise ShapeError(f"input_ids: expected the end token {self.end_token} in every row, row {row} has none")
         return is_end.int().argmax(1)
 
 
 class ClipModel(nn.Module):
-    """CLIP on raw tensors, un-normalised; `fgseg.encoders.loading.ClipEncoder` wraps it for images and words."""
+    """CLIP on raw tensors, un-normalised; `fgseg.encoders.ClipEncoder` wraps it for images and texts."""
 
     routes: tuple[str, ...] = ("region", "short")
+    long_positions = 0
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.config = config
-        self.text_model = TextTower(config, self._text_embeddings(config))
+        self.text_model = TextTower(config, self.long_positions)
         self.vision_model = VisionTower(config)
         self.text_projection = Linear(config.text.width, config.width, bias=False)
         self.visual_projection = Linear(config.vision.width, config.width, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-
-    def _text_embeddings(self, config: ClipConfig) -> TextEmbeddings:
-        return TextEmbeddings(config)
 
     def dense_features(self, pixel_values: Tensor, *, recipe: Recipe = "value") -> Tensor:
         """Patch features by a dense recipe.
 
         Args:
             pixel_values: (B, 3, H, W) normalised pixels, sides at least one patch.
-            recipe: how the last block attends; `value` is MaskCLIP's and FG-CLIP's.
+            recipe: attention of the last block; `value` is that of MaskCLIP and FG-CLIP.
 
         Returns:
             (B, Gh, Gw, D), not normalised.
@@ -275,7 +260,7 @@ class ClipModel(nn.Module):
         """Text features: (T, L) token ids, padded or not -> (T, D), not normalised.
 
         Raises:
-            OptionError: a route this model does not have.
+            OptionError: a route that the model does not have.
             ShapeError: a row without an end token, or more tokens than the route takes.
         """
         check_route(route, self.routes)
@@ -283,23 +268,17 @@ class ClipModel(nn.Module):
         return out
 
     def shared_text_features(self, trees: PrefixTrees, *, route: Route = "region") -> Tensor:
-        """Text features of the texts of some trees: (T, D), not normalised, equal to those of `text_features`.
-
-        Raises:
-            OptionError: a route this model does not have.
-            ShapeError: more tokens than the route takes.
-        """
-        check_route(route, self.routes)
+        """(T, D) features of the texts of some trees, as `text_features`, for a route and texts that `limit` allows."""
         out: Tensor = self._projection(route)(self.text_model.shared(trees, route))
         return out
 
     def limit(self, route: str) -> int:
-        """Tokens a route takes, start and end tokens included."""
+        """Maximum number of tokens on a route, start and end tokens included."""
         check_route(route, self.routes)
         return len(self.text_model.embeddings.positions(route))
 
     def region_logit_scale(self) -> Tensor:
-        """Scalar: what region cosines are multiplied by before a softmax."""
+        """Scalar factor on region cosines before a softmax."""
         return self.logit_scale.exp()
 
     def _projection(self, route: str) -> Linear:

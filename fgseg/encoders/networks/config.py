@@ -1,7 +1,7 @@
-"""What a checkpoint's config.json says, read as data.
+"""The sizes in a checkpoint's config.json.
 
-Hub configs disagree about `model_type`, carry `auto_map` and `trust_remote_code` fields, and leave out what equals
-transformers' defaults. Only sizes and special tokens are read; nothing in a config is ever imported or run.
+Configs on the hub disagree about `model_type`, have `auto_map` and `trust_remote_code` fields, and leave out the
+defaults of transformers. Only sizes and special tokens are read; nothing in a config is imported or run.
 """
 
 import json
@@ -18,52 +18,25 @@ __all__ = ["ClipConfig", "FgClip2Config", "read_config"]
 
 CLIP_VOCABULARY = 49408
 CLIP_END = 49407
-LEGACY_END = 2  # the first CLIP configs on the hub say eos 2, whatever the tokenizer does
+LEGACY_END = 2  # eos_token_id of the first CLIP configs on the hub, although their tokenizers end texts with 49407
 
 # Values a config may leave out: the defaults of transformers' CLIPTextConfig, CLIPVisionConfig, CLIPConfig and of
 # their SigLIP 2 counterparts, which FG-CLIP 2 keeps.
+_VIT_B = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, "intermediate_size": 3072}
+_CLIP = {**_VIT_B, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_SIGLIP2 = {**_VIT_B, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 _CLIP_TEXT = {
+    **_CLIP,
     "hidden_size": 512,
     "num_attention_heads": 8,
-    "num_hidden_layers": 12,
     "intermediate_size": 2048,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
     "vocab_size": CLIP_VOCABULARY,
     "max_position_embeddings": 77,
     "eos_token_id": CLIP_END,
 }
-_CLIP_VISION = {
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "num_hidden_layers": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-    "image_size": 224,
-    "patch_size": 32,
-}
-_SIGLIP2_TEXT = {
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "num_hidden_layers": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu_pytorch_tanh",
-    "layer_norm_eps": 1e-6,
-    "vocab_size": 256000,
-    "max_position_embeddings": 64,
-    "longtext_len": 196,
-}
-_SIGLIP2_VISION = {
-    "hidden_size": 768,
-    "num_attention_heads": 12,
-    "num_hidden_layers": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu_pytorch_tanh",
-    "layer_norm_eps": 1e-6,
-    "num_patches": 256,
-    "patch_size": 16,
-}
+_CLIP_VISION = {**_CLIP, "image_size": 224, "patch_size": 32}
+_SIGLIP2_TEXT = {**_SIGLIP2, "vocab_size": 256000, "max_position_embeddings": 64, "longtext_len": 196}
+_SIGLIP2_VISION = {**_SIGLIP2, "num_patches": 256, "patch_size": 16}
 
 
 @dataclass(frozen=True)
@@ -75,8 +48,8 @@ class ClipConfig:
         vision: the vision tower.
         width: D, channels of the joint space.
         vocabulary: entries of the token table.
-        positions: rows of the short position table, the short route's limit in tokens.
-        end_token: id that ends a text; its first occurrence is where the text feature is read.
+        positions: rows of the short position table, which is the limit of the short route in tokens.
+        end_token: id of the token that ends a text; the text feature is read at its first occurrence.
         side: native image side in pixels.
         patch: patch side in pixels.
     """
@@ -92,13 +65,14 @@ class ClipConfig:
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> "ClipConfig":
-        """Read the sizes out of a config.json's content.
+        """Read the sizes from the content of a config.json.
 
         Raises:
             WeightsError: a field that is not a number, an end token outside the vocabulary, or a patch larger than
                 the image.
         """
-        text, vision = _part(config, "text_config", _CLIP_TEXT), _part(config, "vision_config", _CLIP_VISION)
+        text = _section(config, "text_config", _CLIP_TEXT)
+        vision = _section(config, "vision_config", _CLIP_VISION)
         vocabulary, end = int(text["vocab_size"]), int(text["eos_token_id"])
         if end == LEGACY_END and vocabulary == CLIP_VOCABULARY:
             end = CLIP_END
@@ -145,15 +119,13 @@ class FgClip2Config:
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> "FgClip2Config":
-        """Read the sizes out of a config.json's content.
+        """As `ClipConfig.from_dict`.
 
         Raises:
             WeightsError: a field that is not a number.
         """
-        text, vision = (
-            _part(config, "text_config", _SIGLIP2_TEXT),
-            _part(config, "vision_config", _SIGLIP2_VISION),
-        )
+        text = _section(config, "text_config", _SIGLIP2_TEXT)
+        vision = _section(config, "vision_config", _SIGLIP2_VISION)
         return cls(
             text=_tower(text),
             vision=_tower(vision),
@@ -180,40 +152,42 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _part(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    # Old CLIP configs keep a second copy under NAME_dict, and transformers lets that one win.
+def _section(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    # Old CLIP configs keep a second copy under NAME_dict, which wins in transformers too.
     merged: dict[str, Any] = {}
     for key in (name, f"{name}_dict"):
-        part = config.get(key) or {}
-        if not isinstance(part, dict):
-            raise WeightsError(f"config.json: {key}: expected an object, got {part!r:.60}")
-        merged.update(part)
+        section = config.get(key) or {}
+        if not isinstance(section, dict):
+            raise WeightsError(f"config.json: {key}: expected an object, got {section!r:.60}")
+        merged.update(section)
     return _checked(merged, defaults, f"{name}.")
 
 
-def _checked(part: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """`part` over `defaults`; what is a number there must be one that a size can be."""
-    merged = {**defaults, **part}
+def _checked(section: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """`section` over `defaults`; what is a number in `defaults` must be one that a size can be."""
+    merged = {**defaults, **section}
     for key, default in defaults.items():
-        if not isinstance(default, (int, float)):
+        if isinstance(default, str):
             continue
         value = merged[key]
         if not isinstance(value, (int, float)):
             raise WeightsError(f"config.json: {prefix}{key}: expected a number, got {value!r:.60}")
-        least = 0 if isinstance(default, float) or key.endswith("token_id") else 1
+        minimum = 0 if isinstance(default, float) or key.endswith("token_id") else 1
         is_whole = isinstance(default, float) or value == value // 1
-        if not (math.isfinite(value) and value >= least and is_whole):
+        if not (math.isfinite(value) and value >= minimum and is_whole):
             kind = "number" if isinstance(default, float) else "whole number"
-            raise WeightsError(f"config.json: {prefix}{key}: expected a {kind} of at least {least}, got {value!r:.60}")
+            raise WeightsError(
+                f"config.json: {prefix}{key}: expected a {kind} of at least {minimum}, got {value!r:.60}"
+            )
     return merged
 
 
-def _tower(part: Mapping[str, Any]) -> TowerConfig:
+def _tower(section: Mapping[str, Any]) -> TowerConfig:
     return TowerConfig(
-        width=int(part["hidden_size"]),
-        heads=int(part["num_attention_heads"]),
-        layers=int(part["num_hidden_layers"]),
-        mlp_width=int(part["intermediate_size"]),
-        activation=str(part["hidden_act"]),
-        epsilon=float(part["layer_norm_eps"]),
+        width=int(section["hidden_size"]),
+        heads=int(section["num_attention_heads"]),
+        layers=int(section["num_hidden_layers"]),
+        mlp_width=int(section["intermediate_size"]),
+        activation=str(section["hidden_act"]),
+        epsilon=float(section["layer_norm_eps"]),
     )

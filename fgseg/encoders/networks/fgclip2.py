@@ -1,6 +1,6 @@
 """FG-CLIP 2: SigLIP 2 NaFlex towers with a dense head and three text heads (arXiv:2510.10921).
 
-Images of any aspect arrive as lists of patches; texts are not causal and are read at the last position, so their
+Images of any aspect are lists of patches. The text tower is not causal and its feature is read at the last position, so
 padding is part of the input.
 """
 
@@ -15,13 +15,11 @@ from torch.nn import functional as F
 
 from fgseg._checks import check_array
 from fgseg.encoders.networks.blocks import Embedding, Layers, Linear, Mlp, TowerConfig
-from fgseg.encoders.networks.clip import Route, check_route
+from fgseg.encoders.networks.clip import Route, TextEmbeddings, check_route
 from fgseg.encoders.networks.config import FgClip2Config
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["FgClip2Model", "Patches", "fit_to_patches", "patch_budget", "patchify"]
-
-KEPT_POSITIONS = 20
 
 
 class Patches(NamedTuple):
@@ -37,9 +35,13 @@ class Patches(NamedTuple):
     spatial_shapes: Tensor
     pixel_attention_mask: Tensor
 
+    def grids_hw(self) -> list[tuple[int, int]]:
+        """(Gh, Gw) of each image."""
+        return [(int(height), int(width)) for height, width in self.spatial_shapes.tolist()]
+
 
 def patch_budget(image_hw: tuple[int, int], *, patch: int = 16) -> int:
-    """The published choice of max_num_patches for an image.
+    """The published choice of `max_num_patches` for an image.
 
     Examples:
         >>> patch_budget((300, 451)), patch_budget((64, 64)), patch_budget((1080, 1920))
@@ -53,10 +55,10 @@ def patch_budget(image_hw: tuple[int, int], *, patch: int = 16) -> int:
 
 
 def fit_to_patches(image_hw: tuple[int, int], *, patch: int, max_patches: int) -> tuple[int, int]:
-    """The NaFlex size of an image: aspect kept roughly, sides multiples of the patch.
+    """The NaFlex size of an image: about the same aspect, sides that are multiples of the patch.
 
-    The largest scale at which the sides, rounded up to the patch, give at most `max_patches`; found by bisection to
-    1e-5, as the published processor does.
+    This is the largest scale at which the sides, rounded up to the patch, give at most `max_patches`. It is found by
+    bisection to 1e-5, as in the published processor.
 
     Args:
         image_hw: (height, width) in pixels.
@@ -89,7 +91,7 @@ def _rounded(image_hw: tuple[int, int], scale: float, patch: int) -> tuple[int, 
 
 
 def patchify(image: NDArray[np.float32], *, patch: int) -> NDArray[np.float32]:
-    """(Gh*P, Gw*P, 3) -> (Gh*Gw, P*P*3): patches row-major, each in (row, column, channel) order.
+    """(Gh*P, Gw*P, 3) -> (Gh*Gw, P*P*3): row-major patches, each in (row, column, channel) order.
 
     Examples:
         >>> patchify(np.arange(12, dtype=np.float32).reshape(1, 4, 3), patch=1).shape
@@ -101,7 +103,7 @@ def patchify(image: NDArray[np.float32], *, patch: int) -> NDArray[np.float32]:
 
 
 class VisionEmbeddings(nn.Module):
-    """Patches to hidden states, with the square position table resized to each image's grid."""
+    """Patches to hidden states; the square position table is resized to the grid of each image."""
 
     def __init__(self, config: FgClip2Config) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class VisionEmbeddings(nn.Module):
         return x + torch.stack(rows)
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """(Gh*Gw, width): the table resized, bilinear with antialiasing."""
+        """(Gh*Gw, width): the table, resized (bilinear with antialiasing)."""
         table = self.position_embedding.weight
         square = table.float().T.reshape(1, -1, self.side, self.side)
         resized = F.interpolate(square, grid_hw, mode="bilinear", align_corners=False, antialias=True)
@@ -125,7 +127,7 @@ class VisionEmbeddings(nn.Module):
 
 
 class PoolingHead(nn.Module):
-    """Attention pooling: one learnt probe asks (the image feature), or every patch does (the dense features)."""
+    """Attention pooling. The query is a learnt probe for the image feature, or every patch for the dense features."""
 
     def __init__(self, tower: TowerConfig) -> None:
         super().__init__()
@@ -135,8 +137,8 @@ class PoolingHead(nn.Module):
         self.mlp = Mlp(tower)
 
     def forward(self, query: Tensor, patches: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, Q, width), (B, N, width), mask (B, 1, 1, N) bool or None -> (B, Q, width); no residual to the query."""
-        # nn.MultiheadAttention wants the mask repeated for every head and query: 13 GB at 16,384 patches.
+        """(B, Q, width), (B, N, width), mask (B, 1, 1, N) bool or None -> (B, Q, width); the query has no residual."""
+        # nn.MultiheadAttention needs the mask repeated for every head and query: 13 GB at 16,384 patches.
         width, heads = patches.shape[-1], self.attention.num_heads
         weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
         q = F.linear(query, weight[:width], bias[:width]).reshape(*query.shape[:2], heads, -1).transpose(1, 2)
@@ -159,32 +161,12 @@ class VisionTower(nn.Module):
         self.head = PoolingHead(config.vision)
 
     def forward(self, patches: Patches) -> tuple[Tensor, Tensor | None]:
-        """(B, N, width) post-normalised patches, and the attention mask (None where nothing is padded)."""
+        """(B, N, width) post-normalised patches, and the attention mask (None without padding)."""
         mask = None
         if not bool(patches.pixel_attention_mask.all()):
             mask = patches.pixel_attention_mask.bool()[:, None, None]
-        shapes = [(int(height), int(width)) for height, width in patches.spatial_shapes.tolist()]
-        x = self.encoder(self.embeddings(patches.pixel_values, shapes), mask=mask)
+        x = self.encoder(self.embeddings(patches.pixel_values, patches.grids_hw()), mask=mask)
         return self.post_layernorm(x), mask
-
-
-class TextEmbeddings(nn.Module):
-    """Tokens and positions to hidden states; the long route has positions of its own."""
-
-    def __init__(self, config: FgClip2Config) -> None:
-        super().__init__()
-        width = config.text.width
-        self.token_embedding = Embedding(config.vocabulary, width)
-        self.position_embedding = Embedding(config.positions, width)
-        self.position_embedding_res = Embedding(config.long_positions, width)
-        self.position_embedding_ori = Embedding(config.long_positions, width)
-
-    def positions(self, route: str) -> Tensor:
-        """(64 or 196, width): the position table of a route."""
-        if route != "long":
-            return self.position_embedding.weight
-        kept = self.position_embedding_ori.weight[:KEPT_POSITIONS]
-        return torch.cat([kept, self.position_embedding_res.weight[KEPT_POSITIONS:]])
 
 
 class TextTower(nn.Module):
@@ -192,7 +174,7 @@ class TextTower(nn.Module):
 
     def __init__(self, config: FgClip2Config) -> None:
         super().__init__()
-        self.embeddings = TextEmbeddings(config)
+        self.embeddings = TextEmbeddings(config, config.long_positions)
         self.encoder = Layers(config.text)
         self.final_layer_norm = nn.LayerNorm(config.text.width, eps=config.text.epsilon)
         self.head = Linear(config.text.width, config.text.width)
@@ -216,7 +198,7 @@ class TextTower(nn.Module):
 
 
 class FgClip2Model(nn.Module):
-    """FG-CLIP 2 on raw tensors, un-normalised. `region` texts take the box head, as its region training did."""
+    """FG-CLIP 2 on raw tensors, un-normalised. `region` texts take the box head, as in its region training."""
 
     routes = ("region", "short", "long")
 
@@ -242,7 +224,7 @@ class FgClip2Model(nn.Module):
             pixel_attention_mask: (B, N), 0 at padding.
 
         Returns:
-            B tensors (Gh, Gw, D), not normalised, padding dropped.
+            B tensors (Gh, Gw, D), not normalised, without padding.
 
         Raises:
             ShapeError: arguments that do not fit each other.
@@ -250,8 +232,7 @@ class FgClip2Model(nn.Module):
         patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
         x, mask = self.vision_model(patches)
         dense = self.dense_feature_head(x, x, mask)
-        shapes = [(int(height), int(width)) for height, width in spatial_shapes.tolist()]
-        return [rows[: h * w].reshape(h, w, -1) for rows, (h, w) in zip(dense, shapes, strict=True)]
+        return [rows[: h * w].reshape(h, w, -1) for rows, (h, w) in zip(dense, patches.grids_hw(), strict=True)]
 
     def image_features(self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Tensor:
         """Whole-image features (B, D), not normalised; arguments as in `dense_features`.
@@ -277,12 +258,12 @@ class FgClip2Model(nn.Module):
         return out
 
     def limit(self, route: str) -> int:
-        """Tokens a route takes; texts are padded to it."""
+        """Number of tokens on a route; texts are padded to it."""
         check_route(route, self.routes)
         return len(self.text_model.embeddings.positions(route))
 
     def region_logit_scale(self) -> Tensor:
-        """Scalar: what cosines are multiplied by; FG-CLIP 2 ships no temperature of its own for regions."""
+        """Scalar factor on cosines; FG-CLIP 2 publishes no separate temperature for regions."""
         return self.logit_scale.exp().reshape(())
 
 
@@ -292,6 +273,6 @@ def _checked(pixel_values: Tensor, spatial_shapes: Tensor, pixel_attention_mask:
     check_array("pixel_attention_mask", pixel_attention_mask, tuple(pixel_values.shape[:2]))
     if int(spatial_shapes.prod(1).max()) > pixel_values.shape[1]:
         raise ShapeError(
-            f"spatial_shapes: expected at most {pixel_values.shape[1]} patches an image, got {spatial_shapes.tolist()}"
+            f"spatial_shapes: expected at most {pixel_values.shape[1]} patches per image, got {spatial_shapes.tolist()}"
         )
     return Patches(pixel_values, spatial_shapes, pixel_attention_mask)

@@ -7,9 +7,9 @@ import torch
 from fgseg.encoders.devices import has_fast_bfloat16, is_x86
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks import blocks
-from fgseg.encoders.networks.blocks import Linear, Mlp, TowerConfig, pack
+from fgseg.encoders.networks.blocks import Linear, Mlp, TowerConfig, pack_weights
 
-# what inference does otherwise than training: in place, with factors moved into products, with packed weights
+# inference differs from training: it works in place, moves factors into products and packs weights
 
 
 def quick_mlp(dtype):
@@ -21,9 +21,9 @@ def quick_mlp(dtype):
     return mlp, torch.randn(2, 7, 32, generator=generator).to(dtype)
 
 
-def test_quick_gelu_in_one_pass_is_that_of_three():
+def test_quick_gelu_in_one_pass_equals_quick_gelu_in_three():
     mlp, x = quick_mlp(torch.float32)
-    expected = mlp(x)  # gradients are on: the plain way
+    expected = mlp(x)  # with gradients the plain way is taken
     before = x.clone()
     with torch.inference_mode():
         torch.testing.assert_close(mlp(x), expected, atol=1e-5, rtol=1e-5)  # float32, sums of 64
@@ -31,24 +31,24 @@ def test_quick_gelu_in_one_pass_is_that_of_three():
 
 
 no_bfloat16 = pytest.mark.skipif(not has_fast_bfloat16(), reason="this processor does not multiply bfloat16")
-no_x86 = pytest.mark.skipif(not is_x86(), reason="no processor of the x86 family")
+no_x86 = pytest.mark.skipif(not is_x86(), reason="this processor is not of the x86 family")
 packed = pytest.mark.parametrize(
     "dtype", [pytest.param(torch.bfloat16, marks=no_bfloat16), pytest.param(torch.float32, marks=no_x86)]
 )
 
 
 @packed
-def test_packed_weights_give_what_plain_ones_give(dtype):
+def test_packed_weights_give_the_same_as_plain_weights(dtype):
     mlp, x = quick_mlp(dtype)
     expected = mlp(x).float()
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         got, linear = mlp(x).float(), mlp.fc1(x).float()
     step = 2**-8 if dtype == torch.bfloat16 else 2**-22
     torch.testing.assert_close(got, expected, atol=5 * step * float(expected.abs().max()), rtol=0)  # some of 2^-8 each
     plain = torch.nn.functional.linear(x, mlp.fc1.weight, mlp.fc1.bias).float()
     torch.testing.assert_close(linear, plain, atol=step * float(plain.abs().max()), rtol=0)
-    assert None not in (mlp.fc1._packed, mlp.fc2._packed)  # it was they that were multiplied
+    assert None not in (mlp.fc1._packed, mlp.fc2._packed)  # the packed weights were used
 
 
 @packed
@@ -56,7 +56,7 @@ def test_packed_weights_serve_any_number_of_rows_in_any_order(dtype):
     mlp, _ = quick_mlp(dtype)
     many = torch.linspace(-2, 2, 7 * 32).reshape(7, 32).to(dtype)
     expected = mlp(many).float()
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         for rows in (3, 7, 7, 1, 3):
             got = mlp(many[:rows]).float()
@@ -64,9 +64,9 @@ def test_packed_weights_serve_any_number_of_rows_in_any_order(dtype):
 
 
 @packed
-def test_weights_are_sorted_once_for_all_numbers_of_rows(dtype):
+def test_weights_are_reordered_once_for_all_numbers_of_rows(dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         mlp.fc1(x)
         kept = mlp.fc1._packed
@@ -77,9 +77,9 @@ def test_weights_are_sorted_once_for_all_numbers_of_rows(dtype):
 
 @packed
 @pytest.mark.parametrize("change", ["in place", "by data", "replaced"])
-def test_packed_weights_follow_the_plain_ones(change, dtype):
+def test_packed_weights_follow_changes_of_the_plain_weights(change, dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.no_grad():
         before = mlp.fc1(x).float()
         if change == "in place":
@@ -97,7 +97,7 @@ def test_packed_weights_follow_the_plain_ones(change, dtype):
 @packed
 def test_packed_weights_are_not_those_of_a_tensor_that_had_the_same_address(dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.no_grad():
         for value in range(20):
             mlp.fc1(x)
@@ -107,9 +107,9 @@ def test_packed_weights_are_not_those_of_a_tensor_that_had_the_same_address(dtyp
 
 
 @packed
-def test_a_model_that_has_packed_can_be_copied_and_pickled(dtype):
+def test_a_model_with_packed_weights_can_be_copied_and_pickled(dtype):
     mlp, x = quick_mlp(dtype)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         expected = mlp(x)
         for copied in (copy.deepcopy(mlp), pickle.loads(pickle.dumps(mlp))):
@@ -117,10 +117,10 @@ def test_a_model_that_has_packed_can_be_copied_and_pickled(dtype):
 
 
 @no_x86
-def test_what_packed_weights_cannot_do_is_done_the_plain_way():
+def test_autocast_and_float64_use_plain_weights():
     mlp, x = quick_mlp(torch.float32)
     expected = mlp(x)
-    pack(mlp)
+    pack_weights(mlp)
     with torch.inference_mode():
         mlp(x)
         with torch.autocast("cpu", torch.bfloat16):
@@ -131,12 +131,12 @@ def test_what_packed_weights_cannot_do_is_done_the_plain_way():
 
 
 @packed
-def test_a_model_packs_all_of_it(dtype):
+def test_every_linear_layer_of_a_model_is_packed(dtype):
     model = load_encoder("mini", device="cpu", dtype=dtype).model
-    assert all(dtype in module.packs for module in model.modules() if isinstance(module, Linear))
+    assert all(dtype in module.packed_dtypes for module in model.modules() if isinstance(module, Linear))
 
 
-@no_x86  # elsewhere torch may lack the products themselves
+@no_x86  # on other processors torch may lack the operators
 @pytest.mark.parametrize(
     ("lacking", "served"),
     [
@@ -146,27 +146,27 @@ def test_a_model_packs_all_of_it(dtype):
         ("bfloat16", {torch.float32}),
     ],
 )
-def test_weights_are_packed_in_the_dtypes_that_are_served(monkeypatch, lacking, served):
+def test_weights_are_packed_in_the_dtypes_that_the_processor_serves(monkeypatch, lacking, served):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: lacking != "library")
     monkeypatch.setattr(blocks, "is_x86", lambda: lacking != "family")
     monkeypatch.setattr(blocks, "has_fast_bfloat16", lambda: lacking != "bfloat16")
     mlp, _ = quick_mlp(torch.float32)
-    pack(mlp)
-    assert mlp.fc1.packs == served
+    pack_weights(mlp)
+    assert mlp.fc1.packed_dtypes == served
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_what_is_not_served_is_multiplied_the_plain_way_also_when_cast_later(dtype):
+def test_other_dtypes_are_multiplied_by_plain_weights_even_when_cast_later(dtype):
     mlp, x = quick_mlp(torch.float32)
-    mlp.fc1.packs = mlp.fc2.packs = frozenset({torch.float32, torch.bfloat16} - {dtype})
+    mlp.fc1.packed_dtypes = mlp.fc2.packed_dtypes = frozenset({torch.float32, torch.bfloat16} - {dtype})
     with torch.inference_mode():
         mlp.to(dtype)(x.to(dtype))
     assert mlp.fc1._packed is None
 
 
-def test_packed_weights_are_the_cpus_alone():
+def test_packed_weights_are_used_on_the_cpu_only():
     linear = Linear(4, 4).to("meta")
-    linear.packs = frozenset({torch.float32})
+    linear.packed_dtypes = frozenset({torch.float32})
     with torch.inference_mode():
         assert not linear.takes_packed(torch.empty(2, 4, device="meta"))
         assert not linear.takes_packed(torch.empty(2, 4))
