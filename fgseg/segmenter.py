@@ -29,7 +29,7 @@ from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptErr
 from fgseg.images.reading import read_image
 from fgseg.large.plan import plan_windows
 from fgseg.large.result import LargeSegmentation, segment_tiled
-from fgseg.large.strips import Task
+from fgseg.large.strips import LabelRequest
 from fgseg.large.tiled_tiff import open_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
@@ -283,8 +283,8 @@ class Segmenter:
             plan = plan_windows(source.image_hw, chosen, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
             settings |= self._settings(asked, texts) | {"mode": "exclusive", "threshold": least}
-            task = Task(asked.classes, texts, least)
-            result = segment_tiled(source, Path(labels_path), self.encoder, task, plan, settings, progress)
+            request = LabelRequest(asked.classes, texts, least)
+            result = segment_tiled(source, Path(labels_path), self.encoder, request, plan, settings, progress)
         return replace(result, settings=settings | {"seconds": round(time.perf_counter() - started, 4)})
 
     def heatmaps(

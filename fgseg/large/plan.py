@@ -10,11 +10,11 @@ from fgseg.errors import OptionError
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import window_boxes
 
-__all__ = ["Plan", "plan_windows"]
+__all__ = ["WindowPlan", "plan_windows"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowPlan:
     """Where the windows of a large image are.
 
     Attributes:
@@ -52,7 +52,9 @@ class Plan:
         return len(self.rows) * len(self.columns)
 
 
-def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, native: int, reduction: int = 1) -> Plan:
+def plan_windows(
+    image_hw: tuple[int, int], resolution: Resolution | None, *, native: int, reduction: int = 1
+) -> WindowPlan:
     """The windows over an image that is read by region.
 
     Args:
@@ -70,13 +72,13 @@ def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, na
         ((4096, 4096), 224, 112, 1296)
     """
     factor = check_whole("reduction", reduction, low=1, high=2**20, hint="images are shrunk by whole numbers")
-    chosen = resolution or Resolution("slide")
-    if chosen.mode != "slide" or chosen.short_side is not None:
+    windows = resolution or Resolution("slide")
+    if windows.mode != "slide" or windows.short_side is not None:
         raise OptionError(
-            f"resolution: an image read by region is cut into windows at its own scale, got {chosen}; "
+            f"resolution: an image read by region is cut into windows at its own scale, got {windows}; "
             "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduce) to shrink it"
         )
-    sizes = chosen.resolved(native)
+    sizes = windows.resolved(native)
     assert sizes.crop is not None
     assert sizes.stride is not None
-    return Plan(image_hw, factor, sizes.crop, sizes.stride)
+    return WindowPlan(image_hw, factor, sizes.crop, sizes.stride)

@@ -23,9 +23,10 @@ from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.writing import encode_png, write_image
-from fgseg.large.plan import Plan
-from fgseg.large.streamed_regions import RunningParts
-from fgseg.large.strips import Shrinker, Task, label_strips
+from fgseg.large.bands import Shrinker
+from fgseg.large.plan import WindowPlan
+from fgseg.large.streamed_regions import StreamedRegions
+from fgseg.large.strips import LabelRequest, label_strips
 from fgseg.large.tiled_tiff import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
@@ -174,8 +175,8 @@ def segment_tiled(
     source: TiledImage,
     labels_path: Path,
     encoder: Encoder,
-    task: Task,
-    plan: Plan,
+    request: LabelRequest,
+    plan: WindowPlan,
     settings: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
 ) -> LargeSegmentation:
@@ -185,7 +186,7 @@ def segment_tiled(
         source: the image.
         labels_path: the tiled TIFF to write; until all is done it has another name.
         encoder: of the windows.
-        task: what is looked for.
+        request: the prompts and the threshold.
         plan: where the windows are.
         settings: for the result.
         progress: called after every strip with the rows of the image that are done and that there are.
@@ -195,24 +196,24 @@ def segment_tiled(
         OutputError: the labels cannot be written.
     """
     height, width = source.image_hw
-    summary = _Summary(source.image_hw, len(task.prompts))
+    summary = _Summary(source.image_hw, len(request.prompts))
     bands = summary.watched(source.bands())
 
     def strips() -> Iterator[NDArray[np.int32]]:
-        for labels, present in label_strips(bands, encoder, task, plan):
+        for labels, present in label_strips(bands, encoder, request, plan):
             summary.add(labels, present)
-            yield labels
             if progress is not None:
                 progress(summary.rows, height)
+            yield labels
 
-    colors = class_colors(task.prompts)
+    colors = class_colors(request.prompts)
     write_label_tiff(labels_path, strips(), image_hw=(height, width), colors=colors)
     return LargeSegmentation(
         labels_path,
         source.image_hw,
-        task.prompts,
+        request.prompts,
         tuple(summary.pixels.tolist()),
-        summary.parts.table([prompt.name for prompt in task.prompts]),
+        summary.parts.table([prompt.name for prompt in request.prompts]),
         summary.parts.total,
         summary.overview,
         summary.overview_labels,
@@ -231,7 +232,7 @@ class _Summary:
         small_hw = -(-image_hw[0] // factor), -(-image_hw[1] // factor)
         self.rows, self._drawn = 0, 0
         self.pixels = np.zeros(num_classes, np.int64)
-        self.parts = RunningParts(image_hw[1], keep=MAX_REGIONS)
+        self.parts = StreamedRegions(image_hw[1], keep=MAX_REGIONS)
         self.overview = np.zeros((*small_hw, 3), np.uint8)
         self.overview_labels = np.full(small_hw, UNLABELLED, np.int32)
         self._rows, self._columns = (

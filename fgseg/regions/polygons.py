@@ -56,7 +56,7 @@ def pixel_polygons(mask: NDArray[np.bool_], *, connectivity: Literal[4, 8] = 4) 
     check_mask("mask", mask)
     if connectivity not in (4, 8):
         raise OptionError(f"connectivity: expected 4 or 8, got {connectivity!r}")
-    parts, _ = labelled_components(mask, connectivity=connectivity)
+    components, _ = labelled_components(mask, connectivity=connectivity)
     corners_xy, successors, vertices = _corner_graph(np.pad(mask, 1), joined=connectivity == 8)
     rings = _cycles(successors)
     if connectivity == 4:
@@ -67,9 +67,9 @@ def pixel_polygons(mask: NDArray[np.bool_], *, connectivity: Literal[4, 8] = 4) 
         x, y = ring_xy[0].tolist()
         # Right and below the first corner in reading order lies the inside of the ring: mask or hole.
         if mask[y, x]:
-            polygons[int(parts[y, x])] = (ring_xy, [])
+            polygons[int(components[y, x])] = (ring_xy, [])
         else:
-            polygons[int(parts[y - 1, x])][1].append(ring_xy)
+            polygons[int(components[y - 1, x])][1].append(ring_xy)
     return [PixelPolygon(exterior, tuple(holes)) for exterior, holes in polygons.values()]
 
 

@@ -5,4 +5,4 @@ from .presence import (
 )
 from .refine import guided_filter as guided_filter, pamr as pamr, refined as refined, superpixel_vote as superpixel_vote
 from .resolution import Resolution as Resolution, parse_resolution as parse_resolution
-from .windows import crops as crops, stitch as stitch, stitch_chunks as stitch_chunks, window_boxes as window_boxes
+from .windows import crops as crops, stitch_chunks as stitch_chunks, window_boxes as window_boxes

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, overload
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_image, check_number, check_whole, describe
 from fgseg.errors import OptionError, ShapeError
+from fgseg.upsample.tensors import Values, float32_tensor, like
 
 __all__ = ["OFFERED", "REFINEMENTS", "guided_filter", "pamr", "refined", "superpixel_vote"]
 
@@ -88,29 +89,9 @@ def _pamr_in_runs(image: NDArray[np.uint8], maps: Iterator[NDArray[np.float32]])
         yield from pamr(image, np.stack(few))
 
 
-@overload
 def pamr(
-    image: torch.Tensor | NDArray[Any],
-    scores: torch.Tensor,
-    *,
-    iterations: int = 10,
-    dilations: Sequence[int] = (8, 16),
-) -> torch.Tensor: ...
-@overload
-def pamr(
-    image: torch.Tensor | NDArray[Any],
-    scores: NDArray[Any],
-    *,
-    iterations: int = 10,
-    dilations: Sequence[int] = (8, 16),
-) -> NDArray[np.float32]: ...
-def pamr(
-    image: torch.Tensor | NDArray[Any],
-    scores: torch.Tensor | NDArray[Any],
-    *,
-    iterations: int = 10,
-    dilations: Sequence[int] = (8, 16),
-) -> torch.Tensor | NDArray[np.float32]:
+    image: torch.Tensor | NDArray[Any], scores: Values, *, iterations: int = 10, dilations: Sequence[int] = (8, 16)
+) -> Values:
     """Pixel-adaptive mask refinement: a score becomes the mean of neighbours that look like it, repeatedly.
 
     Neighbours are the 8 around a pixel at each dilation (edge pixels repeated outside). Their weights are a
@@ -148,7 +129,7 @@ def pamr(
     if not isinstance(dilations, (Sequence, np.ndarray)) or not len(dilations):
         raise OptionError(f"dilations: expected a list of whole numbers of at least 1, got {describe(dilations)}")
     dilations = [check_whole("dilations", one, low=1, high=2**31 - 1) for one in dilations]
-    maps = scores.detach().float() if isinstance(scores, torch.Tensor) else _tensor(scores)
+    maps = float32_tensor(scores)
     weights = _affinities(_channels_first(image, tuple(maps.shape[1:])).to(maps.device), dilations)
     refined = torch.empty_like(maps)
     for index, score_map in enumerate(maps):
@@ -156,7 +137,7 @@ def pamr(
             near = _neighbours(score_map[None], dilations)
             score_map = sum((w * n[0] for w, n in zip(weights, near, strict=True)), torch.zeros_like(score_map))
         refined[index] = score_map
-    return refined if isinstance(scores, torch.Tensor) else refined.numpy()
+    return like(refined, scores)
 
 
 def guided_filter(
@@ -334,13 +315,9 @@ def _neighbours(maps: torch.Tensor, dilations: Sequence[int]) -> Iterator[torch.
 
 
 def _channels_first(image: torch.Tensor | NDArray[Any], image_hw: tuple[int, ...]) -> torch.Tensor:
+    hint = "upsample the scores to the image first"
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        check_array("image", image, (*image_hw, 3), hint="upsample the scores to the image first")
-        return _tensor(image.transpose(2, 0, 1))
-    check_array("image", image, (3, *image_hw), hint="upsample the scores to the image first")
-    return image.detach().float() if isinstance(image, torch.Tensor) else _tensor(image)
-
-
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A float32 copy: torch warns of arrays that are read-only."""
-    return torch.from_numpy(np.array(array, dtype=np.float32))
+        check_array("image", image, (*image_hw, 3), hint=hint)
+        return float32_tensor(image.transpose(2, 0, 1))
+    check_array("image", image, (3, *image_hw), hint=hint)
+    return float32_tensor(image)

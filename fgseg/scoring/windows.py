@@ -12,7 +12,7 @@ from fgseg._checks import check_array, check_image, check_side, check_size, desc
 from fgseg.errors import OptionError, ShapeError
 from fgseg.scoring.resolution import check_stride
 
-__all__ = ["BoxXyxy", "crops", "stitch", "stitch_chunks", "window_boxes"]
+__all__ = ["BoxXyxy", "crops", "stitch_chunks", "window_boxes"]
 
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
@@ -69,33 +69,6 @@ def crops(image: NDArray[np.uint8], boxes: Sequence[BoxXyxy]) -> tuple[NDArray[n
     check_image("image", image)
     _check_boxes(boxes, image.shape[:2])
     return tuple(image[top:bottom, left:right] for left, top, right, bottom in boxes)
-
-
-def stitch(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]) -> torch.Tensor:
-    """One canvas of scores from the scores of overlapping windows.
-
-    Each window's scores are upsampled to its box (bilinear, pixel centres at half integers), added, and
-    divided by how many windows cover the pixel. Holds (T, h, w); `stitch_chunks` does not.
-
-    Args:
-        window_scores: (T, Gh, Gw) scores a window, on one device; T the same in all, the grids may differ.
-        boxes: each window's box on the canvas, as `window_boxes` gives them.
-        canvas_hw: (height, width) of the canvas, in pixels.
-
-    Returns:
-        (T, h, w) float32 on the windows' device.
-
-    Raises:
-        ShapeError: no window, or scores of other axes or another T.
-        OptionError: not one box a window, a box outside the canvas, or a pixel that no window covers.
-
-    Example:
-        >>> left, right = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-        >>> stitch([left, right], [(0, 0, 2, 1), (1, 0, 3, 1)], (1, 3))
-        tensor([[[0.0000, 0.5000, 1.0000]]])
-    """
-    coverage = _check_windows(window_scores, boxes, canvas_hw)
-    return _stitched(window_scores, boxes, coverage)
 
 
 def stitch_chunks(

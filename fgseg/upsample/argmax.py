@@ -8,14 +8,19 @@ device.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "compare_stacks", "sample"]
+__all__ = ["Axis", "ScoreMap", "axes", "compare_blocks", "compare_maps", "compare_stacks", "sample", "top_two"]
+
+ScoreMap = TypeVar("ScoreMap", torch.Tensor, NDArray[np.float32])
+"""A score map of one of two kinds, the same in arguments and results."""
 
 # A class may be dropped only where another is above it by more than float32 can err. A bilinear value of four
 # numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
@@ -85,6 +90,27 @@ def compare_maps(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.
         labels.masked_fill_(score_map > best, index)  # strict: an equal score leaves it to the lower index
         torch.maximum(best, score_map, out=best)
     return labels, best
+
+
+def top_two(maps: Iterable[ScoreMap]) -> tuple[Any, ScoreMap, ScoreMap]:
+    """The largest and the second largest of score maps that arrive one after another.
+
+    Args:
+        maps: (H, W) float32, at least one, all tensors or all arrays.
+
+    Returns:
+        (H, W) each, of the kind of the maps: int32 index of the largest map, ties to the lowest; its value; and that of
+        the second largest, minus infinity where there is one map.
+    """
+    remaining = iter(maps)
+    best = next(remaining)
+    lib: Any = torch if isinstance(best, torch.Tensor) else np
+    winner, second = lib.zeros_like(best, dtype=lib.int32), lib.full_like(best, -lib.inf)
+    for index, score_map in enumerate(remaining, start=1):
+        winner[score_map > best] = index  # strict: an equal score leaves the pixel to the lower index
+        second = lib.maximum(second, lib.minimum(score_map, best))
+        best = lib.maximum(best, score_map)
+    return winner, best, second
 
 
 def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,7 +195,7 @@ def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     grids = grids.contiguous()
     rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
     margin = _MARGIN * max(abs(float(end)) for end in grids.aminmax())  # `abs` would hold a copy
-    winner, highest = _podium(grids, margin)
+    winner, highest = _clear_winners(grids, margin)
     best = sample(highest, rows.axis, columns.axis)
     labels = winner.index_select(1, columns.axis.low).index_select(0, rows.axis.low)
     contested = (~_is_settled(winner, rows, columns)).flatten().nonzero()[:, 0]
@@ -227,19 +253,10 @@ def _candidates(
     return _Candidates(rows, columns, blocks[owner], prompt, patches[:, :, owner, prompt])
 
 
-def _podium(grids: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _clear_winners(grids: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
     """At each patch (h, w) the prompt that is above all others by the margin, -1 where none is, and the best score."""
-    best = grids.amax(0)
-    least = best - margin
-    winner = torch.full(best.shape, -1, dtype=torch.int32, device=best.device)
-    is_near = torch.zeros(best.shape, dtype=torch.bool, device=best.device)
-    has_rival = is_near.clone()
-    for index, grid in enumerate(grids):
-        reaches = grid >= least
-        has_rival |= is_near & reaches
-        is_near |= reaches
-        winner.masked_fill_(reaches, index)
-    return winner.masked_fill_(has_rival, -1), best
+    winner, best, second = top_two(grids)
+    return winner.masked_fill_(second >= best - margin, -1), best
 
 
 def _split(coarse: _Candidates, margin: float) -> _Candidates:

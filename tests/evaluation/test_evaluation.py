@@ -132,7 +132,9 @@ def test_presence_decides_as_segment_does(seg):
 def test_without_a_threshold_every_pixel_has_its_best_class_as_segment_without_background_has(seg, colors):
     task = task_of(seg, colors)
     for name, item in zip(task.names, colors.items, strict=True):
-        result = seg.segment(item.read_image(), ["red", "green", "blue"], threshold=0, background=(), resolution="squash:32")
+        result = seg.segment(
+            item.read_image(), ["red", "green", "blue"], threshold=0, background=(), resolution="squash:32"
+        )
         np.testing.assert_array_equal(task.prediction(name)[2], result.labels)
 
 
@@ -683,7 +685,9 @@ def test_scenes_are_a_labelled_set_whose_files_do_not_exist(name):
     seen = np.unique(np.stack([item.read_labels() for item in dataset.items]))
     assert set(seen) <= {*range(len(dataset.classes)), 255}
     assert dataset.items[0].read_image().shape == (40, 40, 3)
-    np.testing.assert_array_equal(dataset.items[0].read_labels(), open_scenes(name, count=1, side=40).items[0].read_labels())
+    np.testing.assert_array_equal(
+        dataset.items[0].read_labels(), open_scenes(name, count=1, side=40).items[0].read_labels()
+    )
 
 
 def test_figures_and_choices_are_of_different_scenes():

@@ -425,7 +425,7 @@ def test_nothing_as_large_as_a_stack_of_maps_is_ever_made(grid_hw):
     ("scores", "message"),
     [
         (np.zeros((2, 2)), r"scores: expected .*\(T, h, w\)"),
-        (np.zeros((0, 2, 2)), "scores: expected finite scores of a prompt or more"),
+        (np.zeros((0, 2, 2)), "scores: expected finite scores of at least one prompt"),
         (np.full((1, 2, 2), np.nan), "with NaN or infinity"),
         (torch.full((1, 2, 2), -torch.inf), "with NaN or infinity"),
     ],
