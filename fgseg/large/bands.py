@@ -1,4 +1,4 @@
-"""Images that arrive in bands: rows from top to bottom, any number of them at a time."""
+"""Images that arrive in bands, from top to bottom, with any number of rows in a band."""
 
 from __future__ import annotations
 

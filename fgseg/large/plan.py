@@ -1,4 +1,4 @@
-"""Which windows a large image is seen through."""
+"""Windows over a large image."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["WindowPlan", "plan_windows"]
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Where the windows of a large image are.
+    """The windows of a large image.
 
     Attributes:
         image_hw: (height, width) of the image in pixels.
-        reduction: pixels of the image, along a side, that make one pixel of the canvas.
+        reduction: number of image pixels, along one side, in one pixel of the canvas.
         crop: side of a window in pixels of the canvas.
         stride: canvas pixels from one window to the next.
     """
@@ -31,7 +31,7 @@ class WindowPlan:
 
     @property
     def canvas_hw(self) -> tuple[int, int]:
-        """(height, width) of what the windows cut up; the last row and column may stand for fewer image pixels."""
+        """(height, width) of the canvas in pixels; its last row and column may cover fewer image pixels."""
         return -(-self.image_hw[0] // self.reduction), -(-self.image_hw[1] // self.reduction)
 
     @cached_property
@@ -48,7 +48,7 @@ class WindowPlan:
 
     @property
     def windows(self) -> int:
-        """How many windows there are."""
+        """The number of windows."""
         return len(self.rows) * len(self.columns)
 
 
@@ -59,12 +59,12 @@ def plan_windows(
 
     Args:
         image_hw: (height, width) in pixels.
-        resolution: "slide", whose crop and stride count; None takes the encoder's.
-        native: side the encoder was trained at, in pixels.
-        reduction: shrink by this whole number, each side; 1 keeps the image's own scale.
+        resolution: "slide", of which crop and stride are used; None takes the encoder's.
+        native: side of the images that the encoder was trained on, in pixels.
+        reduction: whole number that each side is divided by; 1 keeps the image's own scale.
 
     Raises:
-        OptionError: another mode, a side to resize to, or a reduction below 1.
+        OptionError: another mode, a short side to resize to, or a reduction below 1.
 
     Example:
         >>> plan = plan_windows((16_384, 16_384), None, native=224, reduction=4)

@@ -1,9 +1,9 @@
-"""Labels of an image that arrives from top to bottom: rows of windows in, strips of labels out.
+"""Labels of an image that arrives from top to bottom, strip by strip.
 
-Windows of the encoder's native side move over the image at its own scale, or over the image shrunk by a whole number
-(the canvas), a row of windows at a time. The strip of the canvas between the tops of two rows of windows is finished
-once all rows that reach into it are encoded. Their scores are then stitched there by `fgseg.scoring.windows`, some
-prompts and some columns at a time, in the order in which a whole canvas would be.
+Windows of the encoder's native side cover the image at its own scale, or the image shrunk by a whole number (the
+canvas). They are encoded one row at a time. The strip of the canvas between the tops of two rows of windows is finished
+once all rows that reach into it are encoded. `fgseg.scoring.windows` then stitches their scores there, some prompts and
+some columns at a time, in the same order as on a whole canvas.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from fgseg.upsample.maps import upsample_maps
 
 __all__ = ["LabelRequest", "label_strips"]
 
-_WINDOWS_AT_ONCE = 64  # whose features are held: one to a few batches of an encoder
+_WINDOWS_AT_ONCE = 64  # windows whose features are held: one to a few batches of an encoder
 _BLOCK = 2048  # columns of the image that are stitched at a time
 _CHUNK_VALUES = 2**24  # scores of the canvas held at a time, 64 MB
 
 
 @dataclass(frozen=True, eq=False)
 class LabelRequest:
-    """What is looked for: prompts, their texts, the least presence of a labelled pixel."""
+    """The classes to find, the text features of their prompts, and the minimum presence of a labelled pixel."""
 
     prompts: tuple[PromptClass, ...]
     texts: PromptTexts
@@ -47,7 +47,7 @@ class LabelRequest:
 
 @dataclass(frozen=True, eq=False)
 class _WindowRow:
-    """Scores (Q, Gh, Gw) of each window of a row, left to right."""
+    """One row of windows: top and bottom on the canvas, and (Q, Gh, Gw) scores of each window from left to right."""
 
     top: int
     bottom: int
@@ -61,9 +61,9 @@ def label_strips(
 
     Args:
         bands: (h, W, 3) uint8 RGB each, from the top.
-        encoder: of the windows.
-        request: the prompts and the threshold.
-        plan: where the windows are.
+        encoder: encodes the windows.
+        request: the classes and the threshold.
+        plan: the windows.
 
     Returns:
         An iterator over (h, W) int32 labels, from the top, with the (h, W) float32 presence of each pixel's best class.
@@ -83,7 +83,7 @@ def label_strips(
 
 
 def _margin(plan: WindowPlan) -> int:
-    """Canvas pixels beyond a strip that its image pixels lie between: bilinear scores need a neighbour."""
+    """Canvas pixels beyond a strip that its image pixels are interpolated from."""
     return 0 if plan.reduction == 1 else 1
 
 
@@ -109,9 +109,9 @@ def _labelled(
     top, bottom = strip[0] * plan.reduction, min(strip[1] * plan.reduction, plan.image_hw[0])
     labels = np.empty((bottom - top, plan.image_hw[1]), np.int32)
     present = np.empty(labels.shape, np.float32)
-    wide = max(1, _BLOCK // plan.reduction)
-    for left in range(0, plan.canvas_hw[1], wide):
-        box = left, strip[0], min(left + wide, plan.canvas_hw[1]), strip[1]
+    block_width = max(1, _BLOCK // plan.reduction)
+    for left in range(0, plan.canvas_hw[1], block_width):
+        box = left, strip[0], min(left + block_width, plan.canvas_hw[1]), strip[1]
         maps = _score_maps(rows, box, plan)
         winner, best, rival = class_top_two(maps, request.texts.query_to_class, len(request.prompts))
         across = slice(left * plan.reduction, left * plan.reduction + winner.shape[1])
@@ -121,24 +121,24 @@ def _labelled(
 
 
 def _score_maps(rows: Sequence[_WindowRow], box: BoxXyxy, plan: WindowPlan) -> Iterator[Tensor]:
-    """Each query word's score map (h, w) on the image pixels of a box of the canvas."""
+    """The score map (h, w) of each query word on the image pixels of a box of the canvas."""
     left, top, right, bottom = box
     margin, factor = _margin(plan), plan.reduction
-    wide = (
+    padded = (
         max(left - margin, 0), max(top - margin, 0),
         min(right + margin, plan.canvas_hw[1]), min(bottom + margin, plan.canvas_hw[0]),
     )  # fmt: skip
     image_h = min(bottom * factor, plan.image_hw[0]) - top * factor
     image_w = min(right * factor, plan.image_hw[1]) - left * factor
-    down, across = (top - wide[1]) * factor, (left - wide[0]) * factor
-    for chunk in _canvas_chunks(rows, wide, plan):
+    down, across = (top - padded[1]) * factor, (left - padded[0]) * factor
+    for chunk in _canvas_chunks(rows, padded, plan):
         drawn = chunk if factor == 1 else upsample_maps(chunk, (chunk.shape[1] * factor, chunk.shape[2] * factor))
         for score_map in drawn:
             yield score_map[down : down + image_h, across : across + image_w]
 
 
 def _canvas_chunks(rows: Sequence[_WindowRow], box: BoxXyxy, plan: WindowPlan) -> Iterator[Tensor]:
-    """Stitched scores (t, h, w) of a box of the canvas, some prompts at a time: of the windows that reach into it."""
+    """Scores (t, h, w) of a box of the canvas, some prompts at a time, stitched from the windows that reach into it."""
     left, top, right, bottom = box
     columns = [index for index, (start, stop) in enumerate(plan.columns) if start < right and stop > left]
     reaching = [row for row in rows if row.top < bottom and row.bottom > top]

@@ -1,7 +1,7 @@
-"""Tiled TIFFs, read and written a row of tiles at a time; the one module that knows tifffile.
+"""Tiled TIFFs, read and written one row of tiles at a time; no other module uses tifffile.
 
-What a tile can hold becomes (H, W, 3) uint8 RGB by the rules of `fgseg.images.reading`: 16 bits keep the high byte,
-alpha is laid on white. The first page counts, as the first frame of an animation does.
+The samples of a tile become (H, W, 3) uint8 RGB by the rules of `fgseg.images.reading`: 16 bits keep the high byte, and
+alpha is laid on white. Only the first page is read, like the first frame of an animation.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ __all__ = [
 ]
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs", ".qptiff", ".scn", ".ndpi", ".bif")
-LABEL_TILE = 256  # pixels; a multiple of 16, as TIFF 6.0 section 15 demands
-_BIGTIFF_FROM = 2**32 - 2**26  # bytes of labels from which 32-bit offsets might not do
+LABEL_TILE = 256  # pixels; TIFF 6.0 section 15 requires a multiple of 16
+_BIGTIFF_FROM = 2**32 - 2**26  # bytes of labels from which 32-bit offsets may be too small
 _ORIENTATION, _INK_SET = 274, 332  # TIFF tags
-_CMYK_INKS = 1  # value of InkSet, and what its absence means
-_TRANSPOSED, _FROM_BELOW = (5, 6, 7, 8), (3, 4, 7, 8)  # orientations whose top rows are stored columns, or the last
-_ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples: alpha multiplied into the colours, or not
-# Samples a pixel that each photometric interpretation may have; alpha is one more.
+_CMYK_INKS = 1  # value of InkSet; a file without the tag has CMYK inks too
+_TRANSPOSED, _FROM_BELOW = (5, 6, 7, 8), (3, 4, 7, 8)  # orientations: the top row is a stored column; it is stored last
+_ASSOCIATED, _UNASSOCIATED = 1, 2  # values of ExtraSamples: colours multiplied by alpha, or not
+# Samples per pixel that each photometric interpretation may have; alpha is one more.
 _SAMPLES = {
     "MINISBLACK": (1, 2), "MINISWHITE": (1, 2), "RGB": (3, 4), "PALETTE": (1,), "YCBCR": (3,), "SEPARATED": (4,),
 }  # fmt: skip
 
-# Damage is told by the errors raised here; without a handler tifffile's log would add lines to stderr.
+# This module raises errors about damage; without a handler tifffile's log would add lines to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
@@ -103,7 +103,7 @@ class TiledImage:
             yield np.ascontiguousarray(upright(band, self.orientation))
 
     def samples(self, box_xyxy: tuple[int, int, int, int]) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """Of each tile in a box of the stored image: x and y in the box, and the (h, w, S) samples there."""
+        """The tiles of a box of the stored image: x and y in the box, and the (h, w, S) samples there."""
         left, top, right, bottom = box_xyxy
         tall, wide = self.page.tilelength, self.page.tilewidth
         for y in range(top // tall * tall, bottom, tall):
@@ -117,7 +117,7 @@ class TiledImage:
 
     def _rgb(self, samples: NDArray[Any]) -> NDArray[np.uint8]:
         """(h, w, S) samples as RGB."""
-        kind = _kind(self.page)
+        kind = _name(self.page.photometric)
         if kind == "PALETTE":
             colors = np.asarray(self.page.colormap, np.uint16).reshape(3, -1).T
             return read_image(colors[samples[:, :, 0]])
@@ -148,15 +148,15 @@ def tiled_hw(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 @contextmanager
 def open_tiled(path: str | os.PathLike[str]) -> Iterator[TiledImage]:
-    """Open a tiled TIFF to be read by region; nothing but its header is read yet.
+    """Open a tiled TIFF to read it by region; only its header is read here.
 
     Args:
         path: a TIFF or BigTIFF whose first page is tiled: grey, RGB, either with alpha, CMYK, or palette, of 8 or 16
-            bits, samples interleaved or in planes; stored turned or not.
+            bits, with samples interleaved or in planes, and in any orientation.
 
     Raises:
-        ImageError: the file is not there, not a TIFF, stored in strips, cut off, of another kind of pixels, or
-            compressed in a way that needs another package.
+        ImageError: the file does not exist, is not a TIFF, is stored in strips, is cut off, holds another kind of
+            pixels, or is compressed in a way that needs another package.
 
     Example:
         >>> import tempfile
@@ -183,18 +183,18 @@ def write_label_tiff(
     image_hw: tuple[int, int],
     colors: Sequence[tuple[int, int, int]],
 ) -> None:
-    """Write a label map that is made from top to bottom as a tiled TIFF (deflate), atomically.
+    """Write a label map that arrives from top to bottom as a tiled TIFF (deflate), atomically.
 
     Args:
         path: file to write; its folder is made.
-        strips: (h, W) int32 each, class index or UNLABELLED, h together H. Held: a row of tiles and a strip.
+        strips: (h, W) int32 each, class index or UNLABELLED; together they have H rows. One row of tiles and one strip
+            are held.
         image_hw: (H, W).
-        colors: (red, green, blue) of every class; the palette of an 8-bit file. Above 254 classes the file is 16-bit
-            grey. Unlabelled is 255 or 65535.
+        colors: (red, green, blue) of every class, the palette of an 8-bit file. Above 254 classes the file is 16-bit
+            grey. Unlabelled pixels are 255 or 65535.
 
     Raises:
         OptionError: over 65,534 classes.
-        ShapeError: strips that do not make the image, or a label that is no class.
         OutputError: the file cannot be written.
 
     Example:
@@ -226,7 +226,7 @@ def write_label_tiff(
 def _tiles(
     strips: Iterator[NDArray[np.int32]], image_hw: tuple[int, int], dtype: np.dtype[Any], unlabelled: int
 ) -> Iterator[NDArray[Any]]:
-    """The tiles of a label map, row by row, filled up with unlabelled pixels at the right and the bottom."""
+    """The tiles of a label map, row by row, padded with unlabelled pixels at the right and the bottom."""
     rows = RowBuffer(strips)
     for top in range(0, image_hw[0], LABEL_TILE):
         labels = rows.take(top, min(top + LABEL_TILE, image_hw[0]))
@@ -234,16 +234,6 @@ def _tiles(
         missing = [(0, -side % LABEL_TILE) for side in stored.shape]
         full = np.pad(stored, missing, constant_values=unlabelled)
         yield from np.split(full, full.shape[1] // LABEL_TILE, axis=1)
-
-
-def _corners(box_xyxy: tuple[int, int, int, int]) -> tuple[int, ...]:
-    try:
-        is_box = np.shape(box_xyxy) == (4,)
-    except ValueError:  # lists of different lengths
-        is_box = False
-    if not is_box:
-        raise OptionError(f"box_xyxy: expected (left, top, right, bottom), got {describe(box_xyxy)}")
-    return tuple(check_whole("box_xyxy", side, low=-(2**31), high=2**31) for side in box_xyxy)
 
 
 def read_label_tiff(
@@ -259,17 +249,17 @@ def read_label_tiff(
         (bottom - top, right - left) int32 class indices, UNLABELLED where the file holds 255, or 65535 in 16 bits.
 
     Raises:
-        ImageError: as `open_tiled`; or a file of several samples a pixel.
+        ImageError: as `open_tiled`, or a file with several samples per pixel.
         OptionError: a box without pixels or outside the image.
     """
     with open_tiled(path) as image:
         height, width = image.stored_hw
-        left, top, right, bottom = (0, 0, width, height) if box_xyxy is None else _corners(box_xyxy)
+        left, top, right, bottom = _corners((0, 0, width, height) if box_xyxy is None else box_xyxy)
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise OptionError(f"box_xyxy: expected a box inside {width} x {height} pixels, got {box_xyxy}")
         if image.page.samplesperpixel != 1:
             raise ImageError(
-                f"{image.name}: expected a label map, one sample a pixel, got {image.page.samplesperpixel}"
+                f"{image.name}: expected a label map, one sample per pixel, got {image.page.samplesperpixel}"
             )
         labels = np.empty((bottom - top, right - left), np.int32)
         for across, down, samples in image.samples((left, top, right, bottom)):
@@ -278,17 +268,22 @@ def read_label_tiff(
         return labels
 
 
-# --- reading
+def _corners(box_xyxy: tuple[int, int, int, int]) -> tuple[int, ...]:
+    try:
+        left, top, right, bottom = box_xyxy
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"box_xyxy: expected (left, top, right, bottom), got {describe(box_xyxy)}") from error
+    return tuple(check_whole("box_xyxy", side, low=-(2**31), high=2**31) for side in (left, top, right, bottom))
 
 
 def _add_white(levels: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colours that alpha is multiplied into, laid on white."""
+    """Colours that were multiplied by alpha, laid on white."""
     summed: NDArray[np.uint16] = levels.astype(np.uint16) + (255 - alpha)
     return np.minimum(summed, 255).astype(np.uint8)
 
 
 def _read_tile(image: TiledImage, row: int, column: int) -> NDArray[Any]:
-    """(h, w, S) samples of a tile inside the image; a tile that was left out is empty pixels."""
+    """(h, w, S) samples of a tile inside the image; a tile that was left out has empty pixels."""
     page = image.page
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     tiles_per_plane = prod(page.chunked) // planes
@@ -305,31 +300,27 @@ def _decoded(image: TiledImage, index: int) -> NDArray[Any]:
             data = page.parent.filehandle.read(count)
         try:
             tile, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
-        except ImportError as error:  # zstd, which newer Pythons have
+        except ImportError as error:  # zstd, which newer Python versions include
             raise _without_package(image.name, page.compression) from error
     decoded = np.full(shape, page.nodata, page.dtype) if tile is None else tile
     samples: NDArray[Any] = decoded[0]
     return samples
 
 
-def _kind(page: Any) -> str:
-    return _label(page.photometric)
-
-
 def _check_page(name: str, page: Any, file_size: int) -> None:
-    """Refuse, before hours of work, what cannot be read to its end."""
+    """Refuse a page that cannot be read to its end, before hours of work."""
     if not page.is_tiled:
         raise ImageError(f"{name}: this TIFF is stored in strips, which cannot be read by region; {HOW_TO_TILE}")
-    kind, samples = _kind(page), page.samplesperpixel
+    kind, samples = _name(page.photometric), page.samplesperpixel
     is_other_ink = kind == "SEPARATED" and page.tags.valueof(_INK_SET, _CMYK_INKS) != _CMYK_INKS
     if page.imagedepth != 1 or samples not in _SAMPLES.get(kind, ()) or is_other_ink:
         raise ImageError(
             f"{name}: expected grey, RGB, either with alpha, CMYK, or palette colours, got {kind} of {samples} samples "
-            "a pixel; convert it to RGB"
+            "per pixel; convert it to RGB"
         )
     if page.dtype not in (np.uint8, np.uint16) or page.bitspersample not in (8, 16):
         raise ImageError(
-            f"{name}: expected 8 or 16 bits a sample, whole numbers, got {page.bitspersample} bits "
+            f"{name}: expected whole numbers of 8 or 16 bits per sample, got {page.bitspersample} bits "
             f"({page.dtype}); convert it to 8 bits"
         )
     _check_compression(name, page)
@@ -341,32 +332,30 @@ def _check_page(name: str, page: Any, file_size: int) -> None:
 
 
 def _check_compression(name: str, page: Any) -> None:
-    for table, method in (
-        (tifffile.TIFF.DECOMPRESSORS, page.compression),
-        (tifffile.TIFF.UNPREDICTORS, page.predictor),
-    ):
+    tables = tifffile.TIFF.DECOMPRESSORS, tifffile.TIFF.UNPREDICTORS
+    for table, method in zip(tables, (page.compression, page.predictor), strict=True):
         try:
             table[method]
         except KeyError as error:
             if "imagecodecs" in str(error):
                 raise _without_package(name, method) from error
-            raise ImageError(f"{name}: tiles compressed as {_label(method)} cannot be read; use deflate") from error
+            raise ImageError(f"{name}: tiles compressed as {_name(method)} cannot be read; use deflate") from error
 
 
 def _without_package(name: str, method: Any) -> ImageError:
     return ImageError(
-        f"{name}: its tiles are compressed as {_label(method)}, which needs the package imagecodecs; "
+        f"{name}: its tiles are compressed as {_name(method)}, which needs the package imagecodecs; "
         "pip install imagecodecs, or save it with deflate compression"
     )
 
 
-def _label(method: Any) -> str:
+def _name(method: Any) -> str:
     return str(getattr(method, "name", method))
 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Turn what the system or tifffile raises into an ImageError of one line."""
+    """Turn an error of the system or of tifffile into an ImageError of one line."""
     try:
         yield
     except FgsegError:

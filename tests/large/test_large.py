@@ -371,11 +371,11 @@ BROKEN = {
     ),
     "inks that are not CMYK": (
         lambda path: tiff(path, noise(22, 40, 50, 4), photometric="separated", extratags=[(332, 3, 1, 2, True)]),
-        "got SEPARATED of 4 samples a pixel; convert it to RGB",
+        "got SEPARATED of 4 samples per pixel; convert it to RGB",
     ),
     "floats": (
         lambda path: tiff(path, RGB[:, :, 0].astype(np.float32), photometric="minisblack"),
-        r"expected 8 or 16 bits a sample, whole numbers, got 32 bits \(float32\)",
+        r"expected whole numbers of 8 or 16 bits per sample, got 32 bits \(float32\)",
     ),
     "a compression of its own": (
         lambda path: retagged(tiff(path, RGB, photometric="rgb"), Compression=60000),
@@ -477,7 +477,7 @@ def test_a_box_outside_the_label_map_is_refused(tmp_path):
         with pytest.raises(OptionError, match="box_xyxy: expected a box inside 3 x 4 pixels"):
             read_label_tiff(tmp_path / "a.tif", box)
     rgb = tiff(tmp_path / "rgb.tif", RGB, photometric="rgb")
-    with pytest.raises(ImageError, match="expected a label map, one sample a pixel, got 3"):
+    with pytest.raises(ImageError, match="expected a label map, one sample per pixel, got 3"):
         read_label_tiff(rgb)
 
 
