@@ -1,6 +1,6 @@
-"""Scores of patches against words: cosines, template ensembles, synonyms and their probabilities.
+"""Scores of patches against words: cosines and template ensembles.
 
-Every function takes torch tensors or numpy arrays and returns the same kind, float32 whatever came in, on the
+Every function takes torch tensors or numpy arrays of any float dtype. It returns float32 of the same kind, on the
 device of its first argument.
 """
 
@@ -20,10 +20,10 @@ from fgseg.upsample.tensors import Values, float32_tensor, like
 
 __all__ = ["ensemble", "patch_scores", "unit"]
 
-# Half the float32 rounding of a sum over a thousand channels of unit vectors: nothing shorter has a
-# direction.
+# Half the float32 rounding of a sum over a thousand channels of unit vectors: a shorter vector has no
+# reliable direction.
 _SHORTEST = 1e-6
-# A bfloat16 row of unit length is off by at most 1e-2 in its square; the same bound as DenseFeatures.
+# The squared length of a bfloat16 row of unit length is off by at most 1e-2; the same bound as in DenseFeatures.
 _UNIT_TOLERANCE = 2e-2
 
 
@@ -37,9 +37,9 @@ def patch_scores(
     """Cosine similarity of every patch with every prompt.
 
     Args:
-        features: patch features of one picture, or their grid: (Gh, Gw, D), unit length along D, any float
+        features: patch features of one image, or their grid: (Gh, Gw, D), unit length along D, any float
             dtype.
-        text: (T, D), unit length along D, one row a prompt, any float dtype; moved to the grid's device.
+        text: (T, D), unit length along D, one row per prompt, any float dtype; moved to the grid's device.
 
     Returns:
         (T, Gh, Gw) float32 in [-1, 1], row t belonging to text[t]; a tensor on the grid's device, or a numpy
@@ -60,7 +60,7 @@ def patch_scores(
     check_array("text", text, ("T", width), hint="encode prompts and image with the same model")
     grid = float32_tensor(source)
     rows = float32_tensor(text).to(grid.device)
-    if not isinstance(features, DenseFeatures):  # which have been looked at: on a GPU each look waits for all before it
+    if not isinstance(features, DenseFeatures):  # they check themselves; on a GPU a check waits for all work before it
         _check_unit("features", grid)
     _check_unit("text", rows)
     scores = (rows @ grid.reshape(-1, width).T).reshape(len(rows), *grid.shape[:2])
@@ -98,13 +98,13 @@ def unit(rows: Values) -> Values:
 
 
 def ensemble(rows: Values, groups: Sequence[int]) -> Values:
-    """One unit vector a query word from the vectors of its templates.
+    """One unit vector per query word, from the vectors of its templates.
 
-    Each row to unit length, mean over the word's rows, unit length again (PROTOCOL: OpenAI CLIP and the
-    segmentation methods agree; averaging rows of their own lengths would weight loud templates).
+    Rows are scaled to unit length, averaged over the word, and scaled to unit length again, as OpenAI CLIP and the
+    segmentation methods do. Averaging rows of different lengths would give more weight to longer ones.
 
     Args:
-        rows: (R, D) template texts, any float dtype, any length but zero.
+        rows: (R, D) features of template texts, any float dtype, any length but zero.
         groups: R indexes: row r is a template of query word groups[r]; every index 0..T-1 occurs.
 
     Returns:

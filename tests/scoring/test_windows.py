@@ -290,12 +290,12 @@ def test_chunks_are_made_one_at_a_time_and_the_last_is_what_is_left():
     ("shapes", "boxes", "canvas_hw", "error", "message"),
     [
         ([], [], (4, 4), ShapeError, "window_scores: expected the scores of at least one window"),
-        ([(1, 2, 2)], [], (4, 4), OptionError, "boxes: expected one a window, 1, got 0"),
+        ([(1, 2, 2)], [], (4, 4), OptionError, "boxes: expected one per window, 1, got 0"),
         ([(1, 2, 2), (2, 2, 2)], [(0, 0, 4, 4)] * 2, (4, 4), ShapeError, r"\(1, Gh, Gw\).*same prompts"),
         ([(0, 2, 2)], [(0, 0, 4, 4)], (4, 4), ShapeError, "at least one prompt"),
         ([(2, 2)], [(0, 0, 4, 4)], (4, 4), ShapeError, "window_scores"),
         ([(1, 2, 2)], [(0, 0, 5, 4)], (4, 4), OptionError, "inside height 4 and width 4"),
-        ([(1, 2, 2)], [(0, 0, 4, 3)], (4, 4), OptionError, "every pixel covered, got none over row 3, column 0"),
+        ([(1, 2, 2)], [(0, 0, 4, 3)], (4, 4), OptionError, "every pixel covered, got no window over row 3, column 0"),
         ([(1, 2, 2)], [(0, 0, 4, 3)], (4, 0), OptionError, "canvas_hw"),
     ],
 )
