@@ -19,20 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_array, check_choice, check_number, check_whole, describe
+from fgseg._checks import check_choice, check_number, check_whole, describe
 from fgseg._files import absolute_path
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
-from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError, ShapeError
+from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError
 from fgseg.images.reading import read_image
 from fgseg.large.plan import plan_windows
 from fgseg.large.result import LargeSegmentation, segment_tiled
-from fgseg.large.strips import Task
+from fgseg.large.strips import LabelRequest
 from fgseg.large.tiled_tiff import open_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
-from fgseg.regions.pooling import box_features
+from fgseg.regions.pooling import checked_boxes, pool_boxes
 from fgseg.scoring.presence import TIE
 from fgseg.scoring.refine import OFFERED
 from fgseg.scoring.resolution import Resolution, whole_image
@@ -284,8 +284,8 @@ class Segmenter:
             plan = plan_windows(source.image_hw, window_resolution, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
             settings |= self._prompt_settings(prompt_set, texts) | {"mode": "exclusive", "threshold": minimum}
-            task = Task(prompt_set.classes, texts, minimum)
-            result = segment_tiled(source, Path(labels_path), self.encoder, task, plan, settings, progress)
+            request = LabelRequest(prompt_set.classes, texts, minimum)
+            result = segment_tiled(source, Path(labels_path), self.encoder, request, plan, settings, progress)
         record = RunRecord(settings | {"seconds": round(time.perf_counter() - started, 4)})
         return replace(result, settings=record)
 
@@ -363,14 +363,10 @@ class Segmenter:
             OptionError: a resolution in windows, or another than an EncodedImage's.
         """
         view = self._whole_view(image, resolution)
-        boxes = _checked_boxes(boxes_xyxy, view.image_hw)
-        grid = view.windows[0].grid
-        (height, width), (rows, columns) = view.image_hw, grid.shape[:2]
-        scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
-        pooled = unit(box_features(grid, torch.from_numpy(boxes).to(grid.device) * scale))
+        boxes = checked_boxes(boxes_xyxy, view.image_hw)
         listed = _listed("texts", texts)
-        words = self._prompt_encoder.phrases(listed, templates)
-        cosine = pooled @ words.T
+        text = self._prompt_encoder.phrases(listed, templates)
+        cosine = unit(pool_boxes(view.windows[0].grid, boxes, view.image_hw)) @ text.T
         return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(listed))
 
     def rank(
@@ -463,29 +459,6 @@ def _listed(name: str, texts: Sequence[str]) -> list[str]:
         raise PromptError(f"{name}: expected a list of texts, got {describe(texts)}; put them into a list")
     listed = [texts] if isinstance(texts, str) else list(texts)
     return [" ".join(text.split()) if isinstance(text, str) else text for text in listed]
-
-
-def _checked_boxes(
-    boxes_xyxy: NDArray[Any] | Sequence[Sequence[float]], image_hw: tuple[int, int]
-) -> NDArray[np.float32]:
-    try:
-        boxes = np.array(boxes_xyxy, np.float32)  # a copy, which torch can take whatever its strides and flags are
-    except (TypeError, ValueError) as error:
-        raise ShapeError(
-            f"boxes_xyxy: expected (left, top, right, bottom) numbers a row, got {describe(boxes_xyxy)}"
-        ) from error
-    boxes = boxes if boxes.size else boxes.reshape(-1, 4)
-    check_array("boxes_xyxy", boxes, ("N", 4), hint="one (left, top, right, bottom) a row")
-    height, width = image_hw
-    left, top, right, bottom = boxes.T
-    fits = (left >= 0) & (left < right) & (right <= width) & (top >= 0) & (top < bottom) & (bottom <= height)
-    if not fits.all():  # NaN fits nowhere
-        row = int(np.argmin(fits))
-        raise ShapeError(
-            f"boxes_xyxy: expected row {row} within the image, {width} pixels wide and {height} high, with "
-            f"left < right and top < bottom, got {boxes[row].tolist()}"
-        )
-    return boxes
 
 
 def _numpy(values: Tensor) -> NDArray[np.float32]:

@@ -36,9 +36,9 @@ OWNERS = {
     "safetensors": {"encoders", "training", "recipes"},
     "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
-    "cv2": {"upsample", "scoring", "images", "regions", "drawing", "scenes", "recipes"},
-    "skimage": {"scoring", "regions", "large", "web"},  # web: the photographs that come with it
-    "scipy": {"large", "scenes"},
+    "cv2": {"upsample", "scoring", "images", "drawing", "scenes", "recipes"},
+    "skimage": {"scoring", "regions", "web"},  # web: the photographs that come with it
+    "scipy": {"large", "regions", "scenes"},
     "tifffile": {"large"},
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},

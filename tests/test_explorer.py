@@ -138,9 +138,7 @@ def test_explore_loads_the_default_model_and_is_a_name_of_the_package(tiny_model
 
 
 @pytest.mark.parametrize("mode", ["exclusive", "independent", "heatmaps"])
-def test_without_ipywidgets_explore_returns_a_figure_and_prints_what_to_install(
-    mode, seg, capsys, without_widgets
-):
+def test_without_ipywidgets_explore_returns_a_figure_and_prints_what_to_install(mode, seg, capsys, without_widgets):
     figure = explore(IMAGE, ["red", "blue"], segmenter=seg, mode=mode)
     assert capsys.readouterr().out == WITHOUT_WIDGETS + "\n"
     assert "pip install ipywidgets" in WITHOUT_WIDGETS

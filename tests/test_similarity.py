@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import OptionError, PromptError, ShapeError
-from fgseg.similarity import class_probabilities, ensemble, patch_scores, synonym_max, unit
+from fgseg.similarity import ensemble, patch_scores, unit
 from fgseg.types import DenseFeatures
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -170,63 +170,6 @@ def test_an_ensemble_of_a_row_without_length_names_it():
         ensemble(np.ones(3), [0, 0, 0])
 
 
-# synonyms
-
-
-@given(seed=SEEDS, trailing=st.lists(st.integers(1, 3), max_size=3), classes=st.integers(1, 4))
-@settings(deadline=None, max_examples=60)
-def test_a_class_scores_as_its_best_word_at_any_trailing_shape(seed, trailing, classes):
-    rng = np.random.RandomState(seed)
-    owners = rng.permutation(np.append(np.arange(classes), rng.randint(0, classes, 3)))
-    scores = rng.normal(size=(len(owners), *trailing)).astype(np.float32)
-    result = synonym_max(scores, owners, classes)
-    expected = np.stack([scores[owners == index].max(axis=0) for index in range(classes)])
-    np.testing.assert_array_equal(result, expected)
-    assert torch.equal(synonym_max(torch.from_numpy(scores), owners, classes), torch.from_numpy(expected))
-
-
-@pytest.mark.parametrize(
-    ("owners", "classes", "message"),
-    [([0, 2, 2], 3, "none for class 1"), ([0, 1, 3], 3, "from 0 below 3"), ([0, 1], 2, "expected 3 indexes")],
-)
-def test_classes_without_words_and_words_without_classes_are_refused(owners, classes, message):
-    with pytest.raises(OptionError, match=message):
-        synonym_max(np.zeros((3, 2)), owners, classes)
-
-
-@pytest.mark.parametrize("scores", [np.float32(1), np.zeros((0, 2))])
-def test_scores_without_a_word_are_refused(scores):
-    with pytest.raises(ShapeError, match="at least one word"):
-        synonym_max(scores, [], 1)
-    with pytest.raises(ShapeError, match="at least one word"):
-        class_probabilities(scores, [], logit_scale=1)
-
-
-def test_probabilities_are_a_softmax_over_words_before_the_maximum_over_synonyms():
-    scores = np.log(np.array([1.0, 2.0, 5.0])) / 40
-    # over words 1/8, 2/8, 5/8; summing the synonyms would give 6/8, a softmax over class maxima 2/7 and 5/7
-    np.testing.assert_allclose(class_probabilities(scores, [1, 0, 1], logit_scale=40), [0.25, 0.625], atol=1e-6)
-
-
-@given(seed=SEEDS, words=st.integers(1, 6))
-@settings(deadline=None, max_examples=60)
-def test_probabilities_of_one_word_classes_add_to_one(seed, words):
-    scores = np.random.RandomState(seed).normal(size=(words, 2, 3))
-    result = class_probabilities(torch.from_numpy(scores), range(words), logit_scale=7.0)
-    assert result.dtype == torch.float32
-    np.testing.assert_allclose(result.sum(0), 1, atol=1e-6)
-
-
-@pytest.mark.parametrize("scale", [0, -1, float("nan"), "40"])
-def test_a_logit_scale_that_is_no_positive_number_is_refused(scale):
-    with pytest.raises(OptionError, match="logit_scale"):
-        class_probabilities(np.zeros(2), [0, 1], logit_scale=scale)
-
-
-def test_an_index_far_beyond_the_rows_is_a_word_without_a_row_and_takes_no_memory():
+def test_a_group_far_beyond_the_rows_is_a_word_without_a_row_and_takes_no_memory():
     with pytest.raises(OptionError, match="groups: expected a row for each query word, got none for query word 1"):
         ensemble(np.eye(2), [0, 10**12])
-    with pytest.raises(OptionError, match="query_to_class: expected a row for each class, got none for class 1"):
-        class_probabilities(np.zeros(2), [0, 10**12], logit_scale=40)
-    with pytest.raises(OptionError, match="num_classes: expected a whole number"):
-        synonym_max(np.zeros(2), [0, 1], 2.5)

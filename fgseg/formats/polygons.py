@@ -1,11 +1,17 @@
-"""Regions as polygons: GeoJSON, YOLO segments and LabelMe."""
+"""Regions as polygons: GeoJSON, YOLO segments and LabelMe.
+
+Polygons follow the edges of the pixels: x and y are distances from the left and top side of the image, and
+pixel (row, column) covers column..column+1 and row..row+1. A rasteriser that fills the pixels whose centres
+lie inside reproduces the mask exactly. One that also paints the outline (OpenCV's fillPoly, PIL's polygon)
+makes the mask up to half a pixel wider.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fgseg.formats.shapes import Masks, outlines_of
+from fgseg.formats.shapes import Masks, region_outlines
 from fgseg.regions.polygons import PixelPolygon, single_ring
 from fgseg.types import Region
 
@@ -17,9 +23,9 @@ _LABELME_VERSION = "5.5.0"  # the layout written here; LabelMe reads it from 4.0
 def geojson(masks: Masks, regions: Sequence[Region]) -> dict[str, Any]:
     """Polygons with holes in GeoJSON's layout (RFC 7946), in pixels, not degrees.
 
-    A feature for each region: a Polygon, or a MultiPolygon where pixels of the region touch at corners only.
-    Rings are closed and simple, exteriors counter-clockwise in the numbers (positive shoelace area; y points
-    down in an image, so they look clockwise on it), holes clockwise.
+    There is one feature for each region: a Polygon, or a MultiPolygon where pixels of the region touch only at corners.
+    Rings are closed and simple. Exteriors are counter-clockwise in the numbers (positive shoelace area); as y points
+    down in an image, they look clockwise on it. Holes run the other way.
 
     Args:
         masks: class -> (H, W) bool.
@@ -30,7 +36,7 @@ def geojson(masks: Masks, regions: Sequence[Region]) -> dict[str, Any]:
         and peak_score.
 
     Raises:
-        OptionError: a region that is no part of the masks.
+        OptionError: a region that is not a component of the masks.
 
     >>> from fgseg.regions import region_table
     >>> masks = {"cat": np.array([[True, False]])}
@@ -38,29 +44,16 @@ def geojson(masks: Masks, regions: Sequence[Region]) -> dict[str, Any]:
     >>> geojson(masks, regions)["features"][0]["geometry"]
     {'type': 'Polygon', 'coordinates': [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
     """
-    features = []
-    for region, polygons in outlines_of(masks, regions, None, connectivity=4):
-        coordinates = [_closed_rings(polygon) for polygon in polygons]
-        geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": coordinates}
-        if len(coordinates) == 1:
-            geometry = {"type": "Polygon", "coordinates": coordinates[0]}
-        properties = {
-            "class": region.class_name,
-            "class_index": region.class_index,
-            "area": region.area,
-            "score": region.mean_score,
-            "peak_score": region.peak_score,
-        }
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    return {"type": "FeatureCollection", "features": features}
+    outlines = region_outlines(masks, regions, None, connectivity=4)
+    return {"type": "FeatureCollection", "features": [_feature(region, polygons) for region, polygons in outlines]}
 
 
 def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[int, int]) -> str:
     """Lines of YOLO's segmentation labels: class index, then x y of each corner divided by width and height.
 
-    A line for each region. The format knows one ring a line, so each hole is joined to the outline by a
-    cut of no width (`fgseg.regions.polygons.single_ring`): a rasteriser leaves the hole open. Six decimals: under a
-    hundredth of a pixel up to 10,000 pixels.
+    There is one line for each region. The format allows one ring per line, so each hole is joined to the outline by a
+    cut without width (`fgseg.regions.polygons.single_ring`), and a rasteriser leaves the hole open. Numbers have six
+    decimals, which is under a hundredth of a pixel up to 10,000 pixels.
 
     Args:
         masks: class -> (H, W) bool.
@@ -71,7 +64,7 @@ def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[in
         The text of the label file, "" without regions.
 
     Raises:
-        OptionError: a region that is no part of the masks.
+        OptionError: a region that is not a component of the masks.
         ShapeError: masks of another size than `image_hw`.
 
     >>> from fgseg.regions import region_table
@@ -82,7 +75,7 @@ def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[in
     """
     height, width = image_hw
     lines = []
-    for region, (polygon,) in outlines_of(masks, regions, image_hw, connectivity=8):
+    for region, (polygon,) in region_outlines(masks, regions, image_hw, connectivity=8):
         numbers = (single_ring(polygon) / (width, height)).ravel().tolist()
         lines.append(" ".join([str(region.class_index), *map(_short_decimal, numbers)]) + "\n")
     return "".join(lines)
@@ -91,20 +84,20 @@ def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[in
 def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_hw: tuple[int, int]) -> dict[str, Any]:
     """One image in LabelMe's layout: a polygon for each region.
 
-    LabelMe's polygons know no holes: they are cut open as in `yolo_segments`. `group_id` is null, which is
-    how LabelMe says that each shape is an instance of its own. The image is named, not embedded.
+    LabelMe's polygons have no holes: they are cut open as in `yolo_segments`. `group_id` is null, which
+    tells LabelMe that each shape is an instance of its own. The file names the image and does not embed it.
 
     Args:
         masks: class -> (H, W) bool.
         regions: the table `fgseg.regions.table.region_table` made of these masks.
-        image_name: path of the image as seen from the file.
+        image_name: path of the image, relative to the file.
         image_hw: (height, width) of the image in pixels.
 
     Returns:
-        A dict for `json.dump`; the mean presence stands in each shape's description.
+        A dict for `json.dump`; the description of each shape holds the mean presence.
 
     Raises:
-        OptionError: a region that is no part of the masks.
+        OptionError: a region that is not a component of the masks.
         ShapeError: masks of another size than `image_hw`.
 
     >>> from fgseg.regions import region_table
@@ -124,7 +117,7 @@ def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_h
             "flags": {},
             "mask": None,
         }
-        for region, (polygon,) in outlines_of(masks, regions, image_hw, connectivity=8)
+        for region, (polygon,) in region_outlines(masks, regions, image_hw, connectivity=8)
     ]
     return {
         "version": _LABELME_VERSION,
@@ -137,11 +130,26 @@ def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_h
     }
 
 
+def _feature(region: Region, polygons: Sequence[PixelPolygon]) -> dict[str, Any]:
+    coordinates = [_closed_rings(polygon) for polygon in polygons]
+    geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": coordinates}
+    if len(coordinates) == 1:
+        geometry = {"type": "Polygon", "coordinates": coordinates[0]}
+    properties = {
+        "class": region.class_name,
+        "class_index": region.class_index,
+        "area": region.area,
+        "score": region.mean_score,
+        "peak_score": region.peak_score,
+    }
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
 def _closed_rings(polygon: PixelPolygon) -> list[list[list[int]]]:
     rings = [polygon.exterior_xy, *polygon.holes_xy]
     return [np.concatenate([ring, ring[:1]]).tolist() for ring in rings]
 
 
 def _short_decimal(number: float) -> str:
-    """Six decimals without the zeros at the end; never an exponent, which some readers refuse."""
+    """Six decimals without trailing zeros; never an exponent, which some readers refuse."""
     return f"{number:.6f}".rstrip("0").rstrip(".")

@@ -22,7 +22,7 @@ def regions_json(regions: Sequence[Region]) -> str:
         regions: the table.
 
     Returns:
-        The text of the file; numbers are written so that reading them gives the same floats.
+        The text of the file; reading its numbers gives the same floats.
 
     >>> region = Region("cat", 0, (0, 0, 2, 1), 2, (0.0, 0.5), 0.75, 1.0, 0)
     >>> json.loads(regions_json([region]))[0]["box_xyxy"]
@@ -32,13 +32,13 @@ def regions_json(regions: Sequence[Region]) -> str:
 
 
 def regions_csv(regions: Sequence[Region]) -> str:
-    """The region table as CSV with a header, a row for each region.
+    """The region table as CSV: a header, then one row for each region.
 
     Args:
         regions: the table.
 
     Returns:
-        The text of the file: comma, quotes where needed, a line feed at line ends.
+        The text of the file, with commas, quotes where needed, and line feeds at line ends.
 
     >>> region = Region("cat", 0, (0, 0, 2, 1), 2, (0.0, 0.5), 0.75, 1.0, 0)
     >>> print(regions_csv([region]).splitlines()[1])

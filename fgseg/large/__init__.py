@@ -1,4 +1,4 @@
-"""Images larger than memory: read by region, segmented in strips."""
+"""Segmentation of images larger than memory, which are read by region and labelled in strips."""
 
 import lazy_loader
 

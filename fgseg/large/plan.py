@@ -1,4 +1,4 @@
-"""Which windows a large image is seen through."""
+"""Windows over a large image."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from fgseg.errors import OptionError
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import window_boxes
 
-__all__ = ["Plan", "plan_windows"]
+__all__ = ["WindowPlan", "plan_windows"]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where the windows of a large image are.
+class WindowPlan:
+    """The windows of a large image.
 
     Attributes:
         image_hw: (height, width) of the image in pixels.
-        reduction: pixels of the image, along a side, that make one pixel of the canvas.
+        reduction: number of image pixels, along one side, in one pixel of the canvas.
         crop: side of a window in pixels of the canvas.
         stride: canvas pixels from one window to the next.
     """
@@ -31,7 +31,7 @@ class Plan:
 
     @property
     def canvas_hw(self) -> tuple[int, int]:
-        """(height, width) of what the windows cut up; the last row and column may stand for fewer image pixels."""
+        """(height, width) of the canvas in pixels; its last row and column may cover fewer image pixels."""
         return -(-self.image_hw[0] // self.reduction), -(-self.image_hw[1] // self.reduction)
 
     @cached_property
@@ -48,21 +48,23 @@ class Plan:
 
     @property
     def windows(self) -> int:
-        """How many windows there are."""
+        """The number of windows."""
         return len(self.rows) * len(self.columns)
 
 
-def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, native: int, reduction: int = 1) -> Plan:
+def plan_windows(
+    image_hw: tuple[int, int], resolution: Resolution | None, *, native: int, reduction: int = 1
+) -> WindowPlan:
     """The windows over an image that is read by region.
 
     Args:
         image_hw: (height, width) in pixels.
-        resolution: "slide", whose crop and stride count; None takes the encoder's.
-        native: side the encoder was trained at, in pixels.
-        reduction: shrink by this whole number, each side; 1 keeps the image's own scale.
+        resolution: "slide", of which crop and stride are used; None takes the encoder's.
+        native: side of the images that the encoder was trained on, in pixels.
+        reduction: whole number that each side is divided by; 1 keeps the image's own scale.
 
     Raises:
-        OptionError: another mode, a side to resize to, or a reduction below 1.
+        OptionError: another mode, a short side to resize to, or a reduction below 1.
 
     Example:
         >>> plan = plan_windows((16_384, 16_384), None, native=224, reduction=4)
@@ -70,13 +72,13 @@ def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, na
         ((4096, 4096), 224, 112, 1296)
     """
     factor = check_whole("reduction", reduction, low=1, high=2**20, hint="images are shrunk by whole numbers")
-    chosen = resolution or Resolution("slide")
-    if chosen.mode != "slide" or chosen.short_side is not None:
+    windows = resolution or Resolution("slide")
+    if windows.mode != "slide" or windows.short_side is not None:
         raise OptionError(
-            f"resolution: an image read by region is cut into windows at its own scale, got {chosen}; "
+            f"resolution: an image read by region is cut into windows at its own scale, got {windows}; "
             "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduce) to shrink it"
         )
-    sizes = chosen.resolved(native)
+    sizes = windows.resolved(native)
     assert sizes.crop is not None
     assert sizes.stride is not None
-    return Plan(image_hw, factor, sizes.crop, sizes.stride)
+    return WindowPlan(image_hw, factor, sizes.crop, sizes.stride)

@@ -1,7 +1,7 @@
-"""Images larger than memory: a tiled TIFF is read by region and its labels are written by strips.
+"""Segmentation of images larger than memory: a tiled TIFF is read by region and its labels are written in strips.
 
-The labels are those of "slide" on an image that fits into memory, at the same sizes (`fgseg.large.strips`). Of all
-before the strip at work only counts, sums of connected parts and a small picture remain.
+The labels are those of "slide" on an image that fits into memory, at the same sizes (`fgseg.large.strips`). Of the rows
+above the current strip, only counts, measures of components and an overview are kept.
 """
 
 from __future__ import annotations
@@ -23,48 +23,43 @@ from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.writing import encode_png, write_image
-from fgseg.large.plan import Plan
-from fgseg.large.streamed_regions import RunningParts
-from fgseg.large.strips import Shrinker, Task, label_strips
+from fgseg.large.bands import Shrinker
+from fgseg.large.plan import WindowPlan
+from fgseg.large.streamed_regions import StreamedRegions
+from fgseg.large.strips import LabelRequest, label_strips
 from fgseg.large.tiled_tiff import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
-from fgseg.segmentation.summary import (
-    class_summaries,
-    classes_json,
-    found_names,
-    json_text,
-    with_class_legend,
-)
-from fgseg.types import UNLABELLED, Region
+from fgseg.segmentation.summary import class_summaries, classes_json, found_names, json_text, with_class_legend
+from fgseg.types import Region
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
 
 LARGE_FORMATS = ("labels", "overlay", "regions")
-"""What the result of an image read by region can be saved as."""
+"""Formats that the result of an image read by region can be saved in."""
 MAX_REGIONS = 10_000
-"""Connected parts that are listed at most, the largest; all are counted."""
+"""The largest number of connected components that are listed; all of them are counted."""
 
-OVERVIEW_SIDE = 2048  # pixels, at most, of the longer side of the picture that is kept
-_PIXELS_AT_ONCE = 2**20  # whose parts are looked for: the numbers of parts take more memory than labels
+OVERVIEW_SIDE = 2048  # pixels, at most, of the longer side of the overview
+_PIXELS_AT_ONCE = 2**20  # in which components are found: their numbers take more memory than labels
 
 
 @dataclass(frozen=True, eq=False)
 class LargeSegmentation:
-    """Which class each pixel of an image read by region belongs to; the labels are in a file.
+    """The segmentation of an image read by region; its labels are in a file.
 
     Attributes:
         labels_path: the label map, a tiled TIFF of the image's size: class index, 255 unlabelled; above 254 classes
-            16 bits and 65535.
+            it has 16 bits and 65535 is unlabelled.
         image_hw: (height, width) in pixels.
         prompts: the classes with their query words and colours, in label order.
         pixels: number of pixels of each class.
-        regions: the connected parts (8-connected) of every class, by class, then by falling area; of more than
-            `MAX_REGIONS` the largest.
-        parts: how many connected parts there are.
-        overview: (h, w, 3) uint8 RGB, the image shrunk by a whole number to at most 2048 pixels a side.
-        overview_labels: (h, w) int32, its labels: those at the middle of what each pixel stands for.
-        settings: what the result was made with, as it goes into run.json.
+        regions: the connected components (8-connected) of every class, by class, then by falling area; at most
+            `MAX_REGIONS`, the largest.
+        parts: number of connected components.
+        overview: (h, w, 3) uint8 RGB, the image shrunk by a whole number to at most 2048 pixels per side.
+        overview_labels: (h, w) int32, the label at the middle of the area that each pixel covers.
+        settings: the settings of the run, as in run.json.
     """
 
     labels_path: Path
@@ -94,33 +89,33 @@ class LargeSegmentation:
             box_xyxy: (left, top, right, bottom) pixels, half open, inside the image.
 
         Returns:
-            (bottom - top, right - left) int32, index into `classes`, UNLABELLED where nothing wins.
+            (bottom - top, right - left) int32, index into `classes`, UNLABELLED where no class wins.
 
         Raises:
             OptionError: a box outside the image.
-            ImageError: the file is gone or damaged.
+            ImageError: the file does not exist or is damaged.
         """
         return read_label_tiff(self.labels_path, box_xyxy)
 
     def overlay(self) -> NDArray[np.uint8]:
-        """The shrunk image with its labels drawn over it and a legend of the classes that are there."""
+        """The overview with its labels drawn over it and a legend of the classes found."""
         drawn = overlay_labels(self.overview, self.overview_labels, self.colors)
         return with_class_legend(drawn, self.classes, self.colors, self.pixels)
 
     def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
+        """The overlay, which a notebook shows."""
         return encode_png(self.overlay())
 
     def save(self, folder: str | Path, *, formats: Sequence[str] = LARGE_FORMATS) -> list[Path]:
-        """Write what is beside the label map.
+        """Write the files that go with the label map.
 
         Args:
-            folder: where to; made if needed, files of the same name are replaced.
-            formats: of LARGE_FORMATS: "labels" (classes.json; the map is there), "overlay", "regions"; run.json is
-                always written.
+            folder: output folder; it is made if needed, and files of the same name are replaced.
+            formats: some of LARGE_FORMATS: "labels" (classes.json; the label map exists already), "overlay", "regions".
+                run.json is always written.
 
         Returns:
-            the files, the label map first.
+            The paths of the files, the label map first.
 
         Raises:
             OptionError: another format.
@@ -143,7 +138,7 @@ class LargeSegmentation:
         return [*written, *texts]
 
     def to_dict(self) -> dict[str, Any]:
-        """A summary that JSON can hold, with the keys of `Segmentation.to_dict` and `parts`."""
+        """A summary for JSON, with the keys of `Segmentation.to_dict` and `parts`."""
         height, width = self.image_hw
         return {
             "height": height,
@@ -162,10 +157,10 @@ class LargeSegmentation:
 
 
 def check_large_formats(formats: Sequence[str]) -> None:
-    """Refuse a format that an image read by region cannot be saved as.
+    """Refuse formats that the result of an image read by region cannot be saved in.
 
     Raises:
-        OptionError: one of these.
+        OptionError: a format that is not in LARGE_FORMATS.
     """
     check_choices("formats (of an image read by region)", formats, LARGE_FORMATS)
 
@@ -174,8 +169,8 @@ def segment_tiled(
     source: TiledImage,
     labels_path: Path,
     encoder: Encoder,
-    task: Task,
-    plan: Plan,
+    request: LabelRequest,
+    plan: WindowPlan,
     settings: Mapping[str, Any],
     progress: Callable[[int, int], None] | None = None,
 ) -> LargeSegmentation:
@@ -183,78 +178,71 @@ def segment_tiled(
 
     Args:
         source: the image.
-        labels_path: the tiled TIFF to write; until all is done it has another name.
-        encoder: of the windows.
-        task: what is looked for.
-        plan: where the windows are.
-        settings: for the result.
-        progress: called after every strip with the rows of the image that are done and that there are.
+        labels_path: the tiled TIFF to write; it appears under this name when it is complete.
+        encoder: encodes the windows.
+        request: the classes and the threshold.
+        plan: the windows.
+        settings: settings of the result.
+        progress: called after every strip with the number of rows labelled so far and of all rows.
 
     Raises:
         ImageError: a tile that is damaged.
         OutputError: the labels cannot be written.
     """
-    height, width = source.image_hw
-    summary = _Summary(source.image_hw, len(task.prompts))
+    height, _ = source.image_hw
+    summary = _Summary(source.image_hw, len(request.prompts))
     bands = summary.watched(source.bands())
 
     def strips() -> Iterator[NDArray[np.int32]]:
-        for labels, present in label_strips(bands, encoder, task, plan):
+        for labels, present in label_strips(bands, encoder, request, plan):
             summary.add(labels, present)
-            yield labels
             if progress is not None:
                 progress(summary.rows, height)
+            yield labels
 
-    colors = class_colors(task.prompts)
-    write_label_tiff(labels_path, strips(), image_hw=(height, width), colors=colors)
+    colors = class_colors(request.prompts)
+    write_label_tiff(labels_path, strips(), image_hw=source.image_hw, colors=colors)
     return LargeSegmentation(
         labels_path,
         source.image_hw,
-        task.prompts,
+        request.prompts,
         tuple(summary.pixels.tolist()),
-        summary.parts.table([prompt.name for prompt in task.prompts]),
-        summary.parts.total,
-        summary.overview,
-        summary.overview_labels,
+        summary.components.table([prompt.name for prompt in request.prompts]),
+        summary.components.total,
+        np.concatenate(summary.overview),
+        np.concatenate(summary.overview_labels),
         settings,
     )
 
 
-# --- what is kept of an image that has gone by
-
-
 class _Summary:
-    """Counts, connected parts and a small picture of an image whose rows come and go."""
+    """Counts, components and an overview of an image whose rows are not kept."""
 
     def __init__(self, image_hw: tuple[int, int], num_classes: int) -> None:
-        self._factor = factor = -(-max(image_hw) // OVERVIEW_SIDE)
-        small_hw = -(-image_hw[0] // factor), -(-image_hw[1] // factor)
-        self.rows, self._drawn = 0, 0
+        factor = -(-max(image_hw) // OVERVIEW_SIDE)
+        self.rows = 0  # of the labels added so far
         self.pixels = np.zeros(num_classes, np.int64)
-        self.parts = RunningParts(image_hw[1], keep=MAX_REGIONS)
-        self.overview = np.zeros((*small_hw, 3), np.uint8)
-        self.overview_labels = np.full(small_hw, UNLABELLED, np.int32)
+        self.components = StreamedRegions(image_hw[1], keep=MAX_REGIONS)
+        self.overview: list[NDArray[np.uint8]] = []  # bands
+        self.overview_labels: list[NDArray[np.int32]] = []  # strips
+        # The overview holds the labels of these rows and columns, the middle of the area of each of its pixels.
         self._rows, self._columns = (
-            np.minimum(np.arange(small) * factor + factor // 2, side - 1)
-            for small, side in zip(small_hw, image_hw, strict=True)
+            np.minimum(np.arange(0, side, factor) + factor // 2, side - 1) for side in image_hw
         )
         self._shrink = Shrinker(factor, image_hw[0])
 
     def watched(self, bands: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-        """The same bands, drawn small on the way."""
+        """The same bands; the overview is drawn as they pass."""
         for band in bands:
-            small = self._shrink.add(band)
-            self.overview[self._drawn : self._drawn + len(small)] = small
-            self._drawn += len(small)
+            self.overview.append(self._shrink.add(band))
             yield band
 
     def add(self, labels: NDArray[np.int32], present: NDArray[np.float32]) -> None:
         """Take the next rows of labels with their presence, (h, W) each."""
-        counts = np.bincount(labels.ravel() + 1, minlength=len(self.pixels) + 1)
-        self.pixels += counts[1:]
+        self.pixels += np.bincount(labels.ravel() + 1, minlength=len(self.pixels) + 1)[1:]
         step = max(1, _PIXELS_AT_ONCE // labels.shape[1])
         for top in range(0, len(labels), step):
-            self.parts.add(labels[top : top + step], present[top : top + step])
+            self.components.add(labels[top : top + step], present[top : top + step])
         first, last = np.searchsorted(self._rows, (self.rows, self.rows + len(labels)))
-        self.overview_labels[first:last] = labels[self._rows[first:last] - self.rows][:, self._columns]
+        self.overview_labels.append(labels[self._rows[first:last] - self.rows][:, self._columns])
         self.rows += len(labels)

@@ -1,4 +1,4 @@
-"""Regions: features pooled in boxes, connected components of masks, their outlines and measures."""
+"""Regions: features pooled over boxes, and connected components of masks with their outlines and measures."""
 
 import lazy_loader
 

@@ -1,10 +1,14 @@
 from .components import (
-    boxed_parts as boxed_parts,
-    connected_parts as connected_parts,
+    boxed_components as boxed_components,
     fill_holes as fill_holes,
     remove_small as remove_small,
     remove_small_labels as remove_small_labels,
 )
 from .polygons import PixelPolygon as PixelPolygon, pixel_polygons as pixel_polygons, single_ring as single_ring
-from .pooling import box_features as box_features, box_weights as box_weights
+from .pooling import (
+    box_features as box_features,
+    box_weights as box_weights,
+    checked_boxes as checked_boxes,
+    pool_boxes as pool_boxes,
+)
 from .table import region_table as region_table

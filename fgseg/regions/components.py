@@ -1,70 +1,51 @@
 """Connected components of masks and label maps, and the holes in them."""
 
-import cv2
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from skimage.measure import label
 
 from fgseg._checks import check_labels, check_mask, check_whole
 from fgseg.types import UNLABELLED
 
-__all__ = ["boxed_parts", "connected_parts", "fill_holes", "labelled_components", "remove_small", "remove_small_labels"]
+__all__ = ["boxed_components", "fill_holes", "labelled_components", "remove_small", "remove_small_labels"]
 
 
-def boxed_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The connected parts of a mask (8-connected) and the box of each.
+def boxed_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """The connected components of a mask (8-connected) and the box of each.
 
-    No two parts of a mask have the same box: inside it one would join the left side to the right and the
-    other the top to the bottom, and they would touch where they cross. A box thus names its part.
+    A box identifies its component: no two components of a mask have the same box. Inside a shared box, one component
+    would connect the left side to the right side and the other the top to the bottom, so the two would touch.
 
     Args:
         mask: (H, W) bool.
 
     Returns:
-        parts: (H, W) int32, 0 outside the mask, else the number of the part from 1. Numbers carry no order.
-        boxes_xyxy: (count, 4) int32, half open; row n - 1 belongs to part n.
+        components: (H, W) integers, 0 outside the mask, else the number of the component, counted from 1.
+        boxes_xyxy: (count, 4) int64, half open; row n - 1 belongs to component n.
 
     Raises:
         ShapeError: not a mask.
 
-    >>> boxed_parts(np.array([[True, False, True]]))
+    >>> boxed_components(np.array([[True, False, True]]))
     (array([[1, 0, 2]], dtype=int32), array([[0, 0, 1, 1],
-           [2, 0, 3, 1]], dtype=int32))
+           [2, 0, 3, 1]]))
     """
     check_mask("mask", mask)
-    parts, stats = labelled_components(mask, connectivity=8)
-    left, top = stats[1:, cv2.CC_STAT_LEFT], stats[1:, cv2.CC_STAT_TOP]
-    width, height = stats[1:, cv2.CC_STAT_WIDTH], stats[1:, cv2.CC_STAT_HEIGHT]
-    return parts, np.stack([left, top, left + width, top + height], axis=1)
-
-
-def connected_parts(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """The connected parts of a mask; pixels that touch at a corner are connected (8-connectivity).
-
-    Args:
-        mask: (H, W) bool.
-
-    Returns:
-        parts: (H, W) int32, 0 outside the mask, else the number of the part from 1. Numbers carry no order.
-        count: how many parts there are.
-
-    Raises:
-        ShapeError: not a mask.
-
-    >>> connected_parts(np.array([[True, False, False], [False, True, False]]))
-    (array([[1, 0, 0],
-           [0, 1, 0]], dtype=int32), 1)
-    """
-    parts, boxes = boxed_parts(mask)
-    return parts, len(boxes)
+    components, count = labelled_components(mask, connectivity=8)
+    slices = find_objects(components) if count else ()
+    boxes = [(x.start, y.start, x.stop, y.stop) for y, x in slices]
+    return components, np.array(boxes, np.int64).reshape(-1, 4)
 
 
 def remove_small(mask: NDArray[np.bool_], *, min_area: int) -> NDArray[np.bool_]:
-    """The mask without its connected parts (8-connected) of fewer than `min_area` pixels.
+    """The mask without its connected components (8-connected) of fewer than `min_area` pixels.
 
     Args:
         mask: (H, W) bool.
-        min_area: pixels a part needs to stay; 0 and 1 keep everything.
+        min_area: the area in pixels that a component needs to stay; 0 and 1 keep everything.
 
     Returns:
         (H, W) bool, a new array.
@@ -78,10 +59,9 @@ def remove_small(mask: NDArray[np.bool_], *, min_area: int) -> NDArray[np.bool_]
     """
     check_mask("mask", mask)
     _check_area("min_area", min_area)
-    parts, stats = labelled_components(mask, connectivity=8)
-    kept = stats[:, cv2.CC_STAT_AREA] >= min_area
-    kept[0] = False  # component 0 is what lies outside the mask
-    return kept[parts]
+    if min_area <= 1:
+        return mask.copy()
+    return mask & ~_small(mask, min_area)
 
 
 def fill_holes(mask: NDArray[np.bool_], *, max_area: int) -> NDArray[np.bool_]:
@@ -91,7 +71,7 @@ def fill_holes(mask: NDArray[np.bool_], *, max_area: int) -> NDArray[np.bool_]:
 
     Args:
         mask: (H, W) bool.
-        max_area: pixels of the largest hole that is filled; 0 fills none.
+        max_area: the area in pixels of the largest hole that is filled; 0 fills none.
 
     Returns:
         (H, W) bool, a new array.
@@ -106,26 +86,28 @@ def fill_holes(mask: NDArray[np.bool_], *, max_area: int) -> NDArray[np.bool_]:
     """
     check_mask("mask", mask)
     _check_area("max_area", max_area)
-    outside, stats = labelled_components(~mask, connectivity=4)
-    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
-    inner = (left > 0) & (left + stats[:, cv2.CC_STAT_WIDTH] < mask.shape[1])
-    inner &= (top > 0) & (top + stats[:, cv2.CC_STAT_HEIGHT] < mask.shape[0])
-    filled = inner & (stats[:, cv2.CC_STAT_AREA] <= max_area)
-    whole: NDArray[np.bool_] = mask | filled[outside]
-    return whole
+    if not max_area:
+        return mask.copy()
+    outside, count = labelled_components(~mask, connectivity=4)
+    is_filled = np.bincount(outside.ravel(), minlength=count + 1) <= max_area
+    for border in (outside[:1], outside[-1:], outside[:, :1], outside[:, -1:]):
+        is_filled[border] = False
+    is_filled[0] = True  # number 0 is the mask itself
+    filled: NDArray[np.bool_] = is_filled[outside]
+    return filled
 
 
 def remove_small_labels(labels: NDArray[np.int32], *, min_area: int) -> NDArray[np.int32]:
-    """Labels with the small connected parts (8-connected, one class each) taken out.
+    """Labels without their small connected components (8-connected, one class each).
 
-    All classes are measured in one pass over the image.
+    The components of all classes are found in one pass over the image.
 
     Args:
         labels: (H, W) int32, UNLABELLED where no class is.
-        min_area: pixels a part needs to stay; 0 and 1 keep everything.
+        min_area: the area in pixels that a component needs to stay; 0 and 1 keep everything.
 
     Returns:
-        (H, W) int32, a new array, UNLABELLED where a part went.
+        (H, W) int32, a new array, UNLABELLED where a component was removed.
 
     Raises:
         ShapeError: `labels` is not (H, W) int32.
@@ -136,21 +118,34 @@ def remove_small_labels(labels: NDArray[np.int32], *, min_area: int) -> NDArray[
     """
     check_labels(labels)
     _check_area("min_area", min_area)
-    if min_area <= 1:  # measuring parts costs a tenth of a segmentation
+    if min_area <= 1:  # finding components takes a tenth of the time of a segmentation
         return labels.copy()
-    # skimage's 2 is OpenCV's 8
-    parts = label(labels, background=UNLABELLED, connectivity=2)  # type: ignore[no-untyped-call]
-    small = np.bincount(parts.ravel(), minlength=1) < min_area
-    return np.where(small[parts], np.int32(UNLABELLED), labels)
+    return np.where(_small(labels, min_area), np.int32(UNLABELLED), labels)
 
 
-def labelled_components(mask: NDArray[np.bool_], *, connectivity: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """OpenCV's components and their table of left, top, width, height, area; row 0 is outside the mask."""
-    if not mask.any():  # OpenCV crashes on an image without pixels
-        return np.zeros(mask.shape, np.int32), np.zeros((1, 5), np.int32)
-    pixels = np.ascontiguousarray(mask).view(np.uint8)
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=connectivity)
-    return parts.astype(np.int32, copy=False), stats.astype(np.int32, copy=False)
+def labelled_components(
+    values: NDArray[np.bool_] | NDArray[np.int32], *, connectivity: Literal[4, 8]
+) -> tuple[NDArray[np.integer], int]:
+    """Number the connected components of equal values from 1, by scikit-image.
+
+    OpenCV takes 8 ms on a mask of 1080 x 1920 pixels where scikit-image takes 11 ms, but it cannot find the components
+    of a label map, so that two libraries would have to agree.
+
+    Returns:
+        components: (H, W) integers, 0 where a mask is False or a label map UNLABELLED.
+        count: the number of components.
+    """
+    background = 0 if values.dtype == np.bool_ else UNLABELLED
+    steps = connectivity // 4  # scikit-image calls 4-connectivity 1 and 8-connectivity 2
+    components, count = label(values, background=background, return_num=True, connectivity=steps)  # type: ignore[no-untyped-call]
+    return components, int(count)
+
+
+def _small(values: NDArray[np.bool_] | NDArray[np.int32], min_area: int) -> NDArray[np.bool_]:
+    """(H, W) bool: the pixels in components of fewer than `min_area` pixels, and possibly the background."""
+    components, count = labelled_components(values, connectivity=8)
+    small: NDArray[np.bool_] = (np.bincount(components.ravel(), minlength=count + 1) < min_area)[components]
+    return small
 
 
 def _check_area(name: str, area: int) -> None:

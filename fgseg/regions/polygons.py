@@ -14,11 +14,11 @@ __all__ = ["PixelPolygon", "pixel_polygons", "single_ring"]
 
 
 class PixelPolygon(NamedTuple):
-    """An area outlined along pixel edges; pixel (row, column) covers column..column+1, row..row+1.
+    """The outline of an area along pixel edges; pixel (row, column) covers column..column+1, row..row+1.
 
     Attributes:
         exterior_xy: (N, 2) int32 corners (x, y) from the first in reading order, not closed, shoelace area
-            positive (counter-clockwise in a frame whose y points up, clockwise as one sees the image).
+            positive (counter-clockwise in a frame whose y axis points up, clockwise in the image as displayed).
         holes_xy: rings of the same kind with negative shoelace area.
     """
 
@@ -27,14 +27,15 @@ class PixelPolygon(NamedTuple):
 
 
 def pixel_polygons(mask: NDArray[np.bool_], *, connectivity: Literal[4, 8] = 4) -> list[PixelPolygon]:
-    """The outlines of a mask along the edges of its pixels, exact: filling them gives the mask back.
+    """The exact outlines of a mask along the edges of its pixels: filling them reproduces the mask.
 
-    Corners only (collinear points are left out). What happens where two pixels touch at a corner:
+    Rings hold corners only, without collinear points. The connectivity says what happens where two pixels touch only
+    at a corner:
 
-    * 4: they belong to different polygons, and every ring is simple: it never meets itself. This is what
-      geographic software calls valid; holes may touch the exterior at single corners.
-    * 8: one polygon for each connected part and one ring for each of its holes; a ring may touch itself at a
-      corner, without crossing.
+    * 4: they belong to different polygons, and every ring is simple: it never meets itself. Geographic software
+      calls this valid. Holes may touch the exterior at single corners.
+    * 8: there is one polygon for each connected component and one ring for each of its holes. A ring may touch itself
+      at a corner, without crossing.
 
     Time and memory are O(H x W) in numpy; each corner is visited once in Python.
 
@@ -56,7 +57,7 @@ def pixel_polygons(mask: NDArray[np.bool_], *, connectivity: Literal[4, 8] = 4) 
     check_mask("mask", mask)
     if connectivity not in (4, 8):
         raise OptionError(f"connectivity: expected 4 or 8, got {connectivity!r}")
-    parts, _ = labelled_components(mask, connectivity=connectivity)
+    components, _ = labelled_components(mask, connectivity=connectivity)
     corners_xy, successors, vertices = _corner_graph(np.pad(mask, 1), joined=connectivity == 8)
     rings = _cycles(successors)
     if connectivity == 4:
@@ -65,21 +66,21 @@ def pixel_polygons(mask: NDArray[np.bool_], *, connectivity: Literal[4, 8] = 4) 
     for ring in sorted(rings):
         ring_xy = corners_xy[ring]
         x, y = ring_xy[0].tolist()
-        # Right and below the first corner in reading order lies the inside of the ring: mask or hole.
+        # The pixel to the right and below the first corner in reading order is inside the ring: mask or hole.
         if mask[y, x]:
-            polygons[int(parts[y, x])] = (ring_xy, [])
+            polygons[int(components[y, x])] = (ring_xy, [])
         else:
-            polygons[int(parts[y - 1, x])][1].append(ring_xy)
+            polygons[int(components[y - 1, x])][1].append(ring_xy)
     return [PixelPolygon(exterior, tuple(holes)) for exterior, holes in polygons.values()]
 
 
 def single_ring(polygon: PixelPolygon) -> NDArray[np.int32]:
-    """One ring around a polygon and its holes, for formats that know no holes.
+    """One ring around a polygon and its holes, for formats without holes.
 
-    From each hole's leftmost corner a cut runs left along a grid line to the outline, or to a hole that is
-    already joined to it, and is walked there and back. It has no width and lies on no pixel's centre: even-odd
-    and non-zero filling both give the mask back. Time grows with the square of the number of holes (10,000 of
-    them take seconds).
+    From the leftmost corner of each hole a cut runs left along a grid line to the outline, or to a hole that is
+    already joined to it. The ring follows the cut in both directions. The cut has no width and meets no pixel centre,
+    so even-odd and non-zero filling both reproduce the mask. Time grows with the square of the number of holes (10,000
+    of them take seconds).
 
     Args:
         polygon: from `pixel_polygons`.
@@ -92,7 +93,7 @@ def single_ring(polygon: PixelPolygon) -> NDArray[np.int32]:
     [[0, 3], [0, 1], [1, 1], [1, 2], [2, 2], [2, 1], [1, 1], [0, 1]]
     """
     ring = polygon.exterior_xy
-    # From the left: what lies further left, and may be met by a cut, is part of the ring already.
+    # From left to right: everything that a cut may meet further left is in the ring already.
     for hole in sorted(polygon.holes_xy, key=lambda hole: int(hole[:, 0].min())):
         ring = _cut_open(ring, hole)
     distinct = np.concatenate([[True], (ring[1:] != ring[:-1]).any(axis=1)])
@@ -101,19 +102,19 @@ def single_ring(polygon: PixelPolygon) -> NDArray[np.int32]:
 
 
 def _corner_graph(padded: NDArray[np.bool_], *, joined: bool) -> tuple[NDArray[np.int32], list[int], list[int]]:
-    """The corners of a mask's outline and, for each, the next one, the mask on the right hand as one sees it.
+    """The corners of a mask's outline and the successor of each, with the mask on the right in the displayed image.
 
-    Along each grid line the corners in order pair up into edges. Where two pixels touch at a corner two
-    outlines meet; that vertex is two corners, each with one horizontal and one vertical edge, and `joined`
-    says whether the outline passes between the two pixels (they stay apart) or around both.
+    The corners on each grid line, in order, form pairs that are edges. Where two pixels touch only at a corner, two
+    outlines meet. Such a vertex is two corners, each with one horizontal and one vertical edge, and `joined`
+    says whether the outline passes between the two pixels (they stay separate) or around both.
 
     Args:
-        padded: mask with one pixel of False around it.
-        joined: pixels that touch at a corner are joined.
+        padded: the mask with a border of one pixel of False.
+        joined: whether pixels that touch only at a corner are joined.
 
     Returns:
-        (N, 2) corners (x, y) in reading order; the successor of each; a number for each vertex, equal for the
-        two corners of one vertex.
+        (N, 2) corners (x, y) in reading order; the successor of each; the number of its vertex, which two corners
+        may share.
     """
     above_left, above_right = padded[:-1, :-1], padded[:-1, 1:]
     below_left, below_right = padded[1:, :-1], padded[1:, 1:]
@@ -124,8 +125,8 @@ def _corner_graph(padded: NDArray[np.bool_], *, joined: bool) -> tuple[NDArray[n
     y, x = np.repeat(y, 1 + double), np.repeat(x, 1 + double)
     second = np.zeros(len(x), bool)
     second[1:] = (y[1:] == y[:-1]) & (x[1:] == x[:-1])
-    # Of two corners at a vertex the first ends the edge from the left, the second begins the one to the
-    # right; which of them ends the edge from above is the choice between passing between and around.
+    # Of two corners at a vertex, the first ends the edge from the left and the second begins the edge to the
+    # right. Which of them ends the edge from above decides whether the outline passes between the pixels or around.
     falling = padded[y, x]  # the touching pixels are above left and below right
     lower = second ^ (touching[y, x] & (falling == joined))
     numbers = np.arange(len(x))
@@ -141,7 +142,7 @@ def _corner_graph(padded: NDArray[np.bool_], *, joined: bool) -> tuple[NDArray[n
 
 
 def _cycles(successors: list[int]) -> list[list[int]]:
-    """The cycles of a permutation, each from its smallest member."""
+    """The cycles of a permutation, each starting at its smallest member."""
     cycles = []
     seen = bytearray(len(successors))
     for start in range(len(successors)):
@@ -157,7 +158,7 @@ def _cycles(successors: list[int]) -> list[list[int]]:
 
 
 def _simple_pieces(ring: list[int], vertices: list[int]) -> Iterator[list[int]]:
-    """A ring cut wherever it comes back to a vertex; each piece from its first corner in reading order."""
+    """The pieces of a ring, cut wherever it returns to a vertex; each starts at its first corner in reading order."""
     path: list[int] = []
     position: dict[int, int] = {}
     for corner in ring:
@@ -177,7 +178,7 @@ def _simple_pieces(ring: list[int], vertices: list[int]) -> Iterator[list[int]]:
 
 
 def _cut_open(ring: NDArray[np.int32], hole: NDArray[np.int32]) -> NDArray[np.int32]:
-    """One ring of an outline and a hole in it: a cut from the hole's leftmost corner left to the outline."""
+    """One ring of an outline and a hole in it, joined by a cut from the leftmost corner of the hole to the left."""
     first = int(np.lexsort((hole[:, 1], hole[:, 0]))[0])
     x, y = hole[first].tolist()
     start, end = ring, np.roll(ring, -1, axis=0)

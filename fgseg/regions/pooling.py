@@ -1,30 +1,30 @@
-"""Regions: features pooled over boxes, and the table of a mask's connected parts."""
+"""Features pooled over boxes."""
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array
+from fgseg._checks import check_array, describe
 from fgseg.errors import ShapeError
+from fgseg.upsample.tensors import Values, as_tensor, like
 
-__all__ = ["box_features", "box_weights"]
-
-Array = TypeVar("Array", torch.Tensor, NDArray[np.floating])
+__all__ = ["box_features", "box_weights", "checked_boxes", "pool_boxes"]
 
 _BOXES_AT_ONCE = 256  # bounds memory at 256 weight maps of the grid; larger batches are no faster
 
 
-def box_features(grid: Array, boxes_xyxy: Array) -> Array:
+def box_features(grid: Values, boxes_xyxy: Values) -> Values:
     """Mean feature inside each box: RoIAlign with one output cell, aligned, adaptive sampling.
 
     The rule of He et al., Mask R-CNN (ICCV 2017), as torchvision's `roi_align(output_size=1,
-    spatial_scale=1, sampling_ratio=-1, aligned=True)` computes it and FG-CLIP was trained with: the box,
-    moved by half a cell, is sampled bilinearly at the centres of ceil(height) x ceil(width) equal cells; a
-    sample more than one cell outside the grid counts as 0, one nearer takes the border's value. The bilinear
-    weight of a sample is the product of its weights along y and x, and so is the mean over samples: a box is
-    two weight vectors.
+    spatial_scale=1, sampling_ratio=-1, aligned=True)` computes it and FG-CLIP was trained with: the box is
+    moved by half a cell and sampled bilinearly at the centres of ceil(height) x ceil(width) equal cells. A
+    sample more than one cell outside the grid counts as 0, a nearer one takes the value of the border. The bilinear
+    weight of a sample is the product of its weights along y and x, and so is the mean over samples. Each box therefore
+    needs two weight vectors.
 
     Args:
         grid: (Gh, Gw, D) float features of one image, tensor or array.
@@ -32,7 +32,7 @@ def box_features(grid: Array, boxes_xyxy: Array) -> Array:
             they may reach outside.
 
     Returns:
-        (N, D), the grid's kind, device and dtype, not normalised; computed in float32 or the grid's wider
+        (N, D), of the kind, device and dtype of the grid, not normalised; computed in float32 or the grid's wider
         type, under autocast too. Gradients flow to the grid.
 
     Raises:
@@ -46,25 +46,72 @@ def box_features(grid: Array, boxes_xyxy: Array) -> Array:
     """
     check_array("grid", grid, ("Gh", "Gw", "D"))
     check_array("boxes_xyxy", boxes_xyxy, ("N", 4), hint="one row (left, top, right, bottom) for each box")
-    if isinstance(grid, torch.Tensor):
-        return _pooled(grid, _tensor(boxes_xyxy).to(grid.device))
-    return _pooled(_tensor(grid), _tensor(boxes_xyxy)).numpy()
+    tensor = as_tensor(grid)
+    if not (tensor.is_floating_point() and tensor.numel()):
+        raise ShapeError(f"grid: expected float features of at least one cell, got {describe(grid)}")
+    boxes = as_tensor(boxes_xyxy).to(tensor.device, torch.promote_types(tensor.dtype, torch.float32))
+    _check_ordered(boxes)
+    return like(_pooled(tensor, boxes), grid)
 
 
-def _tensor(array: torch.Tensor | NDArray[np.floating]) -> torch.Tensor:
-    if isinstance(array, torch.Tensor):
-        return array
-    return torch.from_numpy(np.array(array))  # a copy: torch warns about an array that is read-only
+def pool_boxes(grid: torch.Tensor, boxes_xyxy: NDArray[np.float32], image_hw: tuple[int, int]) -> torch.Tensor:
+    """Mean feature inside each box in pixels, by the rule of `box_features`.
+
+    Args:
+        grid: (Gh, Gw, D) float32 features of a whole image.
+        boxes_xyxy: (N, 4) float32 boxes (left, top, right, bottom) in pixels, from `checked_boxes`.
+        image_hw: (height, width) in pixels of the image that the grid covers edge to edge.
+
+    Returns:
+        (N, D) float32 on the grid's device, not normalised.
+
+    >>> pool_boxes(torch.tensor([[[1.0], [3.0]]]), np.float32([[0, 0, 20, 10]]), (10, 40)).tolist()
+    [[1.0]]
+    """
+    (height, width), (rows, columns) = image_hw, grid.shape[:2]
+    scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
+    return _pooled(grid, torch.from_numpy(boxes_xyxy).to(grid.device) * scale)
+
+
+def checked_boxes(
+    boxes_xyxy: NDArray[Any] | Sequence[Sequence[float]], image_hw: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Boxes in pixels as a new (N, 4) float32 array, each of them inside the image.
+
+    Args:
+        boxes_xyxy: rows of (left, top, right, bottom) in pixels; no row at all is allowed.
+        image_hw: (height, width) of the image in pixels.
+
+    Raises:
+        ShapeError: not (N, 4) numbers, or a box that is not finite, has no area or is not inside the image.
+
+    >>> checked_boxes([[0, 0, 20, 10]], (10, 40))
+    array([[ 0.,  0., 20., 10.]], dtype=float32)
+    """
+    try:
+        boxes = np.array(boxes_xyxy, np.float32)  # a copy, which torch can take whatever its strides and flags are
+    except (TypeError, ValueError) as error:
+        raise ShapeError(
+            f"boxes_xyxy: expected (left, top, right, bottom) numbers per row, got {describe(boxes_xyxy)}"
+        ) from error
+    boxes = boxes if boxes.size else boxes.reshape(-1, 4)
+    check_array("boxes_xyxy", boxes, ("N", 4), hint="one (left, top, right, bottom) per row")
+    height, width = image_hw
+    left, top, right, bottom = boxes.T
+    fits = (left >= 0) & (left < right) & (right <= width) & (top >= 0) & (top < bottom) & (bottom <= height)
+    if not fits.all():  # false for NaN as well
+        row = int(np.argmin(fits))
+        raise ShapeError(
+            f"boxes_xyxy: expected row {row} within the image, {width} pixels wide and {height} high, with "
+            f"left < right and top < bottom, got {boxes[row].tolist()}"
+        )
+    return boxes
 
 
 def _pooled(grid: torch.Tensor, boxes_xyxy: torch.Tensor) -> torch.Tensor:
-    if not (grid.is_floating_point() and grid.numel()):
-        raise ShapeError(f"grid: expected float features of at least one cell, got {tuple(grid.shape)} {grid.dtype}")
-    precise = torch.promote_types(grid.dtype, torch.float32)
-    boxes_xyxy = boxes_xyxy.to(precise)
-    _check_boxes(boxes_xyxy)
+    """(N, D) of the grid's dtype, computed in the dtype of the boxes, which are in grid cells."""
     height, width, depth = grid.shape
-    cells = grid.reshape(height * width, depth).to(precise)
+    cells = grid.reshape(height * width, depth).to(boxes_xyxy.dtype)
     pooled = []
     with torch.autocast(grid.device.type, enabled=False):
         for first in range(0, max(len(boxes_xyxy), 1), _BOXES_AT_ONCE):
@@ -96,8 +143,8 @@ def _axis_weights(start: torch.Tensor, end: torch.Tensor, size: int) -> torch.Te
     start, end = start - 0.5, end - 0.5  # aligned: cell i has its centre at i
     length = end - start
     count = length.ceil().clamp(min=1)  # at least 1 where the subtraction rounded a tiny box to nothing
-    # Samples beyond one cell outside count as 0, so only the run of samples near the grid is laid out: a
-    # huge box costs no more than the grid. The step is over half a cell for any box longer than a cell.
+    # Samples beyond one cell outside count as 0. Only the samples near the grid are computed, so a huge box
+    # costs no more than the grid. The step is over half a cell for any box longer than a cell.
     step = (length / count).clamp(min=torch.finfo(length.dtype).tiny)
     first = ((-1 - start) / step - 1).floor().clamp(min=0).minimum(count)
     samples = int(torch.minimum(count.max(), count.new_tensor(2 * size + 8))) if len(count) else 0
@@ -112,7 +159,7 @@ def _axis_weights(start: torch.Tensor, end: torch.Tensor, size: int) -> torch.Te
     return weights.scatter_add_(1, (lower + 1).clamp(max=size - 1), share * fraction)
 
 
-def _check_boxes(boxes_xyxy: torch.Tensor) -> None:
+def _check_ordered(boxes_xyxy: torch.Tensor) -> None:
     sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     ordered = ((sides > 0) & sides.isfinite()).all(1)
     if not bool(ordered.all()):

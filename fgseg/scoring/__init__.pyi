@@ -3,6 +3,6 @@ from .presence import (
     exclusive_labels as exclusive_labels,
     threshold_mask as threshold_mask,
 )
-from .refine import guided_filter as guided_filter, pamr as pamr, refined as refined, superpixel_vote as superpixel_vote
+from .refine import guided_filter as guided_filter, pamr as pamr, refined as refined
 from .resolution import Resolution as Resolution, parse_resolution as parse_resolution
-from .windows import crops as crops, stitch as stitch, stitch_chunks as stitch_chunks, window_boxes as window_boxes
+from .windows import crops as crops, stitch_chunks as stitch_chunks, window_boxes as window_boxes

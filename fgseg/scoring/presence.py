@@ -1,11 +1,7 @@
-"""Masks from score maps: presence, thresholds, connected parts, holes, and outlines that follow pixel edges.
+"""Presence, the probability of a class against its best rival, and the labels and masks that follow from it.
 
-Score maps become *presence*, the probability of a class against its best rival, so that one number means
-the same for every prompt and an absent object does not look hot. Connectivity: 8 for masks (pixels that
-touch at a corner are one part), 4 for the holes in them, which is what keeps a closed outline closed.
+Presence makes one number mean the same for every prompt, and an absent object does not look hot.
 """
-
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +11,10 @@ from fgseg._checks import check_array, check_labels, check_number
 from fgseg.errors import ShapeError
 from fgseg.types import UNLABELLED
 
-__all__ = ["TIE", "automatic_threshold", "exclusive_labels", "presence", "threshold_mask"]
+__all__ = ["TIE", "automatic_threshold", "exclusive_labels", "presence", "presence_of", "threshold_mask"]
 
 TIE = 0.5
-"""The presence of a class that is as likely as the best of the words it competes with."""
+"""The presence of a class that is as likely as its best rival."""
 _BINS = 256  # a power of two: bin edges are exact in float32
 _FLOAT32 = np.finfo(np.float32)
 
@@ -46,10 +42,18 @@ def presence(
     check_array("score_map", score_map, ("H", "W"))
     check_array("rival_map", rival_map, score_map.shape, hint="both maps cover the same pixels")
     check_number("logit_scale", logit_scale, low=float(_FLOAT32.tiny), high=float(_FLOAT32.max))
+    found = presence_of(score_map, rival_map, logit_scale)
+    if np.isnan(found).any():
+        raise ShapeError("score_map, rival_map: expected numbers, got NaN; look for a broken encoder or image")
+    return found
+
+
+def presence_of(
+    score_map: NDArray[np.float32], rival_map: NDArray[np.float32], logit_scale: float
+) -> NDArray[np.float32]:
+    """`presence` without its checks, for maps that another stage made."""
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite logit is a presence of exactly 0 or 1
         logits = np.float32(logit_scale) * (score_map - rival_map)
-    if np.isnan(logits).any():
-        raise ShapeError("score_map, rival_map: expected numbers, got NaN; look for a broken encoder or image")
     # The logistic function written as a tanh, which cannot overflow.
     probability: NDArray[np.float32] = (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
     return probability
@@ -63,12 +67,12 @@ def exclusive_labels(
     threshold: float,
     logit_scale: float,
 ) -> NDArray[np.int32]:
-    """Labels with the pixels taken out whose winner is not present enough.
+    """Labels without the pixels whose winning class is not present enough.
 
     Args:
         labels: (H, W) int32, the winning class of each pixel.
         best: (H, W) float32, its cosine there.
-        rival: (H, W) float32 as in `presence`; None: there is nothing to compete with and nothing is dropped.
+        rival: (H, W) float32 as in `presence`; None: there is no rival and no pixel is dropped.
         threshold: presence in [0, 1] that a winner needs.
         logit_scale: as in `presence`.
 
@@ -76,8 +80,8 @@ def exclusive_labels(
         (H, W) int32, UNLABELLED where the presence is below `threshold`.
 
     Raises:
-        ShapeError: `labels` is not int32, or shapes differ.
-        OptionError: `threshold` outside [0, 1].
+        ShapeError: `labels` is not int32, shapes differ, or a map has NaN.
+        OptionError: `threshold` outside [0, 1], or as `presence`.
 
     >>> labels, best, rival = np.int32([[0, 1]]), np.float32([[0.3, 0.1]]), np.float32([[0.2, 0.2]])
     >>> exclusive_labels(labels, best, rival, threshold=0.5, logit_scale=40)
@@ -85,27 +89,27 @@ def exclusive_labels(
     """
     check_labels(labels)
     check_array("best", best, labels.shape, hint="one score for each pixel of labels")
-    least = check_number("threshold", threshold, low=0, high=1)
+    minimum = check_number("threshold", threshold, low=0, high=1)
     if rival is None:
         return labels.copy()
-    weak = presence(best, rival, logit_scale=logit_scale) < least
+    weak = presence(best, rival, logit_scale=logit_scale) < minimum
     return np.where(weak, np.int32(UNLABELLED), labels)
 
 
 def automatic_threshold(presence_map: NDArray[np.float32], *, low: float = 0.5) -> float:
-    """A threshold between two heaps of presence values, by Otsu's rule; `low` where there are no two heaps.
+    """A threshold between two modes of the presence histogram, by Otsu's rule; `low` where there are no two modes.
 
     Otsu's threshold (N. Otsu, A threshold selection method from gray-level histograms, IEEE Trans. Systems,
-    Man, and Cybernetics 9(1), 1979) of the 256-bin histogram of [0, 1] splits any map in two, also one that
-    shows a single thing. It is therefore taken only where it separates what is there from what is not, that
-    is, where the mean of the lower heap is below `low`, and it is never below `low`:
+    Man, and Cybernetics 9(1), 1979) of the 256-bin histogram of [0, 1] splits every map in two, even one that
+    shows a single thing. It is therefore used only where it separates an absent from a present class, that is, where
+    the mean of the lower mode is below `low`, and it is never below `low`:
 
-    * nothing is there (every presence below `low`): returns `low`, and the mask is empty;
-    * the class is all there is (both heaps above `low`): returns `low`, and no part of it is cut away;
-    * a constant or empty map: returns `low`.
+    * the class is absent (every presence is below `low`): returns `low`, and the mask is empty;
+    * the class is everywhere (both modes are above `low`): returns `low`, and no pixel is cut away;
+    * the map is constant or empty: returns `low`.
 
-    Limits: it reads the histogram alone, so an object of very few pixels, or three heaps, can draw the
-    threshold to the wrong gap; it raises the bar and cannot find what the score missed.
+    Limits: only the histogram is used, so an object of very few pixels, or three modes, can draw the threshold to the
+    wrong gap. The threshold only rises, so it cannot find what the score missed.
 
     Args:
         presence_map: (H, W) float in [0, 1], from `presence`.
@@ -137,28 +141,26 @@ def automatic_threshold(presence_map: NDArray[np.float32], *, low: float = 0.5) 
     return max(float(low), (last_low_bin + 1) / _BINS)
 
 
-def threshold_mask(presence_map: NDArray[np.float32], *, threshold: float | Literal["auto"]) -> NDArray[np.bool_]:
+def threshold_mask(presence_map: NDArray[np.float32], *, threshold: float) -> NDArray[np.bool_]:
     """The pixels whose presence reaches the threshold.
 
     Args:
         presence_map: (H, W) float in [0, 1], from `presence`.
-        threshold: a presence in [0, 1], or "auto" for `automatic_threshold`.
+        threshold: a presence in [0, 1].
 
     Returns:
         (H, W) bool.
 
     Raises:
         ShapeError: values outside [0, 1] or NaN.
-        OptionError: a threshold outside [0, 1], or another word.
+        OptionError: a threshold outside [0, 1].
 
     >>> threshold_mask(np.float32([[0.4, 0.5, 0.9]]), threshold=0.5)
     array([[False,  True,  True]])
     """
     _check_presence(presence_map)
-    if threshold == "auto":
-        return presence_map >= automatic_threshold(presence_map)
-    least = check_number("threshold", threshold, low=0, high=1, hint='or "auto"')  # float64's own would widen the map
-    return presence_map >= least
+    # Compared as a Python float: numpy's float64 would widen the map.
+    return presence_map >= check_number("threshold", threshold, low=0, high=1)
 
 
 def _check_presence(presence_map: NDArray[np.float32]) -> None:
@@ -166,5 +168,5 @@ def _check_presence(presence_map: NDArray[np.float32]) -> None:
     if presence_map.size and not (presence_map.min() >= 0 and presence_map.max() <= 1):
         raise ShapeError(
             f"presence_map: expected values in [0, 1], got {presence_map.min():g} to {presence_map.max():g}; "
-            "make it of a score map with presence()"
+            "compute it from a score map with presence()"
         )

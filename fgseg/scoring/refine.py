@@ -1,16 +1,16 @@
 """Edge-aware refinement of score maps by the image.
 
 A refinement helps one method and harms another: PAMR gives NACLIP +3.1 mIoU and SCLIP +1.9, MaskCLIP
-(FG-CLIP's own recipe) -1.5 and ProxyCLIP nothing (their papers' tables). So nothing here runs unless it is asked for
-or the model's own settings say so, which they may only where a benchmark of that model shows a gain: the embedded
-model's ask for the guided filter (benchmarks/results/peers.json).
+(FG-CLIP's own recipe) -1.5 and ProxyCLIP nothing (tables of their papers). A refinement therefore runs only if the
+caller requests it or the defaults of the model name it. Defaults name one only where a benchmark of that model shows a
+gain: those of the embedded model name the guided filter (benchmarks/results/peers.json).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, overload
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,44 +19,47 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_image, check_number, check_whole, describe
 from fgseg.errors import OptionError, ShapeError
+from fgseg.upsample.tensors import Values, float32_tensor, like
 
-__all__ = ["OFFERED", "REFINEMENTS", "guided_filter", "pamr", "refined", "superpixel_vote"]
+__all__ = ["OFFERED", "REFINEMENTS", "guided_filter", "pamr", "refined"]
 
 REFINEMENTS = ("none", "guided", "pamr", "superpixel")
-# Superpixels are there to be measured: the guided filter beats them on every data set of benchmarks/results/peers.json.
+# Superpixels serve as a comparison: the guided filter beats them on every data set of benchmarks/results/peers.json.
 OFFERED = REFINEMENTS[:3]
-"""What `refined` knows; `Segmenter.segment` offers those that have shown a gain or are the field's."""
+"""The methods of `refined` that `Segmenter.segment` offers: those with a measured gain or common in the field."""
 
 _RING = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
-# PAMR's own constants (Araslanov and Roth 2020, code): how far a neighbour may differ, in standard
-# deviations, and what keeps a flat patch of image from dividing by zero.
+# The constants of PAMR's code (Araslanov and Roth 2020): the scale of differences in standard deviations, and a
+# number that prevents division by zero in a flat part of the image.
 _SOFTNESS, _FLAT = 0.1, 1e-8
 _MAPS_AT_ONCE = 8
-# The guided filter's own colour variance that counts as flat, on colours in [0, 1]: inside its paper's range.
+# The colour variance below which the guided filter counts a window as flat, on colours in [0, 1]; in its paper's range.
 _GUIDED_EPSILON = 1e-3
-_RADIUS_IN_PATCHES = 1.5  # of 0.5, 0.75, 1, 1.5 and 2 the best for the embedded model on scenes held for choosing
-_RADIUS_OVER_SUBSAMPLING = 4  # the fast guided filter's own advice
-# Superpixels a patch: small enough to follow edges, large enough to vote. scikit-image's own compactness.
-_SUPERPIXELS_A_PATCH, _COMPACTNESS = 2.0, 10.0
+_RADIUS_IN_PATCHES = (
+    1.5  # the best of 0.5, 0.75, 1, 1.5 and 2 for the embedded model on scenes kept for choosing settings
+)
+_RADIUS_OVER_SUBSAMPLING = 4  # as the paper of the fast guided filter recommends
+# Superpixels per patch: small enough to follow edges, large enough to average. scikit-image's compactness.
+_SUPERPIXELS_PER_PATCH, _COMPACTNESS = 2.0, 10.0
 
 
 def refined(
     image: NDArray[np.uint8], maps: Iterable[NDArray[np.float32]], *, method: str, patch_pixels: float
 ) -> Iterator[NDArray[np.float32]]:
-    """Score maps, refined one after another; what depends on the image alone is computed once or once a few maps.
+    """Score maps, refined one after another; work that depends only on the image is done once, or once per few maps.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         maps: (H, W) float32 score maps on the image's pixels.
         method: one of `REFINEMENTS`.
-        patch_pixels: side of a patch in image pixels: what the guided filter's radius and superpixels are measured by.
+        patch_pixels: side of a patch in image pixels; sets the radius of the guided filter and the size of superpixels.
 
     Returns:
-        An iterator over (H, W) float32, one a map.
+        An iterator over (H, W) float32, one per map.
 
     Raises:
         OptionError: another method.
-        ShapeError: a map of another size, when its turn comes; or as the methods.
+        ShapeError: a map of another size, when it is reached; or as the methods.
 
     Example:
         >>> image = np.zeros((4, 4, 3), np.uint8)
@@ -70,7 +73,7 @@ def refined(
         guide = _Guide(image, radius, _GUIDED_EPSILON, max(1, radius // _RADIUS_OVER_SUBSAMPLING))
         return (guide.filtered(one) for one in maps)
     if method == "superpixel":
-        count = _SUPERPIXELS_A_PATCH * image.shape[0] * image.shape[1] / max(patch_pixels, 1.0) ** 2
+        count = _SUPERPIXELS_PER_PATCH * image.shape[0] * image.shape[1] / max(patch_pixels, 1.0) ** 2
         segments = _superpixels(image, max(2, round(count)))
         return (_segment_means(segments, one) for one in maps)
     return _pamr_in_runs(image, maps) if method == "pamr" else maps
@@ -83,53 +86,33 @@ def _sized(maps: Iterable[NDArray[np.float32]], image_hw: tuple[int, ...]) -> It
 
 
 def _pamr_in_runs(image: NDArray[np.uint8], maps: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    # A few maps a call share the image's affinities, which take longer to make than to use.
+    # The maps of one call share the affinities of the image, which take longer to compute than to apply.
     while few := list(islice(maps, _MAPS_AT_ONCE)):
         yield from pamr(image, np.stack(few))
 
 
-@overload
 def pamr(
-    image: torch.Tensor | NDArray[Any],
-    scores: torch.Tensor,
-    *,
-    iterations: int = 10,
-    dilations: Sequence[int] = (8, 16),
-) -> torch.Tensor: ...
-@overload
-def pamr(
-    image: torch.Tensor | NDArray[Any],
-    scores: NDArray[Any],
-    *,
-    iterations: int = 10,
-    dilations: Sequence[int] = (8, 16),
-) -> NDArray[np.float32]: ...
-def pamr(
-    image: torch.Tensor | NDArray[Any],
-    scores: torch.Tensor | NDArray[Any],
-    *,
-    iterations: int = 10,
-    dilations: Sequence[int] = (8, 16),
-) -> torch.Tensor | NDArray[np.float32]:
-    """Pixel-adaptive mask refinement: a score becomes the mean of neighbours that look like it, repeatedly.
+    image: torch.Tensor | NDArray[Any], scores: Values, *, iterations: int = 10, dilations: Sequence[int] = (8, 16)
+) -> Values:
+    """Pixel-adaptive mask refinement: each score becomes the mean of similar neighbours, repeatedly.
 
-    Neighbours are the 8 around a pixel at each dilation (edge pixels repeated outside). Their weights are a
-    softmax of ``-mean over channels of |I - I_n| / (1e-8 + 0.1 s)``, s the unbiased standard deviation per
-    channel of all neighbours and the centre, once a dilation. Araslanov and Roth, "Single-Stage Semantic
-    Segmentation from Image Labels", CVPR 2020, as NACLIP runs it; equal to it within 1e-4. The weights do not
-    change when a channel is scaled or shifted, so a normalised input and the plain image give the same.
+    Neighbours are the 8 around a pixel at each dilation (edge pixels are repeated outside). Their weights are a
+    softmax of ``-mean over channels of |I - I_n| / (1e-8 + 0.1 s)``. Here s is the unbiased standard deviation per
+    channel of all neighbours and of the centre, which counts once per dilation. Araslanov and Roth, "Single-Stage
+    Semantic Segmentation from Image Labels", CVPR 2020, as NACLIP runs it; equal to it within 1e-4. The weights do not
+    change when a channel is scaled or shifted, so a normalised input gives the same result as the plain image.
 
-    It lowers FG-CLIP's recipe in published figures (see the module).
+    In published figures it lowers the result of FG-CLIP's recipe (see the module).
 
     Args:
         image: (H, W, 3) uint8 RGB array, or (3, H, W) of any float dtype (array or tensor).
         scores: (T, H, W) score maps on the image's pixels; (T, H, W) of any float dtype.
-        iterations: how often; 10 in the published results.
-        dilations: pixels to the neighbours, each at least 1.
+        iterations: number of repetitions; 10 in the published results.
+        dilations: distances to the neighbours in pixels, each at least 1.
 
     Returns:
-        (T, H, W) float32, inside the range of each map; tensor or array as `scores` is. Prompts are refined one at
-        a time: beside the result as much is held as 8 * len(dilations) score maps and some 25 more take.
+        (T, H, W) float32, inside the range of each map; a tensor or an array like `scores`. Prompts are refined one at
+        a time; the memory beside the result is that of 8 * len(dilations) score maps and about 25 more.
 
     Raises:
         ShapeError: other axes, another size than the image's, or no prompt.
@@ -148,7 +131,7 @@ def pamr(
     if not isinstance(dilations, (Sequence, np.ndarray)) or not len(dilations):
         raise OptionError(f"dilations: expected a list of whole numbers of at least 1, got {describe(dilations)}")
     dilations = [check_whole("dilations", one, low=1, high=2**31 - 1) for one in dilations]
-    maps = scores.detach().float() if isinstance(scores, torch.Tensor) else _tensor(scores)
+    maps = float32_tensor(scores)
     weights = _affinities(_channels_first(image, tuple(maps.shape[1:])).to(maps.device), dilations)
     refined = torch.empty_like(maps)
     for index, score_map in enumerate(maps):
@@ -156,7 +139,7 @@ def pamr(
             near = _neighbours(score_map[None], dilations)
             score_map = sum((w * n[0] for w, n in zip(weights, near, strict=True)), torch.zeros_like(score_map))
         refined[index] = score_map
-    return refined if isinstance(scores, torch.Tensor) else refined.numpy()
+    return like(refined, scores)
 
 
 def guided_filter(
@@ -167,11 +150,11 @@ def guided_filter(
     epsilon: float,
     subsampling: int = 1,
 ) -> NDArray[np.float32]:
-    """Smooth a score map but not across the image's edges: in each window it is fitted by the colours.
+    """Smooth a score map but not across edges of the image: in each window a linear function of the colours fits it.
 
     He, Sun and Tang, "Guided Image Filtering", ECCV 2010, with a colour guide (their equations 19 to 21);
-    windows are cut at the image's border. With `subsampling` it is He and Sun's "Fast Guided Filter" (2015,
-    arXiv:1505.00996): fits are made on a smaller picture, and the large one is drawn from them.
+    windows are cut at the border of the image. With `subsampling` it is He and Sun's "Fast Guided Filter" (2015,
+    arXiv:1505.00996): the fits are computed on a smaller image and interpolated to the full size.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -179,12 +162,12 @@ def guided_filter(
         radius: windows are (2 * radius + 1) pixels square, cut at the border; 1 to 1000.
         epsilon: colour variance below which a window counts as flat and is averaged, on colours in [0, 1]; at
             least 1e-8. Their figures use 0.01 to 0.0001.
-        subsampling: how many times smaller the picture is that fits are made on, 1 to `radius`; their advice is
+        subsampling: factor by which the image for the fits is smaller, 1 to `radius`; the paper recommends
             a quarter of the radius.
 
     Returns:
-        (H, W) float32; may pass the range of `score_map` a little at edges, as a linear fit does. Holds
-        about 30 bytes a pixel, and 320 a pixel of the smaller picture (float64 means of colours and their
+        (H, W) float32; may leave the range of `score_map` a little at edges, as a linear fit does. Takes
+        about 30 bytes per pixel, and 320 per pixel of the smaller image (float64 means of colours and their
         products).
 
     Raises:
@@ -206,13 +189,13 @@ def guided_filter(
 
 
 class _Guide:
-    """What the guided filter needs of an image, computed once for all its score maps."""
+    """The part of the guided filter that depends only on the image, computed once for all score maps."""
 
     def __init__(self, image: NDArray[np.uint8], radius: int, epsilon: float, subsampling: int) -> None:
         self.image, self.radius = image, max(1, round(radius / subsampling))
         height, width = image.shape[:2]
         self.small_hw = -(-height // subsampling), -(-width // subsampling)
-        # float64: variances are differences of like numbers, and an epsilon of 1e-8 must not drown in them.
+        # float64: variances are differences of similar numbers, and their error must stay below an epsilon of 1e-8.
         self.small = self._shrunk(image.astype(np.float32)).astype(np.float64) / 255
         self.color = _window_mean(self.small, self.radius)
         products = _window_mean(self.small[..., :, None] * self.small[..., None, :], self.radius)
@@ -220,7 +203,7 @@ class _Guide:
         self.inverse = np.linalg.inv(variance + epsilon * np.eye(3))
 
     def filtered(self, score_map: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """(H, W) float32."""
+        """The score map (H, W), filtered: (H, W) float32."""
         scores = self._shrunk(np.asarray(score_map, np.float64))
         level = _window_mean(scores, self.radius)
         covariance = _window_mean(self.small * scores[..., None], self.radius) - self.color * level[..., None]
@@ -242,43 +225,11 @@ class _Guide:
         return cv2.resize(values, self.small_hw[::-1], interpolation=cv2.INTER_AREA)
 
 
-def superpixel_vote(
-    image: NDArray[np.uint8], score_map: NDArray[np.floating[Any]], *, count: int
-) -> NDArray[np.float32]:
-    """Every pixel gets the mean score of its superpixel, so that masks end where the image's colours do.
-
-    Superpixels are SLIC's (Achanta et al., TPAMI 2012) as scikit-image makes them. An experiment: kept out of
-    `Segmenter.segment` because it gains less than the guided filter (benchmarks/results/peers.json).
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        score_map: (H, W) scores on the image's pixels, any float dtype.
-        count: about how many superpixels, at least 2.
-
-    Returns:
-        (H, W) float32, within the range of `score_map`.
-
-    Raises:
-        ShapeError: not an RGB image, or a score map of another size.
-        OptionError: `count` below 2.
-
-    Example:
-        >>> image = np.zeros((8, 8, 3), np.uint8)
-        >>> image[:, 4:] = 255
-        >>> scores = np.arange(64.0).reshape(8, 8) % 8
-        >>> superpixel_vote(image, scores, count=4)[0]
-        array([1.5, 1.5, 1.5, 1.5, 5.5, 5.5, 5.5, 5.5], dtype=float32)
-    """
-    check_image("image", image)
-    check_array("score_map", score_map, image.shape[:2], hint="upsample it to the image first")
-    check_number("count", count, low=2, high=2**31 - 1)
-    return _segment_means(_superpixels(image, count), score_map)
-
-
 def _superpixels(image: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
     """(H, W) index of each pixel's superpixel, from 0."""
-    from skimage.segmentation import slic  # half a second that only those pay who ask for it
+    from skimage.segmentation import slic  # takes half a second, so it is imported only when it is used
 
+    # Achanta et al., TPAMI 2012
     segments: NDArray[np.intp] = slic(image, n_segments=int(count), compactness=_COMPACTNESS, start_label=0)
     return segments
 
@@ -304,7 +255,7 @@ def _window_mean(values: NDArray[Any], radius: int) -> NDArray[np.float64]:
 
 def _affinities(image: torch.Tensor, dilations: Sequence[int]) -> torch.Tensor:
     """Weight of each neighbour of each pixel, (8 * len(dilations), H, W), adding to 1; image (3, H, W)."""
-    # Each dilation's 3x3 ring counts with its centre: 9 values a dilation.
+    # The 3x3 ring of each dilation counts with its centre, which makes 9 values per dilation.
     values = 9 * len(dilations)
     centre = len(dilations) * image
     mean = sum(_neighbours(image, dilations), centre) / values
@@ -318,7 +269,7 @@ def _affinities(image: torch.Tensor, dilations: Sequence[int]) -> torch.Tensor:
 
 
 def _softmax_in_place(weights: torch.Tensor) -> torch.Tensor:
-    """Over the first axis; torch's own holds a second copy."""
+    """Softmax over the first axis; torch's own needs a second copy."""
     weights.sub_(weights.amax(0)).exp_()
     return weights.div_(weights.sum(0))
 
@@ -334,13 +285,9 @@ def _neighbours(maps: torch.Tensor, dilations: Sequence[int]) -> Iterator[torch.
 
 
 def _channels_first(image: torch.Tensor | NDArray[Any], image_hw: tuple[int, ...]) -> torch.Tensor:
+    hint = "upsample the scores to the image first"
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        check_array("image", image, (*image_hw, 3), hint="upsample the scores to the image first")
-        return _tensor(image.transpose(2, 0, 1))
-    check_array("image", image, (3, *image_hw), hint="upsample the scores to the image first")
-    return image.detach().float() if isinstance(image, torch.Tensor) else _tensor(image)
-
-
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A float32 copy: torch warns of arrays that are read-only."""
-    return torch.from_numpy(np.array(array, dtype=np.float32))
+        check_array("image", image, (*image_hw, 3), hint=hint)
+        return float32_tensor(image.transpose(2, 0, 1))
+    check_array("image", image, (3, *image_hw), hint=hint)
+    return float32_tensor(image)

@@ -22,21 +22,21 @@ _SPELLING = "write squash, keep or slide, then :SIDE, for slide also :SIDE/CROP/
 
 @dataclass(frozen=True)
 class Resolution:
-    """How an image becomes what the encoder sees. Sizes left None are the encoder's own (see `resolved`).
+    """How an image is resized and cut for the encoder. Sizes that are None are the encoder's own (see `resolved`).
 
     Attributes:
-        mode: "squash" a square, whatever the image's shape (the model card's quick start); "keep" the image's
-            shape, as one window; "slide" the image's shape, in overlapping square windows.
-        short_side: pixels of the image's short side after resizing; of the square for "squash". FG-CLIP 2's "keep"
-            takes as many patches as a square of it has.
+        mode: "squash" resizes to a square, whatever the image's shape (the model card's quick start); "keep" keeps the
+            shape of the image, as one window; "slide" keeps it, in overlapping square windows.
+        short_side: the image's short side after resizing, in pixels; the side of the square for "squash". FG-CLIP 2's
+            "keep" takes as many patches as a square of this side has.
         crop: side of a window in pixels, "slide" only.
         stride: pixels from one window to the next, at most `crop`, "slide" only.
-        max_side: the long side is not made longer than this, in pixels; for "slide", and "keep" of other encoders
-            than FG-CLIP 2's, which is bound by its number of patches.
+        max_side: largest long side after resizing, in pixels; for "slide", and for "keep" of other encoders
+            than FG-CLIP 2, which is limited by its number of patches.
 
     Raises:
         OptionError: unknown mode, a size that is not a whole number of at least 1, `crop` or `stride` without
-            "slide", windows that leave gaps, or a short side above `max_side` but for "squash".
+            "slide", windows that leave gaps, or (except for "squash") a short side above `max_side`.
 
     Example:
         >>> Resolution("slide", short_side=448).resolved(224)
@@ -54,7 +54,7 @@ class Resolution:
         for name in ("short_side", "crop", "stride", "max_side"):
             if (side := getattr(self, name)) is not None or name == "max_side":
                 check_side(name, side)
-                object.__setattr__(self, name, int(side))  # numpy's whole numbers go into no JSON
+                object.__setattr__(self, name, int(side))  # JSON cannot hold numpy's integers
         if self.mode != "slide" and (self.crop, self.stride) != (None, None):
             raise OptionError(f'crop: expected windows only with mode "slide", got {self.mode!r}; drop crop and stride')
         if self.crop is not None and self.stride is not None:
@@ -63,7 +63,7 @@ class Resolution:
             raise OptionError(f"short_side: expected at most max_side {self.max_side}, got {self.short_side}")
 
     def __str__(self) -> str:
-        """As `parse_resolution` reads it; `max_side` is not spelled."""
+        """The text that `parse_resolution` reads; it does not contain `max_side`."""
         sizes = (
             (self.short_side, self.crop, self.stride)
             if (self.crop, self.stride) != (None, None)
@@ -74,11 +74,11 @@ class Resolution:
         return f"{self.mode}:{'/'.join('auto' if size is None else str(size) for size in sizes)}"
 
     def resolved(self, native: int) -> Resolution:
-        """The same with every size filled in for an encoder trained on `native` x `native` pixels.
+        """The resolution with every size filled in for an encoder trained on `native` x `native` pixels.
 
-        Windows have the native size, half overlap, and a short side one and a half times as long: the setting
-        of SCLIP and NACLIP (336, 224, 112), whose encoder is native to 224. Other modes take the native side.
-        Where `max_side` is less, windows and "keep" take that.
+        Windows have the native size and half overlap, and the short side is one and a half times as long: the setting
+        of SCLIP and NACLIP (336, 224, 112), whose encoder was trained at 224. Other modes take the native side.
+        If `max_side` is smaller, windows and "keep" take that.
         """
         check_side("native", native)
         if self.mode == "squash":
@@ -91,16 +91,16 @@ class Resolution:
 
 
 def parse_resolution(text: str) -> Resolution:
-    """A resolution as the command line spells it.
+    """Read a resolution as it is written on the command line.
 
     Args:
-        text: MODE, MODE:SIDE or slide:SIDE/CROP/STRIDE; "auto" for a size is the encoder's own.
+        text: MODE, MODE:SIDE or slide:SIDE/CROP/STRIDE; "auto" as a size takes the encoder's own.
 
     Returns:
-        The resolution; sizes not written are None, the encoder's own.
+        The resolution; sizes that are not given are None, the encoder's own.
 
     Raises:
-        OptionError: anything else.
+        OptionError: any other text.
 
     Example:
         >>> parse_resolution("slide:448/224/112").stride
@@ -120,21 +120,21 @@ def parse_resolution(text: str) -> Resolution:
     short_side, crop, stride = [*numbers, None, None, None][:3]
     try:
         return Resolution(cast(Mode, mode), short_side, crop, stride)
-    except OptionError as error:  # names a field, and what was typed are numbers in order
+    except OptionError as error:  # it names a field, but the user wrote numbers in order
         raise OptionError(f"resolution: expected sizes that fit together, got {text!r:.60}; {error}") from error
 
 
 def whole_image(resolution: str) -> str:
-    """The resolution to take a whole image at, as boxes need it, where `resolution` suits an encoder.
+    """The resolution for a whole image, which boxes need, instead of one in windows.
 
     Args:
-        resolution: as `parse_resolution` reads it.
+        resolution: as in `parse_resolution`.
 
     Returns:
-        "squash" for any windows, else `resolution` itself.
+        "squash" for windows, else `resolution` itself.
 
     Raises:
-        OptionError: not a resolution.
+        OptionError: as `parse_resolution`.
 
     Example:
         >>> whole_image("slide:448/224/112"), whole_image("keep:336")
@@ -144,15 +144,15 @@ def whole_image(resolution: str) -> str:
 
 
 def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = MAX_SIDE) -> tuple[int, int]:
-    """The size to resize an image to: its aspect, a short side, and no long side above `max_side`.
+    """The size to resize an image to: its aspect ratio, the given short side, and a long side of at most `max_side`.
 
-    Each side is ``int(side * scale + 0.5)``, as mmcv rounds, so that benchmark images get the published
+    Each side is ``int(side * scale + 0.5)``, rounded as in mmcv, so that benchmark images get the published
     sizes.
 
     Args:
         image_hw: (height, width) in pixels.
-        short_side: pixels of the shorter side.
-        max_side: most pixels of the longer side.
+        short_side: the shorter side in pixels.
+        max_side: the largest longer side in pixels.
 
     Returns:
         (height, width) in pixels, at least 1 each.
@@ -174,7 +174,7 @@ def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = MA
 
 
 def check_stride(stride: int, crop: int) -> None:
-    """Refuse a stride beyond the window, which would leave gaps."""
+    """Refuse a stride larger than the window, which would leave gaps."""
     check_side("stride", stride)
     if stride > crop:
         raise OptionError(f"stride: expected at most the crop, {crop}, got {stride}; the windows would leave gaps")

@@ -1,4 +1,4 @@
-"""The resolution an image is encoded at: resized, in windows, and the windows' scores put back together."""
+"""Overlapping windows over an image, and their scores stitched to one canvas."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from fgseg._checks import check_array, check_image, check_side, check_size, desc
 from fgseg.errors import OptionError, ShapeError
 from fgseg.scoring.resolution import check_stride
 
-__all__ = ["BoxXyxy", "crops", "stitch", "stitch_chunks", "window_boxes"]
+__all__ = ["BoxXyxy", "crops", "stitch_chunks", "window_boxes"]
 
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
 
-_CHUNK_BYTES = 2**26  # of a canvas; each chunk is compared on every pixel of the image once
+_CHUNK_BYTES = 2**26  # of a canvas; more chunks take longer, as each is compared on every pixel of the image
 
 
 def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[BoxXyxy, ...]:
     """Overlapping square windows that cover an image, row by row.
 
     Per axis ``max(size - crop + stride - 1, 0) // stride + 1`` windows; the last is moved back inside. An
-    axis shorter than the crop is covered by one window of its own length.
+    axis shorter than the crop has one window of its own length.
 
     Args:
         image_hw: (height, width) in pixels.
@@ -49,14 +49,14 @@ def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[
 
 
 def crops(image: NDArray[np.uint8], boxes: Sequence[BoxXyxy]) -> tuple[NDArray[np.uint8], ...]:
-    """The image's windows.
+    """Cut windows out of an image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (left, top, right, bottom) pixels, half open, inside the image.
 
     Returns:
-        One (bottom - top, right - left, 3) uint8 view of the image a box; nothing is copied.
+        One (bottom - top, right - left, 3) uint8 view of the image per box; nothing is copied.
 
     Raises:
         ShapeError: not an RGB image.
@@ -71,57 +71,34 @@ def crops(image: NDArray[np.uint8], boxes: Sequence[BoxXyxy]) -> tuple[NDArray[n
     return tuple(image[top:bottom, left:right] for left, top, right, bottom in boxes)
 
 
-def stitch(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]) -> torch.Tensor:
-    """One canvas of scores from the scores of overlapping windows.
-
-    Each window's scores are upsampled to its box (bilinear, pixel centres at half integers), added, and
-    divided by how many windows cover the pixel. Holds (T, h, w); `stitch_chunks` does not.
-
-    Args:
-        window_scores: (T, Gh, Gw) scores a window, on one device; T the same in all, the grids may differ.
-        boxes: each window's box on the canvas, as `window_boxes` gives them.
-        canvas_hw: (height, width) of the canvas, in pixels.
-
-    Returns:
-        (T, h, w) float32 on the windows' device.
-
-    Raises:
-        ShapeError: no window, or scores of other axes or another T.
-        OptionError: not one box a window, a box outside the canvas, or a pixel that no window covers.
-
-    Example:
-        >>> left, right = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-        >>> stitch([left, right], [(0, 0, 2, 1), (1, 0, 3, 1)], (1, 3))
-        tensor([[[0.0000, 0.5000, 1.0000]]])
-    """
-    coverage = _check_windows(window_scores, boxes, canvas_hw)
-    return _stitched(window_scores, boxes, coverage)
-
-
 def stitch_chunks(
     window_scores: Sequence[torch.Tensor],
     boxes: Sequence[BoxXyxy],
     canvas_hw: tuple[int, int],
     chunk: int | None = None,
 ) -> Iterator[torch.Tensor]:
-    """`stitch`, some prompts at a time: holds (chunk, h, w) a few times, whatever T is.
+    """Stitch the scores of overlapping windows to one canvas, some prompts at a time.
+
+    The scores of each window are upsampled to its box (bilinear, pixel centres at half integers), added, and
+    divided by the number of windows over each pixel. Holds (chunk, h, w) a few times, whatever T is.
 
     Args:
-        window_scores: as for `stitch`.
-        boxes: as for `stitch`.
-        canvas_hw: as for `stitch`.
-        chunk: prompts at a time, at least 1; None takes as many as 64 MB hold.
+        window_scores: (T, Gh, Gw) scores per window, on one device; T is the same for all, the grids may differ.
+        boxes: the box of each window on the canvas, from `window_boxes`.
+        canvas_hw: (height, width) of the canvas, in pixels.
+        chunk: number of prompts at a time, at least 1; None takes as many as 64 MB hold.
 
     Returns:
-        An iterator over (t, h, w) float32, t = `chunk` but in the last, in prompt order.
+        An iterator over (t, h, w) float32 on the windows' device, t = `chunk` except in the last, in prompt order.
 
     Raises:
-        ShapeError: as `stitch`, before the first chunk is made.
-        OptionError: as `stitch`, or `chunk` below 1.
+        ShapeError: no window, or scores of other axes or another T; before the first chunk is computed.
+        OptionError: not one box per window, a box outside the canvas, a pixel without a window, or `chunk` below 1.
 
     Example:
-        >>> [len(canvas) for canvas in stitch_chunks([torch.zeros(5, 2, 2)], [(0, 0, 8, 8)], (8, 8), chunk=2)]
-        [2, 2, 1]
+        >>> left, right = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+        >>> list(stitch_chunks([left, right], [(0, 0, 2, 1), (1, 0, 3, 1)], (1, 3)))
+        [tensor([[[0.0000, 0.5000, 1.0000]]])]
     """
     coverage = _check_windows(window_scores, boxes, canvas_hw)
     if chunk is None:
@@ -132,18 +109,18 @@ def stitch_chunks(
 
 
 def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], coverage: torch.Tensor) -> torch.Tensor:
-    """The sum of all windows' maps over the coverage.
+    """The sum of the maps of all windows, divided by the coverage.
 
-    A bilinear map is the grid between two matrices, and windows of one row share the one that grows it downwards: they
-    are added before.
+    A bilinear map is the product of the grid and two matrices. The windows of one row share the matrix of the vertical
+    axis, so they are added before it is applied.
     """
     rows: dict[tuple[int, int, int], torch.Tensor] = {}
     for scores, (left, top, right, bottom) in zip(window_scores, boxes, strict=True):
-        place = (top, bottom, scores.shape[1])
-        if place not in rows:
-            rows[place] = coverage.new_zeros(len(scores), scores.shape[1], coverage.shape[1])
+        key = (top, bottom, scores.shape[1])
+        if key not in rows:
+            rows[key] = coverage.new_zeros(len(scores), scores.shape[1], coverage.shape[1])
         across = _bilinear(scores.shape[2], right - left).to(coverage.device)
-        rows[place][:, :, left:right].baddbmm_(scores.detach().float(), across.T.expand(len(scores), -1, -1))
+        rows[key][:, :, left:right].baddbmm_(scores.detach().float(), across.T.expand(len(scores), -1, -1))
     canvas = coverage.new_zeros(len(window_scores[0]), *coverage.shape)
     for (top, bottom, patches), row in rows.items():
         down = _bilinear(patches, bottom - top).to(coverage.device)
@@ -160,12 +137,12 @@ def _bilinear(patches: int, pixels: int) -> torch.Tensor:
 def _check_windows(
     window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]
 ) -> torch.Tensor:
-    """How many windows cover each pixel, (h, w) float32, once everything was found in order."""
+    """Check the arguments of `stitch_chunks`; the number of windows over each pixel, (h, w) float32."""
     height, width = check_size("canvas_hw", canvas_hw)
     if not len(window_scores):
         raise ShapeError("window_scores: expected the scores of at least one window, got none")
     if len(window_scores) != len(boxes):
-        raise OptionError(f"boxes: expected one a window, {len(window_scores)}, got {len(boxes)}")
+        raise OptionError(f"boxes: expected one per window, {len(window_scores)}, got {len(boxes)}")
     for scores in window_scores:
         check_array("window_scores", scores, (len(window_scores[0]), "Gh", "Gw"), hint="the same prompts everywhere")
         if not scores.numel():
@@ -176,7 +153,7 @@ def _check_windows(
         coverage[top:bottom, left:right] += 1
     if not bool(coverage.all()):
         row, column = (coverage == 0).nonzero()[0].tolist()
-        raise OptionError(f"boxes: expected every pixel covered, got none over row {row}, column {column}")
+        raise OptionError(f"boxes: expected every pixel covered, got no window over row {row}, column {column}")
     return coverage
 
 
@@ -192,6 +169,6 @@ def _check_boxes(boxes: Sequence[BoxXyxy], image_hw: tuple[int, ...]) -> None:
         left, top, right, bottom = box
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise OptionError(
-                "boxes: expected (left, top, right, bottom) with pixels, inside height "
+                "boxes: expected (left, top, right, bottom) with at least one pixel, inside height "
                 f"{height} and width {width}, got {tuple(box)}"
             )

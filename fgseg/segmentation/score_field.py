@@ -14,10 +14,11 @@ from torch import Tensor
 from fgseg.prompts.classes import PromptSet
 from fgseg.scoring.presence import TIE, automatic_threshold, exclusive_labels, presence, threshold_mask
 from fgseg.scoring.refine import refined
-from fgseg.scoring.top_two import looked_up, top_two
+from fgseg.scoring.top_two import looked_up
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.prompt_encoder import PromptTexts
 from fgseg.types import UNLABELLED
+from fgseg.upsample.argmax import top_two
 
 __all__ = ["ScoreField", "Threshold"]
 

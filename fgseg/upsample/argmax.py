@@ -1,38 +1,43 @@
-"""Which prompt wins each pixel of bilinear score maps, without making the maps: inside `upsample.label_map`.
+"""The argmax of bilinear score maps on every pixel, without computing all the maps; used by `upsample.label_map`.
 
-Score maps are sampled where torch's ``interpolate(align_corners=False)`` samples: pixel y of H lies on the
-grid at ``(y + 0.5) * Gh / H - 0.5``, clamped to the outermost patch centres. All of it is torch, on any
+Score maps are sampled where torch's ``interpolate(align_corners=False)`` samples them: pixel y of H lies on the
+grid at ``(y + 0.5) * Gh / H - 0.5``, clamped to the outermost patch centres. Everything runs in torch, on any
 device.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "compare_stacks", "sample"]
+__all__ = ["Axis", "ScoreMap", "axes", "compare_blocks", "compare_maps", "compare_stacks", "sample", "top_two"]
 
-# A class may be dropped only where another is above it by more than float32 can err. A bilinear value of four
-# numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
+ScoreMap = TypeVar("ScoreMap", torch.Tensor, NDArray[np.float32])
+"""A score map of one of two kinds, the same in arguments and results."""
+
+# A prompt may be dropped only where another is above it by more than the rounding error of float32. A bilinear value of
+# four numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
 _MARGIN = 2.0**-18
-# Sides, in pixels, of the blocks that classes are dropped in: first (coarse), then within them (fine).
+# Sides, in pixels, of the blocks that prompts are dropped in: first coarse blocks, then fine blocks within them.
 # Fastest of 64..256 and 8..32 on 32x48 grids at 1080x1920 and 2160x3840.
 _COARSE, _FINE = 128, 16
-# Pixels, and pairs of prompt and block, worked on at a time: bounds memory at any number of prompts.
+# Pixels, and pairs of prompt and block, processed at a time: bounds memory at any number of prompts.
 _PIXELS, _PAIRS = 3 * 2**16, 2**18
-_STACKED = 2**24  # scores on pixels that a device holds at a time, or one map's where that is more
+_STACKED = 2**24  # scores on pixels that a GPU holds at a time, or those of one map if that is more
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the pixels of one image axis lie between patches: ``value = low + weight * (high - low)``.
+    """The place of the pixels of one image axis between patches: ``value = low + weight * (high - low)``.
 
-    low, high: (N,) int64 patch indexes, neighbours or, beyond the outermost centres, the same; weight: (N,)
+    low, high: (N,) int64 indexes of neighbouring patches, equal beyond the outermost centres; weight: (N,)
     float32 in [0, 1).
     """
 
@@ -41,12 +46,12 @@ class Axis:
     weight: torch.Tensor
 
     def at(self, pixels: torch.Tensor) -> Axis:
-        """The same for some of the pixels, in the shape of `pixels`."""
+        """The axis at some of the pixels, in the shape of `pixels`."""
         return Axis(self.low[pixels], self.high[pixels], self.weight[pixels])
 
 
 def _axis(patches: int, pixels: int, device: torch.device) -> Axis:
-    # Whole numbers: in float32 a position on a wide canvas, and with it the value there, is off by 1e-5.
+    # In whole numbers, because a float32 position on a wide canvas, and so the value there, is off by 1e-5.
     position = (2 * np.arange(pixels) + 1) * patches - pixels
     below, weight = np.divmod(position, 2 * pixels)
     low, high = np.clip(below, 0, None), np.clip(below + 1, None, patches - 1)
@@ -82,15 +87,36 @@ def compare_maps(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.
     labels = torch.zeros(image_hw, dtype=torch.int32, device=grids.device)
     for index in range(1, len(grids)):
         score_map = sample(grids[index], rows, columns)
-        labels.masked_fill_(score_map > best, index)  # strict: an equal score leaves it to the lower index
+        labels.masked_fill_(score_map > best, index)  # strict: an equal score leaves the pixel to the lower index
         torch.maximum(best, score_map, out=best)
     return labels, best
 
 
-def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels and best scores by a running maximum over as many whole score maps at a time as _STACKED allows.
+def top_two(maps: Iterable[ScoreMap]) -> tuple[Any, ScoreMap, ScoreMap]:
+    """The largest and the second largest of score maps that arrive one after another.
 
-    For GPUs: few large steps instead of many small ones.
+    Args:
+        maps: (H, W) float32, at least one, all tensors or all arrays.
+
+    Returns:
+        (H, W) each, of the kind of the maps: int32 index of the largest map, ties to the lowest; its value; and that of
+        the second largest, minus infinity where there is one map.
+    """
+    remaining = iter(maps)
+    best = next(remaining)
+    lib: Any = torch if isinstance(best, torch.Tensor) else np
+    winner, second = lib.zeros_like(best, dtype=lib.int32), lib.full_like(best, -lib.inf)
+    for index, score_map in enumerate(remaining, start=1):
+        winner[score_map > best] = index  # strict: an equal score leaves the pixel to the lower index
+        second = lib.maximum(second, lib.minimum(score_map, best))
+        best = lib.maximum(best, score_map)
+    return winner, best, second
+
+
+def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and best scores by a running maximum over stacks of whole score maps, as many as _STACKED allows.
+
+    For GPUs, on which a few large steps are faster than many small ones.
     """
     rows, columns = axes(grids, image_hw)
     at_once = max(1, _STACKED // (image_hw[0] * image_hw[1]))
@@ -102,7 +128,7 @@ def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
         wide = left.lerp_(right, columns.weight)
         above, below = wide.index_select(1, rows.low), wide.index_select(1, rows.high)
         maps = above.lerp_(below, rows.weight[:, None])
-        highest, prompt = maps.amax(0), maps.argmax(0)  # `max` may name any of those that tie
+        highest, prompt = maps.amax(0), maps.argmax(0)  # `max` may return the index of any map that ties
         labels = torch.where(highest > best, (prompt + first).int(), labels)  # strict, as above
         best = torch.maximum(best, highest)
     return labels, best
@@ -126,9 +152,9 @@ class _Blocks:
         return int(self.edges.diff().max())
 
     def split(self, size: int) -> _Blocks:
-        """Each block cut into the same number of parts, at most `size` pixels long where blocks allow it.
+        """Each block cut into the same number of parts, at most `size` pixels long if no part becomes empty.
 
-        No part is empty; blocks shorter than others have shorter parts.
+        Shorter blocks have shorter parts.
         """
         lengths = self.edges.diff()
         parts = min(math.ceil(int(lengths.max()) / size), int(lengths.min()))
@@ -162,26 +188,26 @@ def _blocks(axis: Axis) -> _Blocks:
 def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels and best scores by dropping, block by block, the prompts that cannot win.
 
-    Where one prompt is above all others at the four patches around a block it wins all of it, and label and score are
-    read off the grid; on a canvas stitched from windows that is nearly everywhere. The other blocks compare those of
-    their prompts that can win.
+    A prompt that is above all others at the four patches around a block wins the whole block, and its label and score
+    are read from the grid. On a canvas stitched from windows this is so nearly everywhere. In the other blocks only the
+    prompts that can win are compared.
     """
     grids = grids.contiguous()
     rows, columns = (_blocks(axis) for axis in axes(grids, image_hw))
     margin = _MARGIN * max(abs(float(end)) for end in grids.aminmax())  # `abs` would hold a copy
-    winner, highest = _podium(grids, margin)
+    winner, highest = _clear_winners(grids, margin)
     best = sample(highest, rows.axis, columns.axis)
     labels = winner.index_select(1, columns.axis.low).index_select(0, rows.axis.low)
-    contested = (~_is_settled(winner, rows, columns)).flatten().nonzero()[:, 0]
+    undecided = (~_has_one_winner(winner, rows, columns)).flatten().nonzero()[:, 0]
     at_a_time = max(1, min(_PAIRS // len(grids), _PIXELS * len(rows) * len(columns) // labels.numel()))
-    for start in range(0, len(contested), at_a_time):
-        candidates = _split(_candidates(grids, rows, columns, contested[start : start + at_a_time], margin), margin)
-        _contest(candidates, _runs(candidates), labels, best)
+    for start in range(0, len(undecided), at_a_time):
+        candidates = _split(_candidates(grids, rows, columns, undecided[start : start + at_a_time], margin), margin)
+        _write_winners(candidates, _runs(candidates), labels, best)
     return labels, best
 
 
-def _is_settled(winner: torch.Tensor, rows: _Blocks, columns: _Blocks) -> torch.Tensor:
-    """(blocks down, blocks across) bool: the four patches around a block have one winner."""
+def _has_one_winner(winner: torch.Tensor, rows: _Blocks, columns: _Blocks) -> torch.Tensor:
+    """(blocks down, blocks across) bool: the four patches around a block have the same winner."""
     row, column = rows.axis.at(rows.edges[:-1]), columns.axis.at(columns.edges[:-1])
     above, below = winner.index_select(0, row.low), winner.index_select(0, row.high)
     above = torch.where(above == below, above, -1)
@@ -191,10 +217,10 @@ def _is_settled(winner: torch.Tensor, rows: _Blocks, columns: _Blocks) -> torch.
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What is left to compare: pairs of a block and a prompt.
+    """Pairs of a block and a prompt that may win a pixel of it.
 
-    Pairs of one block follow each other, lowest prompt first; block b is row b // len(columns) of `rows`.
-    prompt, block: (P,) int64; patches: (2, 2, P) the prompt's scores on the patches above and below, left and
+    The pairs of one block follow each other, lowest prompt first; block b is in row b // len(columns) of `rows`.
+    prompt, block: (P,) int64; patches: (2, 2, P) scores of the prompt on the patches above and below, left and
     right of the block.
     """
 
@@ -218,32 +244,23 @@ def _candidates(
     weight_across = columns.axis.weight[columns.ends()][None, :, across, None]
     sides = torch.lerp(patches[:, :1], patches[:, 1:], weight_across)
     corners = torch.lerp(sides[:1], sides[1:], weight_down).reshape(4, -1, len(grids))
-    # As in `_contenders`, where each block has every prompt: what the highest at the centre beats goes at once.
+    # The first step of `_contenders`, for blocks that have every prompt: drop those below the highest at the centre.
     rival = corners.gather(2, corners.sum(0).argmax(1).expand(4, -1)[..., None])
-    owner, prompt = ((corners - rival).amax(0) >= -margin).nonzero().unbind(1)
-    corners = corners[:, owner, prompt]
-    pair = _near(corners, owner, corners, len(blocks), margin)
-    owner, prompt = owner[pair], prompt[pair]
-    return _Candidates(rows, columns, blocks[owner], prompt, patches[:, :, owner, prompt])
+    index, prompt = ((corners - rival).amax(0) >= -margin).nonzero().unbind(1)
+    corners = corners[:, index, prompt]
+    pair = _near(corners, index, corners, len(blocks), margin)
+    index, prompt = index[pair], prompt[pair]
+    return _Candidates(rows, columns, blocks[index], prompt, patches[:, :, index, prompt])
 
 
-def _podium(grids: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _clear_winners(grids: torch.Tensor, margin: float) -> tuple[torch.Tensor, torch.Tensor]:
     """At each patch (h, w) the prompt that is above all others by the margin, -1 where none is, and the best score."""
-    best = grids.amax(0)
-    least = best - margin
-    winner = torch.full(best.shape, -1, dtype=torch.int32, device=best.device)
-    is_near = torch.zeros(best.shape, dtype=torch.bool, device=best.device)
-    has_rival = is_near.clone()
-    for index, grid in enumerate(grids):
-        reaches = grid >= least
-        has_rival |= is_near & reaches
-        is_near |= reaches
-        winner.masked_fill_(reaches, index)
-    return winner.masked_fill_(has_rival, -1), best
+    winner, best, second = top_two(grids)
+    return winner.masked_fill_(second >= best - margin, -1), best
 
 
 def _split(coarse: _Candidates, margin: float) -> _Candidates:
-    """The prompts that can win in each fine block, of those that can in the coarse block around it."""
+    """The prompts that can win in each fine block, among those that can win in its coarse block."""
     rows, columns = coarse.rows.split(_FINE), coarse.columns.split(_FINE)
     down, across = len(rows) // len(coarse.rows), len(columns) // len(coarse.columns)
     if down == across == 1:
@@ -266,16 +283,16 @@ def _split(coarse: _Candidates, margin: float) -> _Candidates:
 def _contenders(corners: torch.Tensor, block: torch.Tensor, num_blocks: int, margin: float) -> torch.Tensor:
     """Indexes of the pairs that may win a pixel: (K,) int64, rising.
 
-    Two rivals are tried in each block: the prompt that is highest at its centre, then the mean of those that
-    are highest at its corners. Where the mean is above a prompt at every corner it is above it at every
-    pixel, and so is one of those it is the mean of; along the border of two regions it drops nearly all
-    prompts, which neither region's own can do alone. The highest prompt of a pixel is never dropped.
+    Each prompt is compared with two rivals per block: the prompt that is highest at the centre, then the mean of the
+    prompts that are highest at the corners. If this mean is above a prompt at every corner, it is above it at every
+    pixel, and so is one of the prompts in the mean. Along the border of two regions the mean drops nearly all
+    prompts, which the prompt of neither region can do alone. The highest prompt of a pixel is never dropped.
 
     Args:
         corners: (4, P) scores of each pair at the corners of its block.
         block: (P,) the block of each pair.
         num_blocks: number of blocks.
-        margin: how far below counts as below.
+        margin: difference from which a prompt counts as below a rival.
     """
     kept = _near(corners, block, corners.sum(0, keepdim=True), num_blocks, margin)
     corners, block = corners[:, kept], block[kept]
@@ -285,7 +302,7 @@ def _contenders(corners: torch.Tensor, block: torch.Tensor, num_blocks: int, mar
 def _near(
     corners: torch.Tensor, block: torch.Tensor, points: torch.Tensor, num_blocks: int, margin: float
 ) -> torch.Tensor:
-    """Indexes of the pairs not below, at all corners, the mean of those highest in each of points (k, P)."""
+    """Indexes of the pairs that are not below, at all corners, the mean of the highest pairs at points (k, P)."""
     highest = torch.stack([_highest(scores, block, num_blocks) for scores in points])
     rival = corners[:, highest].mean(1)
     lead = corners - rival.index_select(1, block)
@@ -295,8 +312,8 @@ def _near(
 def _highest(values: torch.Tensor, block: torch.Tensor, num_blocks: int) -> torch.Tensor:
     """Index of the highest value in each block: (num_blocks,) int64."""
     bits = values.view(torch.int32)
-    # Floats compare as their bits do once those of negative ones are turned round. With the index in the
-    # lower half, one maximum of whole numbers finds the place as well; torch has no grouped argmax.
+    # Floats are ordered like their bits once those of negative numbers are inverted. With the index in the
+    # lower half, one maximum of whole numbers also finds the index; torch has no grouped argmax.
     sortable = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
     key = (sortable << 32) | torch.arange(len(values), device=values.device)
     lowest = torch.full((num_blocks,), torch.iinfo(torch.int64).min, device=values.device)
@@ -304,7 +321,7 @@ def _highest(values: torch.Tensor, block: torch.Tensor, num_blocks: int) -> torc
 
 
 class _Runs(NamedTuple):
-    """Blocks (B,) int64, the first pair of each, and how many pairs it has."""
+    """Blocks (B,) int64, the first pair of each, and its number of pairs."""
 
     block: torch.Tensor
     first: torch.Tensor
@@ -316,7 +333,7 @@ def _runs(candidates: _Candidates) -> _Runs:
     return _Runs(block, counts.cumsum(0) - counts, counts)
 
 
-def _contest(candidates: _Candidates, runs: _Runs, labels: torch.Tensor, best: torch.Tensor) -> None:
+def _write_winners(candidates: _Candidates, runs: _Runs, labels: torch.Tensor, best: torch.Tensor) -> None:
     """Compare the candidates of some blocks, and write winners and scores to their pixels of (H, W) labels and best."""
     rows, columns = candidates.rows, candidates.columns
     down = rows.pixels()[runs.block // len(columns)]

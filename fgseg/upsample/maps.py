@@ -1,10 +1,13 @@
-"""Score maps on pixels from scores on patches, drawn by OpenCV."""
+"""Score maps on pixels from scores on patches, drawn by OpenCV.
+
+`upsample` is the only package that resizes score maps.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, overload
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, check_size, describe
 from fgseg.errors import ShapeError
 from fgseg.upsample.argmax import axes, sample
+from fgseg.upsample.tensors import Values, float32_tensor
 
 __all__ = ["checked_scores", "shrink_map", "upsample_map", "upsample_maps"]
 
@@ -23,14 +27,14 @@ def upsample_map(score_map_on_grid: NDArray[Any], image_hw: tuple[int, int]) -> 
 
     Args:
         score_map_on_grid: (Gh, Gw) scores on patches, any real dtype; computed in float32.
-        image_hw: (height, width) of the picture that the grid covers edge to edge, in pixels.
+        image_hw: (height, width) of the image that the grid covers edge to edge, in pixels.
 
     Returns:
         (H, W) float32 score map, never outside the range of the input by more than rounding.
 
     Raises:
-        ShapeError: another number of axes, no patch, or NaN or infinity (one such patch would spread over all
-            its neighbours' pixels).
+        ShapeError: another number of axes, no patch, or NaN or infinity (one such patch would spread to the
+            pixels of all its neighbours).
         OptionError: `image_hw` is not two whole numbers of at least 1.
 
     Example:
@@ -38,29 +42,20 @@ def upsample_map(score_map_on_grid: NDArray[Any], image_hw: tuple[int, int]) -> 
         array([[0.  , 0.25, 0.75, 1.  ]], dtype=float32)
     """
     grid = _checked_map("score_map_on_grid", score_map_on_grid)
-    height, width = check_size("image_hw", image_hw)
-    return np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    return _drawn(grid, check_size("image_hw", image_hw))
 
 
-@overload
-def upsample_maps(scores: torch.Tensor, image_hw: tuple[int, int]) -> Iterator[torch.Tensor]: ...
-
-
-@overload
-def upsample_maps(scores: NDArray[Any], image_hw: tuple[int, int]) -> Iterator[NDArray[np.float32]]: ...
-
-
-def upsample_maps(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> Iterator[Any]:
-    """Each prompt's score map in turn; one of them is held, O(H x W), never (T, H, W).
+def upsample_maps(scores: Values, image_hw: tuple[int, int]) -> Iterator[Values]:
+    """The score map of each prompt in turn; one of them is held, O(H x W), never (T, H, W).
 
     Args:
         scores: (T, Gh, Gw) scores on patches.
-        image_hw: (height, width) of the picture that the grid covers edge to edge, in pixels.
+        image_hw: (height, width) of the image that the grid covers edge to edge, in pixels.
 
     Returns:
         An iterator over T score maps (H, W) float32: arrays, drawn by `upsample_map`, for an array; tensors
         on its device for a tensor. The two agree within 1e-4 of the largest score: OpenCV computes positions in
-        float32 (where it is built with Intel's IPP, within 1e-6 on all but very long maps).
+        float32 (built with Intel's IPP, within 1e-6 on all but very long maps).
 
     Raises:
         ShapeError: other axes, no prompt or patch, NaN or infinity.
@@ -74,17 +69,17 @@ def upsample_maps(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]
     """
     grids, size = checked_scores(scores, image_hw)
     if not isinstance(scores, torch.Tensor):
-        return (upsample_map(grid, size) for grid in scores)
+        return (_drawn(grid, size) for grid in grids.numpy())
     rows, columns = axes(grids, size)
     return (sample(grid, rows, columns) for grid in grids)
 
 
 def shrink_map(score_map: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """A score map on fewer pixels: along an axis that shrinks the mean of the pixels covered, else bilinear.
+    """A score map on fewer pixels: the mean of the covered pixels along an axis that shrinks, else bilinear.
 
     Args:
         score_map: (H, W) scores, any real dtype; computed in float32.
-        image_hw: (height, width) wanted, in pixels.
+        image_hw: (height, width) of the result, in pixels.
 
     Returns:
         (height, width) float32, a new array.
@@ -99,31 +94,33 @@ def shrink_map(score_map: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np
     """
     scores = _checked_map("score_map", score_map)
     height, width = check_size("image_hw", image_hw)
-    # OpenCV's area mean becomes nearest-like sampling along an axis that grows: shrink first, then grow.
+    # OpenCV's area mean is like nearest-neighbour sampling along an axis that grows: shrink first, then grow.
     smaller_wh = min(width, scores.shape[1]), min(height, scores.shape[0])
-    return upsample_map(cv2.resize(scores, smaller_wh, interpolation=cv2.INTER_AREA), (height, width))
+    return _drawn(cv2.resize(scores, smaller_wh, interpolation=cv2.INTER_AREA), (height, width))
 
 
 def checked_scores(
     scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Finite scores as a float32 tensor, and the size as two whole numbers.
+    """The scores as a finite float32 tensor, and the size as two whole numbers.
 
     Raises:
         ShapeError: not (T, Gh, Gw), empty, or not finite.
         OptionError: a size that is not (height, width).
     """
-    """The scores as a float32 tensor, and the size, once both were found in order."""
     check_array("scores", scores, ("T", "h", "w"))
-    # An array is copied: torch warns of read-only ones.
-    if isinstance(scores, torch.Tensor):
-        grids = scores.detach().float()
-    else:
-        grids = torch.from_numpy(np.array(scores, dtype=np.float32))
-    # The least and the greatest tell of any NaN or infinity, in a tenth of the time that looking at each takes.
+    grids = float32_tensor(scores)
+    # The minimum and the maximum show any NaN or infinity, in a tenth of the time that a look at each value takes.
     if not (grids.numel() and bool(torch.stack(torch.aminmax(grids)).isfinite().all())):
-        raise ShapeError(f"scores: expected finite scores of a prompt or more, got {_flaw(grids)}; check the features")
+        raise ShapeError(
+            f"scores: expected finite scores of at least one prompt, got {_flaw(grids)}; check the features"
+        )
     return grids, check_size("image_hw", image_hw)
+
+
+def _drawn(grid: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """A finite (h, w) float32 map on every pixel; OpenCV takes sizes as (width, height)."""
+    return np.asarray(cv2.resize(grid, image_hw[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _checked_map(name: str, scores: NDArray[Any]) -> NDArray[np.float32]:

@@ -4,7 +4,6 @@ import builtins
 import csv
 import io
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -95,11 +94,11 @@ def image_hw_of(masks):
     return next(iter(masks.values())).shape
 
 
-def assert_parts_make(masks, parts):
-    """`parts`, pairs of class name and mask, do not overlap within a class and together are the masks."""
+def assert_components_make(masks, components):
+    """`components`, pairs of class name and mask, do not overlap within a class and together are the masks."""
     union = {name: np.zeros(mask.shape, int) for name, mask in masks.items()}
-    for name, part in parts:
-        union[name] += part
+    for name, component in components:
+        union[name] += component
     for name, mask in masks.items():
         np.testing.assert_array_equal(union[name], mask)
 
@@ -108,22 +107,22 @@ def assert_coco_reads_back(masks):
     regions = tabled(masks)
     file = json.loads(json.dumps(coco_annotations(masks, regions, image_hw=image_hw_of(masks), file_name="ü.png")))
     names = {category["id"]: category["name"] for category in file["categories"]}
-    parts = []
+    components = []
     for annotation, region in zip(file["annotations"], regions, strict=True):
-        part = coco_rle.decode(annotation["segmentation"]).astype(bool)
-        parts.append((names[annotation["category_id"]], part))
-        assert annotation["area"] == part.sum() == region.area
+        component = coco_rle.decode(annotation["segmentation"]).astype(bool)
+        components.append((names[annotation["category_id"]], component))
+        assert annotation["area"] == component.sum() == region.area
         assert annotation["bbox"] == coco_rle.toBbox(annotation["segmentation"]).tolist()
         assert annotation["score"] == region.mean_score
         assert annotation["iscrowd"] == 0
         # the same bytes as pycocotools makes of the whole mask
-        encoded = coco_rle.encode(np.asfortranarray(part, np.uint8))["counts"]
+        encoded = coco_rle.encode(np.asfortranarray(component, np.uint8))["counts"]
         assert annotation["segmentation"]["counts"] == encoded.decode()
-    assert_parts_make(masks, parts)
+    assert_components_make(masks, components)
 
 
 def assert_geojson_reads_back(masks):
-    regions, parts = tabled(masks), []
+    regions, components = tabled(masks), []
     file = json.loads(json.dumps(geojson(masks, regions)))
     assert file["type"] == "FeatureCollection"
     for feature, region in zip(file["features"], regions, strict=True):
@@ -137,19 +136,19 @@ def assert_geojson_reads_back(masks):
             assert all(shoelace(hole[:-1]) < 0 for hole in holes)
             for ring in (exterior, *holes):
                 assert len({tuple(corner) for corner in ring}) == len(ring) - 1 >= 4
-        part = filled([ring[:-1] for polygon in polygons for ring in polygon], image_hw_of(masks))
-        parts.append((properties["class"], part))
-        assert (properties["area"], properties["score"]) == (part.sum(), region.mean_score)
+        component = filled([ring[:-1] for polygon in polygons for ring in polygon], image_hw_of(masks))
+        components.append((properties["class"], component))
+        assert (properties["area"], properties["score"]) == (component.sum(), region.mean_score)
         assert (properties["class_index"], properties["peak_score"]) == (
             region.class_index,
             region.peak_score,
         )
-    assert_parts_make(masks, parts)
+    assert_components_make(masks, components)
 
 
 def assert_yolo_reads_back(masks):
     height, width = image_hw_of(masks)
-    names, parts = list(masks), []
+    names, components = list(masks), []
     text = yolo_segments(masks, tabled(masks), image_hw=(height, width))
     for line in text.splitlines():
         index, *numbers = line.split(" ")
@@ -157,34 +156,32 @@ def assert_yolo_reads_back(masks):
         assert ring.min() >= 0
         assert ring.max() <= 1
         ring *= (width, height)
-        parts.append((names[int(index)], filled([ring], (height, width))))
-        np.testing.assert_array_equal(parts[-1][1], wound(ring, (height, width)))
-    assert len(parts) == len(tabled(masks))
-    assert_parts_make(masks, parts)
+        components.append((names[int(index)], filled([ring], (height, width))))
+        np.testing.assert_array_equal(components[-1][1], wound(ring, (height, width)))
+    assert len(components) == len(tabled(masks))
+    assert_components_make(masks, components)
 
 
 def assert_labelme_reads_back(masks):
-    image_hw, parts = image_hw_of(masks), []
+    image_hw, components = image_hw_of(masks), []
     file = labelme(masks, tabled(masks), image_name="bild/ü.png", image_hw=image_hw)
     file = json.loads(json.dumps(file, ensure_ascii=False))
     for shape in file["shapes"]:
         assert (shape["shape_type"], shape["group_id"], shape["flags"]) == ("polygon", None, {})
-        parts.append((shape["label"], filled([np.array(shape["points"])], image_hw)))
+        components.append((shape["label"], filled([np.array(shape["points"])], image_hw)))
     assert (file["imageHeight"], file["imageWidth"]) == image_hw
-    assert_parts_make(masks, parts)
+    assert_components_make(masks, components)
 
 
 def assert_detections_read_back(masks):
     regions = tabled(masks)
-    for storage in ("dense", "compact"):
-        found = detections(masks, regions, image_hw=image_hw_of(masks), storage=storage)
-        dense = np.asarray(found.mask)
-        assert dense.shape == (len(regions), *image_hw_of(masks))
-        assert_parts_make(masks, zip(found.data["class_name"].tolist(), dense, strict=True))
-        for row, region in enumerate(regions):
-            assert tuple(found.xyxy[row]) == region.box_xyxy
-            assert found.confidence[row] == np.float32(region.mean_score)
-            assert list(masks)[found.class_id[row]] == region.class_name
+    found = detections(masks, regions, image_hw=image_hw_of(masks))
+    assert found.mask.shape == (len(regions), *image_hw_of(masks))
+    assert_components_make(masks, zip(found.data["class_name"].tolist(), found.mask, strict=True))
+    for row, region in enumerate(regions):
+        assert tuple(found.xyxy[row]) == region.box_xyxy
+        assert found.confidence[row] == np.float32(region.mean_score)
+        assert list(masks)[found.class_id[row]] == region.class_name
 
 
 FORMATS = [
@@ -221,8 +218,8 @@ def test_yolo_and_labelme_polygons_fill_to_the_mask_with_scikit_image_too():
     regions = tabled(masks)
     shapes = labelme(masks, regions, image_name="a.png", image_hw=mask.shape)["shapes"]
     # polygon2mask takes points (row, column) at pixel centres: half a pixel less
-    parts = [polygon2mask(mask.shape, np.array(shape["points"])[:, ::-1] - 0.5) for shape in shapes]
-    np.testing.assert_array_equal(sum(part.astype(int) for part in parts), mask)
+    components = [polygon2mask(mask.shape, np.array(shape["points"])[:, ::-1] - 0.5) for shape in shapes]
+    np.testing.assert_array_equal(sum(component.astype(int) for component in components), mask)
     assert sum(region.holes for region in regions) > 10
 
 
@@ -253,62 +250,44 @@ def test_every_format_of_nothing_is_an_empty_collection_of_the_same_type():
         assert geojson(these, ()) == {"type": "FeatureCollection", "features": []}
         assert yolo_segments(these, (), image_hw=(4, 6)) == ""
         assert labelme(these, (), image_name="a.png", image_hw=(4, 6))["shapes"] == []
-        for storage in ("dense", "compact"):
-            found = detections(these, (), image_hw=(4, 6), storage=storage)
-            assert len(found) == 0
-            assert np.asarray(found.mask).shape == (0, 4, 6)
-            assert found.confidence.shape == found.class_id.shape == found.data["class_name"].shape == (0,)
+        found = detections(these, (), image_hw=(4, 6))
+        assert len(found) == 0
+        assert found.mask.shape == (0, 4, 6)
+        assert found.confidence.shape == found.class_id.shape == found.data["class_name"].shape == (0,)
     assert json.loads(regions_json(())) == []
     assert list(csv.reader(io.StringIO(regions_csv(())))) == [regions_csv(()).strip().split(",")]
 
 
-def test_exports_hold_the_regions_of_the_table_and_no_other_part():
+def test_exports_hold_the_regions_of_the_table_and_no_other_component():
     mask = mask_of("##.#", "....", "####")
     masks, large = {"a": mask}, {"a": remove_small(mask, min_area=2)}
     table = tabled(masks, min_area=2)
     file = coco_annotations(masks, table, image_hw=mask.shape, file_name="")
-    parts = [("a", coco_rle.decode(row["segmentation"])) for row in file["annotations"]]
-    assert_parts_make(large, parts)
+    components = [("a", coco_rle.decode(row["segmentation"])) for row in file["annotations"]]
+    assert_components_make(large, components)
     rings = [feature["geometry"]["coordinates"] for feature in geojson(masks, table)["features"]]
-    assert_parts_make(large, [("a", filled([np.array(ring[:-1])], mask.shape)) for (ring,) in rings])
+    assert_components_make(large, [("a", filled([np.array(ring[:-1])], mask.shape)) for (ring,) in rings])
     assert len(yolo_segments(masks, table, image_hw=mask.shape).splitlines()) == 2
     assert len(detections(masks, table, image_hw=mask.shape)) == 2
 
 
-def test_masks_are_asked_for_once_and_only_for_classes_with_regions():
+def test_masks_are_computed_once_and_only_for_classes_with_regions():
     table = tabled({"a": np.zeros((3, 3), bool), "b": mask_of("#.#", "...", "#.#")})
     for export in (
         geojson,
         lambda *pair: yolo_segments(*pair, image_hw=(3, 3)),
         lambda *pair: coco_annotations(*pair, image_hw=(3, 3), file_name=""),
     ):
-        asked = []
+        computed = []
         export(
-            LazyMaps(["a", "b"], lambda i, asked=asked: asked.append(i) or mask_of("#.#", "...", "#.#")),
+            LazyMaps(["a", "b"], lambda i, computed=computed: computed.append(i) or mask_of("#.#", "...", "#.#")),
             table,
         )
-        assert asked == [1]
+        assert computed == [1]
 
 
 def test_overlapping_masks_each_keep_all_their_pixels():
     assert_coco_reads_back({"a": mask_of("##."), "b": mask_of(".##")})
-
-
-def test_coco_by_classes_joins_the_parts_and_weighs_their_scores_by_area():
-    masks = {"none": np.zeros((2, 4), bool), "two": mask_of("#.##", "..##")}
-    scores = {
-        name: np.where(np.arange(4) < 3, 0.5, 1.0).astype(np.float32) + np.zeros((2, 1), np.float32) for name in masks
-    }
-    regions = region_table(masks, scores)
-    file = coco_annotations(masks, regions, image_hw=(2, 4), file_name="", split="classes", image_id=7)
-    (row,) = file["annotations"]
-    np.testing.assert_array_equal(coco_rle.decode(row["segmentation"]), masks["two"])
-    assert (row["bbox"], row["area"], row["category_id"], row["image_id"]) == ([0, 0, 4, 2], 5, 2, 7)
-    assert row["score"] == pytest.approx(0.7)
-    # an unordered table still gives one annotation a class
-    both = {"a": masks["two"], "b": masks["two"]}
-    shuffled = tabled(both)[::2] + tabled(both)[1::2]
-    assert len(coco_annotations(both, shuffled, image_hw=(2, 4), file_name="", split="classes")["annotations"]) == 2
 
 
 def test_coco_files_load_in_pycocotools_and_annotation_ids_can_go_on_from_another_image(tmp_path, capsys):
@@ -346,7 +325,7 @@ def test_the_region_table_survives_json_and_csv_exactly():
 def test_a_table_of_other_masks_is_refused():
     masks = {"a": mask_of("##."), "b": mask_of("..#")}
     regions = tabled(masks)
-    with pytest.raises(OptionError, match=r"regions: expected parts of the mask of 'a', got box \(0, 0, 2, 1\)"):
+    with pytest.raises(OptionError, match=r"regions: expected components of the mask of 'a', got box \(0, 0, 2, 1\)"):
         geojson({"a": mask_of("#.."), "b": mask_of("..#")}, regions)
     with pytest.raises(OptionError, match=r"regions: expected the classes .*, got 'b' as class 1"):
         geojson({"a": mask_of("##.")}, regions)
@@ -364,18 +343,8 @@ def test_a_table_of_other_masks_is_refused():
             export()
 
 
-def test_unknown_options_are_refused():
-    with pytest.raises(OptionError, match="split: expected one of parts, classes, got 'images'"):
-        coco_annotations({}, (), image_hw=(1, 1), file_name="", split="images")
-    with pytest.raises(OptionError, match="storage: expected one of dense, compact, got 'sparse'"):
-        detections({}, (), image_hw=(1, 1), storage="sparse")
-
-
 def test_detections_are_supervisions_and_say_what_to_install_without_it(monkeypatch):
     assert isinstance(detections({}, (), image_hw=(1, 1)), supervision.Detections)
-    monkeypatch.setitem(sys.modules, "supervision.detection.compact_mask", None)
-    with pytest.raises(OptionError, match=r'storage: expected "dense" with this version of supervision'):
-        detections({}, (), image_hw=(1, 1), storage="compact")
     real = builtins.__import__
 
     def without(name, *rest, **options):

@@ -16,14 +16,15 @@ from hypothesis import assume, given, settings, strategies as st
 
 import fgseg
 from fgseg.commands import main as cli
-from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
+from fgseg.errors import ImageError, OptionError, OutputError
 from fgseg.images.reading import read_image
 from fgseg.images.resizing import resize_image
 from fgseg.large import strips as _strips
-from fgseg.large.plan import Plan, plan_windows
+from fgseg.large.bands import Shrinker
+from fgseg.large.plan import WindowPlan, plan_windows
 from fgseg.large.result import segment_tiled
-from fgseg.large.streamed_regions import RunningParts
-from fgseg.large.strips import Shrinker, Task, label_strips
+from fgseg.large.streamed_regions import StreamedRegions
+from fgseg.large.strips import LabelRequest, label_strips
 from fgseg.large.tiled_tiff import open_tiled, read_label_tiff, tiled_hw, write_label_tiff
 from fgseg.prompts.classes import PromptClass, make_prompt_set
 from fgseg.regions.table import region_table
@@ -83,7 +84,7 @@ def task_of(seed, counts, *, rivals, threshold):
         PromptClass(f"class{owner}", tuple(f"word{owner}-{k}" for k in range(n))) for owner, n in enumerate(counts)
     )
     texts = PromptTexts(torch.nn.functional.normalize(text, dim=1), tuple(owners), ("{}",))
-    return Task(prompts, texts, threshold)
+    return LabelRequest(prompts, texts, threshold)
 
 
 def whole_result(image, plan, encoder, task, *, rivals):
@@ -116,7 +117,7 @@ def bands_of(image, heights):
 @settings(deadline=None, max_examples=60)
 def test_strips_are_bit_for_bit_what_a_whole_image_gives(seed, canvas_hw, crop, stride, reduction, how):
     block, rivals, threshold = how
-    plan = Plan((canvas_hw[0] * reduction, canvas_hw[1] * reduction), reduction, crop, min(stride, crop))
+    plan = WindowPlan((canvas_hw[0] * reduction, canvas_hw[1] * reduction), reduction, crop, min(stride, crop))
     assume(plan.windows > 1)  # a single window is drawn on the image straight away when it is in memory
     image, encoder = noise(seed, *plan.image_hw, 3), MeanColors()
     task = task_of(seed, [1, 2, 1], rivals=rivals, threshold=threshold)
@@ -133,19 +134,19 @@ def test_strips_are_bit_for_bit_what_a_whole_image_gives(seed, canvas_hw, crop, 
 
 
 def test_an_image_of_one_window_differs_from_memory_by_rounding_alone():
-    plan, encoder = Plan((14, 15), 1, 16, 8), MeanColors()
+    plan, encoder = WindowPlan((14, 15), 1, 16, 8), MeanColors()
     image, task = noise(1, 14, 15, 3), task_of(1, [1, 1], rivals=1, threshold=0.5)
     ((labels, _),) = label_strips(iter([image]), encoder, task, plan)
     assert (labels == whole_result(image, plan, encoder, task, rivals=1)).mean() >= 0.99
 
 
 def test_sides_that_the_reduction_does_not_divide_keep_their_last_pixels():
-    plan, encoder = Plan((37, 26), 4, 6, 3), MeanColors()
+    plan, encoder = WindowPlan((37, 26), 4, 6, 3), MeanColors()
     image, task = noise(2, 37, 26, 3), task_of(2, [1, 1], rivals=1, threshold=0.0)
     assert plan.canvas_hw == (10, 7)
     labels = np.concatenate([labels for labels, _ in label_strips(iter([image]), encoder, task, plan)])
     padded = np.pad(image, ((0, 3), (0, 2), (0, 0)), mode="edge")
-    whole = Plan((40, 28), 4, 6, 3)
+    whole = WindowPlan((40, 28), 4, 6, 3)
     np.testing.assert_array_equal(labels, whole_result(padded, whole, encoder, task, rivals=1)[:37, :26])
 
 
@@ -195,7 +196,7 @@ def test_what_is_held_does_not_grow_with_the_height_of_the_image(monkeypatch):
     monkeypatch.setattr(_strips, "_CHUNK_VALUES", 4096)
     monkeypatch.setattr(_strips, "_BLOCK", 32)
     monkeypatch.setattr(_strips, "_WINDOWS_AT_ONCE", 5)
-    plan, asked = Plan((160, 100), 1, 16, 8), []
+    plan, asked = WindowPlan((160, 100), 1, 16, 8), []
 
     def bands():
         for band in bands_of(noise(3, 160, 100, 3), [16]):
@@ -223,7 +224,7 @@ def test_parts_found_strip_by_strip_are_those_of_the_region_table(seed, hw, clas
     labels = np.where(rng.rand(*hw) < density, rng.randint(-1, classes, hw), 0).astype(np.int32)
     present = (rng.randint(0, 257, hw) / 256).astype(np.float32)  # sums of these are exact
     names = [f"class{index}" for index in range(classes)]
-    parts, edges = RunningParts(hw[1], keep=1000), [0, *sorted(set(rng.randint(1, hw[0] + 1, 3))), hw[0]]
+    parts, edges = StreamedRegions(hw[1], keep=1000), [0, *sorted(set(rng.randint(1, hw[0] + 1, 3))), hw[0]]
     for top, bottom in pairwise(dict.fromkeys(edges)):
         parts.add(labels[top:bottom], present[top:bottom])
     expected = region_table({name: labels == index for index, name in enumerate(names)}, dict.fromkeys(names, present))
@@ -238,23 +239,13 @@ def test_parts_found_strip_by_strip_are_those_of_the_region_table(seed, hw, clas
 
 
 def test_of_too_many_parts_the_largest_are_listed_and_all_are_counted():
-    parts = RunningParts(9, keep=2)
+    parts = StreamedRegions(9, keep=2)
     for length in (1, 4, 2, 5, 3):
         row = np.full((1, 9), UNLABELLED, np.int32)
         row[0, :length] = 0
         parts.add(np.concatenate([row, np.full_like(row, UNLABELLED)]), np.ones((2, 9), np.float32))
     assert [part.area for part in parts.table(["a"])] == [5, 4]
     assert parts.total == 5
-
-
-def test_strips_of_another_width_or_without_rows_are_refused():
-    parts = RunningParts(4, keep=9)
-    with pytest.raises(ShapeError, match=r"labels: expected an array of shape \(h, 4\).*as wide as the map"):
-        parts.add(np.zeros((1, 5), np.int32), np.zeros((1, 5), np.float32))
-    with pytest.raises(ShapeError, match=r"presence: .*a score for each label"):
-        parts.add(np.zeros((1, 4), np.int32), np.zeros((2, 4), np.float32))
-    with pytest.raises(ShapeError, match="at least one row"):
-        parts.add(np.zeros((0, 4), np.int32), np.zeros((0, 4), np.float32))
 
 
 # --- tiled TIFFs, read
@@ -380,11 +371,11 @@ BROKEN = {
     ),
     "inks that are not CMYK": (
         lambda path: tiff(path, noise(22, 40, 50, 4), photometric="separated", extratags=[(332, 3, 1, 2, True)]),
-        "got SEPARATED of 4 samples a pixel; convert it to RGB",
+        "got SEPARATED of 4 samples per pixel; convert it to RGB",
     ),
     "floats": (
         lambda path: tiff(path, RGB[:, :, 0].astype(np.float32), photometric="minisblack"),
-        r"expected 8 or 16 bits a sample, whole numbers, got 32 bits \(float32\)",
+        r"expected whole numbers of 8 or 16 bits per sample, got 32 bits \(float32\)",
     ),
     "a compression of its own": (
         lambda path: retagged(tiff(path, RGB, photometric="rgb"), Compression=60000),
@@ -474,17 +465,9 @@ def test_an_8_bit_label_map_opens_in_the_colours_of_its_classes(tmp_path):
     assert read_image(tmp_path / "a.tif").tolist() == [[[255, 0, 0], [0, 128, 255], [0, 0, 0]]]
 
 
-def test_labels_that_do_not_make_the_image_are_refused_and_leave_no_file(tmp_path):
-    path, colors = tmp_path / "a.tif", [(1, 2, 3)]
-    for strips, message in (
-        ([np.zeros((2, 3), np.int32)], "expected 4 rows together, got 2"),
-        ([np.zeros((4, 2), np.int32)], "as wide as the image"),
-        ([np.ones((4, 3), np.int32)], "expected labels from -1 to 0"),
-    ):
-        with pytest.raises(ShapeError, match=message):
-            write_label_tiff(path, iter(strips), image_hw=(4, 3), colors=colors)
+def test_more_classes_than_16_bits_hold_are_refused_and_leave_no_file(tmp_path):
     with pytest.raises(OptionError, match="a 16-bit label map holds 65534 classes, got 65535"):
-        write_label_tiff(path, iter([]), image_hw=(4, 3), colors=colors * 65_535)
+        write_label_tiff(tmp_path / "a.tif", iter([]), image_hw=(4, 3), colors=[(1, 2, 3)] * 65_535)
     assert not list(tmp_path.iterdir())
 
 
@@ -494,14 +477,14 @@ def test_a_box_outside_the_label_map_is_refused(tmp_path):
         with pytest.raises(OptionError, match="box_xyxy: expected a box inside 3 x 4 pixels"):
             read_label_tiff(tmp_path / "a.tif", box)
     rgb = tiff(tmp_path / "rgb.tif", RGB, photometric="rgb")
-    with pytest.raises(ImageError, match="expected a label map, one sample a pixel, got 3"):
+    with pytest.raises(ImageError, match="expected a label map, one sample per pixel, got 3"):
         read_label_tiff(rgb)
 
 
 # --- the whole way
 
 
-PLAN = Plan((60, 70), 1, 16, 8)
+PLAN = WindowPlan((60, 70), 1, 16, 8)
 COLOR_TASK = task_of(30, [1, 1, 1], rivals=1, threshold=0.5)
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.numpy import load_file
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.scoring.refine import REFINEMENTS, guided_filter, pamr, refined, superpixel_vote
+from fgseg.scoring.refine import REFINEMENTS, guided_filter, pamr, refined
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "clip_a" / "pamr.safetensors"
 
@@ -211,11 +211,11 @@ def test_the_guide_is_an_rgb_image():
 # --- superpixels, and all of them by name
 
 
-def test_superpixels_are_voted_on_as_a_whole_and_end_where_colours_do():
+def test_superpixels_take_their_mean_score_and_end_where_colours_do():
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, 16:] = 250
     scores = np.random.RandomState(1).uniform(size=(32, 32)).astype(np.float32)
-    voted = superpixel_vote(image, scores, count=8)
+    (voted,) = refined(image, [scores], method="superpixel", patch_pixels=16)  # 8 superpixels
     np.testing.assert_allclose(voted.sum(), scores.sum(), rtol=1e-5)
     assert voted.min() >= scores.min()
     assert voted.max() <= scores.max()
@@ -231,16 +231,11 @@ def test_each_refinement_by_name_is_its_function_on_every_map():
     np.testing.assert_array_equal(
         made["guided"][10], guided_filter(image, maps[10], radius=9, epsilon=1e-3, subsampling=2)
     )
-    np.testing.assert_array_equal(made["superpixel"][10], superpixel_vote(image, maps[10], count=40))
 
 
-def test_an_unknown_refinement_and_maps_of_another_size_are_refused():
+def test_an_unknown_refinement_is_refused():
     with pytest.raises(OptionError, match="method: expected one of none, guided, pamr, superpixel"):
         refined(noise(0, 4, 4), [], method="crf", patch_pixels=2)
-    with pytest.raises(ShapeError, match="score_map"):
-        superpixel_vote(noise(0, 4, 4), np.zeros((3, 4), np.float32), count=2)
-    with pytest.raises(OptionError, match="count"):
-        superpixel_vote(noise(0, 4, 4), np.zeros((4, 4), np.float32), count=1)
 
 
 @pytest.mark.parametrize("method", REFINEMENTS)

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.resizing import resize_image
 from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw, whole_image
-from fgseg.scoring.windows import crops, stitch, stitch_chunks, window_boxes
+from fgseg.scoring.windows import crops, stitch_chunks, window_boxes
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -232,12 +232,16 @@ def test_a_box_outside_the_image_or_empty_is_refused(box):
         crops(noise(7, 5, 7), [box])
 
 
-# stitch
+# stitch_chunks
+
+
+def stitched(*arguments):
+    return torch.cat(list(stitch_chunks(*arguments)))
 
 
 def test_a_window_over_the_whole_canvas_is_bilinear_as_opencv_draws_it():
     scores = np.random.RandomState(8).uniform(-1, 1, (3, 4, 5)).astype(np.float32)
-    canvas = stitch([torch.from_numpy(scores)], [(0, 0, 40, 30)], (30, 40))
+    canvas = stitched([torch.from_numpy(scores)], [(0, 0, 40, 30)], (30, 40))
     for drawn, grid in zip(canvas, scores, strict=True):
         np.testing.assert_allclose(drawn, cv2.resize(grid, (40, 30)), atol=1e-6)  # float32, four products
 
@@ -254,7 +258,7 @@ def test_a_canvas_is_the_mean_of_the_windows_over_each_pixel(seed, image_hw, cro
         total[:, top:bottom, left:right] += np.reshape(drawn, (2, bottom - top, right - left))
         count[top:bottom, left:right] += 1
     tensors = [torch.from_numpy(scores) for scores in windows]
-    canvas = stitch(tensors, boxes, image_hw)
+    canvas = stitched(tensors, boxes, image_hw)
     np.testing.assert_allclose(canvas, total / count, atol=1e-5)  # float32, up to nine windows a pixel
     chunks = list(stitch_chunks(tensors, boxes, image_hw, chunk=1))
     assert torch.equal(torch.cat(chunks), canvas)
@@ -262,14 +266,14 @@ def test_a_canvas_is_the_mean_of_the_windows_over_each_pixel(seed, image_hw, cro
 
 def test_windows_that_agree_leave_no_seam():
     boxes = window_boxes((9, 14), crop=6, stride=3)
-    canvas = stitch([torch.full((1, 3, 3), 0.25)] * len(boxes), boxes, (9, 14))
+    canvas = stitched([torch.full((1, 3, 3), 0.25)] * len(boxes), boxes, (9, 14))
     assert torch.equal(canvas, torch.full((1, 9, 14), 0.25))
 
 
 def test_half_precision_windows_make_a_float32_canvas_and_are_left_alone():
     scores = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(9)).bfloat16().requires_grad_()
     before = scores.detach().clone()
-    canvas = stitch([scores], [(0, 0, 6, 6)], (6, 6))
+    canvas = stitched([scores], [(0, 0, 6, 6)], (6, 6))
     assert canvas.dtype == torch.float32
     assert not canvas.requires_grad
     assert torch.equal(scores, before)
@@ -282,23 +286,22 @@ def test_chunks_are_made_one_at_a_time_and_the_last_is_what_is_left():
     assert [len(chunk) for chunk in chunks] == [2, 2, 1]
 
 
-@pytest.mark.parametrize("function", [stitch, stitch_chunks])
 @pytest.mark.parametrize(
     ("shapes", "boxes", "canvas_hw", "error", "message"),
     [
         ([], [], (4, 4), ShapeError, "window_scores: expected the scores of at least one window"),
-        ([(1, 2, 2)], [], (4, 4), OptionError, "boxes: expected one a window, 1, got 0"),
+        ([(1, 2, 2)], [], (4, 4), OptionError, "boxes: expected one per window, 1, got 0"),
         ([(1, 2, 2), (2, 2, 2)], [(0, 0, 4, 4)] * 2, (4, 4), ShapeError, r"\(1, Gh, Gw\).*same prompts"),
         ([(0, 2, 2)], [(0, 0, 4, 4)], (4, 4), ShapeError, "at least one prompt"),
         ([(2, 2)], [(0, 0, 4, 4)], (4, 4), ShapeError, "window_scores"),
         ([(1, 2, 2)], [(0, 0, 5, 4)], (4, 4), OptionError, "inside height 4 and width 4"),
-        ([(1, 2, 2)], [(0, 0, 4, 3)], (4, 4), OptionError, "every pixel covered, got none over row 3, column 0"),
+        ([(1, 2, 2)], [(0, 0, 4, 3)], (4, 4), OptionError, "every pixel covered, got no window over row 3, column 0"),
         ([(1, 2, 2)], [(0, 0, 4, 3)], (4, 0), OptionError, "canvas_hw"),
     ],
 )
-def test_windows_that_do_not_make_a_canvas_are_refused_at_once(function, shapes, boxes, canvas_hw, error, message):
+def test_windows_that_do_not_make_a_canvas_are_refused_at_once(shapes, boxes, canvas_hw, error, message):
     with pytest.raises(error, match=message):
-        function([torch.zeros(shape) for shape in shapes], boxes, canvas_hw)
+        stitch_chunks([torch.zeros(shape) for shape in shapes], boxes, canvas_hw)
 
 
 def test_a_chunk_holds_at_least_one_prompt():

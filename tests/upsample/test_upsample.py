@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.upsample import argmax as _winners, labels as upsample
+from fgseg.upsample import argmax, labels as upsample
 from fgseg.upsample.labels import label_map, running_label_map
 from fgseg.upsample.maps import shrink_map, upsample_map, upsample_maps
 
@@ -184,8 +184,8 @@ def test_two_prompts_that_cross_change_over_where_they_are_equal_and_the_lower_i
 def test_dropping_prompts_changes_nothing(kind, seed, prompts, grid_hw, image_hw):
     scores = scores_of(kind, np.random.RandomState(seed), prompts, *grid_hw)
     grids = torch.from_numpy(scores)
-    whole_labels, whole_best = _winners.compare_maps(grids, image_hw)
-    labels, best = _winners.compare_blocks(grids, image_hw)
+    whole_labels, whole_best = argmax.compare_maps(grids, image_hw)
+    labels, best = argmax.compare_blocks(grids, image_hw)
     assert torch.equal(labels, whole_labels)
     assert torch.equal(best, whole_best)
     assert_wins(scores, image_hw, labels.numpy(), best.numpy())
@@ -212,7 +212,7 @@ def test_a_label_map_equals_comparing_every_map(kind, prompts, grid_hw, image_hw
     assert labels.dtype == np.int32
     assert best.dtype == np.float32
     assert_wins(scores, image_hw, labels, best)
-    dropped = _winners.compare_blocks(torch.from_numpy(scores), image_hw)
+    dropped = argmax.compare_blocks(torch.from_numpy(scores), image_hw)
     np.testing.assert_array_equal(dropped[0], labels)
     np.testing.assert_array_equal(dropped[1], best)
 
@@ -221,8 +221,8 @@ def test_a_prompt_ahead_by_rounding_alone_settles_no_block():
     """Between patches the two round to the same score in places, and there the lower index has the pixel."""
     low = torch.rand(6, 7, generator=torch.Generator().manual_seed(0))
     grids = torch.stack([low, torch.nextafter(low, torch.ones(()))])
-    labels, best = _winners.compare_blocks(grids, (48, 56))
-    whole_labels, whole_best = _winners.compare_maps(grids, (48, 56))
+    labels, best = argmax.compare_blocks(grids, (48, 56))
+    whole_labels, whole_best = argmax.compare_maps(grids, (48, 56))
     assert 0 < int((whole_labels == 0).sum()) < whole_labels.numel()
     torch.testing.assert_close(labels, whole_labels, rtol=0, atol=0)
     torch.testing.assert_close(best, whole_best, rtol=0, atol=0)
@@ -235,7 +235,7 @@ def test_on_data_exact_in_float32_labels_and_scores_equal_opencvs_exactly(factor
     scores = np.random.RandomState(12).randint(-8, 9, (9, *grid_hw)).astype(np.float32)
     image_hw = grid_hw[0] * factor, grid_hw[1] * factor
     labels, best = plain_label_map(scores, image_hw)
-    for compare in (label_map, _winners.compare_blocks):
+    for compare in (label_map, argmax.compare_blocks):
         result = compare(torch.from_numpy(scores), image_hw)
         np.testing.assert_array_equal(result[0], labels)
         np.testing.assert_array_equal(result[1], best)
@@ -285,10 +285,10 @@ def test_the_two_ways_meet_at_every_cost(monkeypatch):
 def test_a_gpu_compares_stacks_of_maps():
     for prompts in (1, 171):
         scores = torch.zeros(prompts, 4, 4, device="meta")
-        assert upsample._fastest(scores, (200, 200)) is _winners.compare_stacks
+        assert upsample._fastest(scores, (200, 200)) is argmax.compare_stacks
 
 
-@pytest.mark.parametrize("way", [_winners.compare_maps, _winners.compare_stacks])
+@pytest.mark.parametrize("way", [argmax.compare_maps, argmax.compare_stacks])
 def test_whole_maps_are_compared_on_the_device_of_the_scores(way):
     scores = torch.empty(3, 4, 5, device="meta")  # which, as a GPU, takes no second tensor of the CPU's
     for result in way(scores, (20, 30)):
@@ -298,11 +298,11 @@ def test_whole_maps_are_compared_on_the_device_of_the_scores(way):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stacked", [1, 3 * 45 * 61, 2**24])  # a map at a time, three, all
 def test_any_number_of_maps_at_a_time_gives_the_same_labels(monkeypatch, kind, stacked):
-    monkeypatch.setattr(_winners, "_STACKED", stacked)
+    monkeypatch.setattr(argmax, "_STACKED", stacked)
     grids = torch.from_numpy(scores_of(kind, np.random.RandomState(19), 8, 6, 7))
     grids = torch.cat([grids, grids[2:4]])  # ties, in another stack too: the lowest index has them
-    labels, best = _winners.compare_stacks(grids, (45, 61))
-    whole_labels, whole_best = _winners.compare_maps(grids, (45, 61))
+    labels, best = argmax.compare_stacks(grids, (45, 61))
+    whole_labels, whole_best = argmax.compare_maps(grids, (45, 61))
     assert labels.dtype == torch.int32
     assert torch.equal(labels, whole_labels)
     assert torch.equal(best, whole_best)
@@ -329,11 +329,11 @@ def test_the_way_is_chosen_by_what_dropping_saves(monkeypatch, prompts, grid_hw,
 
 def test_any_number_of_blocks_at_a_time_gives_the_same_labels(monkeypatch):
     grids = torch.from_numpy(scores_of("random", np.random.RandomState(18), 5, 6, 7))
-    whole = _winners.compare_maps(grids, (120, 90))
+    whole = argmax.compare_maps(grids, (120, 90))
     for pixels, pairs in ((1, 2**18), (3000, 2**18), (2**19, 1), (2**19, 100)):
-        monkeypatch.setattr(_winners, "_PIXELS", pixels)
-        monkeypatch.setattr(_winners, "_PAIRS", pairs)
-        for part, expected in zip(_winners.compare_blocks(grids, (120, 90)), whole, strict=True):
+        monkeypatch.setattr(argmax, "_PIXELS", pixels)
+        monkeypatch.setattr(argmax, "_PAIRS", pairs)
+        for part, expected in zip(argmax.compare_blocks(grids, (120, 90)), whole, strict=True):
             assert torch.equal(part, expected)
 
 
@@ -343,14 +343,14 @@ def test_prompts_that_cannot_win_are_dropped_before_pixels_are_compared(monkeypa
     scores[3, :, :4] = 1
     scores[7, :, 4:] = 1
     seen = []
-    compare = _winners._contest
+    compare = argmax._write_winners
 
     def spy(candidates, runs, *found):
         seen.append(runs.counts)
         compare(candidates, runs, *found)
 
-    monkeypatch.setattr(_winners, "_contest", spy)
-    labels, _ = _winners.compare_blocks(torch.from_numpy(scores), (256, 256))
+    monkeypatch.setattr(argmax, "_write_winners", spy)
+    labels, _ = argmax.compare_blocks(torch.from_numpy(scores), (256, 256))
     counts = torch.cat(seen)
     assert counts.min() == 1
     assert counts.max() == 2
@@ -364,14 +364,14 @@ def test_only_blocks_without_one_winner_all_around_are_compared(monkeypatch):
     scores[0, :, :4] = scores[2, :, 4:] = 1
     scores[1, 0, 0] = 1  # a tie
     compared = []
-    compare = _winners._candidates
+    compare = argmax._candidates
 
     def spy(grids, rows, columns, blocks, margin):
         compared.append((blocks // len(columns), blocks % len(columns)))
         return compare(grids, rows, columns, blocks, margin)
 
-    monkeypatch.setattr(_winners, "_candidates", spy)
-    labels, best = _winners.compare_blocks(torch.from_numpy(scores), (32, 32))
+    monkeypatch.setattr(argmax, "_candidates", spy)
+    labels, best = argmax.compare_blocks(torch.from_numpy(scores), (32, 32))
     down, across = (torch.cat(parts).tolist() for parts in zip(*compared, strict=True))
     # 9 blocks an axis, from beyond the first patch to beyond the last: the border's column, and around the tie
     assert set(zip(down, across, strict=True)) == {(row, 4) for row in range(9)} | {(0, 0), (0, 1), (1, 0), (1, 1)}
@@ -393,11 +393,11 @@ def test_only_blocks_without_one_winner_all_around_are_compared(monkeypatch):
 def test_a_prompt_is_dropped_where_the_best_at_the_centre_or_the_mean_of_the_corners_beats_it(corners, left, level):
     pairs = torch.tensor(corners, dtype=torch.float32).T + level
     block = torch.zeros(len(corners), dtype=torch.int64)
-    assert _winners._contenders(pairs, block, 1, 1e-3).tolist() == left
+    assert argmax._contenders(pairs, block, 1, 1e-3).tolist() == left
     # blocks do not see each other
     twice, blocks = torch.cat([pairs, pairs + 100], 1), torch.cat([block, block + 1])
     expected = left + [index + len(corners) for index in left]
-    assert _winners._contenders(twice, blocks, 2, 1e-3).tolist() == expected
+    assert argmax._contenders(twice, blocks, 2, 1e-3).tolist() == expected
 
 
 class LargestTensor(TorchDispatchMode):
@@ -425,7 +425,7 @@ def test_nothing_as_large_as_a_stack_of_maps_is_ever_made(grid_hw):
     ("scores", "message"),
     [
         (np.zeros((2, 2)), r"scores: expected .*\(T, h, w\)"),
-        (np.zeros((0, 2, 2)), "scores: expected finite scores of a prompt or more"),
+        (np.zeros((0, 2, 2)), "scores: expected finite scores of at least one prompt"),
         (np.full((1, 2, 2), np.nan), "with NaN or infinity"),
         (torch.full((1, 2, 2), -torch.inf), "with NaN or infinity"),
     ],

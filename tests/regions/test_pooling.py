@@ -1,4 +1,4 @@
-"""Regions: box features against golden files and a plain RoIAlign, the table against plain counting."""
+"""Box features against golden files and a plain RoIAlign."""
 
 from math import ceil
 from pathlib import Path
@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import load_file
 
-from fgseg.errors import OptionError, ShapeError
-from fgseg.regions.pooling import box_features
-from fgseg.regions.table import region_table
-from fgseg.types import LazyMaps
+from fgseg.errors import ShapeError
+from fgseg.regions.pooling import box_features, checked_boxes, pool_boxes
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
-SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6)
 property_test = settings(max_examples=60, deadline=None)
 
 
@@ -180,95 +176,38 @@ def test_box_features_refuse_a_grid_of_another_kind():
             box_features(grid, boxes)
 
 
-def flood(pixels, start, diagonal):
-    """Every pixel of the set that is reached from one."""
-    steps = [(-1, 0), (1, 0), (0, -1), (0, 1)] + diagonal * [(-1, -1), (-1, 1), (1, -1), (1, 1)]
-    found, waiting = {start}, [start]
-    while waiting:
-        y, x = waiting.pop()
-        near = {(y + dy, x + dx) for dy, dx in steps} & pixels - found
-        found |= near
-        waiting.extend(near)
-    return found
+def test_boxes_in_pixels_are_pooled_as_those_in_grid_cells():
+    grid = torch.from_numpy(np.random.RandomState(10).uniform(-1, 1, (3, 5, 4)).astype(np.float32))
+    boxes = np.float32([[0, 0, 100, 60], [20, 20, 60, 50], [99, 0, 100, 1]])
+    expected = box_features(grid, torch.from_numpy(boxes) / 20)
+    np.testing.assert_allclose(pool_boxes(grid, boxes, (60, 100)), expected, atol=1e-6)  # 1/20 is rounded in float32
+    assert pool_boxes(grid, boxes[:0], (60, 100)).shape == (0, 4)
 
 
-def split(pixels, *, diagonal):
-    parts, rest = [], set(pixels)
-    while rest:
-        parts.append(flood(rest, min(rest), diagonal))
-        rest -= parts[-1]
-    return parts
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), [[0, 1, 4, 3]], np.array([[0, 1, 4, 3]], int)])
+def test_boxes_in_pixels_become_a_new_float32_array(boxes):
+    checked = checked_boxes(boxes, (3, 4))
+    assert checked.dtype == np.float32
+    assert checked.shape == (len(boxes), 4)
+    np.testing.assert_array_equal(checked, np.reshape(boxes, (-1, 4)))
 
 
-def holes_of(part, shape):
-    frame = {(y, x) for y in range(-1, shape[0] + 1) for x in range(-1, shape[1] + 1)}
-    return len(split(frame - part, diagonal=False)) - 1  # all but the outside
-
-
-@property_test
-@given(arrays(bool, SIDES), st.integers(0, 5), st.integers(0, 99))
-def test_the_region_table_is_a_plain_count_of_each_flooded_part(mask, min_area, seed):
-    score = np.random.RandomState(seed).uniform(0, 1, mask.shape).astype(np.float32)
-    parts = split({tuple(yx) for yx in np.argwhere(mask).tolist()}, diagonal=True)
-    table = region_table({"cat": mask}, {"cat": score}, min_area=min_area)
-    rows = {region.box_xyxy: region for region in table}
-    large = [part for part in parts if len(part) >= min_area]
-    assert len(rows) == len(table) == len(large)
-    for part in large:
-        y, x = np.array(sorted(part)).T
-        region = rows[(x.min(), y.min(), x.max() + 1, y.max() + 1)]
-        assert region.area == len(part)
-        assert region.holes == holes_of(part, mask.shape)
-        np.testing.assert_allclose(region.centroid_yx, (y.mean(), x.mean()), atol=1e-12)
-        assert region.mean_score == pytest.approx(score[y, x].astype(float).mean(), abs=1e-12)
-        assert region.peak_score == score[y, x].max()
-        assert (region.class_name, region.class_index) == ("cat", 0)
-    order = [(-region.area, region.box_xyxy[1], region.box_xyxy[0]) for region in table]
-    assert order == sorted(order)
-
-
-def test_the_region_table_keeps_the_order_of_the_classes_and_plain_numbers():
-    mask = np.array([[True, False, True], [True, False, False]])
-    score = np.full((2, 3), 0.75, np.float32)
-    table = region_table({"b": mask, "a": ~mask}, {"a": score, "b": score})
-    assert [(r.class_name, r.class_index, r.area) for r in table] == [("b", 0, 2), ("b", 0, 1), ("a", 1, 3)]
-    numbers = (*table[0].box_xyxy, *table[0].centroid_yx, table[0].area, table[0].mean_score, table[0].holes)
-    assert all(type(number) in (int, float) for number in numbers)
-
-
-def test_an_island_in_a_hole_is_a_part_of_its_own_and_leaves_one_hole():
-    mask = np.ones((5, 5), bool)
-    mask[1:4, 1:4] = False
-    mask[2, 2] = True
-    ring, island = region_table({"a": mask}, {"a": np.ones((5, 5), np.float32)})
-    assert (ring.area, ring.holes, island.area, island.holes) == (16, 1, 1, 0)
-
-
-def test_classes_are_asked_for_once_and_scores_only_where_there_is_a_mask():
-    asked = []
-    score = np.ones((2, 2), np.float32)
-    masks = LazyMaps(["none", "some"], lambda i: asked.append(i) or np.full((2, 2), i == 1))
-    scores = LazyMaps(["none", "some"], lambda i: asked.append(f"score {i}") or score.copy())
-    assert len(region_table(masks, scores)) == 1
-    assert asked == [0, 1, "score 1"]
-
-
-def test_no_masks_and_empty_masks_give_an_empty_table():
-    assert region_table({}, {}) == ()
-    for shape in ((2, 3), (0, 3)):
-        assert region_table({"a": np.zeros(shape, bool)}, {"a": np.zeros(shape, np.float32)}) == ()
-
-
-def test_the_region_table_refuses_missing_misshaped_and_impossible_scores():
-    mask, score = np.ones((2, 3), bool), np.ones((2, 3), np.float32)
-    with pytest.raises(OptionError, match="scores: expected a map for every class, got none for 'b'"):
-        region_table({"a": mask, "b": mask}, {"a": score})
-    with pytest.raises(ShapeError, match=r"scores\['a'\]: expected an array of shape \(2, 3\)"):
-        region_table({"a": mask}, {"a": score.T})
-    for bad in (np.nan, 1.5, -0.1):
-        with pytest.raises(ShapeError, match=r"scores\['a'\]: expected presence in \[0, 1\]"):
-            region_table({"a": mask}, {"a": np.where(np.eye(2, 3), bad, score).astype(np.float32)})
-    with pytest.raises(ShapeError, match=r"masks\['a'\]: expected a mask"):
-        region_table({"a": score}, {"a": score})
-    with pytest.raises(OptionError, match="min_area"):
-        region_table({"a": mask}, {"a": score}, min_area=-1)
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (
+            [[0, 0, 1, 1], [0, 0, 5, 1]],
+            r"expected row 1 within the image, 4 pixels wide and 3 high.*got \[0.0, 0.0, 5.0",
+        ),
+        ([[0, 0, 1, 4]], "row 0 within the image"),
+        ([[-1, 0, 1, 1]], "row 0 within the image"),
+        ([[0, 2, 1, 1]], "left < right and top < bottom"),
+        ([[0, 0, np.nan, 1]], "row 0 within the image"),
+        ([[0, 0, 1]], r"expected an array of shape \(N, 4\).*one \(left, top, right, bottom\) per row"),
+        ([["a", 0, 1, 1]], r"expected \(left, top, right, bottom\) numbers per row"),
+        ([[0, 0, 1, 1], [0]], r"expected \(left, top, right, bottom\) numbers per row"),
+    ],
+)
+def test_boxes_that_are_not_inside_the_image_are_refused_by_their_row(boxes, message):
+    with pytest.raises(ShapeError, match=f"boxes_xyxy: .*{message}"):
+        checked_boxes(boxes, (3, 4))

@@ -1,0 +1,33 @@
+"""Conversion between numpy arrays and torch tensors.
+
+It lives in `upsample` because that is the lowest floor that works on tensors: `similarity`, `scoring` and `regions`
+stand above it and may all import it.
+"""
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["Values", "as_tensor", "float32_tensor", "like"]
+
+Values = TypeVar("Values", torch.Tensor, NDArray[Any])
+"""Numbers of one of two kinds; the result of a function has the kind of its argument."""
+
+
+def as_tensor(values: torch.Tensor | NDArray[Any]) -> torch.Tensor:
+    """A tensor unchanged, or a tensor with a copy of an array: torch warns about read-only arrays."""
+    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
+
+
+def float32_tensor(values: torch.Tensor | NDArray[Any]) -> torch.Tensor:
+    """The values as a detached float32 tensor; an array is copied."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().float()
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def like(result: torch.Tensor, example: Values) -> Values:
+    """A tensor of the CPU as an array where the example is one."""
+    return result if isinstance(example, torch.Tensor) else result.numpy()
