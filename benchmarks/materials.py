@@ -18,6 +18,7 @@ from skimage.color import rgb2lab
 
 import fgseg
 from fgseg.images.reading import read_image
+from fgseg.metrics import class_accuracy, class_counts, confusion
 from fgseg.scenes.composition import scene
 from fgseg.scenes.vocabulary import MATERIAL_WORDS, MATERIALS
 
@@ -68,7 +69,7 @@ def measure(seg: fgseg.Segmenter, folder: Path, words: tuple[str, ...], colors: 
     for _, truth, _ in rows:
         frequency += np.bincount(truth[truth >= 0], minlength=len(words))
     hits = {name: [] for name in ("model", "most_frequent", "uniform", "mean_color")}
-    confusion = np.zeros((len(words), len(words)), np.int64)
+    counts = np.zeros((len(words), len(words)), np.int64)
     for path, truth, present in rows:
         image = read_image(path)
         index = np.array([words.index(word) for word in present])
@@ -79,12 +80,12 @@ def measure(seg: fgseg.Segmenter, folder: Path, words: tuple[str, ...], colors: 
         hits["most_frequent"].append((truth[counted] == index[frequency[index].argmax()]).sum())
         hits["uniform"].append(counted.sum() / len(present))
         hits["mean_color"].append((index[np.argmin(distance, 0)] == truth[counted]).sum())
-        np.add.at(confusion, (truth[counted], labels[counted]), 1)
+        counts += confusion(labels, truth, len(words), ignore=-1)
     sizes = np.array([(truth >= 0).sum() for _, truth, _ in rows])
-    return summary(words, hits, sizes, confusion)
+    return summary(words, hits, sizes, counts)
 
 
-def summary(words, hits, sizes, confusion):
+def summary(words, hits, sizes, counts):
     """Shares and 95 % bootstrap intervals over images, of the accuracy and of the gain over each baseline."""
     rng = np.random.default_rng(0)
     draws = rng.integers(0, len(sizes), (2000, len(sizes)))
@@ -96,9 +97,10 @@ def summary(words, hits, sizes, confusion):
         if name != "model":
             low, high = np.quantile(shares["model"] - shares[name], [0.025, 0.975])
             report[f"gain_over_{name}"] = [report["model"] - report[name], float(low), float(high)]
+    recall = class_accuracy(class_counts(counts))
     report["per_class"] = {
-        word: {"pixels": int(row.sum()), "recall": float(row[k] / row.sum())}
-        for k, (word, row) in enumerate(zip(words, confusion, strict=True))
+        word: {"pixels": int(row.sum()), "recall": float(share)}
+        for word, row, share in zip(words, counts, recall, strict=True)
         if row.sum()
     }
     return report

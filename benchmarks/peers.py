@@ -30,9 +30,9 @@ import fgseg
 from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.scenes import SCENE_SETS
 from fgseg.encoders.networks.clip import RECIPES
-from fgseg.evaluation.provenance import model_identity
+from fgseg.evaluation.provenance import model_provenance
 from fgseg.evaluation.report import run_document
-from fgseg.evaluation.requests import Asked, make_task, open_data
+from fgseg.evaluation.requests import BenchmarkRequest, make_task, open_data
 from fgseg.evaluation.runner import run_task
 from fgseg.evaluation.tasks.class_texts import known_classes
 from fgseg.evaluation.tasks.sweep import Grid
@@ -164,13 +164,15 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[
     ]:
         for factor, grid in grids.items():
             how = (("decision", "presence"),) if factor == "threshold" else ()
-            asked = Asked(data=(name,), only=only, settings=how, grid=grid, scenes=options.scenes, limit=options.limit)
-            (data,) = open_data(asked)
+            request = BenchmarkRequest(
+                data=(name,), only=only, settings=how, grid=grid, scenes=options.scenes, limit=options.limit
+            )
+            (data,) = open_data(request)
             if factor == "threshold" and not data.has_background:
                 continue
             started = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
-                document = run_document(run_task(make_task(seg, data, asked), Path(folder)))
+                document = run_document(run_task(make_task(seg, data, request), Path(folder)))
             rows = [
                 {"value": row[factor], **{key: row[key] for key in ("miou", "interval", "aacc")}}
                 for row in document["sweep"]
@@ -203,7 +205,7 @@ def stuff(seg: fgseg.Segmenter, folder: str) -> tuple[str, ...]:
     """The stuff classes of a folder with COCO's panoptic ids that the model has words for."""
     listed = json.loads((Path(folder) / "dataset.json").read_text(encoding="utf-8"))["classes"]
     names = {entry["name"] for entry in listed if entry["id"] >= FIRST_STUFF}
-    data = known_classes(seg.encoder, open_dataset(folder), seg.defaults.templates)
+    data = known_classes(seg, open_dataset(folder), seg.defaults.templates)
     return tuple(entry.name for entry in data.classes if entry.name in names)
 
 
@@ -228,7 +230,7 @@ def main() -> None:
     options.only = options.only or ["known"]
     started = time.perf_counter()
     seg = fgseg.load(options.model)
-    report = {"kind": "peers", "model": model_identity(seg.encoder), "prompts": list(PROMPTS)}
+    report = {"kind": "peers", "model": model_provenance(seg.encoder), "prompts": list(PROMPTS)}
     if options.out.exists():  # the other part of an earlier run stays, if it was of this model
         earlier = json.loads(options.out.read_text(encoding="utf-8"))
         report = (earlier if earlier["model"] == report["model"] else {}) | report

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import fgseg
+from fgseg.metrics import confusion, iou
 from fgseg.scenes.captions import changed, long_caption, random_phrase, short_caption
 from fgseg.scenes.composition import KINDS, phrase_truth, scene
 from fgseg.scenes.vocabulary import CLUTTER, SHAPES
@@ -62,9 +63,11 @@ def named_areas(drawn) -> tuple[list[str], np.ndarray]:
     return texts, truth
 
 
-def region_ious(labels: np.ndarray, truth: np.ndarray, asked: Sequence[int]) -> list[float]:
-    """Intersection over union of the phrases asked for of one scene."""
-    return [float(((labels == k) & (truth == k)).sum() / ((labels == k) | (truth == k)).sum()) for k in asked]
+def region_ious(labels: np.ndarray, truth: np.ndarray, measured: Sequence[int]) -> list[float]:
+    """Intersection over union of the measured phrases of one scene; -1 in either map belongs to no phrase."""
+    count = int(max(labels.max(), truth.max())) + 2
+    per_phrase = iou(confusion(labels + 1, truth + 1, count, ignore=None))[1:]
+    return [float(per_phrase[index]) for index in measured]
 
 
 def measure(

@@ -61,10 +61,10 @@ def test_a_folder_is_measured_and_a_second_run_starts_from_its_rows(bench, tmp_p
     timings = [document.pop("timing") for document in documents]
     assert documents[0] == documents[1]
     assert [timing["images_of_earlier_runs"] for timing in timings] == [0, 3]
-    changed = bench("--data", folder, *SMALL, "--scale", 9)
+    changed = bench("--data", folder, *SMALL, "--logit-scale", 9)
     assert changed.code == USAGE
     assert "settings.logit_scale was" in changed.err
-    assert bench("--data", folder, *SMALL, "--scale", 9, "--fresh").code == DONE
+    assert bench("--data", folder, *SMALL, "--logit-scale", 9, "--fresh").code == DONE
 
 
 def test_rows_that_cannot_be_removed_are_said_to_be(bench, tmp_path):
@@ -234,8 +234,8 @@ def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
         (["--threshold", "high"], "--threshold: expected numbers between commas, got 'high'"),
         (["--resolution", "big"], "resolution: expected a mode and sizes"),
         (["--preset", "sclip"], "dataset: expected one of voc21"),
-        (["--task", "boxes"], "--data: boxes needs a json file, got none"),
-        (["--task", "retrieval", "--data", "none.json"], "which is not there"),
+        (["--task", "boxes"], "--data: boxes needs a JSON file, got none"),
+        (["--task", "retrieval", "--data", "none.json"], "which does not exist"),
         (["--task", "poses"], "Invalid value for '--task'"),
         (["--classes", "a.txt", "--words", "names"], "--classes: a class file has its words"),
         (["--refine", "crf"], "refine: expected one of none, guided, pamr, superpixel"),

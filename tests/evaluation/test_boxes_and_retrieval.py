@@ -12,12 +12,12 @@ import fgseg
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OutputError
 from fgseg.evaluation.report import run_document
-from fgseg.evaluation.requests import Asked, open_data
+from fgseg.evaluation.requests import BenchmarkRequest, faults, open_data
 from fgseg.evaluation.runner import run_task
-from fgseg.evaluation.statistics import place_of, share
+from fgseg.evaluation.statistics import answer_accuracy, rank_of
 from fgseg.evaluation.tasks.box_data import Phrased, open_boxes
-from fgseg.evaluation.tasks.boxes import BoxTask, box_faults
-from fgseg.evaluation.tasks.retrieval import RetrievalTask, caption_faults, open_captions
+from fgseg.evaluation.tasks.boxes import BoxTask
+from fgseg.evaluation.tasks.retrieval import RetrievalTask, open_captions
 from fgseg.scoring.resolution import whole_image
 
 CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id": 9, "name": "green"}]
@@ -57,7 +57,7 @@ def test_class_boxes_come_from_an_instance_file_by_category_id(tmp_path):
     assert boxes.classes[1].synonyms == ("blue circle",)
     assert [image.answers for image in boxes.images] == [(0, 2), (1, 1)]
     assert boxes.images[0].boxes_xyxy[0] == (2, 3, 12, 15)
-    assert box_faults(boxes) == ()
+    assert faults(boxes) == ()
 
 
 def test_class_boxes_are_ranked_as_score_boxes_ranks_them(seg, tmp_path):
@@ -66,9 +66,9 @@ def test_class_boxes_are_ranked_as_score_boxes_ranks_them(seg, tmp_path):
     outcome = run_task(task, tmp_path / "out")
     names = [entry.synonyms[0] for entry in boxes.classes]
     scores = seg.score_boxes(boxes.images[0].path, [[2, 3, 12, 15], [0, 0, 32, 24]], names).cosine
-    assert outcome.rows[0]["places"] == [[0, place_of(scores[0], 0)], [2, place_of(scores[1], 2)]]
+    assert outcome.rows[0]["places"] == [[0, rank_of(scores[0], 0)], [2, rank_of(scores[1], 2)]]
     cut = seg.score_boxes(boxes.images[1].path, [[0, 5.5, 16, 24]], names).cosine
-    assert outcome.rows[1]["places"] == [[1, place_of(cut[0], 1)]]
+    assert outcome.rows[1]["places"] == [[1, rank_of(cut[0], 1)]]
     assert (outcome.rows[1]["skipped"], outcome.summary["n_boxes_skipped"]) == (1, 1)
     table = outcome.summary["table"]
     right = sum(place == 0 for row in outcome.rows for _, place in row["places"])
@@ -124,7 +124,7 @@ def test_fgovd_accuracy_is_that_of_score_boxes(seg, tmp_path):
     outcome = run_task(box_task(seg, boxes), tmp_path / "out")
     texts = boxes.images[0].answers[0].texts
     scores = seg.score_boxes(boxes.images[0].path, [[3, 4, 23, 14], [1, 1, 6, 6]], texts).cosine
-    assert outcome.rows[0]["places"] == [["hard", place_of(row, 0), 3] for row in scores]
+    assert outcome.rows[0]["places"] == [["hard", rank_of(row, 0), 3] for row in scores]
     table = outcome.summary["table"]
     assert list(table["model"]) == ["hard"]
     assert table["model"]["hard"]["asked"] == 2
@@ -211,22 +211,22 @@ def test_missing_and_broken_images_are_faults(tmp_path):
     path = instances(tmp_path)
     (tmp_path / "images" / "1.png").unlink()
     (tmp_path / "images" / "2.png").write_text("no picture")
-    first, second = box_faults(open_boxes(path, None))
+    first, second = faults(open_boxes(path, None))
     assert "1.png: no such image; --root names the folder" in first
     assert "2.png" in second
 
 
 def test_places_give_ties_to_the_lower_index():
     scores = np.array([0.2, 0.9, 0.2, 0.9], np.float32)
-    assert [place_of(scores, index) for index in range(4)] == [2, 0, 3, 1]
+    assert [rank_of(scores, index) for index in range(4)] == [2, 0, 3, 1]
 
 
 def test_a_share_counts_answers_and_not_images():
-    made = share([1, 3], [1, 9])
+    made = answer_accuracy([1, 3], [1, 9])
     assert made["value"] == 0.4
     assert made["asked"] == 10
     assert made["interval"][0] < 0.4 < made["interval"][1]
-    assert np.isnan(share([0], [0])["value"])
+    assert np.isnan(answer_accuracy([0], [0])["value"])
 
 
 # --- retrieval
@@ -263,9 +263,9 @@ def test_recall_is_that_of_ranking_everything(seg, tmp_path, route):
 
 def test_captions_of_another_form_and_missing_images_are_named(tmp_path):
     loaded = open_captions(captions(tmp_path), None)
-    assert caption_faults(loaded) == ()
+    assert faults(loaded) == ()
     (tmp_path / "0.png").unlink()
-    (fault,) = caption_faults(loaded)
+    (fault,) = faults(loaded)
     assert "0.png: no such image" in fault
     with pytest.raises(DatasetError, match="expected images with id and file_name"):
         open_captions(Path(write_json(tmp_path / "x.json", {"images": []})), None)
@@ -277,11 +277,11 @@ def test_captions_of_another_form_and_missing_images_are_named(tmp_path):
 @pytest.mark.parametrize(("task", "make"), [("boxes", instances), ("retrieval", captions)])
 def test_a_limit_keeps_the_first_images_of_a_file(tmp_path, task, make):
     path = make(tmp_path)
-    whole, first = (open_data(Asked(task=task, data=(str(path),), limit=limit))[0] for limit in (None, 1))
+    whole, first = (open_data(BenchmarkRequest(task=task, data=(str(path),), limit=limit))[0] for limit in (None, 1))
     assert type(first) is type(whole)
     assert (first.name, first.images) == (whole.name, whole.images[:1])
     assert (first.full_size, whole.full_size) == (len(whole.images), None)
-    (enough,) = open_data(Asked(task=task, data=(str(path),), limit=len(whole.images)))
+    (enough,) = open_data(BenchmarkRequest(task=task, data=(str(path),), limit=len(whole.images)))
     assert enough == whole
     assert len(whole.images) > 1
 
@@ -313,8 +313,8 @@ def test_rows_of_another_answer_are_refused(seg, tmp_path):
 
 def test_an_interval_of_shares_is_of_answers_in_each_resample():
     """Two images, 1 of 1 and 0 of 3 right: a resample has the first twice, both, or the second twice."""
-    made = share([1, 0], [1, 3])
+    made = answer_accuracy([1, 0], [1, 3])
     assert made["interval"] == [0.0, 1.0]
-    many = share([1, 0] * 50, [1, 3] * 50)
+    many = answer_accuracy([1, 0] * 50, [1, 3] * 50)
     assert many["value"] == 0.25
     assert 0.15 < many["interval"][0] < 0.2 < 0.3 < many["interval"][1] < 0.4

@@ -23,15 +23,14 @@ from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.scenes import SCENE_SETS, SWEPT_SEED, open_scenes
 from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OptionError, OutputError, PromptError
-from fgseg.evaluation import statistics as counting
 from fgseg.evaluation.html_report import best_and_worst, write_pictures
-from fgseg.evaluation.provenance import model_identity
+from fgseg.evaluation.provenance import model_provenance
 from fgseg.evaluation.report import run_document, table_rows, write_run
 from fgseg.evaluation.rows import RowStore
 from fgseg.evaluation.runner import run_task
-from fgseg.evaluation.statistics import bootstrap, figures, image_row, tallies, total_confusion
+from fgseg.evaluation.statistics import SEED, bootstrap, figures, image_row, pixel_counts, total_confusion
 from fgseg.evaluation.tasks import segmentation as segmentation_module
-from fgseg.evaluation.tasks.class_texts import ClassWords, known_classes
+from fgseg.evaluation.tasks.class_texts import known_classes
 from fgseg.evaluation.tasks.prediction import encode, predict
 from fgseg.evaluation.tasks.segmentation import SegmentationTask
 from fgseg.evaluation.tasks.settings import settings_for
@@ -40,6 +39,7 @@ from fgseg.metrics import boundary_counts, boundary_iou, confusion, iou, mean_ac
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import window_boxes
 from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.prompt_encoder import PromptTexts
 from fgseg.similarity import unit
 from fgseg.types import UNLABELLED
 
@@ -61,7 +61,7 @@ def task_of(seg, dataset, **given):
 
 
 def predictions(task):
-    return [task.prediction(name)[1:] for name in task.names]
+    return [task.prediction(name)[1:] for name in task.items]
 
 
 # --- predictions
@@ -71,13 +71,16 @@ def test_the_golden_protocol_holds_end_to_end(tmp_path, monkeypatch):
     golden = golden_tensors(CLIP, "protocol")
     encoder = load_encoder(str(GOLDEN / CLIP), device="cpu", dtype="float32", recipe="naclip")
     pixels, canvas_hw = golden["pixel_values"], tuple(golden["pixel_values"].shape[2:])
-    owners = golden["query_to_class"].tolist()
+    query_to_class = golden["query_to_class"].tolist()
     folder = tmp_path / "golden"
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)
     Image.fromarray(np.zeros((200, 280, 3), np.uint8)).save(folder / "images" / "a.png")
     Image.fromarray(golden["labels"].numpy().astype(np.uint8)).save(folder / "labels" / "a.png")
-    words = [[f"word {query}" for query, owner in enumerate(owners) if owner == index] for index in range(5)]
+    words = [
+        [f"word {query}" for query, class_index in enumerate(query_to_class) if class_index == index]
+        for index in range(5)
+    ]
     lines = [", ".join(["background", *words[0]]), *(", ".join(names) for names in words[1:])]
     (folder / "classes.txt").write_text("\n".join(lines) + "\n")
     dataset = open_dataset(folder)
@@ -90,8 +93,8 @@ def test_the_golden_protocol_holds_end_to_end(tmp_path, monkeypatch):
         return EncodedImage(image, windows, boxes, canvas_hw, chosen.resolution, "golden")
 
     monkeypatch.setattr(segmentation_module, "encode", encoded)
-    made = ClassWords(unit(golden["text"]), tuple(owners))
-    monkeypatch.setattr(segmentation_module, "class_words", lambda encoder, classes, templates: made)
+    texts = PromptTexts(unit(golden["text"]), tuple(query_to_class), ("{}",))
+    monkeypatch.setattr(segmentation_module, "class_texts", lambda seg, classes, templates: texts)
     monkeypatch.setattr("fgseg.encoders.encoder._ImageTextEncoder.digest", lambda self: "0" * 64)
     task = SegmentationTask(
         fgseg.Segmenter(encoder),
@@ -120,7 +123,7 @@ def test_published_resizing_is_opencvs_and_the_windows_are_those_of_the_protocol
 def test_presence_decides_as_segment_does(seg):
     dataset = open_scenes("scenes-shapes", count=3, side=48)
     task = task_of(seg, dataset, decision="presence", threshold=0.52)
-    for name, item in zip(task.names, dataset.items, strict=True):
+    for name, item in zip(task.items, dataset.items, strict=True):
         result = seg.segment(
             item.read_image(), [entry.name for entry in dataset.classes[1:]], threshold=0.52, resolution="squash:32",
             background=task.settings.background,
@@ -131,8 +134,10 @@ def test_presence_decides_as_segment_does(seg):
 
 def test_without_a_threshold_every_pixel_has_its_best_class_as_segment_without_background_has(seg, colors):
     task = task_of(seg, colors)
-    for name, item in zip(task.names, colors.items, strict=True):
-        result = seg.segment(item.read_image(), ["red", "green", "blue"], threshold=0, background=(), resolution="squash:32")
+    for name, item in zip(task.items, colors.items, strict=True):
+        result = seg.segment(
+            item.read_image(), ["red", "green", "blue"], threshold=0, background=(), resolution="squash:32"
+        )
         np.testing.assert_array_equal(task.prediction(name)[2], result.labels)
 
 
@@ -161,15 +166,18 @@ def test_small_classes_leave_their_pixels_to_the_best_of_the_others():
     encoder = golden_encoder(CLIP)
     dataset = Dataset("x", GOLDEN, (fgseg.PromptClass("background", ("background",)),), (), has_background=True)
     chosen = replace(settings_for(fgseg.Segmenter(encoder), dataset, templates="none"), resize="area", threshold=0.001)
-    words = ClassWords(text, (0, 1, 2))
-    assert predict(view, words, chosen)[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
+    texts = PromptTexts(text, (0, 1, 2), ("{}",))
+
+    def labels(**given):
+        (predicted,) = predict(view, texts, None, [replace(chosen, **given)])
+        return predicted[0].tolist()
+
+    assert labels() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
     # class 2 has one of eight foreground pixels: 12.5 %
-    kept = predict(view, words, replace(chosen, min_foreground_share=0.12))
-    assert kept[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
+    assert labels(min_foreground_share=0.12) == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
     # Exactly the share is not more than it.
     for share in (0.125, 0.2):
-        dropped = predict(view, words, replace(chosen, min_foreground_share=share))
-        assert dropped[0].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
+        assert labels(min_foreground_share=share) == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
 
 
 def test_the_rows_of_some_classes_are_chosen_in_one_pass_over_those_classes():
@@ -182,10 +190,10 @@ def test_the_rows_of_some_classes_are_chosen_in_one_pass_over_those_classes():
             passes.append(self)
             return super().__iter__()
 
-    words = ClassWords(torch.arange(8.0).reshape(4, 2), (0, 1, 1, 2))
-    chosen = words.of(Watched((2, 1)))
-    assert chosen.query_to_class == (1, 1, 2)
-    assert chosen.text.tolist() == [[2, 3], [4, 5], [6, 7]]
+    texts = PromptTexts(torch.arange(8.0).reshape(4, 2), (0, 1, 1, 2), ("{}",))
+    kept = texts.only(Watched((2, 1)))
+    assert kept.query_to_class == (1, 1, 2)
+    assert kept.text.tolist() == [[2, 3], [4, 5], [6, 7]]
     assert len(passes) == 1
 
 
@@ -216,7 +224,7 @@ def test_a_presets_softmax_is_not_taken_for_presence(seg):
 
 
 def test_a_threshold_without_a_background_is_refused(seg, colors):
-    with pytest.raises(OptionError, match="threshold: colors has no background class for it to send pixels to"):
+    with pytest.raises(OptionError, match="threshold: colors has no background class that could take pixels"):
         settings_for(seg, colors, threshold=0.4)
     with pytest.raises(OptionError, match="background: colors has no background class"):
         settings_for(seg, colors, background=["grey"])
@@ -231,7 +239,7 @@ def test_a_threshold_without_a_background_is_refused(seg, colors):
         ({"prompts": "some"}, "prompts: expected one of all, present"),
         ({"refine": "crf"}, "refine: expected one of none, guided, pamr, superpixel"),
         ({"logit_scale": -1.0}, "logit_scale"),
-        ({"decision": "presence", "background": ()}, "background: presence is a comparison"),
+        ({"decision": "presence", "background": ()}, "background: expected words, with which presence"),
         ({"decision": "presence", "min_foreground_share": 0.1}, "min_foreground_share: expected 0 with decision"),
     ],
 )
@@ -247,15 +255,15 @@ def test_an_unknown_word_says_which_classes_could_be_measured(seg, tmp_path):
     with pytest.raises(
         PromptError, match=r"does not know the words of 1 of 3 classes; it has words for 2 \(red, blue\)"
     ):
-        _ = task.words
-    known = known_classes(seg.encoder, dataset, ("{}",))
+        _ = task.texts
+    known = known_classes(seg, dataset, ("{}",))
     assert [entry.name for entry in known.classes] == ["red", "blue"]
     truth, kept = dataset.items[0].read_labels(), known.items[0].read_labels()
     np.testing.assert_array_equal(
         kept, np.array([0, 255, 1])[np.minimum(truth, 2)] * (truth != 255) + 255 * (truth == 255)
     )
     with pytest.raises(PromptError, match="has words for none of its classes"):
-        known_classes(seg.encoder, dataset.only(["zeppelin"]), ("{}",))
+        known_classes(seg, dataset.only(["zeppelin"]), ("{}",))
 
 
 # --- counts
@@ -281,7 +289,7 @@ def test_figures_are_those_of_the_metrics_on_the_summed_confusion(images):
         image_row(labels, truth, num_classes=3, ignore=255, name=str(i), prompted=[0, 1, 2])
         for i, (labels, truth) in enumerate(images)
     ]
-    made = tallies(rows, 3, prompts="all", has_background=True)
+    made = pixel_counts(rows, 3, prompts="all", has_background=True)
     values = figures(made.model.sum(0))
     counts = sum(confusion(np.where(p < 0, 3, p), t, 4) for p, t in images)
     edges = sum(boundary_counts(np.where(p < 0, 3, p), t, 4) for p, t in images)
@@ -298,14 +306,14 @@ def test_figures_are_those_of_the_metrics_on_the_summed_confusion(images):
 @given(images=st.lists(labelled(), min_size=1, max_size=4))
 def test_the_guess_is_counted_as_a_prediction_of_it_would_be(images):
     def guess(index, truth):
-        seed = [counting.SEED, zlib.crc32(str(index).encode())]
+        seed = [SEED, zlib.crc32(str(index).encode())]
         return np.random.default_rng(seed).integers(0, 3, truth.shape).astype(np.int32)
 
     options = {"num_classes": 3, "ignore": 255, "prompted": [0, 1, 2]}
     rows = [image_row(t, t, name=str(i), **options) for i, (_, t) in enumerate(images)]
     guesses = [image_row(guess(i, t), t, name="", **options) for i, (_, t) in enumerate(images)]
-    expected = tallies(guesses, 3, prompts="all", has_background=False).model
-    made = tallies(rows, 3, prompts="all", has_background=False).baselines["uniform random"]
+    expected = pixel_counts(guesses, 3, prompts="all", has_background=False).model
+    made = pixel_counts(rows, 3, prompts="all", has_background=False).baselines["uniform random"]
     np.testing.assert_array_equal(made, expected)
 
 
@@ -322,7 +330,7 @@ def test_constant_baselines_are_what_predicting_one_class_everywhere_would_count
         image_row(labels, truth, num_classes=3, ignore=255, name=str(i), prompted=[0, 1, 2])
         for i, (labels, truth) in enumerate(images)
     ]
-    made = tallies(rows, 3, prompts="all", has_background=has_background)
+    made = pixel_counts(rows, 3, prompts="all", has_background=has_background)
     totals = sum(np.bincount(t[t != 255], minlength=3) for _, t in images)
     wanted = {"most frequent class": int(totals.argmax())} | ({"all background": 0} if has_background else {})
     assert set(made.baselines) == {*wanted, "uniform random"}
@@ -331,16 +339,16 @@ def test_constant_baselines_are_what_predicting_one_class_everywhere_would_count
             image_row(np.full_like(t, index), t, num_classes=3, ignore=255, name="", prompted=[0]) for _, t in images
         ]
         np.testing.assert_array_equal(
-            made.baselines[name], tallies(drawn, 3, prompts="all", has_background=False).model
+            made.baselines[name], pixel_counts(drawn, 3, prompts="all", has_background=False).model
         )
 
 
 def test_with_present_prompts_the_frequent_baseline_takes_the_most_frequent_class_that_is_there():
     images = [np.full((4, 4), 0, np.int32), np.full((2, 2), 1, np.int32)]
     rows = [image_row(t, t, num_classes=2, ignore=255, name=str(i), prompted=[0]) for i, t in enumerate(images)]
-    made = tallies(rows, 2, prompts="present", has_background=False).baselines["most frequent class"]
+    made = pixel_counts(rows, 2, prompts="present", has_background=False).baselines["most frequent class"]
     assert made[:, 0].tolist() == [[16, 0], [0, 4]]
-    assert tallies(rows, 2, prompts="all", has_background=False).baselines["most frequent class"][1, 0].sum() == 0
+    assert pixel_counts(rows, 2, prompts="all", has_background=False).baselines["most frequent class"][1, 0].sum() == 0
 
 
 def test_an_interval_leaves_two_and_a_half_percent_on_either_side():
@@ -421,7 +429,7 @@ def test_a_picture_of_another_size_is_measured_anew_alone(seg, colors, tmp_path)
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(colors.items[0].image_path)
     again = run_task(task_of(seg, colors), tmp_path / "out")
     assert again.resumed == 2
-    assert again.identity["data"]["list_sha256"] != before.identity["data"]["list_sha256"]
+    assert again.provenance["data"]["list_sha256"] != before.provenance["data"]["list_sha256"]
     assert strip(run_document(again)) == strip(run_document(run_task(task_of(seg, colors), tmp_path / "fresh")))
 
 
@@ -436,30 +444,30 @@ def test_a_picture_of_another_size_is_measured_anew_alone(seg, colors, tmp_path)
 def test_rows_of_another_model_are_refused(seg, colors, tmp_path, name, change):
     task = task_of(seg, colors)
     run_task(task, tmp_path)
-    identity = task.identity()
-    identity["model"] |= change
+    provenance = task.provenance()
+    provenance["model"] |= change
     with pytest.raises(OutputError, match=f"{name} was"):
-        RowStore(tmp_path / "rows.jsonl", identity)
+        RowStore(tmp_path / "rows.jsonl", provenance)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_model_is_known_by_each_of_its_files(tiny_model, tmp_path, file):
     for path in Path(tiny_model).iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    before = model_identity(load_encoder(str(tmp_path), device="cpu", dtype="float32"))
+    before = model_provenance(load_encoder(str(tmp_path), device="cpu", dtype="float32"))
     if file == "model.safetensors":
         tensors = load_file(tmp_path / file)
         save_file({name: 2 * tensor for name, tensor in tensors.items()}, tmp_path / file)
     else:
         (tmp_path / file).write_text((tmp_path / file).read_text() + "\n")
-    after = model_identity(load_encoder(str(tmp_path), device="cpu", dtype="float32"))
+    after = model_provenance(load_encoder(str(tmp_path), device="cpu", dtype="float32"))
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"weights_sha256" if file == "model.safetensors" else "config_sha256"}
 
 
 def test_a_dtype_and_a_recipe_are_part_of_a_model(tiny_model):
     plain, other = (
-        model_identity(load_encoder(tiny_model, device="cpu", **options))
+        model_provenance(load_encoder(tiny_model, device="cpu", **options))
         for options in ({"dtype": "float32"}, {"dtype": "bfloat16", "recipe": "naclip"})
     )
     assert {name for name in plain if plain[name] != other[name]} == {"dtype", "recipe"}
@@ -581,7 +589,7 @@ def test_images_are_ranked_by_the_mean_iou_that_a_run_of_them_alone_would_have(i
         {"name": str(i), **image_row(labels, truth, num_classes=3, ignore=255, name=str(i), prompted=[0, 1, 2])}
         for i, (labels, truth) in enumerate(images)
     ]
-    alone = figures(tallies(rows, 3, prompts="all", has_background=False).model)["miou"]
+    alone = figures(pixel_counts(rows, 3, prompts="all", has_background=False).model)["miou"]
     best, worst = best_and_worst(rows, len(rows), num_classes=3)
     ranked = [alone[int(name)] for name in (*best, *reversed(worst))]
     np.testing.assert_allclose(ranked, sorted(alone[np.isfinite(alone)], reverse=True), atol=1e-12)  # sums of 3 shares
@@ -615,7 +623,7 @@ def test_a_sweep_gives_each_setting_the_figures_of_its_own_run_and_encodes_an_im
     chosen = outcome.summary["chosen"]
     assert chosen["miou"] == max(row["miou"] for row in rows)
     assert chosen["on"]["name"] == "scenes-shapes"
-    assert chosen["on"]["list_sha256"] == outcome.identity["data"]["list_sha256"]
+    assert chosen["on"]["list_sha256"] == outcome.provenance["data"]["list_sha256"]
 
 
 def test_a_sweep_of_presence_thresholds_is_that_of_single_runs(seg, tmp_path):
@@ -630,7 +638,7 @@ def test_a_sweep_of_presence_thresholds_is_that_of_single_runs(seg, tmp_path):
 
 
 def test_a_sweep_of_what_changes_nothing_is_refused(seg, colors):
-    with pytest.raises(OptionError, match="scale: colors has no background class, so it changes no label"):
+    with pytest.raises(OptionError, match="logit_scale: colors has no background class, so it changes no label"):
         SweepTask(seg, colors, settings_for(seg, colors), Grid(logit_scales=(10.0, 20.0)))
 
 
@@ -639,8 +647,7 @@ def test_a_sweep_under_a_preset_says_of_each_row_how_it_was_resized_and_what_dif
     base = settings_for(seg, standard_set, preset_name="naclip")
     grid = Grid(("value", "naclip"), ("auto", "slide:32/32/16", "squash:32"), ("none", "pamr"))
     task = SweepTask(seg, standard_set, base, grid)
-    rows = [task._described(group, task._variants(group)[0]) for group in task.groups]
-    for row in rows:
+    for row in task.described:
         assert row["resize"] == ("area" if row["resolution"].startswith("squash") else "published")
         assert ("recipe value in place of naclip" in row["deviations"]) == (row["recipe"] == "value")
         assert any("pamr sees" in line for line in row["deviations"]) == (row["refine"] == "pamr")
@@ -660,7 +667,7 @@ def test_an_unknown_recipe_is_refused_before_anything_is_measured(seg, colors):
 
 
 def test_a_run_says_which_code_made_it(seg):
-    made = model_identity(seg.encoder)
+    made = model_provenance(seg.encoder)
     assert len(made["code_sha256"]) == 64
     assert {"python", "pycocotools"} <= set(made["versions"])
 
@@ -683,7 +690,9 @@ def test_scenes_are_a_labelled_set_whose_files_do_not_exist(name):
     seen = np.unique(np.stack([item.read_labels() for item in dataset.items]))
     assert set(seen) <= {*range(len(dataset.classes)), 255}
     assert dataset.items[0].read_image().shape == (40, 40, 3)
-    np.testing.assert_array_equal(dataset.items[0].read_labels(), open_scenes(name, count=1, side=40).items[0].read_labels())
+    np.testing.assert_array_equal(
+        dataset.items[0].read_labels(), open_scenes(name, count=1, side=40).items[0].read_labels()
+    )
 
 
 def test_figures_and_choices_are_of_different_scenes():

@@ -1,0 +1,70 @@
+"""Lists of images that carry boxes or captions."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from fgseg._files import one_line
+from fgseg.datasets.dataset import image_hw_of
+from fgseg.errors import DatasetError, FgsegError
+
+__all__ = ["ImageList", "ListedImage", "images_folder"]
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """An image file and its name, which is unique in its list."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Images with annotations.
+
+    Attributes:
+        name: name of the list.
+        root: folder of the images.
+        images: the images to measure.
+        full_size: number of images before a limit was applied; None without a limit.
+
+    Raises:
+        DatasetError: two images of one name, which would share a row.
+    """
+
+    annotations: ClassVar[str]
+
+    name: str
+    root: Path
+    images: Sequence[ListedImage]
+    full_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, count in Counter(image.name for image in self.images).items():
+            if count > 1:
+                raise DatasetError(
+                    f"{self.name}: expected each image once, got {name!r} {count} times; give the images distinct ids"
+                )
+
+    def faults(self) -> tuple[str, ...]:
+        """The faults of the image files as found in their headers, one line per fault."""
+        if not self.images:
+            return (f"{self.name}: expected images with {self.annotations}, got none; check the file",)
+        faults = []
+        for image in self.images:
+            if not image.path.is_file():
+                faults.append(f"{one_line(image.path)}: no such image; --root names the folder of the images")
+                continue
+            try:
+                image_hw_of(image.path)
+            except FgsegError as error:
+                faults.append(one_line(error))
+        return tuple(faults)
+
+
+def images_folder(root: Path | None, folder: Path) -> Path:
+    """The folder of the images: `root` if given, else `images` in the folder of the annotations, else that folder."""
+    return root or (folder / "images" if (folder / "images").is_dir() else folder)
