@@ -6,7 +6,6 @@ The counts of an image are (6, C) int64: three rows for all pixels and three for
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from fgseg.types import UNLABELLED
 __all__ = [
     "RESAMPLES",
     "SEED",
-    "PixelCounts",
     "answer_accuracy",
     "bootstrap",
     "counts_of_row",
@@ -44,7 +42,6 @@ SEED = 731
 """Seed of everything random in a run: the random baseline and the resampled images."""
 RESAMPLES = 1000
 _QUANTILES = (0.025, 0.975)
-_FREQUENT, _RANDOM, _BACKGROUND = "most frequent class", "uniform random", "all background"
 
 Counts = NDArray[np.int64]
 
@@ -115,16 +112,8 @@ def _sparse_by_class(
     return {"classes": np.concatenate([present[None], counts[:, present]]).T.tolist()}
 
 
-@dataclass(frozen=True, eq=False)
-class PixelCounts:
-    """(N, 6, C) int64 counts of N images, of the model and of each baseline by name."""
-
-    model: Counts
-    baselines: Mapping[str, Counts]
-
-
-def pixel_counts(rows: Sequence[Row], num_classes: int, *, prompts: str, has_background: bool) -> PixelCounts:
-    """The counts of all images, and those that trivial predictions would have.
+def pixel_counts(rows: Sequence[Row], num_classes: int, *, prompts: str, has_background: bool) -> dict[str, Counts]:
+    """(N, 6, C) int64 counts of N images, of "model" and of each trivial baseline by name.
 
     The most frequent class is that of the data set; where only the present classes are prompted, it is the most
     frequent one of those present in the image.
@@ -140,10 +129,14 @@ def pixel_counts(rows: Sequence[Row], num_classes: int, *, prompts: str, has_bac
     if prompts == "present":
         is_there = true[:, order] > 0
         frequent = np.where(is_there.any(1), order[is_there.argmax(1)], order[0])
-    baselines = {_FREQUENT: _constant(rows, model, frequent), _RANDOM: _random(rows, model)}
+    table = {
+        "model": model,
+        "most frequent class": _constant(rows, model, frequent),
+        "uniform random": _random(rows, model),
+    }
     if has_background:
-        baselines[_BACKGROUND] = _constant(rows, model, np.zeros(len(rows), np.intp))
-    return PixelCounts(model, baselines)
+        table["all background"] = _constant(rows, model, np.zeros(len(rows), np.intp))
+    return table
 
 
 def counts_of_row(row: Mapping[str, Any], num_classes: int) -> Counts:

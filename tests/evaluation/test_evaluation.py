@@ -290,7 +290,7 @@ def test_figures_are_those_of_the_metrics_on_the_summed_confusion(images):
         for i, (labels, truth) in enumerate(images)
     ]
     made = pixel_counts(rows, 3, prompts="all", has_background=True)
-    values = figures(made.model.sum(0))
+    values = figures(made["model"].sum(0))
     counts = sum(confusion(np.where(p < 0, 3, p), t, 4) for p, t in images)
     edges = sum(boundary_counts(np.where(p < 0, 3, p), t, 4) for p, t in images)
     np.testing.assert_array_equal(total_confusion(rows, 3), counts[:3])
@@ -312,8 +312,8 @@ def test_the_guess_is_counted_as_a_prediction_of_it_would_be(images):
     options = {"num_classes": 3, "ignore": 255, "prompted": [0, 1, 2]}
     rows = [image_row(t, t, name=str(i), **options) for i, (_, t) in enumerate(images)]
     guesses = [image_row(guess(i, t), t, name="", **options) for i, (_, t) in enumerate(images)]
-    expected = pixel_counts(guesses, 3, prompts="all", has_background=False).model
-    made = pixel_counts(rows, 3, prompts="all", has_background=False).baselines["uniform random"]
+    expected = pixel_counts(guesses, 3, prompts="all", has_background=False)["model"]
+    made = pixel_counts(rows, 3, prompts="all", has_background=False)["uniform random"]
     np.testing.assert_array_equal(made, expected)
 
 
@@ -333,22 +333,20 @@ def test_constant_baselines_are_what_predicting_one_class_everywhere_would_count
     made = pixel_counts(rows, 3, prompts="all", has_background=has_background)
     totals = sum(np.bincount(t[t != 255], minlength=3) for _, t in images)
     wanted = {"most frequent class": int(totals.argmax())} | ({"all background": 0} if has_background else {})
-    assert set(made.baselines) == {*wanted, "uniform random"}
+    assert set(made) == {"model", *wanted, "uniform random"}
     for name, index in wanted.items():
         drawn = [
             image_row(np.full_like(t, index), t, num_classes=3, ignore=255, name="", prompted=[0]) for _, t in images
         ]
-        np.testing.assert_array_equal(
-            made.baselines[name], pixel_counts(drawn, 3, prompts="all", has_background=False).model
-        )
+        np.testing.assert_array_equal(made[name], pixel_counts(drawn, 3, prompts="all", has_background=False)["model"])
 
 
 def test_with_present_prompts_the_frequent_baseline_takes_the_most_frequent_class_that_is_there():
     images = [np.full((4, 4), 0, np.int32), np.full((2, 2), 1, np.int32)]
     rows = [image_row(t, t, num_classes=2, ignore=255, name=str(i), prompted=[0]) for i, t in enumerate(images)]
-    made = pixel_counts(rows, 2, prompts="present", has_background=False).baselines["most frequent class"]
+    made = pixel_counts(rows, 2, prompts="present", has_background=False)["most frequent class"]
     assert made[:, 0].tolist() == [[16, 0], [0, 4]]
-    assert pixel_counts(rows, 2, prompts="all", has_background=False).baselines["most frequent class"][1, 0].sum() == 0
+    assert pixel_counts(rows, 2, prompts="all", has_background=False)["most frequent class"][1, 0].sum() == 0
 
 
 def test_an_interval_leaves_two_and_a_half_percent_on_either_side():
@@ -589,7 +587,7 @@ def test_images_are_ranked_by_the_mean_iou_that_a_run_of_them_alone_would_have(i
         {"name": str(i), **image_row(labels, truth, num_classes=3, ignore=255, name=str(i), prompted=[0, 1, 2])}
         for i, (labels, truth) in enumerate(images)
     ]
-    alone = figures(pixel_counts(rows, 3, prompts="all", has_background=False).model)["miou"]
+    alone = figures(pixel_counts(rows, 3, prompts="all", has_background=False)["model"])["miou"]
     best, worst = best_and_worst(rows, len(rows), num_classes=3)
     ranked = [alone[int(name)] for name in (*best, *reversed(worst))]
     np.testing.assert_allclose(ranked, sorted(alone[np.isfinite(alone)], reverse=True), atol=1e-12)  # sums of 3 shares

@@ -152,7 +152,7 @@ def test_the_figures_of_a_run_are_those_of_the_metrics_to_the_bit():
         (rng.randint(0, 5, (20, 30)).astype(np.int32), rng.randint(0, 5, (20, 30)).astype(np.int32)) for _ in "abc"
     ]
     rows = [image_row(labels, truth, num_classes=5, ignore=255, name="", prompted=range(5)) for labels, truth in pairs]
-    values = figures(pixel_counts(rows, 5, prompts="all", has_background=False).model.sum(0))
+    values = figures(pixel_counts(rows, 5, prompts="all", has_background=False)["model"].sum(0))
     counts = sum(confusion(labels, truth, 5) for labels, truth in pairs)
     edges = sum(boundary_counts(labels, truth, 5) for labels, truth in pairs)
     assert {name: float(value) for name, value in values.items()} == {

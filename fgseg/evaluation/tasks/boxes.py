@@ -3,48 +3,45 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg.encoders.text_features import StoredTexts
-from fgseg.evaluation.provenance import class_list_hash, file_list_hash, hash_of, model_provenance
+from fgseg.evaluation.provenance import class_list_hash, hash_of
 from fgseg.evaluation.rows import Row
 from fgseg.evaluation.statistics import answer_accuracy, rank_of
-from fgseg.evaluation.tasks.box_data import DIFFICULTIES, BoxImage, BoxSet, Phrased
+from fgseg.evaluation.tasks.box_data import DIFFICULTIES, BoxSet, Phrased
 from fgseg.evaluation.tasks.class_texts import class_texts
+from fgseg.evaluation.tasks.image_list import ImageListTask
 from fgseg.images.reading import read_image
+from fgseg.metrics import class_accuracy, mean_of_classes
+from fgseg.prompts.classes import PromptClass
 from fgseg.regions.pooling import box_features
 from fgseg.segmenter import Segmenter
 from fgseg.similarity import unit
 
 __all__ = ["BoxTask"]
 
+_MEAN = "mean of classes"
+
 
 @dataclass(frozen=True, eq=False)
-class BoxTask:
+class BoxTask(ImageListTask):
     """True boxes against class names or captions.
 
     Attributes:
         seg: the model.
-        boxes: from `open_boxes`.
+        data: from `open_boxes`.
         templates: sentences around class names; captions are encoded without a template.
         resolution: resolution of the whole image, "squash" or "keep" with an optional size.
     """
 
-    seg: Segmenter
-    boxes: BoxSet
+    data: BoxSet
     templates: tuple[str, ...]
     resolution: str
     kind: ClassVar[str] = "boxes"
-
-    @cached_property
-    def items(self) -> dict[str, BoxImage]:
-        """The images by name."""
-        return {image.name: image for image in self.boxes.images}
 
     @cached_property
     def texts(self) -> torch.Tensor:
@@ -53,36 +50,20 @@ class BoxTask:
         Raises:
             PromptError: the model does not know a word.
         """
-        return class_texts(self.seg, self.boxes.classes, self.templates).text
-
-    @cached_property
-    def captions(self) -> StoredTexts:
-        """The text cache of the captions."""
-        return StoredTexts(self.seg.encoder)
+        return class_texts(self.seg, self.data.classes, self.templates).text
 
     def provenance(self) -> dict[str, Any]:
         """Model, data and settings."""
-        boxes = self.boxes
+        images, classes = self.data.images, self.data.classes
         # The true caption stands first, and published code takes the argmax.
-        ties = "lower index first" if boxes.classes else "the true caption first"
-        answers = [[image.name, image.boxes_xyxy, [str(answer) for answer in image.answers]] for image in boxes.images]
-        return {
-            "model": model_provenance(self.seg.encoder),
-            "data": {
-                "name": boxes.name,
-                "images": len(boxes.images),
-                "full_size": boxes.full_size,
-                "boxes": sum(len(image.answers) for image in boxes.images),
-                "list_sha256": file_list_hash([image.path for image in boxes.images], boxes.root),
-                "answers_sha256": hash_of(repr(answers)),
-                "classes_sha256": class_list_hash(boxes.classes),
-            },
-            "settings": {"templates": list(self.templates), "resolution": self.resolution, "ties": ties},
-        }
-
-    def files(self, name: str) -> list[Path]:
-        """The image."""
-        return [self.items[name].path]
+        ties = "lower index first" if classes else "the true caption first"
+        answers = [[image.name, image.boxes_xyxy, [str(answer) for answer in image.answers]] for image in images]
+        return self.list_provenance(
+            {"templates": list(self.templates), "resolution": self.resolution, "ties": ties},
+            sum(len(image.answers) for image in images),
+            answers_sha256=hash_of(repr(answers)),
+            classes_sha256=class_list_hash(classes),
+        )
 
     def measure(self, name: str) -> Row:
         """For each box its class, or difficulty, the rank of the right answer, and the number of its captions."""
@@ -99,7 +80,7 @@ class BoxTask:
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Accuracies with intervals, and those of guessing."""
         skipped = sum(row["skipped"] for row in rows)
-        figures = _by_class(rows, self.boxes) if self.boxes.classes else _by_difficulty(rows)
+        figures = _by_class(rows, self.data.classes) if self.data.classes else _by_difficulty(rows)
         return {"n_boxes_skipped": skipped, **figures}
 
     def _ranked(self, feature: torch.Tensor, answer: int | Phrased) -> list[int | str]:
@@ -132,14 +113,16 @@ def _clipped(boxes_xyxy: Sequence[Sequence[float]], image_hw: tuple[int, ...]) -
     return boxes[kept], kept.tolist()
 
 
-def _by_class(rows: Sequence[Row], boxes: BoxSet) -> dict[str, Any]:
-    count = len(boxes.classes)
+def _by_class(rows: Sequence[Row], names: Sequence[PromptClass]) -> dict[str, Any]:
+    count = len(names)
     per_image = [np.asarray(row["places"], np.int64).reshape(-1, 2) for row in rows]
     answers = [len(ranks) for ranks in per_image]
     classes, ranks = np.concatenate(per_image).T
     totals = np.bincount(classes, minlength=count)
     frequent = np.argsort(-totals, kind="stable")[:5]
     right = np.bincount(classes[ranks == 0], minlength=count)
+    constant = np.where(np.arange(count) == frequent[0], totals, 0)
+    recall, constant_recall = (class_accuracy(np.stack([hits, hits, totals])) for hits in (right, constant))
 
     def top(k: int) -> dict[str, Any]:
         return answer_accuracy([int((one[:, 1] < k).sum()) for one in per_image], answers)
@@ -147,23 +130,23 @@ def _by_class(rows: Sequence[Row], boxes: BoxSet) -> dict[str, Any]:
     def always(k: int) -> dict[str, Any]:
         return answer_accuracy([int(np.isin(one[:, 0], frequent[:k]).sum()) for one in per_image], answers)
 
-    per_class = [
-        {"index": i, "name": entry.name, "prompts": list(entry.synonyms), "boxes": int(totals[i]),
-         "top1": float(right[i] / totals[i]) if totals[i] else float("nan")}
-        for i, entry in enumerate(boxes.classes)
-    ]  # fmt: skip
-    found = right[totals > 0] / totals[totals > 0]
-    # Without any box that has an area left there is no class to take the mean over.
-    mean, constant = (float(found.mean()), 1 / len(found)) if len(found) else (float("nan"), float("nan"))
     guess = {f"top{k}": _exact(min(1.0, k / count)) for k in (1, 5)}
     return {
         "table": {
-            "model": {"top1": top(1), "top5": top(5), "mean of classes": _exact(mean)},
-            "most frequent class": {"top1": always(1), "top5": always(5), "mean of classes": _exact(constant)},
-            "uniform random": {**guess, "mean of classes": guess["top1"]},
+            "model": {"top1": top(1), "top5": top(5), _MEAN: _exact(float(mean_of_classes(recall)))},
+            "most frequent class": {
+                "top1": always(1), "top5": always(5), _MEAN: _exact(float(mean_of_classes(constant_recall))),
+            },
+            "uniform random": {**guess, _MEAN: guess["top1"]},
         },
-        "classes": per_class,
-    }
+        "classes": [
+            {
+                "index": i, "name": entry.name, "prompts": list(entry.synonyms),
+                "boxes": int(totals[i]), "top1": float(recall[i]),
+            }
+            for i, entry in enumerate(names)
+        ],
+    }  # fmt: skip
 
 
 def _exact(value: float) -> dict[str, Any]:

@@ -1,16 +1,20 @@
-"""Lists of images that carry boxes or captions."""
+"""Lists of images that carry boxes or captions, and the common part of their tasks."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fgseg._files import one_line
 from fgseg.datasets.dataset import image_hw_of
+from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import DatasetError, FgsegError
+from fgseg.evaluation.provenance import file_list_hash, model_provenance
+from fgseg.segmenter import Segmenter
 
-__all__ = ["ImageList", "ListedImage", "images_folder"]
+__all__ = ["ImageList", "ImageListTask", "ListedImage", "images_folder"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,49 @@ class ImageList:
             except FgsegError as error:
                 faults.append(one_line(error))
         return tuple(faults)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageListTask:
+    """The common part of tasks on an image list.
+
+    Attributes:
+        seg: the model.
+        data: the images with their annotations.
+    """
+
+    seg: Segmenter
+    data: ImageList
+
+    @cached_property
+    def items(self) -> dict[str, Any]:
+        """The images by name."""
+        return {image.name: image for image in self.data.images}
+
+    @cached_property
+    def captions(self) -> StoredTexts:
+        """The text cache of the captions."""
+        return StoredTexts(self.seg.encoder)
+
+    def files(self, name: str) -> list[Path]:
+        """The image."""
+        return [self.items[name].path]
+
+    def list_provenance(self, settings: dict[str, Any], annotations: int, **hashes: str) -> dict[str, Any]:
+        """Model, data and settings, from the number of annotations and the hashes of what they say."""
+        data = self.data
+        return {
+            "model": model_provenance(self.seg.encoder),
+            "data": {
+                "name": data.name,
+                "images": len(data.images),
+                "full_size": data.full_size,
+                data.annotations: annotations,
+                "list_sha256": file_list_hash([image.path for image in data.images], data.root),
+                **hashes,
+            },
+            "settings": settings,
+        }
 
 
 def images_folder(root: Path | None, folder: Path) -> Path:

@@ -4,7 +4,6 @@ import base64
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import comb
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,14 +13,12 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg.datasets.coco import read_document
-from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import DatasetError
-from fgseg.evaluation.provenance import file_list_hash, hash_of, model_provenance
+from fgseg.evaluation.provenance import hash_of
 from fgseg.evaluation.rows import Row
 from fgseg.evaluation.statistics import answer_accuracy, rank_of
-from fgseg.evaluation.tasks.image_list import ImageList, ListedImage, images_folder
+from fgseg.evaluation.tasks.image_list import ImageList, ImageListTask, ListedImage, images_folder
 from fgseg.images.reading import read_image
-from fgseg.segmenter import Segmenter
 
 __all__ = ["CaptionSet", "CaptionedImage", "RetrievalTask", "open_captions"]
 
@@ -80,55 +77,33 @@ def _caption(value: Any) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class RetrievalTask:
+class RetrievalTask(ImageListTask):
     """Which caption belongs to which image among all captions and images of a set.
 
     Attributes:
         seg: the model.
-        captions: from `open_captions`.
+        data: from `open_captions`.
         route: "short" or "long".
     """
 
-    seg: Segmenter
-    captions: CaptionSet
+    data: CaptionSet
     route: Literal["short", "long"]
     kind: ClassVar[str] = "retrieval"
 
-    @cached_property
-    def items(self) -> dict[str, CaptionedImage]:
-        """The images by name."""
-        return {image.name: image for image in self.captions.images}
-
-    @cached_property
-    def texts(self) -> StoredTexts:
-        """The text cache of the captions."""
-        return StoredTexts(self.seg.encoder)
-
     def provenance(self) -> dict[str, Any]:
         """Model, data and settings."""
-        images = self.captions.images
-        return {
-            "model": model_provenance(self.seg.encoder),
-            "data": {
-                "name": self.captions.name,
-                "images": len(images),
-                "full_size": self.captions.full_size,
-                "captions": sum(len(image.captions) for image in images),
-                "list_sha256": file_list_hash([image.path for image in images], self.captions.root),
-                "captions_sha256": hash_of(repr([[image.name, *image.captions] for image in images])),
-            },
-            "settings": {"route": self.route, "ties": "lower index first"},
-        }
-
-    def files(self, name: str) -> list[Path]:
-        """The image."""
-        return [self.items[name].path]
+        images = self.data.images
+        return self.list_provenance(
+            {"route": self.route, "ties": "lower index first"},
+            sum(len(image.captions) for image in images),
+            captions_sha256=hash_of(repr([[image.name, *image.captions] for image in images])),
+        )
 
     def measure(self, name: str) -> Row:
         """The features of an image and its captions; a caption that is too long for the route fails its image."""
         image = self.items[name]
         feature = self.seg.encoder.embed_images([read_image(image.path)])
-        text = self.texts.encode(image.captions, route=self.route)
+        text = self.captions.encode(image.captions, route=self.route)
         return {"image": _packed(feature.cpu().numpy()), "texts": _packed(text.cpu().numpy())}
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:

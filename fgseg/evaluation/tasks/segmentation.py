@@ -155,14 +155,13 @@ class SegmentationTask(LabelledImagesTask):
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Figures, intervals, baselines and classes over the rows."""
         count = len(self.dataset.classes)
-        counts = pixel_counts(rows, count, prompts=self.settings.prompts, has_background=self.dataset.has_background)
-        table = {"model": counts.model, **counts.baselines}
+        table = pixel_counts(rows, count, prompts=self.settings.prompts, has_background=self.dataset.has_background)
         confusion = total_confusion(rows, count)
         pairs = np.argwhere(confusion).tolist()
         return {
             "content_sha256": hash_of("".join(row["content"] for row in rows)),
             "table": {name: _table_row(per_image) for name, per_image in table.items()},
-            "classes": _per_class(counts.model.sum(0), self.dataset.classes),
+            "classes": _per_class(table["model"].sum(0), self.dataset.classes),
             # [true class, given class, pixels]; the given class C is no class
             "confusion": [[true, given, int(confusion[true, given])] for true, given in pairs],
         }
