@@ -95,7 +95,7 @@ def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
         "best none; the default, guided, is 2.5 points below\n",
         "best none; the default, pamr, is 25.0 points below\n",
         "best 0.3; the default, 0.65, is 2.5 points below",
-        "chosen by another rule than mIoU, on other scenes: the lowest that serves (scenes.json).",
+        "not chosen by mIoU, but by a rule on other scenes: the lowest that serves (scenes.json).",
         "| b\\|c | 1.25 |", "| e |", "[other.json](results/other.json)",
     ):  # fmt: skip
         assert expected in page
