@@ -2,9 +2,9 @@
 
 Each user has a picture of its own size and colours. A round consists of what a person does on the page (upload,
 segment, segment by other words, click a point, download the label map) and of what a program does (POST to the
-endpoint). Every answer is checked to belong to the user's own picture by its size, its words and its label map, which is compared with
-that of a Segmenter in this process. The script writes as JSON: rounds, errors, answers for another user's picture,
-milliseconds by kind of request, and the server's resident memory over time.
+endpoint). Every answer is checked to belong to the user's own picture by its size, its words and its label map, which
+is compared with that of a Segmenter in this process. The script writes as JSON: rounds, errors, answers for another
+user's picture, milliseconds by kind of request, and the server's resident memory over time.
 """
 
 import argparse

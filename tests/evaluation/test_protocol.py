@@ -42,7 +42,7 @@ def plain_labels(scores, query_to_class, image_hw, logit_scale, threshold):
 
 @given(seed=SEEDS, classes=st.integers(1, 4), extra=st.integers(0, 4), threshold=st.sampled_from([0, 0.1, 0.5, 1]))
 @settings(deadline=None, max_examples=60)
-def test_streamed_labels_and_probabilities_equal_those_with_every_map_held(seed, classes, extra, threshold):
+def test_streamed_labels_and_probabilities_equal_those_of_all_maps_at_once(seed, classes, extra, threshold):
     rng = np.random.RandomState(seed)
     query_to_class = rng.permutation(np.append(np.arange(classes), rng.randint(0, classes, extra))).tolist()
     scores = torch.from_numpy(rng.uniform(-0.1, 0.4, (len(query_to_class), 3, 4)).astype(np.float32))
@@ -103,7 +103,7 @@ def test_synonyms_compete_in_the_softmax_and_are_not_summed():
     assert protocol_label_map(scores, [0, 1, 1, 1], (1, 1), logit_scale=9)[1].item() == 0.25
 
 
-def test_a_tie_goes_to_the_lowest_class_whatever_the_order_of_the_words():
+def test_a_tie_goes_to_the_lowest_class_in_any_order_of_the_words():
     scores = torch.full((3, 2, 2), 0.25)
     assert not protocol_label_map(scores, [2, 0, 1], (5, 5), logit_scale=40)[0].any()
 
