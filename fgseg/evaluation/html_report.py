@@ -106,31 +106,26 @@ def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
     document = run_document(outcome)
     best, worst = best_and_worst(outcome.rows, _EXAMPLES, num_classes=len(task.dataset.classes))
     title = f"{document['model']['name']} on {document['data']['name']}"
-    header, rows = table_rows(document)
+    failed = [(row["image"], row["error"]) for row in document["failed"]]
+    extent = [f"{document['n_images']} images, {len(failed)} failed", parts_of(document)]
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
         f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(_extent(document))}. Figures are in percent over the whole data "
+        f"<p>{escape('; '.join(filter(None, extent)))}. Figures are in percent over the whole data "
         "set; brackets hold 95 % intervals over resampled images.</p>",
-        _table(header, rows),
+        _table(*table_rows(document)),
         "<h2>Classes</h2>" + _image(chart, "png", "IoU of each class, and the largest confusions", "chart"),
         *(
             f"<h2>{heading}</h2>" + "".join(_example(task, name) for name in names)
             for heading, names in (("Best images", best), ("Worst images", worst))
             if names
         ),
-        _failures(document["failed"]),
+        "<h2>Failed</h2>" + _table(("image", "error"), failed) if failed else "",
         "<h2>Settings</h2>" + _table(("setting", "value"), _settings(document)),
         "</html>",
     ]
     return "\n".join(parts) + "\n"
-
-
-def _extent(document: Mapping[str, Any]) -> str:
-    """Number of images, and which part of the data set they are."""
-    parts = [f"{document['n_images']} images, {document['n_failed']} failed", parts_of(document)]
-    return "; ".join(part for part in parts if part)
 
 
 def _example(task: SegmentationTask, name: str) -> str:
@@ -167,22 +162,13 @@ def _legend(truth: NDArray[np.int32], labels: NDArray[np.int32], dataset: Datase
 
 
 def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    model, data = document["model"], document["data"]
-    rows = {f"model {key}": value for key, value in model.items()}
-    rows |= {f"data {key}": value for key, value in data.items() if key != "classes"}
-    rows |= dict(document["settings"])
-    return [(key, _short(value)) for key, value in rows.items()]
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text if len(text) <= 200 else f"{text[:200]} ..."
-
-
-def _failures(failed: Sequence[Mapping[str, str]]) -> str:
-    if not failed:
-        return ""
-    return "<h2>Failed</h2>" + _table(("image", "error"), [(row["image"], row["error"]) for row in failed])
+    rows = {f"model {key}": value for key, value in document["model"].items()}
+    rows |= {f"data {key}": value for key, value in document["data"].items() if key != "classes"}
+    texts = {
+        key: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        for key, value in (rows | document["settings"]).items()
+    }
+    return [(key, text if len(text) <= 200 else f"{text[:200]} ...") for key, text in texts.items()]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

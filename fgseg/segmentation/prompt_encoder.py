@@ -101,7 +101,7 @@ class PromptTexts:
         """The rows of one class."""
         return self.text[[query for query, owner in enumerate(self.query_to_class) if owner == index]]
 
-    def only(self, classes: Iterable[int]) -> PromptTexts:
+    def select(self, classes: Iterable[int]) -> PromptTexts:
         """The rows of some classes, which keep their indices."""
         kept = set(classes)
         rows = [row for row, index in enumerate(self.query_to_class) if index in kept]

@@ -151,7 +151,7 @@ def test_the_texts_of_some_classes_are_selected_in_one_pass_over_those_classes()
             return super().__iter__()
 
     texts = PromptTexts(torch.arange(8.0).reshape(4, 2), (0, 1, 1, 2), ("{}",))
-    kept = texts.only(Watched((2, 1)))
+    kept = texts.select(Watched((2, 1)))
     assert kept.query_to_class == (1, 1, 2)
     assert kept.text.tolist() == [[2, 3], [4, 5], [6, 7]]
     assert len(passes) == 1

@@ -60,7 +60,7 @@ class LabelledImagesTask:
             texts = class_texts(self.seg, classes, templates)
         except PromptError as error:
             raise explained(self.seg, self.dataset, templates, error) from error
-        return texts.only(range(1, len(classes))) if self._background_is_what_is_left else texts
+        return texts.select(range(1, len(classes))) if self._background_is_what_is_left else texts
 
     @cached_property
     def rivals(self) -> PromptTexts | None:
@@ -119,7 +119,7 @@ class LabelledImagesTask:
         self, view: EncodedImage, prompted: Sequence[int], variants: Sequence[SegmentationSettings]
     ) -> Iterator[NDArray[np.int32]]:
         """(H, W) class indices of an encoded image among the prompted classes, under each of several settings."""
-        for labels in predict(view, self.texts.only(prompted), self.rivals, variants):
+        for labels in predict(view, self.texts.select(prompted), self.rivals, variants):
             yield np.where(labels < 0, np.int32(0), labels) if self._background_is_what_is_left else labels
 
 

@@ -123,11 +123,13 @@ def settings_for(
     decision = options.setdefault("decision", "protocol")
     check_choice("decision", decision, get_args(Decision))
     published = None if preset_name is None else preset(preset_name, dataset.name)
-    base = _own_settings(seg, decision) if published is None else _published(published)
-    if published is not None and decision == "presence":
-        # The scale and the thresholds of a preset apply to a softmax over all words, and presence is another quantity.
-        base |= {"logit_scale": seg.encoder.logit_scale, "threshold": seg.defaults.threshold}
-        base |= {"min_foreground_share": 0.0, "deviations": (*base["deviations"], _BY_PRESENCE)}
+    base = {
+        **resolution_settings(seg.encoder, seg.defaults.resolution, is_published=False),
+        "logit_scale": seg.encoder.logit_scale,
+        "threshold": seg.defaults.threshold if decision == "presence" else 0.0,
+        "refine": seg.defaults.refine,
+        **({} if published is None else _published(published, decision)),
+    }
     if resolution != "auto":
         base |= resolution_settings(seg.encoder, resolution, is_published=published is not None)
     base["templates"] = templates_named(seg.defaults.templates if templates is None else templates)
@@ -147,27 +149,19 @@ def deviations_of(settings: SegmentationSettings, recipe: str | None) -> tuple[s
     return (*kept, *other, *((_PAMR_INPUT,) if settings.refine == "pamr" else ()))
 
 
-def _own_settings(seg: Segmenter, decision: Decision) -> dict[str, Any]:
-    return {
-        **resolution_settings(seg.encoder, seg.defaults.resolution, is_published=False),
-        "logit_scale": seg.encoder.logit_scale,
-        "threshold": seg.defaults.threshold if decision == "presence" else 0.0,
-        "refine": seg.defaults.refine,
-    }
-
-
-def _published(published: Preset) -> dict[str, Any]:
+def _published(published: Preset, decision: Decision) -> dict[str, Any]:
     mode: Literal["keep", "slide"] = "keep" if published.crop is None else "slide"
+    sizes = Resolution(mode, published.short_side, published.crop, published.stride, max_side=published.max_side)
+    base = {"resolution": sizes, "resize": "published", "refine": "none", "preset": published.name}
+    if decision == "presence":
+        # The scale and the thresholds of a preset apply to a softmax over all words, and presence is another quantity.
+        return {**base, "deviations": (*published.deviations, _BY_PRESENCE)}
     return {
-        "resolution": Resolution(
-            mode, published.short_side, published.crop, published.stride, max_side=published.max_side
-        ),
-        "resize": "published",
+        **base,
         "logit_scale": published.logit_scale,
         "threshold": published.prob_threshold,
         "min_foreground_share": published.min_foreground_share,
-        "preset": published.name,
-        "deviations": tuple(published.deviations),
+        "deviations": published.deviations,
     }
 
 
