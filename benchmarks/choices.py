@@ -1,12 +1,12 @@
-"""What the towers' own ways of computing gain over plain torch: `python benchmarks/choices.py`.
+"""The gain of the towers' optimised operations over plain torch: `python benchmarks/choices.py`.
 
-Pieces of a ViT-B tower at one image (197 tokens) and at six windows, with random values, in both dtypes. Candidates
-take turns as in `speed.py`; a ratio above 1 says how many times as long the plain way takes.
+The script times parts of a ViT-B tower on one image (197 tokens) and on six windows in both dtypes, with random values.
+The candidates take turns as in `speed.py`. A ratio is the time of the plain operation over that of the optimised one.
 
-* weights: the products of a block, on weights that keep oneDNN's order, against `F.linear`.
-* gelu: an MLP with quick GELU's factors inside its products, against one that multiplies by them.
-* attention: torch's fused kernel, which the towers use, against its two products written out, some heads at a time;
-  and how far both are from float64, by how far scores spread. Written out, scores are rounded to the dtype.
+* weights: the products of a block on weights in oneDNN's memory order, against `F.linear`.
+* gelu: an MLP whose products include the factors of quick GELU, against an MLP that multiplies by them.
+* attention: torch's fused kernel, which the towers use, against two explicit products for some heads at a time; and the
+  distance of both from float64 by the spread of the scores. Explicit products round the scores to the dtype.
 """
 
 import argparse
@@ -26,14 +26,14 @@ SEED = 731
 RESULTS = Path(__file__).parent / "results" / "choices.json"
 TOKENS, WIDTH, HEADS = 197, 768, 12
 IMAGES = {"one_image": 1, "six_windows": 6}
-SPREADS = (1, 2, 4, 8, 16)  # standard deviation of scores
+SPREADS = (1, 2, 4, 8, 16)  # standard deviations of scores
 CONFIG = TowerConfig(
     width=WIDTH, layers=1, heads=HEADS, mlp_width=4 * WIDTH, activation="quick_gelu", epsilon=1e-5
 )  # ViT-B's
 
 
 def filled(module: torch.nn.Module, dtype: str) -> torch.nn.Module:
-    """Random weights of a size that keeps values near one, served as the encoders' are."""
+    """A module with random weights that keep values near one, prepared like the modules of an encoder."""
     for parameter in module.parameters():
         parameter.requires_grad_(False).normal_(std=parameter.shape[-1] ** -0.5)
     module.to(DTYPES[dtype])
@@ -42,23 +42,23 @@ def filled(module: torch.nn.Module, dtype: str) -> torch.nn.Module:
 
 
 def tokens(images: int, dtype: str) -> Tensor:
-    """(images, TOKENS, WIDTH)."""
+    """Random tokens (images, TOKENS, WIDTH)."""
     return torch.randn(images, TOKENS, WIDTH).to(DTYPES[dtype])
 
 
 def weights(images: int, dtype: str) -> dict[str, Callable[[], Any]]:
-    """The six products of a block."""
+    """The six products of a block, in both ways."""
     attention, mlp = filled(Attention(CONFIG), dtype), filled(Mlp(CONFIG), dtype)
     narrow, wide = tokens(images, dtype), tokens(images, dtype).repeat(1, 1, 4)
-    served = [(layer, narrow) for layer in attention.children()] + [(mlp.fc1, narrow), (mlp.fc2, wide)]
+    layers = [(layer, narrow) for layer in attention.children()] + [(mlp.fc1, narrow), (mlp.fc2, wide)]
     return {
-        "plain": lambda: [F.linear(x, layer.weight, layer.bias) for layer, x in served],
-        "ours": lambda: [layer(x) for layer, x in served],
+        "plain": lambda: [F.linear(x, layer.weight, layer.bias) for layer, x in layers],
+        "ours": lambda: [layer(x) for layer, x in layers],
     }
 
 
 def gelu(images: int, dtype: str) -> dict[str, Callable[[], Any]]:
-    """An MLP, its products on sorted weights both times."""
+    """An MLP in both ways; both use weights in oneDNN's memory order."""
     mlp, x = filled(Mlp(CONFIG), dtype), tokens(images, dtype)
 
     def plain() -> Tensor:
@@ -69,20 +69,20 @@ def gelu(images: int, dtype: str) -> dict[str, Callable[[], Any]]:
 
 
 def attention(images: int, dtype: str) -> dict[str, Callable[[], Any]]:
-    """All heads of a block."""
+    """The attention of all heads of a block, in both ways."""
     q, k, v = heads(images, spread_of_scores=1, dtype=dtype)
     return {"plain": lambda: written_out(q, k, v), "ours": lambda: F.scaled_dot_product_attention(q, k, v)}
 
 
 def heads(images: int, *, spread_of_scores: float, dtype: str) -> list[Tensor]:
-    """Queries, keys and values (images, HEADS, TOKENS, WIDTH / HEADS) whose scores have that standard deviation."""
+    """Queries, keys and values (images, HEADS, TOKENS, WIDTH / HEADS) with that spread of scores."""
     scales = (spread_of_scores**0.5, spread_of_scores**0.5, 1)
     made = [scale * torch.randn(images, TOKENS, HEADS, WIDTH // HEADS) for scale in scales]
     return [tensor.to(DTYPES[dtype]).transpose(1, 2) for tensor in made]
 
 
 def written_out(q: Tensor, k: Tensor, v: Tensor, *, at_once: int = 12) -> Tensor:
-    """Attention by two products, `at_once` heads at a time, whose scores fit the cache."""
+    """Attention by two products for `at_once` heads at a time, whose scores fit into the cache."""
     queries, keys, values = (tensor.flatten(0, 1).split(at_once) for tensor in (q, k, v))
     parts = [
         (a * (WIDTH // HEADS) ** -0.5 @ b.transpose(1, 2)).softmax(-1) @ c
@@ -92,7 +92,7 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, *, at_once: int = 12) -> Tensor
 
 
 def errors(dtype: str) -> dict[str, Any]:
-    """Mean absolute difference from float64 of both ways, by the spread of scores."""
+    """Mean absolute difference of both ways from float64, by the spread of the scores."""
     rows = {}
     for spread_of_scores in SPREADS:
         q, k, v = heads(1, spread_of_scores=spread_of_scores, dtype=dtype)
@@ -110,7 +110,7 @@ CHOICES = {"weights": weights, "gelu": gelu, "attention": attention}
 
 
 def measured(choice: str, repeats: int) -> dict[str, Any]:
-    """Ratios of one choice in each dtype and size."""
+    """The ratios and times of one operation in each dtype and size."""
     figures: dict[str, Any] = {}
     for dtype in DTYPES:
         for size, images in IMAGES.items():
@@ -125,7 +125,7 @@ def measured(choice: str, repeats: int) -> dict[str, Any]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=100, help="turns of each candidate")
+    parser.add_argument("--repeats", type=int, default=100, help="number of turns of each candidate")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.manual_seed(SEED)

@@ -1,9 +1,11 @@
-"""What the speed principle says of a GPU, measured on one: `python benchmarks/gpu.py`. Without a GPU it refuses.
+"""Correctness and speed on a GPU: `python benchmarks/gpu.py`. Without a GPU the script fails.
 
-Printed and written to results/gpu.json: whether patch_scores and label_map equal the CPU's, and how far bfloat16 is
-from float32; images a second at batch 1, 8 and 64 for models of fg-clip-base's and -large's sizes, by `Segmenter` from
-image in memory to labels, against the encoder alone and against the rate of a matrix product; and the time of label
-maps of 171 and 847 classes at 1080p and 4K, against writing them.
+The script prints the following figures and writes them to results/gpu.json:
+
+* whether patch_scores and label_map equal those of the CPU, and how far bfloat16 is from float32;
+* images per second at batch sizes 1, 8 and 64 for models of the sizes of fg-clip-base and -large, by `Segmenter` from
+  the image in memory to the labels, in comparison with the encoder alone and with the rate of a matrix product;
+* the time of label maps of 171 and 847 classes at 1080p and 4K, in comparison with the time to write them.
 """
 
 import argparse
@@ -32,11 +34,11 @@ from fgseg.upsample.labels import label_map
 BATCHES = (1, 8, 64)
 SCREENS = {"1080p": (1080, 1920), "4K": (2160, 3840)}
 DTYPES = ("bfloat16", "float32")
-TOLERANCE, LABELS_EQUAL = 1e-5, 0.9999  # float32 on two devices
+TOLERANCE, LABELS_EQUAL = 1e-5, 0.9999  # for float32 on two devices
 
 
 def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Seconds of a call with the device waited for: warm-up, then median and quartiles."""
+    """Seconds of a call including the wait for the device: median and quartiles after a warm-up."""
     for _ in range(3):
         run()
     torch.cuda.synchronize()
@@ -50,26 +52,26 @@ def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """Operations a second of a large product."""
+    """Operations per second of a large matrix product."""
     side = 8192
     a, b = (torch.randn(side, side, device="cuda", dtype=dtype) for _ in range(2))
     return 2 * side**3 / timed(lambda: a @ b, 10)["median"]
 
 
 def copy_rate() -> float:
-    """Bytes a second within the device's memory, read and written counted both."""
+    """Bytes per second of a copy within the memory of the device; reads and writes both count."""
     source = torch.ones(2**28, device="cuda")
     target = torch.empty_like(source)
     return 2 * source.nbytes / timed(lambda: target.copy_(source), 10)["median"]
 
 
 def equality() -> dict[str, Any]:
-    """Largest differences from the CPU's results."""
+    """Largest differences from the results of the CPU."""
     generator = torch.Generator().manual_seed(0)
     grid = torch.nn.functional.normalize(torch.randn(32, 48, 512, generator=generator), dim=-1)
     text = torch.nn.functional.normalize(torch.randn(171, 512, generator=generator), dim=-1)
-    scores, there = patch_scores(grid, text), patch_scores(grid.cuda(), text.cuda()).cpu()
-    result: dict[str, Any] = {"patch_scores": float((scores - there).abs().max())}
+    scores, on_device = patch_scores(grid, text), patch_scores(grid.cuda(), text.cuda()).cpu()
+    result: dict[str, Any] = {"patch_scores": float((scores - on_device).abs().max())}
     for kind, make in KINDS.items():
         made = make(171)
         (labels, best), (labels_there, best_there) = label_map(made, (1080, 1920)), label_map(made.cuda(), (1080, 1920))
@@ -84,7 +86,7 @@ def equality() -> dict[str, Any]:
 
 
 def masks(count: int) -> dict[str, Any]:
-    """Labels of scenes by the embedded model on the device and on the CPU: pixels that are equal."""
+    """Share of equal pixels between labels on the device and on the CPU, by the embedded model on scenes."""
     segmenters = {device: fgseg.load("mini", device=device, dtype="float32") for device in ("cpu", "cuda")}
     segmenters["cuda_bfloat16"] = fgseg.load("mini", device="cuda", dtype="bfloat16")
     equal: dict[str, list[float]] = {"cuda": [], "cuda_bfloat16": []}
@@ -103,7 +105,7 @@ def masks(count: int) -> dict[str, Any]:
 
 
 def throughput(folder: Path, size: str, repeats: int) -> list[dict[str, Any]]:
-    """Images a second of one model, squash, 20 prompts: from image in memory to labels, and the encoder alone."""
+    """Images per second of one model with squash and 20 prompts, from image to labels, and of the encoder alone."""
     side = SIZES[size].side
     pictures = [photo(side, side, seed) for seed in range(8)]
     rows = []
@@ -142,7 +144,7 @@ def throughput(folder: Path, size: str, repeats: int) -> list[dict[str, Any]]:
 
 
 def bfloat16_distance(folder: Path, size: str) -> float:
-    """The largest cosine distance of bfloat16 features of a photograph from float32's."""
+    """The largest cosine distance between bfloat16 and float32 features of a photograph."""
     picture = photo(SIZES[size].side, SIZES[size].side, 0)
     grids = [
         fgseg.load(str(folder), device="cuda", dtype=dtype).encoder.encode_images([picture])[0].grid for dtype in DTYPES
@@ -151,7 +153,7 @@ def bfloat16_distance(folder: Path, size: str) -> float:
 
 
 def label_maps(repeats: int) -> list[dict[str, Any]]:
-    """Seconds of label maps of scores on the device: by `label_map`, by blocks as on a CPU, and what writing takes."""
+    """Seconds of label maps on the device, by `label_map` and by blocks as on a CPU, and the limit of writing them."""
     rate, rows = copy_rate(), []
     for screen, size in SCREENS.items():
         for classes in (171, 847):

@@ -1,10 +1,10 @@
 """Time and memory of images larger than memory: `python benchmarks/large.py`.
 
-Tiled TIFFs of growing size are written into a temporary folder, made of procedural scenes, and each is segmented by
-region in a fresh process with the embedded model: three prompts, windows of the native side at the image's own scale
-(`--reduction` shrinks it), overlapping by a quarter, so that 16,384 x 16,384 pixels end within minutes on two idle
-cores. Peak memory is that of the process less what it held when the model was loaded. Whether time is linear is judged
-by processor time, which other work on the machine disturbs less; both are written.
+The script writes tiled TIFFs of growing size, which consist of procedural scenes, into a temporary folder. The embedded
+model segments each by region in a fresh process, with three prompts and windows of the native side at the image's own
+scale (`--reduction` shrinks it), which overlap by a quarter, so that 16,384 x 16,384 pixels take minutes on two idle
+cores. Peak memory is that of the process minus its memory after the model was loaded. The verdict on linear time uses
+processor time, on which other work on the machine has less influence; both times are written.
 """
 
 import argparse
@@ -34,11 +34,11 @@ SCENES = 24
 PROMPTS = ("red", "blue", "striped")
 RESOLUTION = "slide:auto/224/168"
 MEMORY_LIMIT = 1.5  # GB above the model
-LINEAR_WITHIN = 1.25  # what a further pixel costs, dearest over cheapest step from size to size
+LINEAR_WITHIN = 1.25  # highest over lowest cost of a further pixel among the steps from size to size
 
 
 def write_mosaic(path: Path, side: int, tiles: Sequence[bytes]) -> None:
-    """Write a square picture of this side as a tiled TIFF; each tile is one of a few deflated ones, at random."""
+    """Write a square picture of the given side as a tiled TIFF of randomly chosen compressed tiles."""
     rng = np.random.RandomState(side)
     chosen = (tiles[rng.randint(len(tiles))] for _ in range((side // TILE) ** 2))
     tifffile.imwrite(
@@ -48,7 +48,7 @@ def write_mosaic(path: Path, side: int, tiles: Sequence[bytes]) -> None:
 
 
 def measure(path: Path, *, dtype: str, reduction: int) -> dict[str, float]:
-    """Seconds and peak memory of one image in this process, which has done nothing else."""
+    """Seconds and peak memory of one image in this process, which did nothing else before."""
     seg = fgseg.load("mini", dtype=dtype)
     seg.prepare(PROMPTS)
     loaded = resident_bytes()
@@ -57,7 +57,7 @@ def measure(path: Path, *, dtype: str, reduction: int) -> dict[str, float]:
     result = seg.segment_large(path, PROMPTS, labels, resolution=RESOLUTION, reduction=reduction)
     result.save(path.with_suffix(".out"))
     seconds, processor_seconds = time.perf_counter() - started, time.process_time() - processor_started
-    peak = peak_bytes()  # not ru_maxrss, in which that of the process that started this one survives
+    peak = peak_bytes()  # ru_maxrss would include the peak of the parent process
     return {
         "seconds": seconds,
         "processor_seconds": processor_seconds,
@@ -72,7 +72,7 @@ def measure(path: Path, *, dtype: str, reduction: int) -> dict[str, float]:
 
 
 def in_a_fresh_process(path: Path, *, dtype: str, reduction: int) -> dict[str, float]:
-    """`measure` by another Python."""
+    """`measure` in a fresh Python process."""
     options = ["--dtype", dtype, "--reduction", str(reduction)]
     command = [sys.executable, str(Path(__file__).resolve()), "--one", str(path), *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -80,7 +80,7 @@ def in_a_fresh_process(path: Path, *, dtype: str, reduction: int) -> dict[str, f
 
 
 def row(side: int, runs: list[dict[str, float]]) -> dict[str, object]:
-    """The medians of one size, with every time."""
+    """The medians of one size, and every time."""
     seconds = statistics.median(run["seconds"] for run in runs)
     return {
         "side": side,
@@ -98,7 +98,7 @@ def row(side: int, runs: list[dict[str, float]]) -> dict[str, object]:
 
 
 def linearity(rows: list[dict[str, object]]) -> dict[str, object]:
-    """Processor seconds of each further megapixel from size to size: what starting costs is not in them."""
+    """Processor seconds of each further megapixel from size to size, which exclude the cost of starting."""
     steps = [
         (large["processor_seconds"] - small["processor_seconds"]) / (large["megapixels"] - small["megapixels"])
         for small, large in pairwise(rows)
@@ -115,8 +115,10 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", type=int, nargs="+", default=[4096, 8192, 16_384], help=f"multiples of {TILE}")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each size, one size after another")
-    parser.add_argument("--reduction", type=int, default=1, help="shrink by this before windows see the image")
+    parser.add_argument("--repeats", type=int, default=3, help="number of runs of each size; the sizes take turns")
+    parser.add_argument(
+        "--reduction", type=int, default=1, help="factor by which the image is shrunk before it is cut into windows"
+    )
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "large.json")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)

@@ -1,10 +1,10 @@
 """How well a model tells materials apart on photographs: `python benchmarks/materials.py --data FOLDER`.
 
-FOLDER holds images/, labels/ and dataset.json (see `fgseg.datasets`). In each image the prompts are those of its
-classes that have a word in MATERIAL_WORDS; only pixels of these classes count, and only images with two of them or
-more. Printed and written as JSON: pixel accuracy, beside three baselines (the class most frequent in the data set of
-those present; a uniform guess; the nearest mean colour in L*a*b*, fitted on procedural scenes), with bootstrap
-intervals over images.
+FOLDER holds images/, labels/ and dataset.json (see `fgseg.datasets`). The prompts of an image are those of its classes
+that have a word in MATERIAL_WORDS. Only pixels of these classes count, and only images with at least two of them. The
+script prints pixel accuracy and writes it as JSON, with bootstrap intervals over images and with three baselines: among
+the present classes the one that is most frequent in the data set; a uniform guess; and the nearest mean colour in
+L*a*b*, fitted on procedural scenes.
 """
 
 import argparse
@@ -18,17 +18,18 @@ from skimage.color import rgb2lab
 
 import fgseg
 from fgseg.images.reading import read_image
+from fgseg.metrics import class_accuracy, class_counts, confusion
 from fgseg.scenes.composition import scene
 from fgseg.scenes.vocabulary import MATERIAL_WORDS, MATERIALS
 
-MAIN = ("sky", "tree", "grass", "road", "pavement")  # the classes with enough pixels in the development set
+MAIN = ("sky", "tree", "grass", "road", "pavement")  # classes with enough pixels in the development set
 ALIASES = {"sidewalk": "pavement"}
-LEAST_PIXELS = 100  # of a class in an image for its prompt to be asked
+MIN_PIXELS = 100  # of a class in an image for its prompt to be used
 COLOR_SCENES, COLOR_SIDE = 400, 96
 
 
 def mean_colors() -> dict[str, np.ndarray]:
-    """The mean L*a*b* of each material over procedural scenes."""
+    """The mean L*a*b* colour of each material over procedural scenes."""
     found: dict[str, list[np.ndarray]] = {}
     for seed in range(COLOR_SCENES):
         drawn = scene(seed, (COLOR_SIDE, COLOR_SIDE), kind="outdoors" if seed % 2 else "collage")
@@ -43,7 +44,7 @@ def mean_colors() -> dict[str, np.ndarray]:
 
 
 def labelled(folder: Path, words: tuple[str, ...]) -> list[tuple[Path, np.ndarray, list[str]]]:
-    """Path, (H, W) truth as an index into `words` or -1, and the words present, of each image with two or more."""
+    """Path, (H, W) truth as an index into `words` or -1, and the present words, of each image with at least two."""
     listed = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["classes"]
     prompts = {entry["id"]: ALIASES.get(entry["prompt"], entry["prompt"]) for entry in listed}
     rows = []
@@ -54,21 +55,21 @@ def labelled(folder: Path, words: tuple[str, ...]) -> list[tuple[Path, np.ndarra
             if prompt in words:
                 truth[ids == number] = words.index(prompt)
         counts = np.bincount(truth[truth >= 0], minlength=len(words))
-        truth[(truth >= 0) & (counts[truth] < LEAST_PIXELS)] = -1
-        present = [word for word, count in zip(words, counts, strict=True) if count >= LEAST_PIXELS]
+        truth[(truth >= 0) & (counts[truth] < MIN_PIXELS)] = -1
+        present = [word for word, count in zip(words, counts, strict=True) if count >= MIN_PIXELS]
         if len(present) > 1:
             rows.append((path, truth, present))
     return rows
 
 
 def measure(seg: fgseg.Segmenter, folder: Path, words: tuple[str, ...], colors: dict[str, np.ndarray], resolution: str):
-    """Accuracy over all counted pixels, per class, and beside the baselines."""
+    """Accuracy over all counted pixels, of each class, and of the baselines."""
     rows = labelled(folder, words)
     frequency = np.zeros(len(words))
     for _, truth, _ in rows:
         frequency += np.bincount(truth[truth >= 0], minlength=len(words))
     hits = {name: [] for name in ("model", "most_frequent", "uniform", "mean_color")}
-    confusion = np.zeros((len(words), len(words)), np.int64)
+    counts = np.zeros((len(words), len(words)), np.int64)
     for path, truth, present in rows:
         image = read_image(path)
         index = np.array([words.index(word) for word in present])
@@ -79,13 +80,13 @@ def measure(seg: fgseg.Segmenter, folder: Path, words: tuple[str, ...], colors: 
         hits["most_frequent"].append((truth[counted] == index[frequency[index].argmax()]).sum())
         hits["uniform"].append(counted.sum() / len(present))
         hits["mean_color"].append((index[np.argmin(distance, 0)] == truth[counted]).sum())
-        np.add.at(confusion, (truth[counted], labels[counted]), 1)
+        counts += confusion(labels, truth, len(words), ignore=-1)
     sizes = np.array([(truth >= 0).sum() for _, truth, _ in rows])
-    return summary(words, hits, sizes, confusion)
+    return summary(words, hits, sizes, counts)
 
 
-def summary(words, hits, sizes, confusion):
-    """Shares and 95 % bootstrap intervals over images, of the accuracy and of the gain over each baseline."""
+def summary(words, hits, sizes, counts):
+    """Accuracies, and the gain over each baseline with its 95 % bootstrap interval over images."""
     rng = np.random.default_rng(0)
     draws = rng.integers(0, len(sizes), (2000, len(sizes)))
     totals = sizes[draws].sum(1)
@@ -96,9 +97,10 @@ def summary(words, hits, sizes, confusion):
         if name != "model":
             low, high = np.quantile(shares["model"] - shares[name], [0.025, 0.975])
             report[f"gain_over_{name}"] = [report["model"] - report[name], float(low), float(high)]
+    recall = class_accuracy(class_counts(counts))
     report["per_class"] = {
-        word: {"pixels": int(row.sum()), "recall": float(row[k] / row.sum())}
-        for k, (word, row) in enumerate(zip(words, confusion, strict=True))
+        word: {"pixels": int(row.sum()), "recall": float(share)}
+        for word, row, share in zip(words, counts, recall, strict=True)
         if row.sum()
     }
     return report
@@ -119,7 +121,7 @@ def main() -> None:
         "settings": {
             "data": options.data.name, "model": options.model, "weights_sha256": seg.encoder.digest(),
             "refine": seg.defaults.refine, "resolution": options.resolution,
-            "dtype": str(seg.encoder.dtype).removeprefix("torch."), "least_pixels": LEAST_PIXELS,
+            "dtype": str(seg.encoder.dtype).removeprefix("torch."), "least_pixels": MIN_PIXELS,
             "color_scenes": COLOR_SCENES,
         },
         "main_classes": measure(seg, options.data, MAIN, **how),

@@ -1,14 +1,14 @@
-"""fgseg beside what one would otherwise run, and its own settings beside each other: `python benchmarks/peers.py`.
+"""fgseg in comparison with alternatives, and its settings in comparison with each other: `python benchmarks/peers.py`.
 
-Speed, on the same images, weights and settings, in float32, as medians of interleaved rounds:
+Speed is measured on the same images, weights and settings in float32, as medians of interleaved rounds, against:
 
-* FG-CLIP's quick start as its model card has it: plain transformers modules, texts padded to 77 tokens, the image as a
-  square, every text and image encoded anew;
+* the quick start of FG-CLIP's model card: plain transformers modules, texts padded to 77 tokens, a square image, and
+  every text and image encoded again each time;
 * a sliding loop that encodes one window at a time and stacks all score maps;
-* transformers' CLIPSeg with random weights, one copy of the image a prompt: for speed alone.
+* transformers' CLIPSeg with random weights and one copy of the image per prompt, for speed alone.
 
-Quality: the model with each recipe, resolution, refinement and presence threshold, one varied at a time, on procedural
-scenes and on `--data`. Defaults are chosen by these rows.
+Quality is that of the model with each recipe, resolution, refinement and presence threshold, one of which varies at a
+time, on procedural scenes and on `--data`. The defaults are chosen by these figures.
 """
 
 import argparse
@@ -30,9 +30,9 @@ import fgseg
 from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.scenes import SCENE_SETS
 from fgseg.encoders.networks.clip import RECIPES
-from fgseg.evaluation.provenance import model_identity
+from fgseg.evaluation.provenance import model_provenance
 from fgseg.evaluation.report import run_document
-from fgseg.evaluation.requests import Asked, make_task, open_data
+from fgseg.evaluation.requests import BenchmarkRequest, make_task, open_data
 from fgseg.evaluation.runner import run_task
 from fgseg.evaluation.tasks.class_texts import known_classes
 from fgseg.evaluation.tasks.sweep import Grid
@@ -42,7 +42,7 @@ from fgseg.scoring.resolution import parse_resolution
 PROMPTS = ("red", "green", "blue", "white", "black", "brown", "yellow", "orange")
 PHOTOGRAPHS = ("coffee", "chelsea", "astronaut", "rocket")
 CLIPSEG_SIDE = 352
-FIRST_STUFF = 92  # of COCO's panoptic category ids
+FIRST_STUFF = 92  # lowest panoptic category id of stuff in COCO
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -50,14 +50,14 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def window_by_window(theirs: QuickStart) -> Callable:
-    """The sliding loop of research code at the sizes that fgseg slides at: labels (H, W) of an image among PROMPTS."""
+    """The sliding loop of research code with the window sizes of fgseg: labels (H, W) of an image among PROMPTS."""
     sizes = fgseg.Resolution("slide").resolved(theirs.side)
     how = {"short_side": sizes.short_side, "crop": sizes.crop, "stride": sizes.stride}
     return lambda image: theirs.window_by_window(image, theirs.texts(PROMPTS), **how)
 
 
 def clipseg() -> Callable:
-    """Transformers' CLIPSeg at its own size, random weights: the labels mean nothing."""
+    """CLIPSeg of transformers at its own size; its weights are random, so that its labels are meaningless."""
     torch.manual_seed(0)
     model = CLIPSegForImageSegmentation(CLIPSegConfig()).eval()
     ids = torch.randint(0, 40_000, (len(PROMPTS), 8))
@@ -73,12 +73,12 @@ def clipseg() -> Callable:
 
 
 def with_fgseg(seg: fgseg.Segmenter, resolution: str, *, texts: str) -> Callable:
-    """Fgseg on the same question: no background, no template, every pixel to its best prompt, nothing refined."""
-    asked = {"background": (), "templates": "none", "threshold": 0, "resolution": resolution, "refine": "none"}
+    """The same task with fgseg: no background, template or refinement, and every pixel gets its best prompt."""
+    options = {"background": (), "templates": "none", "threshold": 0, "resolution": resolution, "refine": "none"}
 
     def run(image: np.ndarray) -> np.ndarray:
         own = fgseg.Segmenter(seg.encoder) if texts == "anew" else seg
-        return own.segment(image, PROMPTS, **asked).labels
+        return own.segment(image, PROMPTS, **options).labels
 
     return run
 
@@ -87,7 +87,7 @@ def with_fgseg(seg: fgseg.Segmenter, resolution: str, *, texts: str) -> Callable
 
 
 def speed_rows(model: str, rounds: int) -> list[dict]:
-    """Seconds an image of everyone, and how far their labels are those of fgseg."""
+    """Seconds per image of every candidate, and the share of its labels that equal those of fgseg."""
     images = [getattr(photographs, name)() for name in PHOTOGRAPHS]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -108,10 +108,10 @@ def speed_rows(model: str, rounds: int) -> list[dict]:
 
 
 def timed(runs: dict[str, Callable], images: list[np.ndarray], rounds: int) -> list[dict]:
-    """Median and quartiles of seconds an image, after one turn each to warm up.
+    """Median and quartiles of the seconds per image, after one turn each to warm up.
 
-    Turns are interleaved in an order that is drawn anew for each image: whoever follows a peer that gives much memory
-    back to the system pays for getting it again.
+    Turns are interleaved in a random order for each image, because a candidate that follows one which returns much
+    memory to the system has to allocate it again.
     """
     rng = np.random.default_rng(0)
     labels = {name: [run(image) for image in images] for name, run in runs.items()}
@@ -144,7 +144,7 @@ def timed(runs: dict[str, Callable], images: list[np.ndarray], rounds: int) -> l
 
 
 def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[dict]:
-    """One sweep a factor and data set, everything else at the model's defaults."""
+    """One sweep for each factor and data set; the other settings are the model's defaults."""
     side = seg.encoder.side
     default = seg.defaults.threshold
     own = seg.defaults.resolution
@@ -164,13 +164,15 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[
     ]:
         for factor, grid in grids.items():
             how = (("decision", "presence"),) if factor == "threshold" else ()
-            asked = Asked(data=(name,), only=only, settings=how, grid=grid, scenes=options.scenes, limit=options.limit)
-            (data,) = open_data(asked)
+            request = BenchmarkRequest(
+                data=(name,), only=only, settings=how, grid=grid, scenes=options.scenes, limit=options.limit
+            )
+            (data,) = open_data(request)
             if factor == "threshold" and not data.has_background:
                 continue
             started = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
-                document = run_document(run_task(make_task(seg, data, asked), Path(folder)))
+                document = run_document(run_task(make_task(seg, data, request), Path(folder)))
             rows = [
                 {"value": row[factor], **{key: row[key] for key in ("miou", "interval", "aacc")}}
                 for row in document["sweep"]
@@ -190,7 +192,7 @@ def quality_rows(seg: fgseg.Segmenter, options: argparse.Namespace) -> Iterator[
 
 
 def own_row(seg: fgseg.Segmenter, grid: Grid, factor: str) -> int:
-    """Which row of a sweep over one factor has the model's own value."""
+    """Index of the row with the model's own value in a sweep over one factor."""
     values, own = {
         "recipe": (grid.recipes, seg.encoder.recipe),
         "resolution": (grid.resolutions, "auto"),
@@ -200,15 +202,15 @@ def own_row(seg: fgseg.Segmenter, grid: Grid, factor: str) -> int:
 
 
 def stuff(seg: fgseg.Segmenter, folder: str) -> tuple[str, ...]:
-    """The stuff classes of a folder with COCO's panoptic ids that the model has words for."""
+    """The stuff classes that the model has words for, in a folder with COCO's panoptic ids."""
     listed = json.loads((Path(folder) / "dataset.json").read_text(encoding="utf-8"))["classes"]
     names = {entry["name"] for entry in listed if entry["id"] >= FIRST_STUFF}
-    data = known_classes(seg.encoder, open_dataset(folder), seg.defaults.templates)
+    data = known_classes(seg, open_dataset(folder), seg.defaults.templates)
     return tuple(entry.name for entry in data.classes if entry.name in names)
 
 
 def write(report: dict, path: Path) -> None:
-    """The rows so far."""
+    """Write the rows that are finished."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
@@ -217,19 +219,21 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--rounds", type=int, default=5, help="of timings")
-    parser.add_argument("--scenes", type=int, default=60, help="scenes a set")
-    parser.add_argument("--data", action="append", default=[], help="a labelled folder; again for more")
-    parser.add_argument("--only", action="append", help="its classes to keep, or stuff; known ones if left out")
-    parser.add_argument("--limit", type=int, help="most images of a folder")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds of timing")
+    parser.add_argument("--scenes", type=int, default=60, help="number of scenes in each set")
+    parser.add_argument("--data", action="append", default=[], help="a labelled folder; repeatable")
+    parser.add_argument(
+        "--only", action="append", help="a class to keep, or stuff; repeatable; default: the known classes"
+    )
+    parser.add_argument("--limit", type=int, help="number of images to measure of each folder")
     parser.add_argument("--parts", default="speed,quality")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "peers.json")
     options = parser.parse_args()
     options.only = options.only or ["known"]
     started = time.perf_counter()
     seg = fgseg.load(options.model)
-    report = {"kind": "peers", "model": model_identity(seg.encoder), "prompts": list(PROMPTS)}
-    if options.out.exists():  # the other part of an earlier run stays, if it was of this model
+    report = {"kind": "peers", "model": model_provenance(seg.encoder), "prompts": list(PROMPTS)}
+    if options.out.exists():  # the other part of an earlier run is kept if it used this model
         earlier = json.loads(options.out.read_text(encoding="utf-8"))
         report = (earlier if earlier["model"] == report["model"] else {}) | report
     if "speed" in options.parts:
@@ -245,7 +249,7 @@ def main() -> None:
         report["quality"] = []
         for row in quality_rows(seg, options):
             report["quality"].append(row)
-            write(report, options.out)  # minutes a row: what is done stays done
+            write(report, options.out)  # a row takes minutes
     report["timing"] = {"seconds": round(time.perf_counter() - started, 1), "threads": torch.get_num_threads()}
     write(report, options.out)
     print(f"wrote {options.out} in {report['timing']['seconds']} s")

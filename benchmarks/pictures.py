@@ -1,4 +1,4 @@
-"""The README's pictures: `python benchmarks/pictures.py` draws docs/*.png with the embedded model."""
+"""Draw the pictures of the README, docs/*.png, with the embedded model: `python benchmarks/pictures.py`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The plain ways that `speed.py` and `peers.py` compare with, each written as its users write it."""
+"""The straightforward implementations that `speed.py` and `peers.py` compare with, as users would write them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,14 +20,14 @@ CAPTION_LENGTH = 77
 
 
 class QuickStart:
-    """FG-CLIP's model card on transformers' CLIP: float32, the whole tower plus a second last block, texts padded."""
+    """The quick start of FG-CLIP's model card on transformers' CLIP: float32, whole tower and a second last block."""
 
     def __init__(self, folder: Path) -> None:
         config = Checkpoint("", folder, (), None).config
         self.model = CLIPModel(CLIPConfig(**config)).eval()
         tensors = load_file(folder / "model.safetensors")
         if lacking := self.model.load_state_dict(tensors, strict=False).missing_keys:
-            raise SystemExit(f"{folder.name}: plain CLIP finds no {', '.join(lacking[:3])} in the file")
+            raise SystemExit(f"{folder.name}: expected the tensors of CLIP, found no {', '.join(lacking[:3])}")
         self.end = config["text_config"]["eos_token_id"]
         self.side = config["vision_config"]["image_size"]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -35,7 +35,7 @@ class QuickStart:
 
     @torch.no_grad()
     def texts(self, captions: Sequence[str]) -> torch.Tensor:
-        """(T, D) unit features of captions padded to 77 tokens."""
+        """(T, D) unit features of captions, which are padded to 77 tokens."""
         ids = torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(list(captions))])
         hidden = self.model.text_model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         ends = (ids == self.end).int().argmax(1)
@@ -43,7 +43,7 @@ class QuickStart:
 
     @torch.no_grad()
     def dense(self, picture: Image.Image) -> torch.Tensor:
-        """(Gh, Gw, D) unit features of a picture squashed to the native square."""
+        """(Gh, Gw, D) unit features of a picture resized to the native square."""
         pixels = np.asarray(picture.resize((self.side, self.side), Image.Resampling.BICUBIC), np.float32) / 255
         pixel_values = torch.from_numpy((pixels - MEAN) / STD).permute(2, 0, 1)[None]
         vision = self.model.vision_model
@@ -63,12 +63,12 @@ class QuickStart:
         return large[0, 0].numpy()
 
     def label_map(self, image: np.ndarray, captions: Sequence[str]) -> np.ndarray:
-        """(H, W) index of every pixel's best caption, all maps held."""
+        """(H, W) index of the best caption of every pixel; all score maps are in memory."""
         scores = (self.dense(Image.fromarray(image)) @ self.texts(captions).T).permute(2, 0, 1)
         return upsample_all_then_argmax(scores, image.shape[:2])[0].numpy()
 
     def class_by_class(self, classes: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
-        """(T, D) unit features: for each class its templates, their mean."""
+        """(T, D) unit features: the mean over the templates of each class, one class at a time."""
         rows = []
         for name in classes:
             mean = self.texts([template.format(name) for template in templates]).mean(0)
@@ -78,7 +78,7 @@ class QuickStart:
     def window_by_window(
         self, image: np.ndarray, text: torch.Tensor, *, short_side: int, crop: int, stride: int
     ) -> np.ndarray:
-        """(H, W) label of every pixel from overlapping windows, one at a time, all maps held."""
+        """(H, W) label of every pixel from overlapping windows, one window at a time; all score maps are in memory."""
         height, width = image.shape[:2]
         scale = short_side / min(height, width)
         rows, columns = int(height * scale + 0.5), int(width * scale + 0.5)

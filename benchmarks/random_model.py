@@ -1,7 +1,7 @@
-"""A model folder of fg-clip-base's or -large's sizes with random weights, made on the spot: for timing, nothing else.
+"""Makes a model folder of the size of fg-clip-base or -large with random weights, for timing only.
 
-Its tokenizer is a byte-pair one with CLIP's 49,408 entries that spells the words it is given as one token each, as
-CLIP's own does for common words, so that texts have realistic lengths.
+Its tokenizer is a byte-pair tokenizer with CLIP's 49,408 entries. It encodes each of the given words as one token, as
+CLIP's own tokenizer does for common words, so that texts have realistic lengths.
 """
 
 import json
@@ -23,7 +23,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 @dataclass(frozen=True)
 class Sizes:
-    """What differs between the published sizes (their config.json)."""
+    """The entries of config.json in which the published sizes differ."""
 
     vision_width: int
     vision_layers: int
@@ -56,13 +56,13 @@ SIZES = {
 
 
 def make_model(folder: Path, words: Iterable[str], *, size: str = "base", seed: int = 0) -> Path:
-    """Write config.json, model.safetensors and tokenizer.json; the same bytes for the same arguments.
+    """Write config.json, model.safetensors and tokenizer.json; equal arguments give equal bytes.
 
     Args:
-        folder: where to; made if needed.
-        words: words that the tokenizer spells in one token.
+        folder: the folder to write, which is made if needed.
+        words: words that the tokenizer encodes as one token.
         size: "base" or "large".
-        seed: of the weights.
+        seed: seed of the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = SIZES[size].config()
@@ -73,7 +73,7 @@ def make_model(folder: Path, words: Iterable[str], *, size: str = "base", seed: 
 
 
 def random_tensors(config: dict, seed: int) -> dict[str, torch.Tensor]:
-    """Weights that keep activations of the size a trained model has: 1 / sqrt(inputs), norms 1, biases 0."""
+    """Weights that give activations of realistic size: standard deviation 1 / sqrt(inputs), norms 1, biases 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         shapes = {name: t.shape for name, t in FgClipModel(ClipConfig.from_dict(config)).state_dict().items()}
@@ -92,7 +92,7 @@ def _random(name: str, shape: torch.Size, generator: torch.Generator) -> torch.T
 
 
 def tokenizer(words: Iterable[str]) -> dict:
-    """The content of a tokenizer.json with CLIP's layout: byte pairs, lower case, an end-of-word mark."""
+    """The content of a tokenizer.json in CLIP's layout: byte pairs, lower case, and an end-of-word suffix."""
     backend = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -113,7 +113,7 @@ def tokenizer(words: Iterable[str]) -> dict:
 
 
 def _filled_up(content: dict) -> dict:
-    """Unused entries up to CLIP's number, the two special tokens last, as in CLIP's own file."""
+    """The tokenizer with unused entries up to CLIP's size and the two special tokens last, as in CLIP's own file."""
     vocabulary = content["model"]["vocab"]
     for index in range(len(vocabulary), VOCABULARY - 2):
         vocabulary[f"<unused {index}>"] = index

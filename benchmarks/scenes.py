@@ -1,15 +1,19 @@
-"""How well a model segments procedural scenes it was never trained on: `python benchmarks/scenes.py`.
+"""How well a model segments procedural scenes that are not used in training: `python benchmarks/scenes.py`.
 
-For each scene the prompts are the full phrases of its things plus two phrases that are absent. Printed and written as
-JSON: mIoU over regions (each phrase of each scene, as the field's referring-expression measure has it) of all kinds of
-scenes and of each kind, the same on scenes whose front thing is a held-out combination, the share of pixels that absent
-phrases win at the default threshold, beside others and alone, which of eleven captions that differ in one attribute
-fits the box of a shape, and retrieval among the scenes' captions. Baselines: the largest thing everywhere, and a random
-phrase.
+The prompts of a scene are the full phrases of its things and two phrases that describe nothing in it. The script prints
+the following figures and writes them as JSON:
 
-The model's default threshold is chosen on other scenes, by one rule: the lowest at which an absent phrase that is asked
-for alone gets under 1 % of the pixels. What such a phrase gets at that threshold is measured on scenes of its own, that
-no choice has seen, and on many of them, since a few scenes in a thousand make most of it.
+* mIoU over regions, where a region is one phrase of one scene, as in referring-expression segmentation: of all kinds of
+  scenes, of each kind, and of scenes whose front thing is a combination that is held out from training;
+* the share of pixels that absent phrases win at the default threshold, beside other prompts and alone;
+* how often the true one of eleven captions that differ in one attribute fits the box of a shape best;
+* retrieval among the captions of the scenes.
+
+The baselines are the largest thing everywhere, and a random phrase.
+
+The default threshold of the model is chosen on other scenes by one rule: the lowest threshold at which an absent phrase
+that is the only prompt gets under 1 % of the pixels. The share at that threshold is measured on further scenes, which
+were not used for the choice. They are many, because a few scenes in a thousand contribute most of the share.
 """
 
 import argparse
@@ -23,6 +27,7 @@ import numpy as np
 import torch
 
 import fgseg
+from fgseg.metrics import confusion, iou
 from fgseg.scenes.captions import change_phrase, long_caption, random_phrase, short_caption
 from fgseg.scenes.composition import KINDS, phrase_truth, scene
 from fgseg.scenes.vocabulary import CLUTTER, SHAPES
@@ -32,18 +37,18 @@ FIRST_SEED = 10_000_000  # training takes seeds from 0 up, below 10,000,000
 SWEEP_SEED = 20_000_000  # the threshold is chosen on these
 ALONE_SEED = 30_000_000  # nothing is chosen on these
 ABSENT = 2
-ALONE = 4  # absent phrases of a scene, each of them asked for alone
-ALONE_SHARE = 0.01  # of the pixels; what such a phrase may get
+ALONE = 4  # absent phrases of a scene, each of which is the only prompt once
+ALONE_SHARE = 0.01  # most pixels that such a phrase may get
 THRESHOLD_RULE = (
-    f"the lowest at which an absent phrase that is asked for alone gets under {ALONE_SHARE:.0%} of the pixels"
+    f"the lowest at which an absent phrase that is the only prompt gets under {ALONE_SHARE:.0%} of the pixels"
 )
-LEAST_SHARE = 0.001  # of the picture; what shows less (50 pixels at 224) is neither asked for nor counted
-FALSE_CAPTIONS = 10  # beside a true one, as FG-OVD has it
+MIN_SHARE = 0.001  # of the picture; smaller things (under 50 pixels at 224) are neither prompted nor counted
+FALSE_CAPTIONS = 10  # beside a true one, as in FG-OVD
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.8, 0.9)
 
 
 def absent_phrases(rng: np.random.Generator, drawn, count: int) -> list[str]:
-    """Phrases that are true of nothing in the scene, and not left open for anything in it."""
+    """Phrases that are false for everything in the scene."""
     texts: list[str] = []
     while len(texts) < count:
         phrase = random_phrase(rng)
@@ -53,24 +58,26 @@ def absent_phrases(rng: np.random.Generator, drawn, count: int) -> list[str]:
 
 
 def named_areas(drawn) -> tuple[list[str], np.ndarray]:
-    """Distinct full phrases of the things that show, and (H, W) truth as an index into them."""
+    """Distinct full phrases of the visible things, and (H, W) truth as an index into them, -1 elsewhere."""
     names = [thing.phrase.text for thing in drawn.things]
     named = [index for index, thing in enumerate(drawn.things) if thing.shape != CLUTTER]
-    shown = [index for index in named if (drawn.labels == index).mean() >= LEAST_SHARE]
+    shown = [index for index in named if (drawn.labels == index).mean() >= MIN_SHARE]
     texts = list(dict.fromkeys(names[index] for index in shown))
     truth = np.array([texts.index(name) if name in texts else -1 for name in names])[drawn.labels]
     return texts, truth
 
 
-def region_ious(labels: np.ndarray, truth: np.ndarray, asked: Sequence[int]) -> list[float]:
-    """Intersection over union of the phrases asked for of one scene."""
-    return [float(((labels == k) & (truth == k)).sum() / ((labels == k) | (truth == k)).sum()) for k in asked]
+def region_ious(labels: np.ndarray, truth: np.ndarray, measured: Sequence[int]) -> list[float]:
+    """Intersection over union of the measured phrases of one scene; -1 in either map belongs to no phrase."""
+    count = int(max(labels.max(), truth.max())) + 2
+    per_phrase = iou(confusion(labels + 1, truth + 1, count, ignore=None))[1:]
+    return [float(per_phrase[index]) for index in measured]
 
 
 def measure(
     seg: fgseg.Segmenter, *, count: int, side: int, resolution: str, kind: str | None = None, held_out: bool = False
 ) -> dict[str, float]:
-    """The figures of `count` scenes, of one kind or as training mixes them."""
+    """The figures of `count` scenes, of one kind or of all kinds in the proportions of training."""
     rng = np.random.default_rng(0)
     ious, largest, chance, won, absent_pixels = [], [], [], 0, 0
     for seed in range(FIRST_SEED, FIRST_SEED + count):
@@ -78,11 +85,11 @@ def measure(
         texts, truth = named_areas(drawn)
         absent = absent_phrases(rng, drawn, ABSENT)
         labels = seg.segment(drawn.image, [*texts, *absent], resolution=resolution).labels
-        front = drawn.things[-1].phrase.text  # it alone is a held-out combination for certain
-        asked = [k for k, text in enumerate(texts) if text == front or not held_out]
-        ious += region_ious(labels, truth, asked)
-        largest += region_ious(np.full_like(labels, np.bincount(truth[truth >= 0]).argmax()), truth, asked)
-        chance += region_ious(rng.integers(0, len(texts), labels.shape), truth, asked)
+        front = drawn.things[-1].phrase.text  # only this thing is certain to be a held-out combination
+        measured = [k for k, text in enumerate(texts) if text == front or not held_out]
+        ious += region_ious(labels, truth, measured)
+        largest += region_ious(np.full_like(labels, np.bincount(truth[truth >= 0]).argmax()), truth, measured)
+        chance += region_ious(rng.integers(0, len(texts), labels.shape), truth, measured)
         won += int((labels >= len(texts)).sum())
         absent_pixels += labels.size * ABSENT
     return {
@@ -97,7 +104,7 @@ def measure(
 
 
 def absent_alone(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> dict[str, float]:
-    """Share of the pixels that an absent phrase gets when it is the only prompt, on scenes of their own."""
+    """Share of the pixels that an absent phrase gets when it is the only prompt, on separate scenes."""
     rng = np.random.default_rng(1)
     shares = []
     for seed in range(ALONE_SEED, ALONE_SEED + count):
@@ -117,7 +124,7 @@ def absent_alone(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str
 
 
 def sweep(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> list[dict[str, float]]:
-    """The mIoU and absent share of other scenes at each threshold: what the model's default is chosen on."""
+    """The mIoU and the absent share of other scenes at each threshold, for the choice of the default."""
     rng = np.random.default_rng(3)
     rows = {threshold: ([], [], []) for threshold in THRESHOLDS}
     for seed in range(SWEEP_SEED, SWEEP_SEED + count):
@@ -143,19 +150,19 @@ def sweep(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> li
 
 
 def chosen_threshold(rows: list[dict[str, float]]) -> float:
-    """The lowest of a sweep at which a lone absent phrase gets less than it may."""
+    """The lowest threshold of a sweep at which the share of an absent phrase as the only prompt is small enough."""
     return min(row["threshold"] for row in rows if row["absent_alone_mean"] < ALONE_SHARE)
 
 
 def fine_grained(seg: fgseg.Segmenter, *, count: int, side: int) -> dict[str, float]:
-    """How often the true phrase of a shape fits its box best, beside phrases that differ in one attribute."""
+    """How often the true phrase of a shape fits its box best among phrases that differ in one attribute."""
     rng, right = np.random.default_rng(4), []
     for seed in range(FIRST_SEED, FIRST_SEED + count):
         drawn = scene(seed, (side, side), kind="shapes")
         view = seg.encode(drawn.image, resolution="keep")
         for index, thing in enumerate(drawn.things):
             rows, columns = np.nonzero(drawn.labels == index)
-            if thing.shape not in SHAPES or len(rows) < LEAST_SHARE * drawn.labels.size:
+            if thing.shape not in SHAPES or len(rows) < MIN_SHARE * drawn.labels.size:
                 continue
             box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             texts = [thing.phrase.text, *false_captions(rng, thing)]
@@ -165,7 +172,7 @@ def fine_grained(seg: fgseg.Segmenter, *, count: int, side: int) -> dict[str, fl
 
 
 def false_captions(rng: np.random.Generator, thing) -> list[str]:
-    """Distinct phrases with one attribute of the thing changed, and not true of it."""
+    """Distinct phrases in which one attribute of the thing is changed, and which are false for it."""
     texts: list[str] = []
     while len(texts) < FALSE_CAPTIONS:
         phrase = change_phrase(rng, thing.phrase)
@@ -175,7 +182,7 @@ def false_captions(rng: np.random.Generator, thing) -> list[str]:
 
 
 def retrieval(seg: fgseg.Segmenter, *, count: int, side: int) -> dict[str, float]:
-    """Recall at 1 among the captions of `count` scenes of shapes (two landscapes may share a caption), both ways."""
+    """Recall at 1 in both directions among scenes of shapes and their captions; two landscapes may share a caption."""
     drawn = [scene(seed, (side, side), kind="shapes") for seed in range(FIRST_SEED, FIRST_SEED + count)]
     figures = {}
     for route, caption in (("short", short_caption), ("long", long_caption)):
@@ -187,7 +194,7 @@ def retrieval(seg: fgseg.Segmenter, *, count: int, side: int) -> dict[str, float
 
 
 def _bootstrap(values: list[float] | np.ndarray, repeats: int = 1000) -> np.ndarray:
-    """Means of resamples, for a 95 % interval."""
+    """Means of resamples, for a 95 % interval; the draws are those of the published intervals."""
     rng = np.random.default_rng(2)
     array = np.array(values)
     return np.array([array[rng.integers(0, len(array), len(array))].mean() for _ in range(repeats)])
@@ -198,8 +205,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--sweep", type=int, default=600, help="other scenes that the threshold is chosen on")
-    parser.add_argument("--alone", type=int, default=1000, help="scenes for absent phrases asked for alone")
+    parser.add_argument(
+        "--sweep", type=int, default=600, help="number of other scenes, on which the threshold is chosen"
+    )
+    parser.add_argument(
+        "--alone", type=int, default=1000, help="number of scenes for absent phrases as the only prompt"
+    )
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--resolution", default="auto")
     parser.add_argument("--dtype", default="auto")

@@ -1,12 +1,12 @@
-"""How long fgseg takes beside the plain ways, in one run: `python benchmarks/speed.py`.
+"""The time of fgseg in comparison with straightforward implementations: `python benchmarks/speed.py`.
 
-Candidates take turns, so that a busy machine hurts all alike; a ratio is the median over turns of their quotient. The
-model has fg-clip-base's sizes and random weights, made on the spot in a temporary folder. Baselines are in `plain.py`:
-the model card's quick start (full vision tower plus a second last block, float32, captions padded to 77), class by
-class over templates, window by window, and all maps upsampled before the argmax. Beside each figure stands the
-physical limit: operations over the rate of a matrix product measured in the same run, bytes over that of a copy.
+Candidates take turns, so that a busy machine affects all of them; a ratio is the median over turns. The model has the
+size of fg-clip-base and random weights, and is made in a temporary folder. The baselines are in `plain.py`: the quick
+start of the model card (full vision tower plus a second last block, float32, captions padded to 77), one class at a
+time over templates, one window at a time, and all maps upsampled before the argmax. Each figure is compared with its
+physical limit: operations over the rate of a matrix product, or bytes over that of a copy, measured in the same run.
 
-Rows can be run alone (`--rows label_map,texts`); each puts its part into results/speed.json when it is done.
+Rows can be run alone (`--rows label_map,texts`); each row is written to results/speed.json when it is finished.
 """
 
 import argparse
@@ -60,7 +60,7 @@ from fgseg.upsample.labels import label_map
 SEED = 731
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 LVIS_CLASSES = 1203
-SAMPLE_OURS, SAMPLE_PLAIN = 12, 1  # classes a turn: theirs takes a second a class
+SAMPLE_OURS, SAMPLE_PLAIN = 12, 1  # classes per turn; the baseline takes a second per class
 NOUNS = (
     "chair table lamp door window wall floor carpet shelf desk bed sofa cup plate bowl fork knife spoon bottle glass "
     "tree grass road river hill beach cloud fence bridge house tower boat train truck bicycle horse dog cat bird fish"
@@ -73,20 +73,20 @@ CLASS_NAMES = [f"{adjective} {noun}" for adjective, noun in product(ADJECTIVES, 
 
 
 @dataclass
-class Bench:
-    """What the rows share: a model folder, settings, and the rates of this machine, each measured when first asked."""
+class Setup:
+    """The common input of the rows: a model folder, settings, and the rates of this machine, measured on first use."""
 
     folder: Path
     repeats: int
     seconds: float
 
     def segmenter(self, dtype: str) -> fgseg.Segmenter:
-        """A fresh Segmenter of the random model."""
+        """A new Segmenter with the random model."""
         return fgseg.load(str(self.folder / "base"), device="cpu", dtype=dtype)
 
     @cached_property
     def dtypes(self) -> tuple[str, ...]:
-        """The dtype a user gets by default, and float32."""
+        """The default dtype and float32."""
         chosen = str(fgseg.load(str(self.folder / "base"), device="cpu").encoder.dtype).removeprefix("torch.")
         return tuple(dict.fromkeys((chosen, "float32")))
 
@@ -97,23 +97,23 @@ class Bench:
 
     @cached_property
     def rates(self) -> dict[str, float]:
-        """Operations a second in each dtype, and bytes a second."""
+        """Operations per second in each dtype, and bytes per second of a copy."""
         return {dtype: matmul_rate(dtype) for dtype in ("float32", "bfloat16")} | {"copy": copy_rate()}
 
     def turns(self, candidates: dict[str, Callable[[], Any]]) -> dict[str, dict[str, list[float]]]:
-        """`take_turns` with this run's settings."""
+        """`take_turns` with the settings of this run."""
         return take_turns(candidates, repeats=self.repeats, seconds=self.seconds)
 
 
 def photo(height: int, width: int, seed: int = SEED) -> np.ndarray:
-    """A procedural picture with the grain of a photograph, so that files are as large as a camera's."""
+    """A procedural picture with the grain of a photograph, so that its file is as large as that of a photograph."""
     drawn = scene(seed, (height, width)).image.astype(np.float32)
     grain = np.random.RandomState(seed).normal(0, 4, drawn.shape)
     return np.clip(drawn + grain, 0, 255).astype(np.uint8)
 
 
 def vision_operations(encoder: Any, windows: int) -> float:
-    """Operations of the vision tower's products for some windows of the native size, by the `value` recipe."""
+    """Operations in the products of the vision tower for windows of the native size with the `value` recipe."""
     config = encoder.model.config
     width, layers, patches = config.vision.width, config.vision.layers, (config.side // config.patch) ** 2
     tokens = patches + 1
@@ -123,15 +123,15 @@ def vision_operations(encoder: Any, windows: int) -> float:
 
 
 def text_operations(encoder: Any, texts: list[str]) -> float:
-    """Operations of the text tower's products, each text at its own length, each distinct beginning once."""
+    """Operations in the products of the text tower for texts of their own length; shared prefixes count once."""
     tower, rows = encoder.model.config.text, encoder.tokenizer.encode(texts)
-    beginnings = {tuple(row[: end + 1]) for row in rows for end in range(len(row))}
-    depths = np.array([len(beginning) for beginning in beginnings], np.float64)
+    prefixes = {tuple(row[: end + 1]) for row in rows for end in range(len(row))}
+    depths = np.array([len(prefix) for prefix in prefixes], np.float64)
     return float((24 * tower.width**2 + 4 * depths * tower.width).sum() * tower.layers)
 
 
 def limit(what: str, seconds: float, measured: float) -> dict[str, Any]:
-    """The physical limit beside a measured time."""
+    """The physical limit of a measured time, and the ratio of the two."""
     return {
         "limit": what,
         "limit_seconds": float(f"{seconds:.4g}"),
@@ -140,7 +140,7 @@ def limit(what: str, seconds: float, measured: float) -> dict[str, Any]:
 
 
 def verdict(value: float, target: float, *, at_most: bool = False) -> str:
-    """Whether a figure holds."""
+    """Whether a figure meets its target."""
     return "pass" if (value <= target if at_most else value >= target) else "short"
 
 
@@ -152,22 +152,22 @@ def median(times: dict[str, dict[str, list[float]]], name: str) -> float:
 # --- rows
 
 
-def row_photo(bench: Bench) -> dict[str, Any]:
-    """One photo 640x480, one prompt, squash: photo in memory to heatmap; a prompt that is new each time."""
+def row_photo(setup: Setup) -> dict[str, Any]:
+    """One photo of 640x480 in memory to the heatmap of one prompt with squash; the prompt is new each time."""
     image, names = photo(480, 640), iter(f"{name} {number}" for number in count() for name in CLASS_NAMES)
-    segs = {dtype: bench.segmenter(dtype) for dtype in bench.dtypes}
+    segs = {dtype: setup.segmenter(dtype) for dtype in setup.dtypes}
     options: dict[str, Any] = {"templates": "none", "resolution": "squash"}
 
     def ours(dtype: str, prompt: str) -> np.ndarray:
         return segs[dtype].heatmaps(image, [prompt], **options)[prompt]
 
-    candidates: dict[str, Callable[[], Any]] = {"quick_start": lambda: bench.plain.heatmap(image, next(names))}
-    for dtype in bench.dtypes:
+    candidates: dict[str, Callable[[], Any]] = {"quick_start": lambda: setup.plain.heatmap(image, next(names))}
+    for dtype in setup.dtypes:
         candidates[dtype] = lambda dtype=dtype: ours(dtype, next(names))
         candidates[f"{dtype}_known_prompt"] = lambda dtype=dtype: ours(dtype, CLASS_NAMES[0])
-    times = bench.turns(candidates)
+    times = setup.turns(candidates)
     features = segs["float32"].encode(image, resolution="squash").windows[0].grid
-    difference = float((bench.plain.dense(_pil(image)) - features).abs().max())
+    difference = float((setup.plain.dense(_pil(image)) - features).abs().max())
     targets = {"bfloat16": 4.0, "float32": 1.2}
     figures = {
         dtype: {
@@ -177,18 +177,18 @@ def row_photo(bench: Bench) -> dict[str, Any]:
             "verdict": verdict(ratio(times, "quick_start", dtype)["median"], targets[dtype]),
             **limit(
                 "products of the vision tower",
-                vision_operations(segs[dtype].encoder, 1) / bench.rates[dtype],
+                vision_operations(segs[dtype].encoder, 1) / setup.rates[dtype],
                 median(times, dtype),
             ),
         }
-        for dtype in bench.dtypes
+        for dtype in setup.dtypes
     }
     return {"figures": figures, "seconds": summary(times), "largest_difference_of_features_in_float32": difference}
 
 
-def row_texts(bench: Bench) -> dict[str, Any]:
-    """1,203 class names x 80 templates, by samples, against class by class padded to 77; and from the disk cache."""
-    segs = {dtype: bench.segmenter(dtype) for dtype in bench.dtypes}
+def row_texts(setup: Setup) -> dict[str, Any]:
+    """Samples of 1,203 class names x 80 templates and the disk cache, against one class at a time padded to 77."""
+    segs = {dtype: setup.segmenter(dtype) for dtype in setup.dtypes}
     templates = [template for template in IMAGENET_TEMPLATES]
     fresh = iter(CLASS_NAMES * 1000)
 
@@ -196,32 +196,32 @@ def row_texts(bench: Bench) -> dict[str, Any]:
         return [template.format(next(fresh)) for _ in range(SAMPLE_OURS) for template in templates]
 
     candidates: dict[str, Callable[[], Any]] = {
-        "class_by_class": lambda: bench.plain.class_by_class([next(fresh) for _ in range(SAMPLE_PLAIN)], templates)
+        "class_by_class": lambda: setup.plain.class_by_class([next(fresh) for _ in range(SAMPLE_PLAIN)], templates)
     }
-    for dtype in bench.dtypes:
+    for dtype in setup.dtypes:
         candidates[dtype] = lambda dtype=dtype: segs[dtype].encoder.encode_texts(sample())
-    chosen = bench.dtypes[0]
+    chosen = setup.dtypes[0]
     known = CLASS_NAMES[: 10 * SAMPLE_OURS]
     first = segs[chosen]
     first.prepare(known, templates="imagenet", background=())
-    # A new Segmenter has nothing in memory; the encoder is the same one, since loading it is not the texts' time.
+    # A new Segmenter has no texts in memory. The encoder is reused, since loading it is not part of the measured time.
     candidates["disk_cache"] = lambda: fgseg.Segmenter(first.encoder).prepare(
         known, templates="imagenet", background=()
     )
-    times = bench.turns(candidates)
+    times = setup.turns(candidates)
     scale = SAMPLE_OURS / SAMPLE_PLAIN
     texts = [template.format(name) for name in CLASS_NAMES[:SAMPLE_OURS] for template in templates]
     figures: dict[str, Any] = {}
-    for dtype in bench.dtypes:
+    for dtype in setup.dtypes:
         faster = ratio(times, "class_by_class", dtype, scale=scale)
-        bound = text_operations(segs[dtype].encoder, texts) / bench.rates[dtype]
+        bound = text_operations(segs[dtype].encoder, texts) / setup.rates[dtype]
         figures[dtype] = {"times_faster": faster, **limit("products of the tower", bound, median(times, dtype))}
     figures[chosen] |= {"target": ">= 8", "verdict": verdict(figures[chosen]["times_faster"]["median"], 8)}
     cached = ratio(times, "class_by_class", "disk_cache", scale=len(known) / SAMPLE_PLAIN)
     stored = len(known) * 4 * first.encoder.model.config.width
     figures["disk_cache"] = {
         "times_faster": cached, "target": ">= 500", "verdict": verdict(cached["median"], 500),
-        **limit("copy of the features", 2 * stored / bench.rates["copy"], median(times, "disk_cache")),
+        **limit("copy of the features", 2 * stored / setup.rates["copy"], median(times, "disk_cache")),
     }  # fmt: skip
     return {
         "figures": figures,
@@ -236,7 +236,7 @@ def row_texts(bench: Bench) -> dict[str, Any]:
 
 
 def piecewise_scores(classes: int, grid_hw: tuple[int, int] = (32, 48), areas: int = 12) -> torch.Tensor:
-    """Scores like those of a scene: areas with a winner each, other classes at levels of their own, patch noise."""
+    """Scores like those of a scene: areas with one winner each, other classes at their own levels, and patch noise."""
     rng = np.random.RandomState(SEED)
     rows, columns = grid_hw
     centres = rng.uniform(0, 1, (areas, 2)) * grid_hw
@@ -250,22 +250,22 @@ def piecewise_scores(classes: int, grid_hw: tuple[int, int] = (32, 48), areas: i
 
 
 def noise_scores(classes: int, grid_hw: tuple[int, int] = (32, 48)) -> torch.Tensor:
-    """Scores without any structure: the worst case."""
+    """Scores without structure, which are the worst case."""
     return torch.from_numpy(np.random.RandomState(SEED).uniform(-1, 1, (classes, *grid_hw)).astype(np.float32))
 
 
 KINDS = {"piecewise": piecewise_scores, "noise": noise_scores}
 
 
-def row_label_map(bench: Bench) -> dict[str, Any]:
-    """Label map, 171 classes, 32x48 grid to 1080x1920, against all maps interpolated before the argmax."""
+def row_label_map(setup: Setup) -> dict[str, Any]:
+    """Label map of 171 classes from a 32x48 grid to 1080x1920, against upsampling all maps before the argmax."""
     size, figures, seconds = (1080, 1920), {}, {}
     for kind, make in KINDS.items():
         scores = make(171)
         times = take_turns(
             {"ours": lambda s=scores: label_map(s, size), "plain": lambda s=scores: upsample_all_then_argmax(s, size)},
-            repeats=max(bench.repeats // 2, 2),
-            seconds=bench.seconds,
+            repeats=max(setup.repeats // 2, 2),
+            seconds=setup.seconds,
         )
         labels, plain = label_map(scores, size)[0], upsample_all_then_argmax(scores, size)[0]
         held = in_fresh_process(Path(__file__), "memory", kind, "171", "1080", "1920")
@@ -275,7 +275,7 @@ def row_label_map(bench: Bench) -> dict[str, Any]:
             "times_faster": ratio(times, "plain", "ours"),
             "extra_memory_in_label_maps": round(maps, 2),
             "labels_equal": float((labels == plain).float().mean()),
-            **limit("labels and scores written, grid read", moved / bench.rates["copy"], median(times, "ours")),
+            **limit("labels and scores written, grid read", moved / setup.rates["copy"], median(times, "ours")),
         }
         seconds[kind] = summary(times)
     good = figures["piecewise"]
@@ -288,22 +288,22 @@ def row_label_map(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "seconds": seconds}
 
 
-def row_label_map_4k(bench: Bench) -> dict[str, Any]:
-    """Label map, 847 classes to 2160x3840: extra memory in a fresh process, and time against 171 classes."""
+def row_label_map_4k(setup: Setup) -> dict[str, Any]:
+    """Label map of 847 classes to 2160x3840: extra memory in a fresh process, and time against 171 classes."""
     size, figures, seconds = (2160, 3840), {}, {}
     for kind, make in KINDS.items():
         few, many = make(171), make(847)
         times = take_turns(
             {"171": lambda s=few: label_map(s, size), "847": lambda s=many: label_map(s, size)},
-            repeats=bench.repeats,
-            seconds=bench.seconds,
+            repeats=setup.repeats,
+            seconds=setup.seconds,
         )
         held = in_fresh_process(Path(__file__), "memory", kind, "847", "2160", "3840")
         moved = 8 * size[0] * size[1] + many.nbytes
         figures[kind] = {
             "times_171_classes": ratio(times, "847", "171"),
             "extra_megabytes": round(held["extra_bytes"] / 1e6, 1),
-            **limit("labels and scores written, grid read", moved / bench.rates["copy"], median(times, "847")),
+            **limit("labels and scores written, grid read", moved / setup.rates["copy"], median(times, "847")),
         }
         seconds[kind] = summary(times)
     good = figures["piecewise"]
@@ -314,28 +314,28 @@ def row_label_map_4k(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "seconds": seconds}
 
 
-def row_windows(bench: Bench) -> dict[str, Any]:
-    """Sliding windows, short side 336, crop 224, stride 112, photo 640x480, 20 classes, against one at a time."""
+def row_windows(setup: Setup) -> dict[str, Any]:
+    """Sliding windows (336, 224, 112) on a photo of 640x480 with 20 classes, against one window at a time."""
     image, names = photo(480, 640), CLASS_NAMES[:20]
-    segs = {dtype: bench.segmenter(dtype) for dtype in bench.dtypes}
-    text = bench.plain.texts(names)
+    segs = {dtype: setup.segmenter(dtype) for dtype in setup.dtypes}
+    text = setup.plain.texts(names)
     options: dict[str, Any] = {"background": (), "templates": "none", "resolution": "slide:336/224/112"}
 
     def plain() -> np.ndarray:
-        return bench.plain.window_by_window(image, text, short_side=336, crop=224, stride=112)
+        return setup.plain.window_by_window(image, text, short_side=336, crop=224, stride=112)
 
     candidates: dict[str, Callable[[], Any]] = {"window_by_window": plain}
-    for dtype in bench.dtypes:
+    for dtype in setup.dtypes:
         candidates[dtype] = lambda dtype=dtype: segs[dtype].segment(image, names, **options).labels
-    times = bench.turns(candidates)
+    times = setup.turns(candidates)
     expected, windows = plain(), len(segs["float32"].encode(image, resolution="slide:336/224/112").windows)
     targets = {"bfloat16": 3.0, "float32": 1.0}
     figures: dict[str, Any] = {}
-    for dtype in bench.dtypes:
+    for dtype in setup.dtypes:
         faster = ratio(times, "window_by_window", dtype)
         equal = float((segs[dtype].segment(image, names, **options).labels == expected).mean())
         holds = faster["median"] >= targets[dtype] and (dtype != "float32" or equal >= 0.999)
-        bound = vision_operations(segs[dtype].encoder, windows) / bench.rates[dtype]
+        bound = vision_operations(segs[dtype].encoder, windows) / setup.rates[dtype]
         figures[dtype] = {
             "times_faster": faster, "labels_equal": round(equal, 5),
             "target": f">= {targets[dtype]}" + (", labels equal >= 0.999" if dtype == "float32" else ""),
@@ -345,9 +345,9 @@ def row_windows(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "seconds": summary(times), "windows": windows}
 
 
-def row_file(bench: Bench) -> dict[str, Any]:
-    """1 to 20 prompts with cached texts, 1080p JPEG, slide at 336, file to label PNG, against the encoder alone."""
-    seg, path = bench.segmenter(bench.dtypes[0]), bench.folder / "photo.jpg"
+def row_file(setup: Setup) -> dict[str, Any]:
+    """1080p JPEG file to label PNG with 1 to 20 cached prompts and slide at 336, against the encoder alone."""
+    seg, path = setup.segmenter(setup.dtypes[0]), setup.folder / "photo.jpg"
     write_image(path, photo(1080, 1920))
     pixels = fgseg.images.reading.read_image(path)
     canvas_hw = short_side_hw((1080, 1920), 336)
@@ -359,39 +359,39 @@ def row_file(bench: Bench) -> dict[str, Any]:
         seg.prepare(names)
 
         def whole(names: list[str] = names) -> None:
-            seg.segment(path, names, resolution="slide:336").save(bench.folder / "out", formats=["labels"])
+            seg.segment(path, names, resolution="slide:336").save(setup.folder / "out", formats=["labels"])
 
         candidates[f"{prompts}_prompts"] = whole
-    times = bench.turns(candidates)
+    times = setup.turns(candidates)
     figures: dict[str, Any] = {}
     for name in list(candidates)[1:]:
         share = ratio(times, name, "encoder")
         figures[name] = {
             "times_the_encoder": share, "target": "<= 1.15", "verdict": verdict(share["median"], 1.15, at_most=True)
         }  # fmt: skip
-    bound = vision_operations(seg.encoder, len(windows)) / bench.rates[bench.dtypes[0]]
+    bound = vision_operations(seg.encoder, len(windows)) / setup.rates[setup.dtypes[0]]
     figures["encoder"] = limit("products of the tower", bound, median(times, "encoder"))
-    return {"figures": figures, "seconds": summary(times), "windows": len(windows), "dtype": bench.dtypes[0]}
+    return {"figures": figures, "seconds": summary(times), "windows": len(windows), "dtype": setup.dtypes[0]}
 
 
-def row_folder(bench: Bench) -> dict[str, Any]:
-    """16 JPEGs of 640x480, 5 prompts, squash, to label PNGs: read ahead, and 8 encoded together, against one by one."""
-    seg, names, how = bench.segmenter(bench.dtypes[0]), CLASS_NAMES[:5], {"resolution": "squash"}
-    paths = [bench.folder / f"photo{index}.jpg" for index in range(16)]
+def row_folder(setup: Setup) -> dict[str, Any]:
+    """16 JPEGs of 640x480 to label PNGs, 5 prompts, squash: read ahead, and in batches of 8, against one by one."""
+    seg, names, how = setup.segmenter(setup.dtypes[0]), CLASS_NAMES[:5], {"resolution": "squash"}
+    paths = [setup.folder / f"photo{index}.jpg" for index in range(16)]
     for index, path in enumerate(paths):
         write_image(path, photo(480, 640, SEED + index))
     images = [fgseg.images.reading.read_image(path) for path in paths]
     seg.prepare(names)
 
     def save(image: Any) -> None:
-        seg.segment(image, names, **how).save(bench.folder / "out", formats=["labels"])
+        seg.segment(image, names, **how).save(setup.folder / "out", formats=["labels"])
 
     def ahead(batch_size: int) -> None:
         views = EncodedAhead(seg, paths, batch_size=batch_size, **how)
         for path in paths:
             save(views.take(path))
 
-    times = bench.turns(
+    times = setup.turns(
         {
             "encoder": lambda: [seg.encoder.encode_images([image]) for image in images],
             "one_by_one": lambda: [save(path) for path in paths],
@@ -403,16 +403,16 @@ def row_folder(bench: Bench) -> dict[str, Any]:
         name: {"times_faster": ratio(times, "one_by_one", name), "times_the_encoder": ratio(times, name, "encoder")}
         for name in ("read_ahead", "batch_of_8")
     }
-    bound = vision_operations(seg.encoder, len(images)) / bench.rates[bench.dtypes[0]]
+    bound = vision_operations(seg.encoder, len(images)) / setup.rates[setup.dtypes[0]]
     figures["encoder"] = limit("products of the tower", bound, median(times, "encoder"))
-    return {"figures": figures, "seconds": summary(times), "images": len(images), "dtype": bench.dtypes[0]}
+    return {"figures": figures, "seconds": summary(times), "images": len(images), "dtype": setup.dtypes[0]}
 
 
-def row_more_prompts(bench: Bench) -> dict[str, Any]:
-    """patch_scores of twenty more prompts with cached texts on an encoded image, against encoding it."""
-    seg, image = bench.segmenter(bench.dtypes[0]), photo(480, 640)
+def row_more_prompts(setup: Setup) -> dict[str, Any]:
+    """patch_scores of twenty cached prompts on an encoded image, against encoding the image."""
+    seg, image = setup.segmenter(setup.dtypes[0]), photo(480, 640)
     view, text = seg.encode(image), seg.encoder.encode_texts(CLASS_NAMES[:20])
-    times = bench.turns(
+    times = setup.turns(
         {
             "encode": lambda: seg.encode(image),
             "patch_scores": lambda: [patch_scores(window, text) for window in view.windows],
@@ -422,17 +422,17 @@ def row_more_prompts(bench: Bench) -> dict[str, Any]:
     read = sum(window.grid.nbytes for window in view.windows) + text.nbytes
     figure = {
         "share_of_encoding": share, "target": "<= 0.01", "verdict": verdict(share["median"], 0.01, at_most=True),
-        **limit("features read", read / bench.rates["copy"], median(times, "patch_scores")),
+        **limit("features read", read / setup.rates["copy"], median(times, "patch_scores")),
     }  # fmt: skip
     return {"figures": {"twenty_prompts": figure}, "seconds": summary(times), "windows": len(view.windows)}
 
 
-def row_start(bench: Bench) -> dict[str, Any]:
-    """Start: `fgseg --help`, and the first mask of the embedded model, each in a fresh process."""
-    path = bench.folder / "small.png"
+def row_start(setup: Setup) -> dict[str, Any]:
+    """Start time: `fgseg --help`, and the first mask of the embedded model, each in a fresh process."""
+    path = setup.folder / "small.png"
     write_image(path, photo(480, 640))
     command = [sys.executable, "-c", "from fgseg.commands.main import main; main()"]
-    first = [*command, "segment", str(path), "-p", "red", "-o", str(bench.folder / "first"), "--model", "mini"]
+    first = [*command, "segment", str(path), "-p", "red", "-o", str(setup.folder / "first"), "--model", "mini"]
     times = take_turns(
         {
             "python": lambda: subprocess.run([sys.executable, "-c", "pass"], check=True),
@@ -440,8 +440,8 @@ def row_start(bench: Bench) -> dict[str, Any]:
             "import_torch": lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True),
             "first_mask": lambda: subprocess.run(first, check=True, capture_output=True),
         },
-        repeats=max(bench.repeats // 2, 2),
-        seconds=bench.seconds,
+        repeats=max(setup.repeats // 2, 2),
+        seconds=setup.seconds,
     )
     figures = {
         name: {
@@ -455,8 +455,8 @@ def row_start(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "seconds": summary(times)}
 
 
-def row_steps(bench: Bench) -> dict[str, Any]:
-    """What a GPU is given for a label map at 1080p, counted on a CPU: whole maps, as there, and blocks, as on a CPU."""
+def row_steps(setup: Setup) -> dict[str, Any]:
+    """Steps of a GPU for a label map at 1080p, counted on a CPU: whole maps as on a GPU, and blocks as on a CPU."""
     figures: dict[str, Any] = {}
     for classes in (20, 171, 847):
         scores, counted = piecewise_scores(classes), {"maps": Steps(), "blocks": Steps()}
@@ -469,7 +469,7 @@ def row_steps(bench: Bench) -> dict[str, Any]:
     return {"figures": figures, "seconds": {}}
 
 
-ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
+ROWS: dict[str, Callable[[Setup], dict[str, Any]]] = {
     "photo": row_photo,
     "texts": row_texts,
     "label_map": row_label_map,
@@ -484,9 +484,9 @@ ROWS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 
 
 def child_memory(kind: str, classes: int, height: int, width: int) -> None:
-    """Most memory that a label map takes beyond what was there before, its result included."""
+    """Print the peak memory of a label map, including its result, beyond the memory before the call."""
     scores = KINDS[kind](classes)
-    label_map(scores[:2, :2, :2].contiguous(), (64, 64))  # loads what the first call loads
+    label_map(scores[:2, :2, :2].contiguous(), (64, 64))  # so that what a first call loads is loaded
     reset_peak()
     before = resident_bytes()
     label_map(scores, (height, width))
@@ -494,7 +494,7 @@ def child_memory(kind: str, classes: int, height: int, width: int) -> None:
 
 
 def table(name: str, row: dict[str, Any]) -> str:
-    """The figures of a row for people."""
+    """The figures of a row as text."""
     lines = [f"{name}: {row['what']} (load {row['load']})"]
     for part, figure in row["figures"].items():
         shown = []
@@ -512,17 +512,17 @@ def table(name: str, row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def measure(bench: Bench, name: str) -> dict[str, Any]:
-    """One row with the settings it was made with."""
-    made = ROWS[name](bench)
+def measure(setup: Setup, name: str) -> dict[str, Any]:
+    """One row and its settings."""
+    made = ROWS[name](setup)
     return {
         "what": str(ROWS[name].__doc__).split("\n")[0],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "load": load(),
-        "rates": {key: float(f"{value:.4g}") for key, value in bench.rates.items()},
+        "rates": {key: float(f"{value:.4g}") for key, value in setup.rates.items()},
         "seed": SEED,
-        "repeats": bench.repeats,
+        "repeats": setup.repeats,
         "versions": {
             "fgseg": fgseg.__version__,
             "torch": torch.__version__,
@@ -545,11 +545,11 @@ def main() -> None:
         child_memory(sys.argv[3], *map(int, sys.argv[4:7]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default=",".join(ROWS), help="names, by commas; %(default)s")
-    parser.add_argument("--repeats", type=int, default=15, help="turns of each candidate")
+    parser.add_argument("--rows", default=",".join(ROWS), help="names, separated by commas; default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=15, help="number of turns of each candidate")
     parser.add_argument("--seconds", type=float, default=40, help="no new turn of a row starts after this")
-    parser.add_argument("--threads", type=int, default=None, help="torch's; its own choice if left out")
-    parser.add_argument("--keep", type=Path, help="folder for the random model, to use it again")
+    parser.add_argument("--threads", type=int, default=None, help="number of threads of torch; default: its own choice")
+    parser.add_argument("--keep", type=Path, help="folder in which the random model is kept for later runs")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     names = [name.strip() for name in options.rows.split(",")]
@@ -563,11 +563,11 @@ def main() -> None:
         if not (folder / "base" / "tokenizer.json").is_file():
             words = {word for text in (*CLASS_NAMES, *IMAGENET_TEMPLATES) for word in text.lower().split()}
             make_model(folder / "base", words, seed=SEED)
-        bench = Bench(folder, options.repeats, options.seconds)
+        setup = Setup(folder, options.repeats, options.seconds)
         for name in names:
             try:
-                row = measure(bench, name)
-            except Exception as error:  # a row that fails is reported, and the others go on
+                row = measure(setup, name)
+            except Exception as error:  # a row that fails is reported, and the others are still measured
                 row = {"what": name, "error": f"{type(error).__name__}: {error}"}
                 print(f"{name}: failed, {row['error']}", flush=True)
             else:

@@ -1,4 +1,4 @@
-"""Fair timing on a machine that may be busy: candidates take turns, medians and quartiles, wall and processor time."""
+"""Timing on a machine that may be busy: candidates take turns; medians and quartiles of wall and processor time."""
 
 import json
 import os
@@ -25,15 +25,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def take_turns(
     candidates: Mapping[str, Callable[[], Any]], *, repeats: int, seconds: float = 60.0
 ) -> dict[str, dict[str, list[float]]]:
-    """Wall and processor seconds of each candidate: one run each to warm up, then one each in turn.
+    """Wall and processor seconds of each candidate: one run each to warm up, then one run each per turn.
 
     Args:
-        candidates: name -> what to time; each result is dropped at once.
-        repeats: turns, at least one.
-        seconds: after this no new turn starts, two turns at least being done.
+        candidates: name -> function to time; each result is dropped at once.
+        repeats: number of turns, at least one.
+        seconds: no new turn starts after this time, except for the first two.
 
     Returns:
-        name -> {"wall": [...], "processor": [...]}, one number a turn, in order.
+        name -> {"wall": [...], "processor": [...]}, one number per turn, in order.
     """
     for run in candidates.values():
         run()
@@ -51,19 +51,19 @@ def take_turns(
 
 
 def processor_seconds() -> float:
-    """Processor time of this process so far, and of the processes it started and waited for."""
-    children = os.times()  # process_time counts none of them
+    """Processor time of this process and of the child processes that it waited for."""
+    children = os.times()  # process_time does not include them
     return time.process_time() + children.children_user + children.children_system
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, quartiles and count."""
+    """Median, quartiles and number of values."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return {"median": _rounded(middle), "q1": _rounded(low), "q3": _rounded(high), "turns": len(values)}
 
 
 def summary(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """Seconds of each candidate, for JSON."""
+    """Seconds of each candidate for JSON."""
     return {
         name: {"seconds": spread(both["wall"]), "processor_seconds": _rounded(statistics.median(both["processor"]))}
         for name, both in times.items()
@@ -71,13 +71,13 @@ def summary(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
 
 
 def ratio(times: dict[str, dict[str, list[float]]], slow: str, fast: str, *, scale: float = 1.0) -> dict[str, float]:
-    """How many times as long `slow` takes as `fast`: the median over turns, so that noise of a turn hurts both.
+    """Ratio of the times of `slow` and `fast`: the median over turns, so that noise affects both.
 
     Args:
         times: what `take_turns` returned.
-        slow: the numerator.
-        fast: the denominator.
-        scale: factor on the numerator, where the two did different amounts of the same work.
+        slow: name of the numerator.
+        fast: name of the denominator.
+        scale: factor on the numerator, if the two did different amounts of the same work.
     """
     turns = [scale * a / b for a, b in zip(times[slow]["wall"], times[fast]["wall"], strict=True)]
     work = [scale * a / max(b, 1e-9) for a, b in zip(times[slow]["processor"], times[fast]["processor"], strict=True)]
@@ -88,14 +88,14 @@ def _rounded(value: float) -> float:
     return float(f"{float(value):.4g}")
 
 
-# --- what the machine can do
+# --- the machine
 
 
 def matmul_rate(dtype: str, *, rows: int = 2048) -> float:
-    """Floating point operations a second of a product of ViT-B's sizes, the best of several.
+    """Floating point operations per second of a product of ViT-B's sizes, the best of several.
 
-    By torch's own product or on sorted weights, whichever is faster: torch's is MKL's in float32, which is slow on
-    processors that are not its maker's.
+    The product is torch's own or that on weights in oneDNN's memory order, whichever is faster. In float32 torch's own
+    is MKL's, which is slow on processors of other makers.
     """
     x = torch.randn(rows, 768).to(DTYPES[dtype])
     linear = Linear(768, 3072, bias=False).requires_grad_(False)
@@ -107,7 +107,7 @@ def matmul_rate(dtype: str, *, rows: int = 2048) -> float:
 
 
 def copy_rate() -> float:
-    """Bytes a second, read and written counted both, of a copy that fits no cache (256 MB)."""
+    """Bytes per second of a copy that is larger than the cache (256 MB); reads and writes both count."""
     source = torch.ones(2**26)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _best(lambda: target.copy_(source))
@@ -123,7 +123,7 @@ def _best(run: Callable[[], Any], repeats: int = 15) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader needs to judge the figures."""
+    """The properties of the machine that a reader needs to judge the figures."""
     info = Path("/proc/cpuinfo")
     words = set(info.read_text(encoding="utf-8").split()) if info.is_file() else set()
     return {
@@ -144,12 +144,12 @@ def _processor_name(info: Path) -> str:
 
 
 def load() -> float:
-    """Processes that wanted a core during the last minute; above the number of cores times are inflated."""
+    """Load average of the last minute; times are inflated if it is above the number of cores."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")
 
 
 class Steps(TorchDispatchMode):
-    """Counts what a device would be given while it is on: steps, and how often the host waits for a value of them."""
+    """Counts, while it is active, the steps that a device would compute and how often the host waits for a value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,17 +165,17 @@ class Steps(TorchDispatchMode):
 
 
 def resident_bytes() -> int:
-    """Bytes of this process in memory now."""
+    """Resident memory of this process in bytes."""
     return _status("VmRSS")
 
 
 def reset_peak() -> None:
-    """Start the count of `peak_bytes` anew."""
+    """Reset `peak_bytes`."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_bytes() -> int:
-    """Most bytes of this process in memory since `reset_peak`, or since it started."""
+    """Highest resident memory of this process in bytes since `reset_peak`, or since its start."""
     return _status("VmHWM")
 
 
@@ -183,11 +183,11 @@ def _status(name: str) -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status: expected a line {name}, found none; memory is measured on Linux alone")
+    raise RuntimeError(f"/proc/self/status: expected a line {name}, found none; memory can only be measured on Linux")
 
 
 def in_fresh_process(script: Path, *arguments: str) -> dict[str, Any]:
-    """The JSON that `script --child ...` prints as its last line."""
+    """The JSON that `script --child ...` prints in its last line."""
     done = subprocess.run(
         [sys.executable, str(script), "--child", *arguments], capture_output=True, text=True, check=False
     )
@@ -201,7 +201,7 @@ def in_fresh_process(script: Path, *arguments: str) -> dict[str, Any]:
 
 
 def merge(path: Path, rows: Mapping[str, Any]) -> None:
-    """Put rows into a JSON file, replacing those of the same name; a reader sees the old file or the new one."""
+    """Put rows into a JSON file in place of rows of the same name; the file is replaced in one step."""
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)

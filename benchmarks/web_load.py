@@ -1,10 +1,10 @@
-"""Sixteen users of one `fgseg serve` at once, on loopback: `python benchmarks/web_load.py`.
+"""Sixteen simultaneous users of one `fgseg serve` on the loopback interface: `python benchmarks/web_load.py`.
 
-Each user has a picture of its own size and colours. A round is what a person does on the page (upload, segment, segment
-by other words, click a point, download the label map), then what a program does (POST to the endpoint). Every answer is
-checked to be of the user's own picture: its size, its words, and its label map against the one that a Segmenter in this
-process makes. Written as JSON: rounds, errors, answers of another's picture, milliseconds by kind of request, and the
-server's resident memory over time.
+Each user has a picture of its own size and colours. A round consists of what a person does on the page (upload,
+segment, segment by other words, click a point, download the label map) and of what a program does (POST to the
+endpoint). Every answer is checked to belong to the user's own picture by its size, its words and its label map, which
+is compared with that of a Segmenter in this process. The script writes as JSON: rounds, errors, answers for another
+user's picture, milliseconds by kind of request, and the server's resident memory over time.
 """
 
 import argparse
@@ -41,14 +41,14 @@ COLORS = {
     "purple": (130, 40, 160),
     "orange": (250, 140, 20),
 }
-PATIENCE = 120.0  # seconds for one answer
-START_PATIENCE = 300.0
-AGREEMENT = 0.999  # of label maps made in two processes: the last bit of a score may differ
+ANSWER_TIMEOUT = 120.0  # seconds
+START_TIMEOUT = 300.0  # seconds
+AGREEMENT = 0.999  # of label maps from two processes; the last bit of a score may differ
 
 
 @dataclass
 class Report:
-    """What the users met; shared by their threads."""
+    """The observations of all users, which their threads share."""
 
     rounds: int = 0
     errors: list[str] = field(default_factory=list)
@@ -65,14 +65,14 @@ class Report:
             self.milliseconds[kind].append(1000 * (time.perf_counter() - started))
 
     def check(self, is_own: bool, what: str) -> None:
-        """Note an answer that is not of the user's own picture."""
+        """Record an answer that does not belong to the user's own picture."""
         if not is_own:
             with self.lock:
                 self.mixed_up.append(what)
 
 
 def picture(number: int) -> tuple[np.ndarray, list[str]]:
-    """A picture like no other user's, and the colours on it."""
+    """A picture that differs from those of all other users, and the colours on it."""
     pairs = list(itertools.permutations(COLORS, 2))
     ground, front = pairs[number * 7 % len(pairs)]
     height, width = 96 + 4 * number, 160 - 3 * number
@@ -84,21 +84,21 @@ def picture(number: int) -> tuple[np.ndarray, list[str]]:
 
 
 class User:
-    """One user: its picture, what is expected of it, and a connection."""
+    """One user with a picture, its expected labels, and a connection."""
 
     def __init__(self, number: int, address: str, seg: fgseg.Segmenter, report: Report) -> None:
-        """Make the picture and, without the server, its result."""
+        """Make the picture, and compute its labels without the server."""
         self.name, self.report = f"user{number}", report
         self.image, self.words = picture(number)
         self.file = encode_png(self.image)
         self.expected = seg.segment(self.image, self.words, threshold=0.5).labels
-        self.http = httpx.Client(base_url=address, timeout=PATIENCE, trust_env=False)
+        self.http = httpx.Client(base_url=address, timeout=ANSWER_TIMEOUT, trust_env=False)
         self.session = f"session{number}"
         config = self.http.get("/config").json()
         self.events = {entry["api_name"]: entry["id"] for entry in config["dependencies"]}
 
     def round(self) -> Iterator[None]:
-        """What a person does, then what a program does; may be left between two requests."""
+        """What a person does, then what a program does; yields between requests, so that a round can be abandoned."""
         with self.report.timed("upload"):
             answer = self.http.post("/desk", content=self.file, headers={"X-File-Name": f"{self.name}.png"})
         secret = answer.raise_for_status().json()["secret"]
@@ -123,11 +123,11 @@ class User:
         self.own_answer()
 
     def form(self, prompts: str) -> list[object]:
-        """The page's fields."""
+        """The fields of the page."""
         return [prompts, "", "exclusive", 0.5, 0.5, "auto"]
 
     def event(self, name: str, data: list[object], event_data: object) -> list[object]:
-        """Send one event of the page, as its script does, and wait for the outputs."""
+        """Send one event of the page as its script does, and wait for the outputs."""
         body = {
             "fn_index": self.events[name],
             "data": data,
@@ -139,7 +139,7 @@ class User:
             return self.outputs()
 
     def outputs(self) -> list[object]:
-        """The outputs of the event that is under way."""
+        """The outputs of the pending event."""
         ask = {"params": {"session_hash": self.session}}
         with self.http.stream("GET", "/gradio_api/queue/data", **ask) as stream:
             for line in stream.iter_lines():
@@ -151,19 +151,19 @@ class User:
         raise RuntimeError(f"{self.name}: the stream ended without an answer")
 
     def own_stage(self, stage: dict) -> None:
-        """The picture on the stage is the user's."""
+        """Check that the picture on the stage is the user's."""
         height, width = self.image.shape[:2]
         is_own = (stage.get("height"), stage.get("width"), stage.get("name")) == (height, width, f"{self.name}.png")
         self.report.check(is_own, f"{self.name}: stage {stage.get('name')}")
 
     def own_labels(self, secret: str) -> None:
-        """The downloaded label map is that of the user's picture."""
+        """Check that the downloaded label map is that of the user's picture."""
         with self.report.timed("download"):
             answer = self.http.get(f"/desk/{secret}/labels.png").raise_for_status()
         colors = read_image(answer.content)
         is_own = colors.shape[:2] == self.expected.shape
         if is_own:
-            # The palette's colours tell the two classes and unlabelled apart.
+            # The palette's colours identify the two classes and unlabelled pixels.
             labels = np.full(self.expected.shape, UNLABELLED)
             for label, color in enumerate(palette(len(self.words))):
                 labels[(colors == color).all(axis=2)] = label
@@ -171,23 +171,23 @@ class User:
         self.report.check(bool(is_own), f"{self.name}: label map")
 
     def own_answer(self) -> None:
-        """The endpoint's answer is that of the user's picture."""
+        """Check that the answer of the endpoint is that of the user's picture."""
         form = {"prompt": self.words, "threshold": "0.5"}
         with self.report.timed("endpoint"):
             answer = self.http.post(
                 "/api/segment", files={"image": (f"{self.name}.png", self.file)}, data=form
             ).raise_for_status()
-        told = answer.json()
+        result = answer.json()
         height, width = self.image.shape[:2]
-        counts = [entry["pixels"] for entry in told["classes"]]
+        counts = [entry["pixels"] for entry in result["classes"]]
         expected = [int((self.expected == label).sum()) for label in (0, 1)]
         is_near = np.abs(np.subtract(counts, expected)).max() <= (1 - AGREEMENT) * height * width
-        is_own = (told["image"], told["height"], told["width"]) == (f"{self.name}.png", height, width)
-        self.report.check(bool(is_own and is_near), f"{self.name}: endpoint {told['image']} {counts} {expected}")
+        is_own = (result["image"], result["height"], result["width"]) == (f"{self.name}.png", height, width)
+        self.report.check(bool(is_own and is_near), f"{self.name}: endpoint {result['image']} {counts} {expected}")
 
 
 def busy(user: User, deadline: float) -> None:
-    """Round after round until the time is over."""
+    """Repeat rounds until the deadline."""
     try:
         while True:
             for _ in user.round():
@@ -202,10 +202,10 @@ def busy(user: User, deadline: float) -> None:
 
 @contextmanager
 def server() -> Iterator[tuple[str, int]]:
-    """A server of its own: address and process id."""
+    """Run a server; yields its address and process id."""
     command = [sys.executable, "-m", "fgseg", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        killer = threading.Timer(START_PATIENCE, process.kill)
+        killer = threading.Timer(START_TIMEOUT, process.kill)
         killer.start()
         try:
             address = process.stdout.readline().strip() if process.stdout else ""
@@ -225,14 +225,14 @@ def resident_mb(pid: int) -> float:
 
 
 def measure(users: int, seconds: float) -> dict[str, object]:
-    """Run the users and report."""
+    """Run the users and collect the figures."""
     report, seg = Report(), fgseg.load("mini")
     with server() as (address, pid):
-        crowd = [User(number, address, seg, report) for number in range(users)]
-        list(crowd[0].round())  # the server's first requests load what they need
+        all_users = [User(number, address, seg, report) for number in range(users)]
+        list(all_users[0].round())  # the first requests include loading
         memory = [resident_mb(pid)]
         deadline = time.monotonic() + seconds
-        threads = [threading.Thread(target=busy, args=(user, deadline)) for user in crowd]
+        threads = [threading.Thread(target=busy, args=(user, deadline)) for user in all_users]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
@@ -268,7 +268,9 @@ def summary(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description="Sixteen users of one fgseg serve at once, on loopback.")
+    parser = argparse.ArgumentParser(
+        description="Sixteen simultaneous users of one fgseg serve on the loopback interface."
+    )
     parser.add_argument("--users", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "web_load.json")

@@ -1,8 +1,11 @@
 """Segmentation metrics as the field reports them: integer counts over a whole data set, divided once.
 
-Not a mean over images: a class's intersection and union are summed first. Well-known libraries differ in averaging, in
-absent classes and in ignored labels, so figures of theirs do not compare.
+The metrics are not means over images: the intersection and the union of a class are summed over all images first.
+Well-known libraries average in other ways and treat absent classes and ignored labels differently, so that these
+figures do not compare with theirs.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +21,18 @@ __all__ = [
     "boundary_distance",
     "boundary_iou",
     "boundary_mask",
+    "class_accuracy",
+    "class_counts",
+    "class_iou",
     "confusion",
     "iou",
     "mean_accuracy",
     "mean_iou",
+    "mean_of_classes",
+    "pixel_accuracy",
 ]
 
-_MOST_CLASSES = MAX_CLASSES + 1  # with one for what nothing wins
+_MOST_CLASSES = MAX_CLASSES + 1  # one more for the pixels without a label
 BOUNDARY_SHARE = 0.02
 """Width of a boundary in image diagonals: Cheng et al., "Boundary IoU", CVPR 2021."""
 
@@ -59,7 +67,7 @@ def confusion(
 
 
 def boundary_distance(image_hw: tuple[int, int]) -> int:
-    """Pixels from an edge that count as its boundary: 2 % of the image's diagonal, 1 at least.
+    """How many pixels from an edge belong to the boundary: 2 % of the image's diagonal, at least 1.
 
     Examples:
         >>> boundary_distance((480, 640)), boundary_distance((10, 10))
@@ -71,7 +79,7 @@ def boundary_distance(image_hw: tuple[int, int]) -> int:
 def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool_]:
     """Whether the square of `2 * distance + 1` pixels around a pixel holds another label or reaches outside the image.
 
-    A square is of one label when no neighbours in it differ, so one pass over the differences serves every class.
+    A square holds one label when no two neighbours in it differ, so one pass over the differences serves all classes.
 
     Args:
         labels: (H, W) integers.
@@ -94,11 +102,11 @@ def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool
     framed = np.pad(labels.astype(np.int64), 1, constant_values=np.iinfo(np.int64).min)
     height, width = framed.shape
     beside, below = framed[:, 1:] != framed[:, :-1], framed[1:] != framed[:-1]
-    # Difference i lies between places i and i + 1: one fewer of them is behind a place than ahead.
-    beside = _any_within(beside, distance, distance - 1, places=width, axis=1)
-    beside = _any_within(beside, distance, distance, places=height, axis=0)
-    below = _any_within(below, distance, distance, places=width, axis=1)
-    below = _any_within(below, distance, distance - 1, places=height, axis=0)
+    # Difference i lies between positions i and i + 1, so that one fewer of them precedes a position than follows it.
+    beside = _any_within(beside, distance, distance - 1, length=width, axis=1)
+    beside = _any_within(beside, distance, distance, length=height, axis=0)
+    below = _any_within(below, distance, distance, length=width, axis=1)
+    below = _any_within(below, distance, distance - 1, length=height, axis=0)
     return np.asarray((beside | below)[1:-1, 1:-1])
 
 
@@ -112,9 +120,9 @@ def boundary_counts(
 ) -> NDArray[np.int64]:
     """Pixels near the edges of each class, for boundary IoU. Add them over images.
 
-    A class's boundary is what a square of `2 * distance + 1` pixels around a pixel takes away from its mask, as in
-    Cheng et al., "Boundary IoU" (CVPR 2021); outside the image nothing belongs to a class. Ignored pixels belong to
-    no class in either map, so that edges towards them are treated as the image's border is.
+    The boundary of a class is what erosion by a square of `2 * distance + 1` pixels removes from its mask, as in
+    Cheng et al., "Boundary IoU" (CVPR 2021). Pixels outside the image belong to no class. Ignored pixels belong to no
+    class in either map, so that edges towards them are treated like the image's border.
 
     Args:
         prediction: (H, W) integers, 0 to num_classes - 1.
@@ -124,7 +132,7 @@ def boundary_counts(
         distance: pixels; None takes `boundary_distance` of the image.
 
     Returns:
-        (3, C) int64: pixels in both boundaries, in the prediction's, in the truth's.
+        (3, C) int64: pixels in both boundaries, in that of the prediction, in that of the truth.
 
     Raises:
         ShapeError: as `confusion`.
@@ -148,7 +156,7 @@ def boundary_counts(
 
 
 def boundary_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Intersection over union of each class's boundary pixels.
+    """Intersection over union of the boundary pixels of each class.
 
     Args:
         counts: (3, C) from `boundary_counts`.
@@ -161,8 +169,7 @@ def boundary_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
         [0.75, nan]
     """
     check_array("counts", counts, (3, "C"), hint="add up what `boundary_counts` returns")
-    hit, given, true = counts
-    return _divided(hit, given + true - hit)
+    return class_iou(counts)
 
 
 def iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -178,9 +185,7 @@ def iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
         >>> iou(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).tolist()
         [0.75, 0.8, nan]
     """
-    _check_counts(counts)
-    hit = np.diag(counts)
-    return _divided(hit, counts.sum(0) + counts.sum(1) - hit)
+    return class_iou(class_counts(counts))
 
 
 def mean_iou(counts: NDArray[np.int64]) -> float:
@@ -190,19 +195,17 @@ def mean_iou(counts: NDArray[np.int64]) -> float:
         >>> round(mean_iou(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])), 3)
         0.775
     """
-    per_class = iou(counts)
-    return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
+    return float(mean_of_classes(iou(counts)))
 
 
 def accuracy(counts: NDArray[np.int64]) -> float:
-    """Share of the counted pixels that were given their class (aAcc); NaN when none was counted.
+    """Share of the counted pixels that were given their true class (aAcc); NaN when none was counted.
 
     Examples:
         >>> accuracy(np.array([[3, 1], [0, 4]]))
         0.875
     """
-    _check_counts(counts)
-    return float(_divided(np.array([np.trace(counts)]), np.array([counts.sum()]))[0])
+    return float(pixel_accuracy(class_counts(counts)))
 
 
 def mean_accuracy(counts: NDArray[np.int64]) -> float:
@@ -212,15 +215,79 @@ def mean_accuracy(counts: NDArray[np.int64]) -> float:
         >>> mean_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
         0.875
     """
-    _check_counts(counts)
-    per_class = _divided(np.diag(counts), counts.sum(1))
-    return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
+    return float(mean_of_classes(class_accuracy(class_counts(counts))))
+
+
+def class_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The pixels of each class that the metrics need from a confusion matrix.
+
+    Args:
+        counts: (C, C) from `confusion`, rows truth.
+
+    Returns:
+        (3, C) int64: pixels in both maps, in the prediction, in the truth; the layout of `boundary_counts`.
+
+    Examples:
+        >>> class_counts(np.array([[3, 1], [0, 4]])).tolist()
+        [[3, 4], [3, 5], [4, 4]]
+    """
+    check_array("counts", counts, ("C", "C"), hint="add up what `confusion` returns")
+    return np.stack([np.diag(counts), counts.sum(0), counts.sum(1)])
+
+
+def class_iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection over union of each class, for one set of counts or for many.
+
+    Args:
+        counts: (..., 3, C) pixels in both maps, in the prediction, in the truth.
+
+    Returns:
+        (..., C) float64 in [0, 1]; NaN for a class in neither map.
+
+    Examples:
+        >>> class_iou(np.array([[3, 4], [3, 5], [4, 4]])).tolist()
+        [0.75, 0.8]
+    """
+    both, predicted, true = np.moveaxis(counts, -2, 0)
+    return _divided(both, predicted + true - both)
+
+
+def class_accuracy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of the true pixels of each class that were found: (..., C); NaN for a class without a true pixel.
+
+    Examples:
+        >>> class_accuracy(np.array([[3, 4], [3, 5], [4, 4]])).tolist()
+        [0.75, 1.0]
+    """
+    both, _, true = np.moveaxis(counts, -2, 0)
+    return _divided(both, true)
+
+
+def pixel_accuracy(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of the true pixels of all classes that were found: (...); NaN where there is no true pixel.
+
+    Examples:
+        >>> float(pixel_accuracy(np.array([[3, 4], [3, 5], [4, 4]])))
+        0.875
+    """
+    both, _, true = np.moveaxis(counts, -2, 0)
+    return _divided(both.sum(-1), true.sum(-1))
+
+
+def mean_of_classes(per_class: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the last axis without NaN; NaN where every class is NaN.
+
+    Examples:
+        >>> mean_of_classes(np.array([[0.5, np.nan], [np.nan, np.nan]])).tolist()
+        [0.5, nan]
+    """
+    return _divided(np.nansum(per_class, axis=-1), np.isfinite(per_class).sum(-1))
 
 
 def _checked_pair(
     prediction: NDArray[np.integer], truth: NDArray[np.integer], num_classes: int, ignore: int | None
 ) -> NDArray[np.bool_]:
-    """(H, W) bool: which pixels count, once both maps were found in order."""
+    """Which pixels count, (H, W) bool; raises if the two maps do not fit."""
     check_array("truth", truth, ("H", "W"))
     check_array("prediction", prediction, truth.shape, hint="resize the prediction to the label, never the label")
     for name, labels in (("prediction", prediction), ("truth", truth)):
@@ -236,7 +303,7 @@ def _checked_pair(
 
 
 def _checked_count(num_classes: int) -> int:
-    """As Python's int: numpy's small ones overflow when they are multiplied."""
+    """The number as Python's int, since numpy's small integers overflow when they are multiplied."""
     return check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
 
 
@@ -245,22 +312,18 @@ def _check_integers(name: str, labels: NDArray[np.integer]) -> None:
         raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
 
 
-def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, places: int, axis: int) -> NDArray[np.bool_]:
-    """Whether any flag from `before` ahead to `after` behind each place of an axis is set, by running sums."""
+def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, length: int, axis: int) -> NDArray[np.bool_]:
+    """Whether a flag is set from `before` positions before to `after` after each position, by running sums."""
     shape = [size + (index == axis) for index, size in enumerate(flags.shape)]
     total = np.zeros(shape, np.int32)
-    behind_the_first = tuple(slice(index == axis, None) for index in range(flags.ndim))
-    np.cumsum(flags, axis=axis, dtype=np.int32, out=total[behind_the_first])
-    at = np.arange(places)
+    after_the_first = tuple(slice(index == axis, None) for index in range(flags.ndim))
+    np.cumsum(flags, axis=axis, dtype=np.int32, out=total[after_the_first])
+    at = np.arange(length)
     stop = np.minimum(at + after + 1, flags.shape[axis])
     found: NDArray[np.bool_] = np.take(total, stop, axis) != np.take(total, np.maximum(at - before, 0), axis)
     return found
 
 
-def _divided(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def _divided(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
     return shares
-
-
-def _check_counts(counts: NDArray[np.int64]) -> None:
-    check_array("counts", counts, ("C", "C"), hint="add up what `confusion` returns")

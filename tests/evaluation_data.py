@@ -1,16 +1,21 @@
-"""Small labelled data for the tests of benchmarks."""
+"""Small labelled data and tasks for the tests of benchmarks."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 from PIL import Image
+
+from fgseg.evaluation.tasks.segmentation import SegmentationTask
+from fgseg.evaluation.tasks.settings import settings_for
+from fgseg.types import UNLABELLED
 
 COLORS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 220)}
 
 
 def color_folder(root, *, count=3, hw=(24, 32), classes=("red", "green", "blue")):
-    """A folder of pictures of coloured rectangles with true labels, in the layout with a class file."""
+    """A folder with pictures of coloured rectangles, their labels and a class file."""
     rng = np.random.RandomState(5)
     for kind in ("images", "labels"):
         (root / kind).mkdir(parents=True, exist_ok=True)
@@ -29,13 +34,32 @@ def color_folder(root, *, count=3, hw=(24, 32), classes=("red", "green", "blue")
 
 
 def picture(path, hw=(24, 32), seed=0):
-    """A picture of noise."""
+    """Write a picture of noise; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.RandomState(seed).randint(0, 256, (*hw, 3)).astype(np.uint8)).save(path)
     return path
 
 
 def write_json(path, value):
-    """A JSON file; returns its path."""
+    """Write a JSON file; returns its path."""
     Path(path).write_text(json.dumps(value), encoding="utf-8")
     return path
+
+
+def segmentation_task(seg, dataset, **given):
+    """A segmentation at a small size."""
+    return SegmentationTask(seg, dataset, settings_for(seg, dataset, resolution="squash:32", **given))
+
+
+def without_timing(document):
+    """The document of a run without its times."""
+    return {key: value for key, value in document.items() if key != "timing"}
+
+
+@st.composite
+def labelled_maps(draw):
+    """A prediction and its truth, of up to 6 x 6 pixels and three classes."""
+    rng = np.random.RandomState(draw(st.integers(0, 2**31 - 1)))
+    size = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    truth = rng.choice([0, 1, 2, 255], size).astype(np.int32)
+    return rng.choice([0, 1, 2, UNLABELLED], size).astype(np.int32), truth

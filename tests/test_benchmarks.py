@@ -29,12 +29,12 @@ def readme():
     return script("readme")
 
 
-def test_the_page_is_that_of_the_results(readme):
+def test_the_page_is_generated_from_the_results(readme):
     made = readme.page(ROOT / "benchmarks" / "results")
     assert (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8") == made, "run python benchmarks/readme.py"
 
 
-def test_the_default_threshold_is_what_its_rule_chose_and_holds_on_scenes_that_no_choice_has_seen():
+def test_the_default_threshold_is_chosen_by_its_rule_and_holds_on_other_scenes():
     import fgseg
 
     document = json.loads((ROOT / "benchmarks" / "results" / "scenes.json").read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def test_the_default_threshold_is_what_its_rule_chose_and_holds_on_scenes_that_n
     assert document["seen"]["absent_share"] < 0.01
 
 
-def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
+def test_the_page_shows_the_figures_of_a_run_a_sweep_and_peers(readme, tmp_path):
     cell = {"value": 0.5, "interval": [0.4, 0.6]}
     model = {"name": "mini", "weights_sha256": "a" * 64, "recipe": "value", "dtype": "float32", "device": "cpu x"}
     data = {"name": "pets", "images": 3, "full_size": 9, "list_sha256": "b" * 64}
@@ -95,13 +95,13 @@ def test_a_run_a_sweep_and_peers_are_shown_with_their_figures(readme, tmp_path):
         "best none; the default, guided, is 2.5 points below\n",
         "best none; the default, pamr, is 25.0 points below\n",
         "best 0.3; the default, 0.65, is 2.5 points below",
-        "chosen by another rule than mIoU, on other scenes: the lowest that serves (scenes.json).",
+        "not chosen by mIoU, but by a rule on other scenes: the lowest that serves (scenes.json).",
         "| b\\|c | 1.25 |", "| e |", "[other.json](results/other.json)",
     ):  # fmt: skip
         assert expected in page
 
 
-def test_the_processor_time_of_a_candidate_that_is_a_process_is_that_of_the_process():
+def test_processor_time_includes_child_processes():
     timing = script("timing")
     work = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
     times = timing.take_turns({"child": lambda: subprocess.run(work, check=True)}, repeats=2)
@@ -115,20 +115,20 @@ def choices(monkeypatch):
 
 
 @pytest.mark.parametrize("choice", ["weights", "gelu", "attention"])
-def test_the_ways_that_choices_are_timed_against_compute_the_same(choice, choices):
+def test_both_ways_of_each_choice_compute_the_same(choice, choices):
     with torch.inference_mode():
         both = choices.CHOICES[choice](1, "float32")
         torch.testing.assert_close(both["plain"](), both["ours"](), atol=2e-5, rtol=1e-5)
 
 
-def test_scores_are_written_out_some_heads_at_a_time_and_spread_as_far_as_they_say(choices):
+def test_attention_by_two_products_equals_the_fused_kernel_and_scores_have_the_given_spread(choices):
     q, k, v = choices.heads(2, spread_of_scores=4, dtype="float32")
     assert float((q @ k.mT / 8).std()) == pytest.approx(4, rel=0.05)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     torch.testing.assert_close(choices.written_out(q, k, v, at_once=7), expected, atol=2e-5, rtol=1e-5)
 
 
-def test_steps_of_a_device_are_what_computes_and_waits_are_what_the_host_reads():
+def test_steps_count_operations_and_waits_count_values_read_by_the_host():
     timing = script("timing")
     x = torch.ones(3)
     with timing.Steps() as counted:
@@ -138,7 +138,7 @@ def test_steps_of_a_device_are_what_computes_and_waits_are_what_the_host_reads()
     assert (counted.steps, counted.waits) == (4, 2)  # add, sum, nonzero and read; a view is no step
 
 
-def test_a_beginning_that_texts_share_is_counted_once(monkeypatch):
+def test_a_prefix_that_texts_share_is_counted_once(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     speed = script("speed")
     encoder = SimpleNamespace(
@@ -149,7 +149,7 @@ def test_a_beginning_that_texts_share_is_counted_once(monkeypatch):
     assert speed.text_operations(encoder, ["a", "b"]) == 3 * (5 * 96 + 8 * (1 + 2 + 2 + 3 + 3))
 
 
-def test_the_peak_of_a_large_image_is_of_the_process_and_not_of_the_one_that_started_it(monkeypatch, tmp_path):
+def test_the_peak_memory_of_a_large_image_excludes_that_of_the_parent_process(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")  # where python puts the folder of a script
     large = script("large")
     (tmp_path / "labels.tif").write_bytes(b"0123456789")
@@ -169,7 +169,7 @@ def test_the_peak_of_a_large_image_is_of_the_process_and_not_of_the_one_that_sta
     assert 0 <= row["peak_above_model_gb"] < 100
 
 
-def test_a_default_that_is_worse_on_every_image_is_said_to_be_worse_whatever_its_interval_holds(readme):
+def test_a_default_with_a_lower_figure_is_called_worse_even_if_intervals_overlap(readme):
     rows = [
         {"value": "none", "miou": 0.5, "interval": [0.4, 0.6]},
         {"value": "guided", "miou": 0.52, "interval": [0.42, 0.62]},  # 0.02 more on each image
@@ -187,7 +187,7 @@ def section_of(readme, folder, document):
     return readme.page(folder).split("## other\n")[1]
 
 
-def test_texts_are_shown_whole_and_hashes_by_their_first_letters(readme, tmp_path):
+def test_the_page_shows_texts_whole_and_the_first_letters_of_hashes(readme, tmp_path):
     part = {"what": LONG, "weights_sha256": "0123456789abcdef" * 4, "names": [LONG, LONG]}
     made = section_of(readme, tmp_path, {"about": LONG, "part": part})
     for row in (f"| about | {LONG} |", f"| what | {LONG} |", f"| names | {LONG}, {LONG} |"):
@@ -195,7 +195,7 @@ def test_texts_are_shown_whole_and_hashes_by_their_first_letters(readme, tmp_pat
     assert "| weights_sha256 | 0123456789ab... |" in made
 
 
-def test_what_is_nested_is_shown_down_to_its_numbers(readme, tmp_path):
+def test_the_page_shows_the_numbers_of_nested_objects(readme, tmp_path):
     spread = {"median": 2.61, "q1": 2.5, "q3": 2.75, "turns": 15, "of_processor_time": 2.4}
     row = {
         "machine": {"cores": 2, "flags": ["avx2", "amx"]},
@@ -225,14 +225,14 @@ def test_what_is_nested_is_shown_down_to_its_numbers(readme, tmp_path):
     assert len(made.splitlines()) < 40
 
 
-def test_what_all_parts_of_a_file_share_is_shown_once(readme, tmp_path):
+def test_the_page_shows_entries_that_all_parts_share_once(readme, tmp_path):
     machine = {"machine": {"cores": 2}, "seed": 731}
     made = section_of(readme, tmp_path, {"one": {**machine, "load": 1.5}, "two": {**machine, "load": 2.5}})
     for row in ("| machine.cores | 2 |", "| seed | 731 |", "| load | 1.5 |", "| load | 2.5 |"):
         assert made.count(row) == 1
 
 
-def test_every_figure_of_speed_that_its_page_names_is_in_the_tables(readme):
+def test_every_figure_of_speed_is_in_the_tables_of_the_page(readme):
     page = readme.page(ROOT / "benchmarks" / "results")
     document = json.loads((ROOT / "benchmarks" / "results" / "speed.json").read_text(encoding="utf-8"))
     made = page.split("\n## speed\n")[1].split("\n## ")[0]
@@ -244,7 +244,7 @@ def test_every_figure_of_speed_that_its_page_names_is_in_the_tables(readme):
                 assert readme.shown(value["median"] if isinstance(value, dict) else value) in made
 
 
-def test_the_peers_label_images_as_fgseg_does(tiny_model, monkeypatch):
+def test_the_peers_and_fgseg_give_the_same_labels(tiny_model, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     peers = script("peers")
     import fgseg
@@ -270,13 +270,13 @@ def test_the_peers_label_images_as_fgseg_does(tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_baselines_are_of_the_same_things_as_the_figure(held_out, monkeypatch):
-    scenes, asked = script("scenes"), []
+def test_baselines_are_measured_on_the_same_phrases_as_the_figure(held_out, monkeypatch):
+    scenes, measured = script("scenes"), []
     monkeypatch.setattr(
-        scenes, "region_ious", lambda _labels, _truth, which: asked.append(list(which)) or [1.0] * len(which)
+        scenes, "region_ious", lambda _labels, _truth, which: measured.append(list(which)) or [1.0] * len(which)
     )
     seg = SimpleNamespace(segment=lambda image, *_, **__: SimpleNamespace(labels=np.zeros(image.shape[:2], int)))
     scenes.measure(seg, count=6, side=64, resolution="auto", held_out=held_out)
-    assert asked[0::3] == asked[1::3] == asked[2::3]
-    most = max(len(which) for which in asked)
+    assert measured[0::3] == measured[1::3] == measured[2::3]
+    most = max(len(which) for which in measured)
     assert most == 1 if held_out else most > 1

@@ -60,7 +60,7 @@ def test_iou_equals_the_set_definition(pair):
 
 @few
 @given(pairs())
-def test_exchanging_truth_and_prediction_keeps_iou(pair):
+def test_iou_is_symmetric_in_truth_and_prediction(pair):
     prediction, truth = pair
     truth = np.where(truth == 255, 0, truth)
     np.testing.assert_array_equal(iou(confusion(prediction, truth, 3)), iou(confusion(truth, prediction, 3)))
@@ -81,14 +81,14 @@ def test_summing_images_is_not_averaging_their_iou():
     assert iou(one + two)[0] == 0.5
 
 
-def test_a_class_in_neither_is_nan_and_left_out_of_the_mean_and_one_only_predicted_counts_zero():
+def test_an_absent_class_is_nan_and_not_in_the_mean_and_a_class_that_is_only_predicted_is_zero():
     counts = confusion(np.array([[0, 1]]), np.array([[0, 0]]), 3)
     np.testing.assert_array_equal(iou(counts), [0.5, 0.0, np.nan])
     assert mean_iou(counts) == 0.25
     assert mean_accuracy(counts) == 0.5
 
 
-def test_rows_are_truth():
+def test_rows_of_the_confusion_are_true_classes():
     assert confusion(np.array([[1]]), np.array([[0]]), 2).tolist() == [[0, 1], [0, 0]]
 
 
@@ -117,19 +117,19 @@ def test_large_counts_do_not_overflow():
         (np.zeros((1, 1), int), np.zeros((1, 1), int), 0, OptionError, "num_classes: expected a whole number from 1"),
     ],
 )
-def test_confusion_refuses(prediction, truth, num_classes, error, message):
+def test_confusion_refuses_maps_and_labels_that_do_not_fit(prediction, truth, num_classes, error, message):
     with pytest.raises(error, match=message):
         confusion(prediction, truth, num_classes)
 
 
-def test_iou_refuses_counts_that_are_not_square():
+def test_iou_refuses_a_confusion_that_is_not_square():
     with pytest.raises(ShapeError, match="counts: expected an array of shape"):
         iou(np.zeros((2, 3), np.int64))
 
 
 @few
 @given(pairs())
-def test_iou_is_that_of_torchmetrics(pair):
+def test_iou_equals_that_of_torchmetrics(pair):
     prediction, truth = pair
     metric = MulticlassJaccardIndex(3, average="none", ignore_index=255, zero_division=-1.0)
     metric.update(torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None])
@@ -149,7 +149,7 @@ def eroded_boundary(mask, distance):
 
 @few
 @given(pairs(), st.integers(1, 4))
-def test_boundary_counts_are_those_of_eroding_each_class(pair, distance):
+def test_boundary_counts_equal_those_of_eroding_each_class(pair, distance):
     prediction, truth = pair
     counts = boundary_counts(prediction, truth, 3, distance=distance)
     for index in range(3):
@@ -162,7 +162,7 @@ def test_boundary_counts_are_those_of_eroding_each_class(pair, distance):
 
 @few
 @given(arrays(np.int32, SIZES, elements=st.integers(-1, 2)), st.integers(1, 9))
-def test_a_boundary_mask_is_where_the_square_is_not_of_one_label(labels, distance):
+def test_a_boundary_mask_is_true_where_the_square_holds_several_labels(labels, distance):
     framed = np.pad(labels, 1, constant_values=-9)
     size = 2 * distance + 1
     expected = maximum_filter(framed, size, mode="nearest") != minimum_filter(framed, size, mode="nearest")
@@ -191,7 +191,7 @@ def test_boundaries_out_of_range_are_refused():
         boundary_counts(labels + 1, labels, 1)
 
 
-def test_a_number_of_classes_in_numpys_small_type_counts_as_the_same_number():
+def test_the_number_of_classes_may_be_a_small_numpy_integer():
     truth = np.uint8([[0, 3, 18, 3]])
     counts = confusion(truth, truth, np.uint8(20))  # 20 * 20 does not fit into 8 bits
     np.testing.assert_array_equal(counts, confusion(truth, truth, 20))
@@ -199,7 +199,7 @@ def test_a_number_of_classes_in_numpys_small_type_counts_as_the_same_number():
 
 
 @pytest.mark.parametrize("num_classes", [1.5, 10**9, "2"])
-def test_a_number_of_classes_that_is_none_is_refused(num_classes):
+def test_an_invalid_number_of_classes_is_refused(num_classes):
     labels = np.zeros((2, 2), int)
     with pytest.raises(OptionError, match="num_classes: expected a whole number from 1 to 65535"):
         confusion(labels, labels, num_classes)
@@ -207,7 +207,7 @@ def test_a_number_of_classes_that_is_none_is_refused(num_classes):
         boundary_counts(labels, labels, num_classes)
 
 
-def test_edges_are_of_whole_labels_and_at_a_whole_distance():
+def test_a_boundary_mask_needs_integer_labels_and_an_integer_distance():
     with pytest.raises(ShapeError, match="labels: expected a numpy array of integers"):
         boundary_mask(np.array([[0.2, 0.8]]), 1)
     with pytest.raises(OptionError, match="distance: expected a whole number"):

@@ -1,4 +1,4 @@
-"""Benchmarks on labelled images: tasks, the runner that resumes, and what a run writes.
+"""Benchmarks on labelled images: tasks, a runner that can resume, and the files of a run.
 
     seg = fgseg.load("fg-clip-base")
     dataset = fgseg.datasets.open_dataset("voc21", root="data")
@@ -6,7 +6,7 @@
     outcome = run_task(task, Path("out/voc21"))
     write_run(outcome, Path("out/voc21"))
 
-`fgseg bench` is this on the command line.
+`fgseg bench` does the same on the command line.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Pictures of a run: a figure of its classes, and a page with its best and worst images that needs no other file."""
+"""The pictures of a run: a figure of its classes, and a self-contained HTML page with its best and worst images."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,18 @@ from fgseg.drawing.benchmark_figure import show_benchmark
 from fgseg.drawing.colors import Color, palette
 from fgseg.drawing.overlay import overlay_labels
 from fgseg.evaluation.report import parts_of, run_document, table_rows
-from fgseg.evaluation.runner import Outcome, Task
-from fgseg.evaluation.statistics import total_confusion
+from fgseg.evaluation.runner import EvaluationTask, Outcome
+from fgseg.evaluation.statistics import counts_of_row, total_confusion
 from fgseg.evaluation.tasks.segmentation import SegmentationTask
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_jpeg
+from fgseg.metrics import class_iou, mean_of_classes
 from fgseg.types import UNLABELLED
 
 __all__ = ["best_and_worst", "write_pictures"]
 
 FIGURE_FILE, PAGE_FILE = "figure.png", "report.html"
-SHOWN = 6
-"""Images on each end."""
+_EXAMPLES = 6  # of the best images and of the worst
 _PICTURE_SIDE = 360  # pixels; a page of 12 images and their overlays stays under 2 MB
 
 _STYLE = """
@@ -44,13 +44,16 @@ figcaption, .note { color: #555; font-size: .85rem }
 """
 
 
-def write_pictures(task: Task, outcome: Outcome, folder: Path) -> list[Path]:
-    """Write what can be drawn of a run: figure.png where there are classes, report.html of segmentations.
+def write_pictures(task: EvaluationTask, outcome: Outcome, folder: Path) -> list[Path]:
+    """Write figure.png if the task has classes, and report.html if it is a segmentation.
 
-    The images of the page are predicted once more, so that a run keeps no label maps.
+    The labels of the page's images are predicted again, since a run keeps no label maps.
+
+    Returns:
+        The files.
 
     Raises:
-        OutputError: a file that cannot be written.
+        OutputError: a file cannot be written.
     """
     written: list[Path] = []
     chart = _chart(outcome)
@@ -64,38 +67,24 @@ def write_pictures(task: Task, outcome: Outcome, folder: Path) -> list[Path]:
 
 
 def best_and_worst(rows: Sequence[Mapping[str, Any]], count: int, *, num_classes: int) -> tuple[list[str], list[str]]:
-    """Names of the images of the highest and of the lowest mean IoU over their own classes, no name in both.
+    """Names of the images with the highest and with the lowest mean IoU over their own classes, without a name in both.
 
-    An image's mean is not part of any figure; it only chooses what to show.
+    The mean IoU of one image is not part of any figure; it only selects what to show.
 
     Args:
-        rows: with the counts of `image_row`.
-        count: most names on each end.
-        num_classes: of the data set; its index stands for pixels that nothing won.
+        rows: the rows of a segmentation.
+        count: most names in each list.
+        num_classes: number of classes of the data set.
 
     >>> row = {"model": {"confusion": [[0, 0, 3], [0, 1, 1]]}}
     >>> best_and_worst([{"name": "a", **row}], 1, num_classes=2)
     (['a'], [])
     """
-    counts = [row["model"]["confusion"] for row in rows]
-    scored = sorted((-_mean_iou(mine, num_classes), place) for place, mine in enumerate(counts) if mine)
-    names = [rows[place]["name"] for _, place in scored]
+    scores = [float(mean_of_classes(class_iou(counts_of_row(row, num_classes)))) for row in rows]
+    ranked = sorted((-score, place) for place, score in enumerate(scores) if np.isfinite(score))
+    names = [rows[place]["name"] for _, place in ranked]
     count = min(count, (len(names) + 1) // 2)
     return names[:count], names[::-1][: min(count, len(names) - count)]
-
-
-def _mean_iou(confusion: Sequence[Sequence[int]], num_classes: int) -> float:
-    true: dict[int, int] = {}
-    given: dict[int, int] = {}
-    right: dict[int, int] = {}
-    for row, column, pixels in confusion:
-        true[row] = true.get(row, 0) + pixels
-        if column < num_classes:  # pixels that nothing won are missed, and no class's prediction
-            given[column] = given.get(column, 0) + pixels
-        if row == column:
-            right[row] = pixels
-    scores = [right.get(i, 0) / (true.get(i, 0) + given.get(i, 0) - right.get(i, 0)) for i in {*true, *given}]
-    return sum(scores) / len(scores)
 
 
 def _chart(outcome: Outcome) -> bytes:
@@ -115,85 +104,71 @@ def _chart(outcome: Outcome) -> bytes:
 
 def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
     document = run_document(outcome)
-    best, worst = best_and_worst(outcome.rows, SHOWN, num_classes=len(task.dataset.classes))
+    best, worst = best_and_worst(outcome.rows, _EXAMPLES, num_classes=len(task.dataset.classes))
     title = f"{document['model']['name']} on {document['data']['name']}"
-    header, rows = table_rows(document)
+    failed = [(row["image"], row["error"]) for row in document["failed"]]
+    extent = [f"{document['n_images']} images, {len(failed)} failed", parts_of(document)]
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
         f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(_extent(document))}. Figures in percent over the whole data "
-        "set, in brackets 95 % intervals from resampled images.</p>",
-        _table(header, rows),
+        f"<p>{escape('; '.join(filter(None, extent)))}. Figures are in percent over the whole data "
+        "set; brackets hold 95 % intervals over resampled images.</p>",
+        _table(*table_rows(document)),
         "<h2>Classes</h2>" + _image(chart, "png", "IoU of each class, and the largest confusions", "chart"),
         *(
-            f"<h2>{heading}</h2>" + "".join(_example(task, name, task.dataset) for name in names)
+            f"<h2>{heading}</h2>" + "".join(_example(task, name) for name in names)
             for heading, names in (("Best images", best), ("Worst images", worst))
             if names
         ),
-        _failures(document["failed"]),
+        "<h2>Failed</h2>" + _table(("image", "error"), failed) if failed else "",
         "<h2>Settings</h2>" + _table(("setting", "value"), _settings(document)),
         "</html>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def _extent(document: Mapping[str, Any]) -> str:
-    """How much was measured."""
-    parts = [f"{document['n_images']} images, {document['n_failed']} failed", parts_of(document)]
-    return "; ".join(part for part in parts if part)
-
-
-def _example(task: SegmentationTask, name: str, dataset: Dataset) -> str:
+def _example(task: SegmentationTask, name: str) -> str:
     pixels, truth, labels = task.prediction(name)
-    count, colors = len(dataset.classes), _colors(dataset)
+    count, colors = len(task.dataset.classes), _colors(task.dataset)
     known = np.where((truth >= 0) & (truth < count), truth, UNLABELLED)
-    shown = [
-        ("photo", pixels),
-        ("truth", overlay_labels(pixels, known, colors, opacity=0.65)),
-        ("prediction", overlay_labels(pixels, labels, colors, opacity=0.65)),
-    ]
+    pictures = {
+        "photo": pixels,
+        "truth": overlay_labels(pixels, known, colors, opacity=0.65),
+        "prediction": overlay_labels(pixels, labels, colors, opacity=0.65),
+    }
     figures = "".join(
-        f"<figure>{_image(encode_jpeg(shrink(picture, max_side=_PICTURE_SIDE)), 'jpeg', f'{what} of {name}')}"
-        f"<figcaption>{what}</figcaption></figure>"
-        for what, picture in shown
+        f"<figure>{_image(encode_jpeg(shrink(picture, max_side=_PICTURE_SIDE)), 'jpeg', f'{caption} of {name}')}"
+        f"<figcaption>{caption}</figcaption></figure>"
+        for caption, picture in pictures.items()
     )
-    return f"<div class=note>{escape(name)}</div><div class=row>{figures}</div>" + _legend(known, labels, dataset)
+    return f"<div class=note>{escape(name)}</div><div class=row>{figures}</div>" + _legend(known, labels, task.dataset)
 
 
 def _colors(dataset: Dataset) -> list[Color]:
-    """A colour a class: its own where the class list gives one."""
-    chosen = palette(len(dataset.classes))
-    return [entry.color or color for entry, color in zip(dataset.classes, chosen, strict=True)]
+    """One colour per class: that of the class list if it gives one."""
+    defaults = palette(len(dataset.classes))
+    return [entry.color or color for entry, color in zip(dataset.classes, defaults, strict=True)]
 
 
 def _legend(truth: NDArray[np.int32], labels: NDArray[np.int32], dataset: Dataset) -> str:
     colors = _colors(dataset)
-    seen = sorted({int(index) for index in np.union1d(truth, labels)} - {UNLABELLED})
+    present = sorted({int(index) for index in np.union1d(truth, labels)} - {UNLABELLED})
     chips = [
         f"<span class=chip><i style='background:rgb{colors[index]}'></i>{escape(dataset.classes[index].name)}</span>"
-        for index in seen
+        for index in present
     ]
     return f"<div class=legend>{''.join(chips)}</div>"
 
 
 def _settings(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    model, data = document["model"], document["data"]
-    rows = {f"model {key}": value for key, value in model.items()}
-    rows |= {f"data {key}": value for key, value in data.items() if key != "classes"}
-    rows |= dict(document["settings"])
-    return [(key, _short(value)) for key, value in rows.items()]
-
-
-def _short(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return text if len(text) <= 200 else f"{text[:200]} ..."
-
-
-def _failures(failed: Sequence[Mapping[str, str]]) -> str:
-    if not failed:
-        return ""
-    return "<h2>Failed</h2>" + _table(("image", "error"), [(row["image"], row["error"]) for row in failed])
+    rows = {f"model {key}": value for key, value in document["model"].items()}
+    rows |= {f"data {key}": value for key, value in document["data"].items() if key != "classes"}
+    texts = {
+        key: ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        for key, value in (rows | document["settings"]).items()
+    }
+    return [(key, text if len(text) <= 200 else f"{text[:200]} ...") for key, text in texts.items()]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,42 +1,45 @@
-"""What a number depends on besides the settings: the model, the data and the machine, in plain values."""
+"""What a figure depends on besides the settings: the model, the data, the code and the machine, in plain values."""
 
+import ast
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fgseg._files import one_line
 from fgseg._version import __version__, version_of
 from fgseg.datasets.dataset import Dataset
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.checkpoint import Checkpoint
 from fgseg.encoders.text_features import StoredTexts
-from fgseg.errors import FgsegError
-from fgseg.images.reading import read_image_hw
 from fgseg.prompts.classes import PromptClass
 
 __all__ = [
     "class_list_hash",
-    "data_identity",
+    "code_hash",
+    "data_provenance",
     "device_name",
-    "file_faults",
     "file_list_hash",
     "hash_of",
-    "model_identity",
+    "model_provenance",
     "size_and_time",
 ]
 
 _PACKAGE = Path(__file__).parents[1]
-# Packages whose version can change a number.
+# No figure depends on these packages and modules.
+_IRRELEVANT = (
+    "__main__.py", "commands", "drawing", "evaluation/html_report.py", "evaluation/report.py", "explorer.py", "formats",
+    "large", "training", "web",
+)  # fmt: skip
+# Packages whose version can change a figure.
 _PACKAGES = ("torch", "numpy", "opencv-python", "pillow", "scikit-image", "tokenizers", "transformers", "pycocotools")
 
 
-def model_identity(encoder: Encoder) -> dict[str, Any]:
-    """The model and what runs it."""
+def model_provenance(encoder: Encoder) -> dict[str, Any]:
+    """The model, the code and the machine."""
     return {
         "name": encoder.name,
         "revision": encoder.revision,
@@ -54,20 +57,44 @@ def model_identity(encoder: Encoder) -> dict[str, Any]:
 
 
 def _config_hash(encoder: Encoder) -> str | None:
-    """SHA-256 of what the tensors are read by, config and tokenizer; None for an encoder that has no checkpoint."""
+    """SHA-256 of the checkpoint's config and tokenizer files; None for an encoder without a checkpoint."""
     checkpoint = getattr(encoder, "checkpoint", None)
     return checkpoint.config_digest() if isinstance(checkpoint, Checkpoint) else None
 
 
 @cache
-def code_hash() -> str:
-    """SHA-256 of this package's modules: a version is the same all through its making, and its numbers are not."""
-    modules = sorted((path.relative_to(_PACKAGE).as_posix(), path) for path in _PACKAGE.rglob("*.py"))
-    return hash_of("\n".join(f"{name}\n{path.read_text(encoding='utf-8')}" for name, path in modules))
+def code_hash(package: Path = _PACKAGE) -> str:
+    """SHA-256 of the syntax trees of the modules that compute figures, without comments and docstrings.
+
+    The version number does not change with every edit of the code, and the figures may.
+    """
+    return hash_of("\n".join(f"{name}\n{_code_of(path)}" for name, path in _modules(package)))
 
 
-def data_identity(dataset: Dataset) -> dict[str, Any]:
-    """The images, in order, and the classes with their words."""
+def _modules(package: Path) -> Iterator[tuple[str, Path]]:
+    """Relative names and paths of the modules that a figure may depend on."""
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).as_posix()
+        if name.split("/")[0] not in _IRRELEVANT and name not in _IRRELEVANT:
+            yield name, path
+
+
+def _code_of(path: Path) -> str:
+    """The syntax tree of a module as text; statements that are only a string are docstrings and are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [statement for statement in node.body if not _is_docstring(statement)]
+    return ast.dump(tree)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def data_provenance(dataset: Dataset) -> dict[str, Any]:
+    """The images, in order, and the classes with their query words."""
     files = [path for item in dataset.items for path in (item.image_path, item.label_path)]
     return {
         "name": dataset.name,
@@ -84,12 +111,12 @@ def data_identity(dataset: Dataset) -> dict[str, Any]:
 
 
 def class_list_hash(classes: Sequence[PromptClass]) -> str:
-    """SHA-256 of the class list as a text file would hold it, a class a line: names first, then query words."""
+    """SHA-256 of the class list as a text with one class per line: the name, then the query words."""
     return hash_of("\n".join("\t".join([entry.name, *entry.synonyms]) for entry in classes))
 
 
 def file_list_hash(files: Sequence[Path], root: Path) -> str:
-    """SHA-256 over the relative names and sizes of files, in order; reads none of them.
+    """SHA-256 of the relative names and the sizes of files, in order; no file is read.
 
     >>> file_list_hash([], Path("."))[:8]
     'e3b0c442'
@@ -98,26 +125,12 @@ def file_list_hash(files: Sequence[Path], root: Path) -> str:
 
 
 def size_and_time(path: Path) -> list[int]:
-    """Bytes of a file, and when it was last written in nanoseconds; zeros where there is none."""
+    """Size of a file in bytes and its modification time in nanoseconds; zeros for a file that does not exist."""
     try:
         stat = path.stat()
     except OSError:
-        return [0, 0]  # a procedural scene, or a missing image, which becomes a row of its own
+        return [0, 0]  # a procedural scene, or a missing image, whose row will hold an error
     return [stat.st_size, stat.st_mtime_ns]
-
-
-def file_faults(paths: Sequence[Path]) -> tuple[str, ...]:
-    """What is wrong with image files, found by their headers; a line a fault."""
-    faults = []
-    for path in paths:
-        if not path.is_file():
-            faults.append(f"{one_line(path)}: no such image; --root names the folder of the images")
-            continue
-        try:
-            read_image_hw(path)
-        except FgsegError as error:
-            faults.append(one_line(error))
-    return tuple(faults)
 
 
 def hash_of(text: str) -> str:
@@ -126,7 +139,7 @@ def hash_of(text: str) -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """What computed: the card's name, or the processor's architecture.
+    """The device with the name of the graphics card, or with the architecture of the processor.
 
     >>> device_name(torch.device("cpu")).startswith("cpu ")
     True

@@ -1,4 +1,4 @@
-"""What a run leaves behind: one JSON with everything needed to repeat it, and a table of the classes."""
+"""The files of a run: one JSON file with everything needed to repeat it, and a table of the classes."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ __all__ = ["RUN_FILE", "parts_of", "run_document", "table_rows", "write_run"]
 
 RUN_FILE = "run.json"
 CLASSES_FILE = "classes.csv"
-_SHOWN = {"miou": "mIoU", "aacc": "aAcc", "macc": "mAcc", "boundary_iou": "boundary IoU"}
+_HEADINGS = {"miou": "mIoU", "aacc": "aAcc", "macc": "mAcc", "boundary_iou": "boundary IoU"}
 
 METRIC = {
     "counts": "exact integers over the whole data set",
@@ -32,14 +32,14 @@ METRIC = {
 
 
 def run_document(outcome: Outcome) -> dict[str, Any]:
-    """A run in plain values: strict JSON, NaN as null. Everything but `timing` is the same when it is run again."""
+    """A run in plain values for strict JSON, NaN as None. A repeated run differs in `timing` alone."""
     document = {
         "kind": outcome.kind,
-        **outcome.identity,
+        **outcome.provenance,
         "metric": METRIC,
         "n_images": len(outcome.rows),
         "n_failed": len(outcome.failed),
-        "failed": [{"image": name, "error": why} for name, why in outcome.failed],
+        "failed": [{"image": name, "error": reason} for name, reason in outcome.failed],
         **outcome.summary,
         "timing": {
             "finished": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -53,24 +53,27 @@ def run_document(outcome: Outcome) -> dict[str, Any]:
 
 
 def parts_of(document: Mapping[str, Any]) -> str:
-    """How much of a data set was measured, where that is not all of it; empty where it is.
+    """Which part of a data set was measured; empty for all of it.
 
     >>> parts_of({"data": {"images": 3, "full_size": 1449, "classes": [["cat", "cat"]], "classes_left_out": ["dog"]}})
     '1 of 2 classes, 3 of 1449 images'
     """
     data = document["data"]
-    count, left = len(data.get("classes", ())), len(data.get("classes_left_out", ()))
-    parts = [f"{count} of {count + left} classes"] if left else []
+    count, left_out = len(data.get("classes", ())), len(data.get("classes_left_out", ()))
+    parts = [f"{count} of {count + left_out} classes"] if left_out else []
     if (data.get("full_size") or data["images"]) != data["images"]:
         parts.append(f"{data['images']} of {data['full_size']} images")
     return ", ".join(parts)
 
 
 def write_run(outcome: Outcome, folder: Path) -> list[Path]:
-    """Write run.json, and classes.csv where there are classes.
+    """Write run.json, and classes.csv if the task has classes.
+
+    Returns:
+        The files.
 
     Raises:
-        OutputError: a file that cannot be written.
+        OutputError: a file cannot be written.
     """
     written = [folder / RUN_FILE]
     write_text(written[0], _laid_out(run_document(outcome)))
@@ -81,7 +84,7 @@ def write_run(outcome: Outcome, folder: Path) -> list[Path]:
 
 
 def _laid_out(document: Mapping[str, Any]) -> str:
-    """JSON with a line a key, and a line a row of lists: a diff shows what changed, and large tables stay short."""
+    """JSON with one line per key and one line per object or list in a list, so that files compare well."""
 
     def value_of(value: Any) -> str:
         if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
@@ -92,7 +95,7 @@ def _laid_out(document: Mapping[str, Any]) -> str:
 
 
 def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of the table of a run: the model and its baselines, in percent, intervals in brackets.
+    """Header and rows of the table of a run: the model and the baselines, in percent, with intervals in brackets.
 
     >>> cell = {"value": 0.5, "interval": [0.4, 0.6]}
     >>> table_rows({"kind": "boxes", "model": {"name": "mini"}, "table": {"model": {"top1": cell}}})
@@ -104,10 +107,10 @@ def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
     columns = list(next(iter(table.values()), {}))
     name = document["model"]["name"]
     rows = [
-        (name if who == "model" else who, *(_cell(figures[column]) for column in columns))
-        for who, figures in table.items()
+        (name if row == "model" else row, *(_cell(figures[column]) for column in columns))
+        for row, figures in table.items()
     ]
-    return ("", *(_SHOWN.get(column, column) for column in columns)), rows
+    return ("", *(_HEADINGS.get(column, column) for column in columns)), rows
 
 
 def _sweep_rows(sweep: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -135,10 +138,8 @@ def _cell(figure: Mapping[str, Any]) -> str:
 
 def _csv(classes: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(classes[0])
-    for row in classes:
-        writer.writerow([_csv_cell(value) for value in row.values()])
+    rows = [[_csv_cell(value) for value in row.values()] for row in classes]
+    csv.writer(stream, lineterminator="\n").writerows([list(classes[0]), *rows])
     return stream.getvalue()
 
 

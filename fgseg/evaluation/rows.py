@@ -1,7 +1,7 @@
-"""What a run keeps as it goes: a line of JSON an image, so that an interrupted run goes on where it stopped.
+"""The rows of a run in a file, one line of JSON per image, so that an interrupted run continues where it stopped.
 
-The first line says what the rows are of. Each row is written in one piece and synced; a line that a crash cut off is
-dropped when the file is opened again. Rows of another setting, model or list of images are refused, never mixed.
+The first line says which run the rows belong to. Each row is written at once and synced. A line that a crash cut off is
+dropped when the file is opened again. Rows of other settings, another model or another list of images are refused.
 """
 
 import json
@@ -13,16 +13,16 @@ from typing import Any
 from fgseg._files import one_line, reason, write_bytes
 from fgseg.errors import OutputError
 
-__all__ = ["RowStore", "drop_rows"]
+__all__ = ["Row", "RowStore", "drop_rows"]
 
 Row = dict[str, Any]
 
 
 def drop_rows(path: Path) -> None:
-    """Remove the rows of an earlier run, where there are any.
+    """Remove the file of an earlier run, if there is one.
 
     Raises:
-        OutputError: they cannot be removed.
+        OutputError: the file cannot be removed.
     """
     try:
         path.unlink(missing_ok=True)
@@ -34,44 +34,46 @@ class RowStore:
     """The rows of one run in one file.
 
     Attributes:
-        rows: by image name, those of this file that did not fail.
+        rows: the rows of this file that did not fail, by image name.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """Open or make the file.
 
         Args:
             path: the file; its folder is made.
-            identity: what must be the same for rows to belong together; plain values.
+            provenance: what rows must have in common to belong together; plain values.
 
         Raises:
-            OutputError: the file cannot be read or written, is no such file, or is of another run.
+            OutputError: the file cannot be read or written, is not a file of rows, or belongs to another run.
         """
         self.path = path
         self.rows: dict[str, Row] = {}
-        head = {"identity": json.loads(json.dumps(identity))}
+        head = {"identity": json.loads(json.dumps(provenance))}
         if path.exists():
             self._open(head["identity"])
         else:
             write_bytes(path, _line(head))
 
     def keep(self, is_current: Callable[[Row], bool]) -> None:
-        """Forget the rows that are no longer true; the file gets new ones of the same names."""
+        """Forget the rows that are out of date; new rows of the same names will be appended."""
         self.rows = {name: row for name, row in self.rows.items() if is_current(row)}
 
     def append(self, row: Row) -> None:
-        """Keep a row, which has a `name`; one with an `error` is written and made again when the run goes on."""
+        """Write a row, which has a `name`; the image of a row with an `error` is measured again by the next run."""
         try:
             with self.path.open("ab") as file:
                 file.write(_line(row))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(f"{one_line(self.path)}: cannot be written ({reason(error)}); make room there") from error
+            raise OutputError(
+                f"{one_line(self.path)}: cannot be written ({reason(error)}); free some space or choose another folder"
+            ) from error
         if "error" not in row:
             self.rows[row["name"]] = row
 
-    def _open(self, identity: Mapping[str, Any]) -> None:
+    def _open(self, provenance: Mapping[str, Any]) -> None:
         try:
             data = self.path.read_bytes()
         except OSError as error:
@@ -85,9 +87,9 @@ class RowStore:
                 f"{one_line(self.path)}: not the rows of a run ({reason(error)}); "
                 "choose another folder, or --fresh to start over"
             ) from error
-        if stored != identity:
+        if stored != provenance:
             raise OutputError(
-                f"{one_line(self.path)}: holds a run with other settings or data: {_differences(stored, identity)}; "
+                f"{one_line(self.path)}: holds a run with other settings or data: {_differences(stored, provenance)}; "
                 "choose another folder, or --fresh to start over"
             )
         self.rows = {name: row for name, row in rows.items() if "error" not in row}
@@ -100,7 +102,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 
 def _differences(stored: Any, now: Any, place: str = "") -> str:
-    """The first few places where two values of JSON differ."""
+    """The first few places where two JSON values differ."""
     if isinstance(stored, dict) and isinstance(now, dict):
         parts = [
             _differences(stored.get(key), now.get(key), f"{place}.{key}" if place else key)

@@ -1,4 +1,4 @@
-"""Running a task over its images: one row each, whatever becomes of it, and a summary of all rows."""
+"""Runs a task over its images: one row per image, also for an image that fails, and a summary of all rows."""
 
 from __future__ import annotations
 
@@ -6,39 +6,40 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from fgseg._files import one_line
 from fgseg.errors import FgsegError
 from fgseg.evaluation.provenance import size_and_time
-from fgseg.evaluation.rows import RowStore
+from fgseg.evaluation.rows import Row, RowStore
 
-__all__ = ["ROWS_FILE", "Outcome", "Task", "run_task"]
+__all__ = ["ROWS_FILE", "EvaluationTask", "Outcome", "run_task"]
 
 ROWS_FILE = "rows.jsonl"
-Row = dict[str, Any]
 Progress = Callable[[Sequence[str]], Iterable[str]]
 
 
-class Task(Protocol):
-    """Something that can be measured image by image."""
+class EvaluationTask(Protocol):
+    """A measurement that is made image by image.
+
+    Attributes:
+        kind: "segmentation", "boxes", "retrieval" or "sweep".
+    """
+
+    kind: ClassVar[str]
 
     @property
-    def kind(self) -> str:
-        """What is measured: "segmentation", "boxes", "retrieval" or "sweep"."""
+    def items(self) -> Mapping[str, Any]:
+        """The images by name, in order."""
 
-    @property
-    def names(self) -> Sequence[str]:
-        """The images, in order, each once."""
-
-    def identity(self) -> dict[str, Any]:
-        """Model, data and settings in plain values: what rows must share to be added up."""
+    def provenance(self) -> dict[str, Any]:
+        """Model, data and settings in plain values; only rows of equal provenance are added up."""
 
     def files(self, name: str) -> Sequence[Path]:
-        """What an image is measured on: its row is made anew when one of these was written since."""
+        """The files that an image is measured on; its row is made again if one of them was written since."""
 
     def measure(self, name: str) -> Row:
-        """Plain values of one image. Raises FgsegError where it cannot be measured."""
+        """The row of one image in plain values. Raises FgsegError if the image cannot be measured."""
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Figures of the rows that did not fail; at least one."""
@@ -46,20 +47,20 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        kind: the task's.
-        identity: model, data and settings.
-        summary: figures; empty where every image failed.
-        failed: (image, why), in order.
-        rows: of the images that did not fail, in order.
-        seconds: this run took, without loading the model.
-        resumed: images that an earlier run had measured.
+        kind: kind of the task.
+        provenance: model, data and settings.
+        summary: figures; empty if every image failed.
+        failed: (image, reason), in order.
+        rows: rows of the images that did not fail, in order.
+        seconds: time that this run took to measure its images.
+        resumed: number of images that an earlier run had measured.
     """
 
     kind: str
-    identity: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     summary: Mapping[str, Any]
     failed: tuple[tuple[str, str], ...]
     rows: tuple[Row, ...]
@@ -68,31 +69,30 @@ class Outcome:
 
     @property
     def count(self) -> int:
-        """Images asked for."""
+        """Number of images of the task."""
         return len(self.rows) + len(self.failed)
 
 
-def run_task(task: Task, folder: Path, *, progress: Progress | None = None) -> Outcome:
-    """Measure every image that `folder` has no row of, and sum up.
+def run_task(task: EvaluationTask, folder: Path, *, progress: Progress | None = None) -> Outcome:
+    """Measure every image that has no row in `folder`, and summarise all rows.
 
     Args:
-        task: what is measured.
-        folder: where rows are kept; an interrupted run goes on there.
-        progress: wraps the names that are left, such as a bar of tqdm.
+        task: the task.
+        folder: folder of the rows; an interrupted run continues there.
+        progress: wraps the names that are left, as tqdm's bar does.
 
     Raises:
         OutputError: the folder cannot be written, or holds a run of other settings or data.
     """
-    started = time.perf_counter()
-    identity = task.identity()
-    # Names and sizes of all files together: those of each image are looked at one by one.
-    data = {name: value for name, value in identity["data"].items() if name != "list_sha256"}
-    store = RowStore(folder / ROWS_FILE, {"kind": task.kind, **identity, "data": data})
-    written = {name: [size_and_time(path) for path in task.files(name)] for name in task.names}
+    provenance = task.provenance()
+    # The hash covers all files together; the files of each image are compared one by one below.
+    data = {name: value for name, value in provenance["data"].items() if name != "list_sha256"}
+    store = RowStore(folder / ROWS_FILE, {"kind": task.kind, **provenance, "data": data})
+    written = {name: [size_and_time(path) for path in task.files(name)] for name in task.items}
     store.keep(lambda row: row.get("written") == written.get(row["name"]))
-    done = sum(name in store.rows for name in task.names)
-    left = [name for name in task.names if name not in store.rows]
+    left = [name for name in task.items if name not in store.rows]
     failed: list[tuple[str, str]] = []
+    started = time.perf_counter()
     for name in left if progress is None else progress(left):
         try:
             row = {"name": name, "written": written[name], **task.measure(name)}
@@ -100,7 +100,7 @@ def run_task(task: Task, folder: Path, *, progress: Progress | None = None) -> O
             row = {"name": name, "error": one_line(error)}
             failed.append((name, row["error"]))
         store.append(row)
-    rows = tuple(store.rows[name] for name in task.names if name in store.rows)
-    summary = task.summary(rows) if rows else {}
     seconds = time.perf_counter() - started
-    return Outcome(task.kind, identity, summary, tuple(failed), rows, seconds, done)
+    rows = tuple(store.rows[name] for name in task.items if name in store.rows)
+    summary = task.summary(rows) if rows else {}
+    return Outcome(task.kind, provenance, summary, tuple(failed), rows, seconds, len(task.items) - len(left))

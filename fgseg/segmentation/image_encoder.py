@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.model_defaults import ModelDefaults
 
-__all__ = ["ImageEncoder", "ImageSource", "image_list"]
+__all__ = ["ImageEncoder", "ImageSource", "Resize", "image_list"]
 
+Resize = Literal["area", "published"]
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 
 
@@ -41,15 +42,21 @@ class ImageEncoder:
         """Take the encoder, and what stands for a resolution that is not given."""
         self._encoder, self._defaults = encoder, defaults
 
-    def encode(self, images: Sequence[ImageSource], resolution: str | Resolution) -> list[EncodedImage]:
-        """Several images together; arguments and errors as in `Segmenter.encode_batch`."""
+    def encode(
+        self, images: Sequence[ImageSource], resolution: str | Resolution, *, resize: Resize = "area"
+    ) -> list[EncodedImage]:
+        """Several images together; arguments and errors as in `Segmenter.encode_batch`.
+
+        With `resize="published"` every image is resized to its canvas without antialiasing, as published evaluation
+        code does it, and "keep" encodes that canvas as one window.
+        """
         chosen = self.resolution(resolution)
         images = image_list(images)
         pixels = [_own_pixels(image) for image in images]
         started = time.perf_counter()
-        cuts = [self._cut(one, chosen) for one in pixels]
-        fit: Fit = "exact" if chosen.mode == "slide" else chosen.mode
-        side = None if chosen.mode == "slide" else chosen.short_side
+        cuts = [self._cut(one, chosen, resize) for one in pixels]
+        fit: Fit = "exact" if chosen.mode == "slide" or resize == "published" else chosen.mode
+        side = None if fit == "exact" else chosen.short_side
         if side is not None and side < self._encoder.patch:
             raise OptionError(
                 f"resolution: expected a side of at least one patch, {self._encoder.patch} pixels, got {chosen}"
@@ -102,19 +109,19 @@ class ImageEncoder:
         """What features must have in common with the texts they meet."""
         return self._encoder.name, self._encoder.revision, self._encoder.recipe
 
-    def _cut(self, pixels: NDArray[np.uint8], chosen: Resolution) -> _Cut:
+    def _cut(self, pixels: NDArray[np.uint8], chosen: Resolution, resize: Resize) -> _Cut:
         """The parts of an image that the encoder sees: windows, or the whole image."""
         height, width = pixels.shape[:2]
-        if chosen.mode != "slide":
+        if chosen.mode != "slide" and resize == "area":
             return _Cut((pixels,), ((0, 0, width, height),), (height, width))
         sizes = self.sizes(chosen)
-        # `resolved` fills every size in.
-        assert sizes.short_side is not None
-        assert sizes.crop is not None
-        assert sizes.stride is not None
+        assert sizes.short_side is not None  # `resolved` fills it in, and published settings give it
         canvas_hw = short_side_hw((height, width), sizes.short_side, sizes.max_side)
-        boxes = window_boxes(canvas_hw, crop=sizes.crop, stride=sizes.stride)
-        return _Cut(crops(resize_image(pixels, canvas_hw, antialias=True), boxes), boxes, canvas_hw)
+        boxes: tuple[BoxXyxy, ...] = ((0, 0, canvas_hw[1], canvas_hw[0]),)
+        if sizes.crop is not None and sizes.stride is not None:
+            boxes = window_boxes(canvas_hw, crop=sizes.crop, stride=sizes.stride)
+        canvas = resize_image(pixels, canvas_hw, antialias=resize == "area")
+        return _Cut(crops(canvas, boxes), boxes, canvas_hw)
 
 
 def image_list(images: Sequence[ImageSource]) -> list[ImageSource]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 
@@ -56,9 +56,13 @@ class PromptEncoder:
     def texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> PromptTexts:
         """Unit text of every query word, the rivals' last."""
         everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
+        return self.class_texts(everyone, templates)
+
+    def class_texts(self, classes: Sequence[PromptClass], templates: str | Sequence[str] | None) -> PromptTexts:
+        """Unit text of every query word of some classes."""
         chosen = templates_named(self._defaults.templates if templates is None else templates)
-        plan = expand(everyone, chosen)
-        words = [word for entry in everyone for word in entry.synonyms]
+        plan = expand(classes, chosen)
+        words = [word for entry in classes for word in entry.synonyms]
         return PromptTexts(self._ensembled(words, plan, chosen), plan.query_to_class, chosen)
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
@@ -118,6 +122,12 @@ class PromptTexts:
     def of(self, index: int) -> Tensor:
         """The rows of one class."""
         return self.text[[query for query, owner in enumerate(self.query_to_class) if owner == index]]
+
+    def select(self, classes: Iterable[int]) -> PromptTexts:
+        """The rows of some classes, which keep their indices."""
+        kept = set(classes)
+        rows = [row for row, index in enumerate(self.query_to_class) if index in kept]
+        return replace(self, text=self.text[rows], query_to_class=tuple(self.query_to_class[row] for row in rows))
 
     def below(self, count: int) -> Tensor:
         """The rows of the first `count` classes."""

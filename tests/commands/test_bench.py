@@ -39,7 +39,7 @@ def bench(capsys, monkeypatch, tmp_path, tiny_model):
     return run
 
 
-def test_without_data_the_four_sets_of_scenes_are_measured(bench, tmp_path):
+def test_the_four_sets_of_scenes_are_measured_if_no_data_is_given(bench, tmp_path):
     run = bench("--scenes", 2, "--side", 32, *SMALL)
     assert run.code == DONE
     for name in ("scenes-colors", "scenes-materials", "scenes-patterns", "scenes-shapes"):
@@ -61,13 +61,13 @@ def test_a_folder_is_measured_and_a_second_run_starts_from_its_rows(bench, tmp_p
     timings = [document.pop("timing") for document in documents]
     assert documents[0] == documents[1]
     assert [timing["images_of_earlier_runs"] for timing in timings] == [0, 3]
-    changed = bench("--data", folder, *SMALL, "--scale", 9)
+    changed = bench("--data", folder, *SMALL, "--logit-scale", 9)
     assert changed.code == USAGE
     assert "settings.logit_scale was" in changed.err
-    assert bench("--data", folder, *SMALL, "--scale", 9, "--fresh").code == DONE
+    assert bench("--data", folder, *SMALL, "--logit-scale", 9, "--fresh").code == DONE
 
 
-def test_rows_that_cannot_be_removed_are_said_to_be(bench, tmp_path):
+def test_an_error_names_rows_that_cannot_be_removed(bench, tmp_path):
     (tmp_path / "fgseg-bench" / "scenes-colors" / "rows.jsonl").mkdir(parents=True)
     run = bench("--data", "scenes-colors", "--scenes", 1, "--side", 32, "--fresh")
     assert run.code == USAGE
@@ -82,7 +82,7 @@ def test_pictures_are_written_unless_declined(bench, tmp_path):
     }  # fmt: skip
 
 
-def test_faults_are_named_before_a_model_is_loaded_and_the_others_can_be_measured_all_the_same(bench, tmp_path):
+def test_faults_are_named_before_a_model_is_loaded_and_the_other_images_can_be_measured(bench, tmp_path):
     folder = color_folder(tmp_path / "colors", count=8)
     for index in range(7):
         (folder / "labels" / f"{index}.png").unlink()
@@ -98,7 +98,7 @@ def test_faults_are_named_before_a_model_is_loaded_and_the_others_can_be_measure
     assert (document["n_images"], document["n_failed"], len(document["failed"])) == (1, 7, 7)
 
 
-def test_classes_that_the_model_has_no_words_for_are_left_out_and_named_so(bench, tmp_path):
+def test_classes_that_the_model_has_no_words_for_are_left_out_with_a_warning(bench, tmp_path):
     folder = color_folder(tmp_path / "pets", classes=("red", "zeppelin", "blue"))
     run = bench("--data", folder, *SMALL, "--json")
     assert run.code == DONE
@@ -115,7 +115,7 @@ def test_classes_that_the_model_has_no_words_for_are_left_out_and_named_so(bench
     assert "warning" not in other.err
 
 
-def test_all_classes_can_be_insisted_on_and_an_unknown_word_names_the_way_out(bench, tmp_path):
+def test_all_classes_can_be_required_and_the_error_says_what_to_do(bench, tmp_path):
     folder = color_folder(tmp_path / "pets", classes=("red", "zeppelin", "blue"))
     run = bench("--data", folder, *SMALL, "--only", "all")
     assert run.code == USAGE
@@ -127,7 +127,7 @@ def test_all_classes_can_be_insisted_on_and_an_unknown_word_names_the_way_out(be
     assert whole.code == DONE
 
 
-def test_a_sweep_prints_every_setting_and_what_was_chosen(bench, tmp_path):
+def test_a_sweep_prints_every_setting_and_the_best(bench, tmp_path):
     run = bench(
         "--sweep", "--data", "scenes-shapes", "--scenes", 2, "--side", 32, "--threshold", "0,0.1", "--refine",
         "none,guided", "--resolution", "squash:32", "--recipe", "value,kk",
@@ -159,7 +159,7 @@ def test_boxes_and_captions_are_measured_from_their_files(bench, tmp_path):
     "words", [["--threshold", "0.3"], ["--preset", "sclip"], ["--sweep"], ["--only", "red"], ["--words", "names"]]
 )
 @pytest.mark.parametrize("task", ["boxes", "retrieval"])
-def test_an_option_that_a_task_does_not_take_is_refused_and_not_left_out(bench, tmp_path, task, words):
+def test_an_option_that_a_task_does_not_take_is_refused(bench, tmp_path, task, words):
     picture(tmp_path / "images" / "a.png")
     row = {"id": "a", "difficulty": "hard", "bbox_xywh": [1, 2, 9, 9], "positive": ["red"], "negatives": ["blue"]}
     images, texts = [{"id": 1, "file_name": "a.png"}], [{"image_id": 1, "caption": "a red circle"}]
@@ -171,7 +171,7 @@ def test_an_option_that_a_task_does_not_take_is_refused_and_not_left_out(bench, 
     assert "alone; leave it out" in run.err
 
 
-def test_an_own_folder_named_like_a_set_of_scenes_is_looked_at_before_a_model_is_loaded(bench, tmp_path):
+def test_a_folder_named_like_a_set_of_scenes_is_checked_before_a_model_is_loaded(bench, tmp_path):
     color_folder(tmp_path / "scenes-shapes")
     (tmp_path / "scenes-shapes" / "labels" / "0.png").unlink()
     run = bench("--data", "./scenes-shapes")
@@ -179,7 +179,7 @@ def test_an_own_folder_named_like_a_set_of_scenes_is_looked_at_before_a_model_is
     assert "nothing was measured" in run.err
 
 
-def test_labels_that_mean_something_else_do_not_go_on_from_rows_of_before(bench, tmp_path):
+def test_rows_are_refused_if_the_meaning_of_the_labels_changed(bench, tmp_path):
     folder = color_folder(tmp_path / "pets", classes=("red", "green", "blue"))
     (folder / "classes.txt").unlink()
     listed = [{"id": index, "name": name} for index, name in enumerate(("red", "green", "blue"))]
@@ -194,7 +194,7 @@ def test_labels_that_mean_something_else_do_not_go_on_from_rows_of_before(bench,
     assert bench("--data", "pets", "--no-pictures", "--fresh").code == DONE
 
 
-def test_a_background_word_that_the_model_does_not_know_is_said_to_be_one(bench, tmp_path):
+def test_the_error_for_an_unknown_background_word_says_that_it_is_one(bench, tmp_path):
     color_folder(tmp_path / "pets", classes=("background", "green", "blue"))
     run = bench("--data", "pets", "--background", "giraffe", "--only", "all")
     assert run.code == USAGE
@@ -203,7 +203,7 @@ def test_a_background_word_that_the_model_does_not_know_is_said_to_be_one(bench,
     assert "--background gives other words" in run.err
 
 
-def test_what_was_left_out_stands_beside_the_figures(bench, tmp_path):
+def test_the_log_and_the_page_say_which_part_of_the_data_was_measured(bench, tmp_path):
     color_folder(tmp_path / "pets", classes=("red", "green", "giraffe"))
     run = bench("--data", "pets")
     assert run.code == DONE
@@ -212,7 +212,7 @@ def test_what_was_left_out_stands_beside_the_figures(bench, tmp_path):
     assert "3 images, 0 failed; 2 of 3 classes. Figures" in page
 
 
-def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
+def test_an_unknown_word_in_a_caption_fails_its_image(bench, tmp_path):
     picture(tmp_path / "images" / "a.png")
     row = {"id": "a", "difficulty": "hard", "bbox_xywh": [1, 2, 9, 9], "positive": ["yacht"], "negatives": ["red"]}
     write_json("fgovd.json", {"rows": [row]})
@@ -234,8 +234,8 @@ def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
         (["--threshold", "high"], "--threshold: expected numbers between commas, got 'high'"),
         (["--resolution", "big"], "resolution: expected a mode and sizes"),
         (["--preset", "sclip"], "dataset: expected one of voc21"),
-        (["--task", "boxes"], "--data: boxes needs a json file, got none"),
-        (["--task", "retrieval", "--data", "none.json"], "which is not there"),
+        (["--task", "boxes"], "--data: boxes needs a JSON file, got none"),
+        (["--task", "retrieval", "--data", "none.json"], "which does not exist"),
         (["--task", "poses"], "Invalid value for '--task'"),
         (["--classes", "a.txt", "--words", "names"], "--classes: a class file has its words"),
         (["--refine", "crf"], "refine: expected one of none, guided, pamr, superpixel"),
@@ -244,7 +244,7 @@ def test_an_unknown_word_in_a_caption_is_a_failed_image(bench, tmp_path):
         (["--only", "purple elephant"], "expected names of its classes, got purple elephant"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_line(bench, words, message):
+def test_options_that_do_not_fit_are_refused_in_one_line(bench, words, message):
     run = bench("--scenes", 1, "--side", 32, *words)
     assert run.code == USAGE
     assert message in run.err

@@ -8,24 +8,17 @@ import numpy as np
 import pytest
 from evaluation_data import picture, write_json
 
-import fgseg
-from fgseg.encoders.loading import load_encoder
 from fgseg.errors import DatasetError, OutputError
 from fgseg.evaluation.report import run_document
-from fgseg.evaluation.requests import Asked, open_data
+from fgseg.evaluation.requests import BenchmarkRequest, faults, open_data
 from fgseg.evaluation.runner import run_task
-from fgseg.evaluation.statistics import place_of, share
+from fgseg.evaluation.statistics import answer_accuracy, rank_of
 from fgseg.evaluation.tasks.box_data import Phrased, open_boxes
-from fgseg.evaluation.tasks.boxes import BoxTask, box_faults
-from fgseg.evaluation.tasks.retrieval import RetrievalTask, caption_faults, open_captions
+from fgseg.evaluation.tasks.boxes import BoxTask
+from fgseg.evaluation.tasks.retrieval import RetrievalTask, open_captions
 from fgseg.scoring.resolution import whole_image
 
 CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id": 9, "name": "green"}]
-
-
-@pytest.fixture(scope="module")
-def seg(tiny_model):
-    return fgseg.Segmenter(load_encoder(tiny_model, device="cpu", dtype="float32"))
 
 
 def instances(root):
@@ -51,24 +44,24 @@ def box_task(seg, boxes):
     return BoxTask(seg, boxes, ("{}",), whole_image(seg.defaults.resolution))
 
 
-def test_class_boxes_come_from_an_instance_file_by_category_id(tmp_path):
+def test_classes_of_boxes_are_in_the_order_of_the_category_ids(tmp_path):
     boxes = open_boxes(instances(tmp_path), None)
     assert [entry.name for entry in boxes.classes] == ["red", "blue_circle", "green"]
     assert boxes.classes[1].synonyms == ("blue circle",)
     assert [image.answers for image in boxes.images] == [(0, 2), (1, 1)]
     assert boxes.images[0].boxes_xyxy[0] == (2, 3, 12, 15)
-    assert box_faults(boxes) == ()
+    assert faults(boxes) == ()
 
 
-def test_class_boxes_are_ranked_as_score_boxes_ranks_them(seg, tmp_path):
+def test_boxes_are_ranked_among_the_classes_as_by_score_boxes(seg, tmp_path):
     boxes = open_boxes(instances(tmp_path), None)
     task = box_task(seg, boxes)
     outcome = run_task(task, tmp_path / "out")
     names = [entry.synonyms[0] for entry in boxes.classes]
     scores = seg.score_boxes(boxes.images[0].path, [[2, 3, 12, 15], [0, 0, 32, 24]], names).cosine
-    assert outcome.rows[0]["places"] == [[0, place_of(scores[0], 0)], [2, place_of(scores[1], 2)]]
+    assert outcome.rows[0]["places"] == [[0, rank_of(scores[0], 0)], [2, rank_of(scores[1], 2)]]
     cut = seg.score_boxes(boxes.images[1].path, [[0, 5.5, 16, 24]], names).cosine
-    assert outcome.rows[1]["places"] == [[1, place_of(cut[0], 1)]]
+    assert outcome.rows[1]["places"] == [[1, rank_of(cut[0], 1)]]
     assert (outcome.rows[1]["skipped"], outcome.summary["n_boxes_skipped"]) == (1, 1)
     table = outcome.summary["table"]
     right = sum(place == 0 for row in outcome.rows for _, place in row["places"])
@@ -79,7 +72,7 @@ def test_class_boxes_are_ranked_as_score_boxes_ranks_them(seg, tmp_path):
     json.dumps(run_document(outcome), allow_nan=False)
 
 
-def test_a_run_whose_boxes_have_no_area_left_has_figures_that_are_null(seg, tmp_path):
+def test_the_figures_are_null_if_no_box_has_an_area_left(seg, tmp_path):
     document = json.loads(instances(tmp_path).read_text())
     (outside,) = (row for row in document["annotations"] if row["bbox"][0] == 40)
     boxes = open_boxes(write_json(tmp_path / "outside.json", document | {"annotations": [outside]}), None)
@@ -108,7 +101,7 @@ def fgovd(root, name="1_attributes_llava.jsonl"):
     return root
 
 
-def test_fgovd_difficulties_come_from_its_file_names(tmp_path):
+def test_the_difficulty_of_fgovd_boxes_comes_from_the_file_name(tmp_path):
     for name in ("1_attributes_llava", "2_attributes", "3_attributes", "shuffle_negatives"):
         fgovd(tmp_path, f"{name}.jsonl")
     (image,) = open_boxes(tmp_path, None).images
@@ -124,14 +117,14 @@ def test_fgovd_accuracy_is_that_of_score_boxes(seg, tmp_path):
     outcome = run_task(box_task(seg, boxes), tmp_path / "out")
     texts = boxes.images[0].answers[0].texts
     scores = seg.score_boxes(boxes.images[0].path, [[3, 4, 23, 14], [1, 1, 6, 6]], texts).cosine
-    assert outcome.rows[0]["places"] == [["hard", place_of(row, 0), 3] for row in scores]
+    assert outcome.rows[0]["places"] == [["hard", rank_of(row, 0), 3] for row in scores]
     table = outcome.summary["table"]
     assert list(table["model"]) == ["hard"]
     assert table["model"]["hard"]["asked"] == 2
     assert table["uniform random"]["hard"]["value"] == pytest.approx(1 / 3)
 
 
-def test_guessing_is_counted_over_the_boxes_that_were_measured(seg, tmp_path):
+def test_guessing_is_computed_over_the_measured_boxes(seg, tmp_path):
     task = box_task(seg, open_boxes(fgovd(tmp_path), None))
     rows = [{"places": [["hard", 0, 2], ["hard", 1, 4]], "skipped": 0}, {"places": [["easy", 1, 5]], "skipped": 3}]
     table = task.summary(rows)["table"]
@@ -142,7 +135,7 @@ def test_guessing_is_counted_over_the_boxes_that_were_measured(seg, tmp_path):
 @pytest.mark.parametrize(
     ("true", "false"), [([], ["a", "b"]), (["a"], []), (["a"], [1]), ("", ["b"]), (None, ["b"]), (["a"], "  ")]
 )
-def test_a_box_without_a_true_and_a_false_caption_is_refused(tmp_path, true, false):
+def test_a_box_needs_a_true_and_a_false_caption(tmp_path, true, false):
     row = {"img_path": "a", "bbox": [1, 2, 3, 4], "pos_expression": true, "neg_expression": false}
     (tmp_path / "1_attributes.jsonl").write_text(json.dumps(row))
     with pytest.raises(DatasetError, match="line 1: expected img_path, bbox, pos_expression and neg_expression"):
@@ -155,7 +148,7 @@ def test_a_box_without_a_true_and_a_false_caption_is_refused(tmp_path, true, fal
         open_boxes(tmp_path / "rows.json", None)
 
 
-def test_fgovd_rows_of_one_json_are_read_and_files_found_by_stem(tmp_path):
+def test_fgovd_rows_of_a_json_file_are_read_and_images_are_found_without_a_suffix(tmp_path):
     picture(tmp_path / "images" / "000.png")
     row = {"id": "000", "difficulty": "easy", "bbox_xywh": [1, 2, 3, 4], "positive": ["a"], "negatives": ["b"]}
     write_json(tmp_path / "fgovd.json", {"rows": [row]})
@@ -173,20 +166,20 @@ def test_fgovd_rows_of_one_json_are_read_and_files_found_by_stem(tmp_path):
         ('{"images": [], "categories": [], "annotations": [[1]]}', "neither COCO's instances nor FG-OVD's rows"),
     ],
 )
-def test_a_file_of_another_form_is_refused(tmp_path, text, message):
+def test_a_file_of_another_format_is_refused(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DatasetError, match=message):
         open_boxes(tmp_path / "x.json", None)
 
 
-def test_a_line_that_is_no_row_is_named(tmp_path):
+def test_an_error_names_the_line_that_is_not_a_row(tmp_path):
     (tmp_path / "1_attributes.jsonl").write_text('\n{"img_path": "a"}\n')
     with pytest.raises(DatasetError, match=r"line 2: expected img_path, bbox, pos_expression and neg_expression"):
         open_boxes(tmp_path / "1_attributes.jsonl", None)
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_a_line_of_json_ends_at_a_line_feed_alone(tmp_path, ending):
+def test_only_a_line_feed_ends_a_line_of_json(tmp_path, ending):
     texts = ["one\u2028two", "three\u0085four", "five"]  # str.splitlines cuts at both; JSON allows them in a string
     rows = [
         {"img_path": name, "bbox": [1, 2, 3, 4], "pos_expression": texts[:1], "neg_expression": texts[1:]}
@@ -199,7 +192,7 @@ def test_a_line_of_json_ends_at_a_line_feed_alone(tmp_path, ending):
     assert boxes.images[1].answers == (Phrased("hard", tuple(texts)),)
 
 
-def test_an_id_twice_is_refused(tmp_path):
+def test_two_images_with_the_same_id_are_refused(tmp_path):
     path = instances(tmp_path)
     document = json.loads(path.read_text())
     document["images"] += document["images"][:1]
@@ -211,22 +204,22 @@ def test_missing_and_broken_images_are_faults(tmp_path):
     path = instances(tmp_path)
     (tmp_path / "images" / "1.png").unlink()
     (tmp_path / "images" / "2.png").write_text("no picture")
-    first, second = box_faults(open_boxes(path, None))
+    first, second = faults(open_boxes(path, None))
     assert "1.png: no such image; --root names the folder" in first
     assert "2.png" in second
 
 
-def test_places_give_ties_to_the_lower_index():
+def test_on_a_tie_the_lower_index_has_the_better_rank():
     scores = np.array([0.2, 0.9, 0.2, 0.9], np.float32)
-    assert [place_of(scores, index) for index in range(4)] == [2, 0, 3, 1]
+    assert [rank_of(scores, index) for index in range(4)] == [2, 0, 3, 1]
 
 
-def test_a_share_counts_answers_and_not_images():
-    made = share([1, 3], [1, 9])
+def test_the_accuracy_counts_answers_and_not_images():
+    made = answer_accuracy([1, 3], [1, 9])
     assert made["value"] == 0.4
     assert made["asked"] == 10
     assert made["interval"][0] < 0.4 < made["interval"][1]
-    assert np.isnan(share([0], [0])["value"])
+    assert np.isnan(answer_accuracy([0], [0])["value"])
 
 
 # --- retrieval
@@ -242,7 +235,7 @@ def captions(root):
 
 
 @pytest.mark.parametrize("route", ["short", "long"])
-def test_recall_is_that_of_ranking_everything(seg, tmp_path, route):
+def test_recall_is_that_of_ranking_all_images_and_captions(seg, tmp_path, route):
     loaded = open_captions(captions(tmp_path), None)
     outcome = run_task(RetrievalTask(seg, loaded, route), tmp_path / "out")
     texts = [text for image in loaded.images for text in image.captions]
@@ -261,11 +254,11 @@ def test_recall_is_that_of_ranking_everything(seg, tmp_path, route):
     assert (again.resumed, again.summary) == (4, outcome.summary)
 
 
-def test_captions_of_another_form_and_missing_images_are_named(tmp_path):
+def test_errors_name_captions_of_another_format_and_missing_images(tmp_path):
     loaded = open_captions(captions(tmp_path), None)
-    assert caption_faults(loaded) == ()
+    assert faults(loaded) == ()
     (tmp_path / "0.png").unlink()
-    (fault,) = caption_faults(loaded)
+    (fault,) = faults(loaded)
     assert "0.png: no such image" in fault
     with pytest.raises(DatasetError, match="expected images with id and file_name"):
         open_captions(Path(write_json(tmp_path / "x.json", {"images": []})), None)
@@ -277,16 +270,16 @@ def test_captions_of_another_form_and_missing_images_are_named(tmp_path):
 @pytest.mark.parametrize(("task", "make"), [("boxes", instances), ("retrieval", captions)])
 def test_a_limit_keeps_the_first_images_of_a_file(tmp_path, task, make):
     path = make(tmp_path)
-    whole, first = (open_data(Asked(task=task, data=(str(path),), limit=limit))[0] for limit in (None, 1))
+    whole, first = (open_data(BenchmarkRequest(task=task, data=(str(path),), limit=limit))[0] for limit in (None, 1))
     assert type(first) is type(whole)
     assert (first.name, first.images) == (whole.name, whole.images[:1])
     assert (first.full_size, whole.full_size) == (len(whole.images), None)
-    (enough,) = open_data(Asked(task=task, data=(str(path),), limit=len(whole.images)))
+    (enough,) = open_data(BenchmarkRequest(task=task, data=(str(path),), limit=len(whole.images)))
     assert enough == whole
     assert len(whole.images) > 1
 
 
-def test_rows_of_captions_that_changed_owner_are_refused(seg, tmp_path):
+def test_rows_are_refused_if_a_caption_moved_to_another_image(seg, tmp_path):
     path = captions(tmp_path)
     run_task(RetrievalTask(seg, open_captions(path, None), "short"), tmp_path / "out")
     document = json.loads(path.read_text())
@@ -300,7 +293,7 @@ def test_rows_of_captions_that_changed_owner_are_refused(seg, tmp_path):
         run_task(RetrievalTask(seg, open_captions(path, None), "short"), tmp_path / "out")
 
 
-def test_rows_of_another_answer_are_refused(seg, tmp_path):
+def test_rows_are_refused_if_the_class_of_a_box_changed(seg, tmp_path):
     path = instances(tmp_path)
     run_task(box_task(seg, open_boxes(path, None)), tmp_path / "out")
     document = json.loads(path.read_text())
@@ -311,10 +304,10 @@ def test_rows_of_another_answer_are_refused(seg, tmp_path):
         run_task(box_task(seg, open_boxes(path, None)), tmp_path / "out")
 
 
-def test_an_interval_of_shares_is_of_answers_in_each_resample():
+def test_the_interval_of_an_accuracy_counts_the_answers_of_each_resample():
     """Two images, 1 of 1 and 0 of 3 right: a resample has the first twice, both, or the second twice."""
-    made = share([1, 0], [1, 3])
+    made = answer_accuracy([1, 0], [1, 3])
     assert made["interval"] == [0.0, 1.0]
-    many = share([1, 0] * 50, [1, 3] * 50)
+    many = answer_accuracy([1, 0] * 50, [1, 3] * 50)
     assert many["value"] == 0.25
     assert 0.15 < many["interval"][0] < 0.2 < 0.3 < many["interval"][1] < 0.4

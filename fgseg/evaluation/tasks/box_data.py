@@ -1,97 +1,77 @@
-"""Boxes with their classes or phrases: COCO's and LVIS's instance files, and FG-OVD's.
+"""Boxes with their classes or captions: the instance files of COCO and LVIS, and the files of FG-OVD.
 
-FG-OVD (Bianchi et al., "The devil is in the fine-grained details", CVPR 2024): a box, one true caption and ten whose
-attributes are wrong. Its four files, as FG-CLIP's repository has them, hold a JSON object a line with `img_path`,
-`bbox` (x, y, width, height), `pos_expression` and `neg_expression`.
+FG-OVD (Bianchi et al., "The devil is in the fine-grained details", CVPR 2024) gives each box one true caption and ten
+captions with wrong attributes. Its four files, as FG-CLIP's repository has them, hold one JSON object per line with
+`img_path`, `bbox` (x, y, width, height), `pos_expression` and `neg_expression`.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fgseg._files import one_line, reason
 from fgseg.datasets.documents import read_document
 from fgseg.errors import DatasetError
+from fgseg.evaluation.tasks.image_list import ImageList, ListedImage, images_folder
 from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.prompts.classes import PromptClass
 
-__all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "check_distinct", "open_boxes"]
+__all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "open_boxes"]
 
-Row = Mapping[str, Any]
+Record = Mapping[str, Any]
 DIFFICULTIES = ("hard", "medium", "easy", "trivial")
-_FILE_WORDS = {"1_attributes": "hard", "2_attributes": "medium", "3_attributes": "easy", "shuffle": "trivial"}
+_DIFFICULTY_OF_FILE = {"1_attributes": "hard", "2_attributes": "medium", "3_attributes": "easy", "shuffle": "trivial"}
 
 
 @dataclass(frozen=True)
 class Phrased:
-    """A box's captions: the true one first; `group` is the difficulty."""
+    """The captions of a box, the true one first; `group` is the difficulty. Hashes of data contain its repr."""
 
     group: str
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class BoxImage:
+class BoxImage(ListedImage):
     """An image and its boxes.
 
     Attributes:
-        name: unique in its set.
+        name: name of the image, unique in its set.
         path: the image file.
-        boxes_xyxy: (left, top, right, bottom) in pixels, not yet cut at the image's border.
-        answers: per box the index of its class, or its captions.
+        boxes_xyxy: (left, top, right, bottom) in pixels, not yet clipped to the image.
+        answers: for each box the index of its class, or its captions.
     """
 
-    name: str
-    path: Path
     boxes_xyxy: tuple[tuple[float, float, float, float], ...]
     answers: tuple[int | Phrased, ...]
 
 
 @dataclass(frozen=True)
-class BoxSet:
-    """Images with boxes.
+class BoxSet(ImageList):
+    """Images with boxes; attributes as `ImageList`.
 
     Attributes:
-        name: of the set.
-        root: folder of the images.
-        classes: empty where every box has captions of its own.
-        images: those to measure.
-        full_size: how many there were before some were taken; None for all.
+        classes: the classes; empty if every box has captions.
     """
 
-    name: str
-    root: Path
-    classes: tuple[PromptClass, ...]
+    annotations: ClassVar[str] = "boxes"
+
     images: tuple[BoxImage, ...]
-    full_size: int | None = None
-
-    def __post_init__(self) -> None:
-        check_distinct(self.name, [image.name for image in self.images])
-
-
-def check_distinct(where: str, names: Sequence[str]) -> None:
-    """Refuse two images of one name, which would become one row.
-
-    Raises:
-        DatasetError: a name twice.
-    """
-    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
-    if count > 1:
-        raise DatasetError(f"{where}: expected each image once, got {name!r} {count} times; give them ids of their own")
+    classes: tuple[PromptClass, ...] = ()
 
 
 def open_boxes(path: Path, root: Path | None) -> BoxSet:
-    """Boxes from a COCO or LVIS instance file, an FG-OVD file, or a folder of FG-OVD files.
+    """Boxes from an instance file of COCO or LVIS, a file of FG-OVD, or a folder of FG-OVD files.
 
     Args:
-        path: `.json` (instances, or FG-OVD rows with `difficulty`), `.jsonl`, or a folder with such.
-        root: folder of the images; None looks for `images` beside the file, else its own folder.
+        path: `.json` (instances, or FG-OVD rows with `difficulty`), `.jsonl`, or a folder with such files.
+        root: folder of the images; None takes `images` beside the file if it exists, or else the folder of the file.
 
     Raises:
-        DatasetError: a file that cannot be read or has another form.
+        DatasetError: a file cannot be read or has another format.
     """
     if path.is_dir():
         files = sorted(path.glob("*.jsonl")) or sorted(path.glob("*.json"))
@@ -99,17 +79,16 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
             raise DatasetError(
                 f"{one_line(path)}: expected FG-OVD's .jsonl files or one .json, got {len(files)} .json files; name one"
             )
-        folder = path
+        images = images_folder(root, path)
     else:
-        files, folder = [path], path.parent
-    images = root or (folder / "images" if (folder / "images").is_dir() else folder)
+        files, images = [path], images_folder(root, path.parent)
     try:
         if files[0].suffix == ".jsonl":
-            return _phrased(path.stem, images, [row for file in files for row in _lines(file)])
+            return _with_captions(path.stem, images, [record for file in files for record in _lines(file)])
         document = read_document(files[0])
         if "rows" in document:
-            return _phrased(files[0].stem, images, [_plain(row) for row in document["rows"]])
-        return _classed(files[0].stem, images, document)
+            return _with_captions(files[0].stem, images, [_of_row(row) for row in document["rows"]])
+        return _with_classes(files[0].stem, images, document)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, DatasetError):
             raise
@@ -118,7 +97,7 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         ) from error
 
 
-def _classed(name: str, folder: Path, document: Row) -> BoxSet:
+def _with_classes(name: str, folder: Path, document: Record) -> BoxSet:
     categories = sorted(document["categories"], key=lambda row: int(row["id"]))
     index_of = {int(row["id"]): index for index, row in enumerate(categories)}
     boxes: dict[Any, list[tuple[list[float], int]]] = defaultdict(list)
@@ -128,7 +107,7 @@ def _classed(name: str, folder: Path, document: Row) -> BoxSet:
     images = [
         BoxImage(
             str(row["id"]),
-            _found(folder, str(row.get("file_name") or "/".join(row["coco_url"].split("/")[-2:]))),
+            _image_path(folder, str(row.get("file_name") or "/".join(row["coco_url"].split("/")[-2:]))),
             tuple(_xyxy(box) for box, _ in boxes[row["id"]]),
             tuple(index for _, index in boxes[row["id"]]),
         )
@@ -136,16 +115,16 @@ def _classed(name: str, folder: Path, document: Row) -> BoxSet:
         if boxes[row["id"]]
     ]
     classes = tuple(PromptClass(row["name"], (" ".join(row["name"].replace("_", " ").split()),)) for row in categories)
-    return BoxSet(name, folder, classes, tuple(images))
+    return BoxSet(name, folder, tuple(images), classes=classes)
 
 
-def _lines(path: Path) -> Iterable[Row]:
-    group = next((word for part, word in _FILE_WORDS.items() if part in path.stem), path.stem)
+def _lines(path: Path) -> Iterable[Record]:
+    group = next((group for word, group in _DIFFICULTY_OF_FILE.items() if word in path.stem), path.stem)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise DatasetError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
-    # Not splitlines: it also cuts at U+2028 and U+0085, which JSON allows inside a string. CRLF was read as LF.
+    # splitlines would also split at U+2028 and U+0085, which JSON allows inside a string. CRLF was read as LF.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
@@ -159,32 +138,34 @@ def _lines(path: Path) -> Iterable[Row]:
                 ) from error
 
 
-def _plain(row: Row) -> Row:
+def _of_row(row: Record) -> Record:
     texts = _captions(row["positive"], row["negatives"])
     return {"group": row["difficulty"], "image": str(row["id"]), "box": row["bbox_xywh"], "texts": texts}
 
 
-def _phrased(name: str, folder: Path, rows: Sequence[Row]) -> BoxSet:
-    grouped: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[str(row["image"])].append(row)
+def _with_captions(name: str, folder: Path, records: Sequence[Record]) -> BoxSet:
+    grouped: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        grouped[str(record["image"])].append(record)
     images = [
         BoxImage(
             image,
-            _found(folder, image),
-            tuple(_xyxy(row["box"]) for row in mine),
-            tuple(Phrased(str(row["group"]), tuple(row["texts"])) for row in mine),
+            _image_path(folder, image),
+            tuple(_xyxy(record["box"]) for record in group),
+            tuple(Phrased(str(record["group"]), tuple(record["texts"])) for record in group),
         )
-        for image, mine in grouped.items()
+        for image, group in grouped.items()
     ]
-    return BoxSet(name, folder, (), tuple(images))
+    return BoxSet(name, folder, tuple(images))
 
 
 def _captions(true: Any, false: Any) -> list[str]:
-    """The first true one, then the false ones."""
+    """The first true caption, then the false ones."""
     texts = [*_listed(true)[:1], *_listed(false)]
     if not _listed(true) or len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ValueError(f"a box needs a true caption and a false one at least, got {true!r:.80} and {false!r:.80}")
+        raise ValueError(
+            f"a box needs a true caption and at least one false caption, got {true!r:.80} and {false!r:.80}"
+        )
     return texts
 
 
@@ -197,8 +178,8 @@ def _xyxy(box_xywh: Sequence[float]) -> tuple[float, float, float, float]:
     return left, top, left + width, top + height
 
 
-def _found(folder: Path, name: str) -> Path:
-    """Where the image lies: as named, without the folders of its name, or with an ending where it has none."""
+def _image_path(folder: Path, name: str) -> Path:
+    """The path of an image: by its name, without the folders in its name, or with a suffix if the name has none."""
     candidates = [folder / name, folder / Path(name).name]
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         candidates += [folder / (name + suffix) for suffix in (".jpg", ".png")]

@@ -1,4 +1,4 @@
-"""The settings of a segmentation run: all of the protocol that a number depends on, resolved before it starts."""
+"""The settings of a segmentation run: everything in the protocol that a figure depends on."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,16 +13,17 @@ from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
 from fgseg.prompts.templates import templates_named
 from fgseg.scoring.refine import REFINEMENTS
 from fgseg.scoring.resolution import Resolution, parse_resolution
+from fgseg.segmentation.image_encoder import Resize
 from fgseg.segmenter import Segmenter
 
-__all__ = ["Decision", "Prompted", "SegmentationSettings", "deviations_of", "settings_for"]
+__all__ = ["SegmentationSettings", "deviations_of", "resolution_settings", "settings_for"]
 
 Decision = Literal["protocol", "presence"]
 Prompted = Literal["all", "present"]
 _OTHER_RECIPE = "recipe "
 _BY_PRESENCE = "decided by presence at the model's own scale, not by softmax and the published thresholds"
 _PAMR_INPUT = "pamr sees the image, not the network's input resized to it"
-_RECIPES_OF = {"sclip": "sclip", "naclip": "naclip", "clearclip": "clearclip"}
+_PRESETS_WITH_RECIPE = ("sclip", "naclip", "clearclip")  # each is also the name of its recipe
 
 
 @dataclass(frozen=True)
@@ -30,28 +31,30 @@ class SegmentationSettings:
     """How images become labels.
 
     Attributes:
-        resolution: sizes and windows, as far as the encoder does not choose them by image.
-        resize: "published": OpenCV's bilinear, windows always stitched on the canvas, as the field's code does it;
-            "area": as `Segmenter.encode` does it.
+        resolution: sizes and windows, except those that the encoder chooses for each image.
+        resize: "published": OpenCV's bilinear resizing, and scores always stitched on the canvas, as in published
+            evaluation code; "area": as `Segmenter.encode`.
         templates: sentences around query words.
-        decision: "protocol": softmax over all query words, maximum of each class's, argmax, then the threshold where
-            class 0 is a background; "presence": as `Segmenter.segment` decides, pixels of no class becoming
-            class 0 where that is a background, and else counting as missed.
+        decision: "protocol": softmax over all query words, maximum over the words of each class, argmax, then the
+            threshold if class 0 is a background; "presence": as `Segmenter.segment`, where pixels without a class
+            become class 0 if that is a background, and count as missed otherwise.
         logit_scale: factor on the scores.
-        threshold: least probability ("protocol", 0 for none) or presence.
-        background: "protocol": query words of class 0 where it is a background; "presence": what classes compete with.
-        min_foreground_share: classes that cover no more of the predicted foreground win nothing; 0 for none.
-        prompts: "all" classes, or those "present" in each image, which is easier and must be said.
+        threshold: lowest probability ("protocol", 0 for none) or lowest presence ("presence").
+        background: "protocol": query words of class 0 if it is a background; "presence": words that classes compete
+            with.
+        min_foreground_share: classes that cover no more than this share of the predicted foreground win no pixel; 0 for
+            none.
+        prompts: "all" classes, or those "present" in each image, which is an easier task.
         refine: one of `fgseg.scoring.refine.REFINEMENTS`.
-        preset: published settings that these began as.
-        deviations: what the preset's own code does otherwise.
+        preset: name of the published settings that these started from.
+        deviations: how these settings differ from the published code.
 
     Raises:
-        OptionError: a value outside those named, or numbers out of range.
+        OptionError: an unknown value, or a number out of range.
     """
 
     resolution: Resolution
-    resize: Literal["published", "area"]
+    resize: Resize
     templates: tuple[str, ...]
     decision: Decision
     logit_scale: float
@@ -64,7 +67,7 @@ class SegmentationSettings:
     deviations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choice("resize", self.resize, ("published", "area"))
+        check_choice("resize", self.resize, get_args(Resize))
         check_choice("decision", self.decision, get_args(Decision))
         check_choice("prompts", self.prompts, get_args(Prompted))
         check_choice("refine", self.refine, REFINEMENTS)
@@ -72,16 +75,16 @@ class SegmentationSettings:
         check_number("threshold", self.threshold, low=0, high=1)
         check_number("min_foreground_share", self.min_foreground_share, low=0, high=1)
         if self.decision == "presence" and not self.background:
-            raise OptionError("background: presence is a comparison with background words, got none; give some")
+            raise OptionError("background: expected words, with which presence is a comparison, got none; give some")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `resolution` as its sizes."""
+        """Plain values for JSON; `resolution` becomes its attributes."""
         return asdict(self)
 
     def classes(self, dataset: Dataset) -> tuple[PromptClass, ...]:
-        """The data set's classes in label order, the background with these settings' words.
+        """The data set's classes in label order, where the background has the words of these settings.
 
-        In "presence" the background is no class that is looked for; it keeps its place all the same.
+        With "presence" the background class wins no pixel and keeps its index and its words.
         """
         if self.decision == "presence" or not (dataset.has_background and self.background):
             return dataset.classes
@@ -99,89 +102,94 @@ def settings_for(
     background: Sequence[str] | None = None,
     **given: Any,
 ) -> SegmentationSettings:
-    """Settings with every default filled in: the preset's, else the model's own.
+    """Settings with every default filled in: that of the preset, or else that of the model.
 
     Args:
-        seg: what will be measured.
-        dataset: what it will be measured on.
+        seg: the model.
+        dataset: the data set.
         preset_name: one of `fgseg.datasets.PRESETS`, for a standard set.
-        resolution: as `Segmenter.encode` takes it; "auto" is the preset's or the model's.
-        templates: as `fgseg.prompts.templates.templates_named` takes them; None is the model's own.
-        background: None is the preset's words, else the class list's ("protocol") or the model's ("presence").
-        given: other attributes of `SegmentationSettings` that take the place of defaults; None leaves the default.
+        resolution: as `Segmenter.encode` takes it; "auto" takes the default.
+        templates: as `fgseg.prompts.templates.templates_named` takes them; None takes those of the model.
+        background: None takes the words of the preset, or else of the class list ("protocol") or the model
+            ("presence").
+        given: other attributes of `SegmentationSettings`; None takes the default.
 
     Raises:
-        OptionError: unknown names, numbers out of range, a preset for one's own data, a background, threshold or
-            least share of the foreground where class 0 is no background, or the last with "presence".
-        PromptError: templates or background words that are none.
+        OptionError: an unknown name, a number out of range, a preset for a data set that is not standard, a background,
+            threshold or minimum share of the foreground without a background class, or that share with "presence".
+        PromptError: invalid templates or background words.
     """
-    chosen = {name: value for name, value in given.items() if value is not None}
-    decision = chosen.setdefault("decision", "protocol")
+    options = {name: value for name, value in given.items() if value is not None}
+    decision = options.setdefault("decision", "protocol")
     check_choice("decision", decision, get_args(Decision))
     published = None if preset_name is None else preset(preset_name, dataset.name)
-    base = _own_settings(seg, decision) if published is None else _published(published)
-    if published is not None and decision == "presence":
-        # The preset's scale and thresholds are of a softmax over all words; presence is another quantity.
-        base |= {"logit_scale": seg.encoder.logit_scale, "threshold": seg.defaults.threshold}
-        base |= {"min_foreground_share": 0.0, "deviations": (*base["deviations"], _BY_PRESENCE)}
+    base = {
+        **resolution_settings(seg.encoder, seg.defaults.resolution, is_published=False),
+        "logit_scale": seg.encoder.logit_scale,
+        "threshold": seg.defaults.threshold if decision == "presence" else 0.0,
+        "refine": seg.defaults.refine,
+        **({} if published is None else _published(published, decision)),
+    }
     if resolution != "auto":
-        base["resolution"] = _resolved(seg.encoder, resolution)
-        is_published = published is not None and base["resolution"].mode == "slide"
-        base["resize"] = "published" if is_published else "area"
+        base |= resolution_settings(seg.encoder, resolution, is_published=published is not None)
     base["templates"] = templates_named(seg.defaults.templates if templates is None else templates)
     base["background"] = _background(seg, dataset, decision, published, background)
-    settings = SegmentationSettings(**{**base, **chosen})
+    settings = SegmentationSettings(**{**base, **options})
     _check_meaning(settings, dataset)
     return replace(settings, deviations=deviations_of(settings, seg.encoder.recipe))
 
 
 def deviations_of(settings: SegmentationSettings, recipe: str | None) -> tuple[str, ...]:
-    """What differs from the preset's publication with this recipe, beside what the preset itself says."""
+    """How these settings with this recipe differ from the published code, including what the preset itself says."""
     if settings.preset is None:
         return ()
-    own = _RECIPES_OF.get(settings.preset)
     kept = tuple(line for line in settings.deviations if line != _PAMR_INPUT and not line.startswith(_OTHER_RECIPE))
-    other = () if recipe == own or own is None else (f"{_OTHER_RECIPE}{recipe} in place of {own}",)
+    is_other = settings.preset in _PRESETS_WITH_RECIPE and recipe != settings.preset
+    other = (f"{_OTHER_RECIPE}{recipe} in place of {settings.preset}",) if is_other else ()
     return (*kept, *other, *((_PAMR_INPUT,) if settings.refine == "pamr" else ()))
 
 
-def _own_settings(seg: Segmenter, decision: Decision) -> dict[str, Any]:
-    threshold = seg.defaults.threshold if decision == "presence" else 0.0
-    resolution = _resolved(seg.encoder, seg.defaults.resolution)
-    return {
-        "resolution": resolution, "resize": "area", "logit_scale": seg.encoder.logit_scale, "threshold": threshold,
-        "refine": seg.defaults.refine,
-    }  # fmt: skip
-
-
-def _published(published: Preset) -> dict[str, Any]:
+def _published(published: Preset, decision: Decision) -> dict[str, Any]:
     mode: Literal["keep", "slide"] = "keep" if published.crop is None else "slide"
+    sizes = Resolution(mode, published.short_side, published.crop, published.stride, max_side=published.max_side)
+    base = {"resolution": sizes, "resize": "published", "refine": "none", "preset": published.name}
+    if decision == "presence":
+        # The scale and the thresholds of a preset apply to a softmax over all words, and presence is another quantity.
+        return {**base, "deviations": (*published.deviations, _BY_PRESENCE)}
     return {
-        "resolution": Resolution(
-            mode, published.short_side, published.crop, published.stride, max_side=published.max_side
-        ),
-        "resize": "published",
+        **base,
         "logit_scale": published.logit_scale,
         "threshold": published.prob_threshold,
         "min_foreground_share": published.min_foreground_share,
-        "preset": published.name,
-        "deviations": tuple(published.deviations),
+        "deviations": published.deviations,
     }
 
 
-def _resolved(encoder: Encoder, resolution: str | Resolution) -> Resolution:
+def resolution_settings(encoder: Encoder, resolution: str | Resolution, *, is_published: bool) -> dict[str, Any]:
+    """`resolution` and `resize` of the settings; windows get the encoder's own sizes where none are given.
+
+    Args:
+        encoder: encoder of the images.
+        resolution: as `Segmenter.encode` takes it.
+        is_published: whether windows are resized as by published evaluation code.
+
+    Raises:
+        OptionError: not a resolution.
+    """
     chosen = parse_resolution(resolution) if isinstance(resolution, str) else resolution
-    return chosen.resolved(encoder.side) if chosen.mode == "slide" else chosen
+    if chosen.mode != "slide":
+        return {"resolution": chosen, "resize": "area"}
+    return {"resolution": chosen.resolved(encoder.side), "resize": "published" if is_published else "area"}
 
 
 def _background(
     seg: Segmenter, dataset: Dataset, decision: Decision, published: Preset | None, given: Sequence[str] | None
 ) -> tuple[str, ...]:
     if decision == "presence":
-        looked_for = dataset.classes[1:] if dataset.has_background else dataset.classes
+        classes = dataset.classes[1:] if dataset.has_background else dataset.classes
         default = seg.defaults.background
-        asked = make_prompt_set(looked_for, background=given, default_background=default, shared_synonyms="allow")
-        return asked.background
+        prompt_set = make_prompt_set(classes, background=given, default_background=default, shared_synonyms="allow")
+        return prompt_set.background
     if given is not None:
         return parse_words("background", given)
     if published is not None and published.background:
@@ -192,7 +200,7 @@ def _background(
 def _check_meaning(settings: SegmentationSettings, dataset: Dataset) -> None:
     if settings.decision == "presence" and settings.min_foreground_share:
         raise OptionError(
-            "min_foreground_share: expected 0 with decision='presence', where no class is left out for its size, got "
+            "min_foreground_share: expected 0 with decision='presence', which drops no class for its size, got "
             f"{settings.min_foreground_share}; leave it out"
         )
     if settings.decision == "presence" or dataset.has_background:
@@ -200,6 +208,6 @@ def _check_meaning(settings: SegmentationSettings, dataset: Dataset) -> None:
     for name in ("background", "threshold", "min_foreground_share"):
         if value := getattr(settings, name):
             raise OptionError(
-                f"{name}: {dataset.name} has no background class for it to send pixels to, got {value!r:.80}; "
+                f"{name}: {dataset.name} has no background class that could take pixels, got {value!r:.80}; "
                 "leave it out, or use decision='presence'"
             )
