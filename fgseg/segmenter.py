@@ -406,6 +406,21 @@ class Segmenter:
 
     # --- what is recorded
 
+    def heatmap_settings(
+        self,
+        image: EncodedImage,
+        prompts: Sequence[str | PromptClass],
+        *,
+        background: Sequence[str] | None = None,
+        negatives: Sequence[str] = (),
+        templates: str | Sequence[str] | None = None,
+        refine: Literal["auto", "none", "guided", "pamr"] = "auto",
+    ) -> dict[str, Any]:
+        """What `heatmaps` of an encoded image is made with, for run.json; arguments and errors as `heatmaps`."""
+        prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
+        texts = self._prompt_encoder.texts(prompt_set, templates)
+        return self._view_settings(image) | self._settings(prompt_set, texts) | {"refine": self._refinement(refine)}
+
     def _view_settings(self, view: EncodedImage) -> dict[str, Any]:
         return {
             "image": view.source,

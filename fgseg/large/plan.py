@@ -74,7 +74,7 @@ def plan_windows(image_hw: tuple[int, int], resolution: Resolution | None, *, na
     if chosen.mode != "slide" or chosen.short_side is not None:
         raise OptionError(
             f"resolution: an image read by region is cut into windows at its own scale, got {chosen}; "
-            "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduce) to shrink it"
+            "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduction) to shrink it"
         )
     sizes = chosen.resolved(native)
     assert sizes.crop is not None

@@ -26,7 +26,7 @@ from fgseg.segmentation.summary import classes_json, json_text
 from fgseg.types import Region, watched
 from fgseg.upsample.maps import shrink_map
 
-__all__ = ["FORMATS", "Saveable", "check_formats", "save"]
+__all__ = ["FORMATS", "Saveable", "check_formats", "save", "save_heatmaps"]
 
 
 class Saveable(Protocol):
@@ -60,9 +60,30 @@ def save(result: Saveable, folder: Path, formats: Sequence[str]) -> list[Path]:
     check_choices("formats", formats, FORMATS)
     settings = json_text(result.settings)
     written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](result, folder)]
-    run = folder / "run.json"
-    write_text(run, settings)
-    return [*written, run]
+    return [*written, *_save_text(folder / "run.json", settings)]
+
+
+def save_heatmaps(
+    image: NDArray[np.uint8],
+    scores: Mapping[str, NDArray[np.float32]],
+    grid_hw: tuple[int, int],
+    settings: Mapping[str, Any],
+    folder: Path,
+) -> list[Path]:
+    """Write heatmaps.png, heatmaps.npz and run.json.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        scores: class name -> (H, W) float32 presence in [0, 1]; each map is read once.
+        grid_hw: size of the saved maps, in patches.
+        settings: what run.json holds.
+        folder: output folder; made if needed.
+
+    Returns:
+        The files written.
+    """
+    text = json_text(settings)
+    return [*_write_heatmaps(image, scores, grid_hw, folder), *_save_text(folder / "run.json", text)]
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -96,14 +117,20 @@ def _save_overlay(result: Saveable, folder: Path) -> list[Path]:
 
 
 def _save_heatmaps(result: Saveable, folder: Path) -> list[Path]:
+    return _write_heatmaps(result.image, result.scores, result.grid_hw, folder)
+
+
+def _write_heatmaps(
+    image: NDArray[np.uint8], scores: Mapping[str, NDArray[np.float32]], grid_hw: tuple[int, int], folder: Path
+) -> list[Path]:
     rows: list[NDArray[np.float32]] = []
-    maps = watched(result.scores, lambda _, score_map: rows.append(shrink_map(score_map, result.grid_hw)))
-    write_image(folder / "heatmaps.png", heatmap_sheet(result.image, maps))
+    maps = watched(scores, lambda _, score_map: rows.append(shrink_map(score_map, grid_hw)))
+    write_image(folder / "heatmaps.png", heatmap_sheet(image, maps))
     write_npz(
         folder / "heatmaps.npz",
         presence=np.stack(rows).astype(np.float16),
-        classes=np.array(result.classes),
-        image_hw=np.array(_hw(result)),
+        classes=np.array(tuple(scores)),
+        image_hw=np.array(image.shape[:2]),
     )
     return [folder / "heatmaps.png", folder / "heatmaps.npz"]
 

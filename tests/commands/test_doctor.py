@@ -54,7 +54,7 @@ def test_the_card_of_a_hub_model_that_is_not_here_says_what_is_known(empty_cache
 def test_the_card_of_a_model_without_a_tokenizer_says_so(tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "mute")
     (tmp_path / "mute" / "tokenizer.json").unlink()
-    assert model_card(str(tmp_path / "mute"))["words"] == "none: there is no tokenizer beside the weights"
+    assert model_card(str(tmp_path / "mute"))["words"] == "none: the folder has no tokenizer"
 
 
 def test_a_card_of_something_else_is_refused(tiny_model, tmp_path, empty_cache):
@@ -108,7 +108,7 @@ def test_a_hub_model_that_is_not_here_is_a_problem_that_a_network_solves(empty_c
     report = diagnose("fg-clip-base", device="cpu", dtype="auto")
     assert report["weights"] == "not here"
     assert report["problems"] == [
-        "model fg-clip-base: its weights are not on this machine; with a network they are fetched at first use"
+        "model fg-clip-base: its weights are not on this machine; they are downloaded at first use"
     ]
 
 
@@ -167,7 +167,7 @@ def test_a_text_cache_that_cannot_be_kept_is_said_to_be_and_stands_in_no_masks_w
         monkeypatch.setenv("FGSEG_CACHE", str(folder))
         report = diagnose("mini", device="cpu", dtype="auto")
         assert report["problems"] == []
-        return report["text cache"].partition("; texts are encoded every time, for it cannot be kept there: ")[2]
+        return report["text cache"].partition("; not in use, so texts are encoded every time: ")[2]
 
     (tmp_path / "file").write_text("")
     assert told(tmp_path / "new" / "folder") == ""

@@ -471,6 +471,20 @@ def test_heatmap_writes_a_picture_and_numbers_and_prints_them(fgseg, photo):
     assert len(table) == 3
 
 
+def test_heatmap_does_not_segment_and_writes_the_files_that_segment_writes(fgseg, photo, monkeypatch):
+    words = (photo, "-p", "red", "-p", "blue", "--refine", "guided")
+    assert fgseg("segment", *words, "-f", "heatmaps", "-o", "segmented").code == DONE
+    monkeypatch.delattr("fgseg.segmenter.Segmenter.segment")
+    assert fgseg("heatmap", *words, "-o", "heat").code == DONE
+    for name in ("heatmaps.png", "heatmaps.npz"):
+        assert Path("heat/rgb", name).read_bytes() == Path("segmented/rgb", name).read_bytes(), name
+    expected, settings = run_json("segmented/rgb"), run_json("heat/rgb")
+    only_of_segment = {"mode", "threshold", "min_area", "max_hole", "seconds"}
+    assert set(expected) - set(settings) == only_of_segment
+    for name in set(settings) - {"encoding_seconds"}:
+        assert settings[name] == expected[name], name
+
+
 def test_heatmap_numbers_are_those_of_the_saved_file(fgseg, tmp_path):
     # one patch row and column a pixel block: the mean of the map is the mean of its area means
     write_image(tmp_path / "a.png", np.repeat(odd_images.PICTURE, 2, 0).repeat(2, 1)[:32, :32])
@@ -678,7 +692,7 @@ def test_an_unexpected_error_is_one_line_and_exit_1(fgseg, photo, monkeypatch):
     monkeypatch.setattr("fgseg.segmenter.load", explode)
     run = fgseg("segment", photo, "-p", "red")
     assert (run.code, run.out) == (FAILED, "")
-    assert run.err == "fgseg: failed: RuntimeError: a broken part (again with -v to see where)\n"
+    assert run.err == "fgseg: failed: RuntimeError: a broken part (run it again with -v for the traceback)\n"
 
 
 def test_verbose_shows_where_an_unexpected_error_came_from(fgseg, photo, monkeypatch):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import fgseg
-from fgseg.commands import prefetch as ahead
-from fgseg.commands.prefetch import EncodedAhead
+from fgseg.commands import prefetch
+from fgseg.commands.prefetch import Prefetcher
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
@@ -62,7 +62,7 @@ def test_a_batch_takes_arrays_and_refuses_what_encode_refuses(seg, paths, tmp_pa
 
 @pytest.mark.parametrize("batch_size", [1, 2, 9])
 def test_files_read_ahead_are_those_encoded_one_by_one(seg, paths, batch_size):
-    views = EncodedAhead(seg, paths, resolution="keep", batch_size=batch_size)
+    views = Prefetcher(seg, paths, resolution="keep", batch_size=batch_size)
     for path in paths:
         exactly = 0 if batch_size == 1 else 1e-5
         assert_same(views.take(path), seg.encode(path, resolution="keep"), atol=exactly)
@@ -72,7 +72,7 @@ def test_files_read_ahead_are_those_encoded_one_by_one(seg, paths, batch_size):
 def test_an_unreadable_file_is_refused_when_it_is_taken_and_costs_no_other(seg, paths, batch_size):
     for broken in (paths[0], paths[3]):
         broken.write_bytes(b"no image")
-    views = EncodedAhead(seg, paths, batch_size=batch_size)
+    views = Prefetcher(seg, paths, batch_size=batch_size)
     for path in paths:
         if path in (paths[0], paths[3]):
             with pytest.raises(ImageError, match=path.name):
@@ -85,9 +85,9 @@ def test_whatever_else_goes_wrong_in_the_thread_comes_out_of_take(seg, paths, mo
     def fail(path):
         raise MemoryError(path.name)
 
-    monkeypatch.setattr(ahead, "read_image", fail)
+    monkeypatch.setattr(prefetch, "read_image", fail)
     with pytest.raises(MemoryError, match=r"0\.png"):
-        EncodedAhead(seg, paths).take(paths[0])
+        Prefetcher(seg, paths).take(paths[0])
 
 
 def test_what_goes_wrong_with_a_batch_is_told_of_each_of_its_files_and_the_next_batch_is_done(seg, paths, monkeypatch):
@@ -98,7 +98,7 @@ def test_what_goes_wrong_with_a_batch_is_told_of_each_of_its_files_and_the_next_
         raise ShapeError("no room")
 
     monkeypatch.setattr(seg, "encode_batch", fail_once)
-    views = EncodedAhead(seg, paths, batch_size=2)
+    views = Prefetcher(seg, paths, batch_size=2)
     for path in paths[:2]:
         with pytest.raises(ShapeError, match="no room"):
             views.take(path)
@@ -134,8 +134,8 @@ class Recorder:
 
 def test_the_next_file_is_read_while_the_one_before_is_worked_on_and_none_after_it(seg, paths, monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(ahead, "read_image", recorder)
-    views = EncodedAhead(seg, paths)
+    monkeypatch.setattr(prefetch, "read_image", recorder)
+    views = Prefetcher(seg, paths)
     assert recorder.wait() == ["0.png"]  # before anything is asked
     recorder.free.release()
     views.take(paths[0])
@@ -148,4 +148,4 @@ def test_the_next_file_is_read_while_the_one_before_is_worked_on_and_none_after_
 
 def test_nothing_to_read_is_nothing_to_do(seg):
     with pytest.raises(KeyError):
-        EncodedAhead(seg, []).take("any.png")
+        Prefetcher(seg, []).take("any.png")

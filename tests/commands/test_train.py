@@ -74,8 +74,11 @@ def test_scenes_need_no_files(train):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--data", "r.jsonl"), "--images: expected the folder that the records' f_path starts from, got none"),
-        (("--data", "scenes:many"), "--data: expected scenes:N alone, N a number from 1 on, got 'scenes:many'"),
+        (
+            ("--data", "r.jsonl"),
+            "--images: expected the folder that the f_path of the records is relative to, got none",
+        ),
+        (("--data", "scenes:many"), "--data: expected scenes:N alone, with N from 1 upwards, got 'scenes:many'"),
         (("--data", "scenes:4", "--data", "r.jsonl"), "--data: expected scenes:N alone"),
         (("--data", "r.jsonl", "--images", "."), "data: expected a .json or .jsonl file or a folder of them"),
         (("--data", "scenes:4", "--dtype", "float16"), "dtype: float16 overflows"),
