@@ -236,7 +236,7 @@ def rank(
     seg = load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        ranking = seg.rank(path, captions, route=route.value)
+        ranking = seg.rank([path], captions, route=route.value)
         scores = _scores(captions, ranking.cosine[0], ranking.probabilities[0])
         return [{"image": str(path), "scores": [scores[index] for index in ranking.order[0]]}]
 

@@ -82,7 +82,7 @@ def save_heatmaps(
     Returns:
         The files written.
     """
-    text = json_text(settings)
+    text = json_text(dict(settings))
     return [*_write_heatmaps(image, scores, grid_hw, folder), *_save_text(folder / "run.json", text)]
 
 
