@@ -2,6 +2,8 @@
 
 import os
 import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +21,6 @@ from fgseg.segmentation.model_defaults import check_recommendations
 
 __all__ = ["diagnose", "model_card", "model_list"]
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "pillow",
-    "opencv-python",
-    "numpy",
-    "scikit-image",
-    "matplotlib",
-    "safetensors",
-    "tokenizers",
-    "huggingface_hub",
-    "scipy",
-    "tifffile",
-    "pycocotools",
-    "pyyaml",
-    "tqdm",
-    "typer",
-)
 _OPTIONAL = ("supervision",)
 _YES = {"1", "ON", "YES", "TRUE"}  # the values that huggingface_hub reads as true
 
@@ -78,8 +62,9 @@ def model_card(name: str) -> dict[str, Any]:
 def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
     """A report for users and bug reports; `problems` lists what prevents a segmentation."""
     name = (os.environ.get("FGSEG_MODEL") or "mini") if model is None else model
-    versions = {package: version_of(package) or "not installed" for package in (*_PACKAGES, *_OPTIONAL)}
-    missing = [package for package in _PACKAGES if versions[package] == "not installed"]
+    required = _required_packages()
+    versions = {package: version_of(package) or "not installed" for package in (*required, *_OPTIONAL)}
+    missing = [package for package in required if versions[package] == "not installed"]
     problems = [f"{package} is not installed: pip install {package}" for package in missing]
     report: dict[str, Any] = {
         "fgseg": __version__,
@@ -103,6 +88,15 @@ def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
         "text cache": _text_cache(),
         "problems": problems,
     }
+
+
+def _required_packages() -> list[str]:
+    """Names of the packages that the installed fgseg requires; none for a source folder that is not installed."""
+    try:
+        lines = requires("fgseg") or []
+    except PackageNotFoundError:
+        return []
+    return [re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line]
 
 
 def _text_cache() -> str:
@@ -131,11 +125,9 @@ def _model_problems(name: str) -> list[str]:
         checkpoint = find_checkpoint(name, offline=True)
         check_checkpoint(checkpoint)
         check_recommendations(checkpoint.name, checkpoint.config)
-    except ModelNotFoundError as error:
-        if MODELS.get(name):
-            return [f"model {name}: its weights are not on this machine; they are downloaded at first use"]
-        return [str(error)]
     except FgsegError as error:
+        if isinstance(error, ModelNotFoundError) and MODELS.get(name):
+            return [f"model {name}: its weights are not on this machine; they are downloaded at first use"]
         return [str(error)]
     return []
 

@@ -12,20 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from typer import Option
 
-from fgseg.commands.arguments import (
-    check_region_options,
-    check_resolution,
-    check_writable,
-    find_inputs,
-    load_segmenter,
-    read_box,
-    read_by_region,
-    read_competitors,
-    read_prompts,
-    read_threshold,
-    result_folders,
-    split_words,
-)
+from fgseg.commands import arguments
 from fgseg.commands.options import (
     Images,
     Mode,
@@ -93,22 +80,26 @@ def segment(
     from fgseg.segmentation.result import check_mode
     from fgseg.segmentation.saving import check_formats
 
-    written_formats = split_words(formats) or ["labels", "overlay", "regions"]
+    written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
     check_mode(mode.value, max_hole=max_hole)
-    prompts, competitors, presence = read_prompts(words), read_competitors(words), read_threshold(threshold)
-    check_resolution(options.resolution)
-    inputs = find_inputs(images)
-    check_writable(options.out)
-    seg = load_segmenter(model)
+    prompts, competitors, presence = (
+        arguments.read_prompts(words),
+        arguments.read_competitors(words),
+        arguments.read_threshold(threshold),
+    )
+    arguments.check_resolution(options.resolution)
+    inputs = arguments.find_inputs(images)
+    arguments.check_writable(options.out)
+    seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
         "mode": mode.value, "threshold": presence, "resolution": options.resolution, "refine": options.refine.value,
         "min_area": min_area, "max_hole": max_hole,
     }  # fmt: skip
-    large = read_by_region(inputs.paths, always=by_region)
-    check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
+    large = arguments.read_by_region(inputs.paths, always=by_region)
+    arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     seg.prepare(prompts, **competitors)
-    folders = result_folders(inputs.paths, options.out)
+    folders = arguments.result_folders(inputs.paths, options.out)
 
     def work(path: Path) -> list[dict[str, Any]]:
         if path in large:
@@ -142,13 +133,13 @@ def heatmap(
     from fgseg.segmentation.saving import save_heatmaps
     from fgseg.types import watched
 
-    prompts, competitors = read_prompts(words), read_competitors(words)
-    check_resolution(options.resolution)
-    inputs = find_inputs(images)
-    check_writable(options.out)
-    seg = load_segmenter(model)
+    prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
+    arguments.check_resolution(options.resolution)
+    inputs = arguments.find_inputs(images)
+    arguments.check_writable(options.out)
+    seg = arguments.load_segmenter(model)
     seg.prepare(prompts, **competitors)
-    folders = result_folders(inputs.paths, options.out)
+    folders = arguments.result_folders(inputs.paths, options.out)
 
     def work(path: Path) -> list[dict[str, Any]]:
         image, refine = encoded.take(path), cast(Any, options.refine.value)
@@ -191,14 +182,14 @@ def boxes(
     report: ReportOptions,
 ) -> None:
     """Score phrases in boxes: which phrase fits which box."""
-    corners = [read_box(text) for text in box or ()]
+    corners = [arguments.read_box(text) for text in box or ()]
     phrases = prompt or []
     if not corners or not phrases:
         missing = "--prompt" if corners else "--box"
         raise OptionError(f"{missing}: expected at least one, got none; say --box 10,20,200,150 --prompt cup")
-    check_resolution(resolution)
-    inputs = find_inputs(images)
-    seg = load_segmenter(model)
+    arguments.check_resolution(resolution)
+    inputs = arguments.find_inputs(images)
+    seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
         scores = seg.score_boxes(path, corners, phrases, templates=templates, resolution=resolution)
@@ -232,8 +223,8 @@ def rank(
         raise OptionError(
             "--prompt: expected at least one caption, got none; say --prompt 'a red circle on a white background'"
         )
-    inputs = find_inputs(images)
-    seg = load_segmenter(model)
+    inputs = arguments.find_inputs(images)
+    seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
         ranking = seg.rank([path], captions, route=route.value)

@@ -84,15 +84,13 @@ def models(
     """List the named models. Shows which weights are on this machine."""
     from fgseg.commands.doctor import model_card, model_list
 
-    if name is not None:
-        card = model_card(name)
-        typer.echo(to_json(card, indent=2) if as_json else pairs(card))
-        return
-    listed = model_list()
+    report = model_list() if name is None else model_card(name)
     if as_json:
-        typer.echo(to_json(listed, indent=2))
+        typer.echo(to_json(report, indent=2))
+    elif isinstance(report, dict):
+        typer.echo(pairs(report))
     else:
-        typer.echo(table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in listed]))
+        typer.echo(table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in report]))
 
 
 @app.command()

@@ -169,7 +169,7 @@ class Actions:
         bare = Update(
             secret=secret,
             stage=html.stage(secret, session, shrink(session.pixels, max_side=PREVIEW_SIDE)),
-            legend=dict(html.NO_LEGEND),
+            legend={"rows": []},
             note="",
             regions="",
             downloads="",

@@ -14,7 +14,6 @@ from fgseg.web.service import FILES
 from fgseg.web.sessions import Result, Session
 
 __all__ = [
-    "NO_LEGEND",
     "data_uri",
     "downloads",
     "error_note",
@@ -27,7 +26,6 @@ __all__ = [
 
 REGIONS_SHOWN = 100
 _RAMP = colorize(np.linspace(0, 1, 9)[None])[0].tolist()  # the colours of heatmaps, from 0 to 1
-NO_LEGEND: Mapping[str, Any] = {"rows": [], "layer": -1, "where": ""}
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +65,7 @@ def _build(service: SegmentationService) -> gr.Blocks:
 
 
 class _Page:
-    """Components and events; one method per area of the page."""
+    """Components and events; one method per area. The fields of `Form` and `Update` name the components."""
 
     def __init__(self, service: SegmentationService) -> None:
         self.service, self.actions = service, Actions(service)
@@ -158,16 +159,8 @@ class _Page:
         progress: Literal["minimal", "hidden"] = "minimal",
     ) -> None:
         """Call an action with the secret of the session, the fields, the data of the event, and the page's owner."""
-        fields = [self.prompts, self.negatives, self.mode, self.threshold, self.opacity, self.resolution]
-        outputs = {
-            "secret": self.secret,
-            "stage": self.stage,
-            "legend": self.legend,
-            "note": self.note,
-            "regions": self.regions,
-            "downloads": self.downloads,
-            "prompts": self.prompts,
-        }
+        inputs = [self.secret, *(getattr(self, field.name) for field in fields(Form))]
+        outputs = {field.name: getattr(self, field.name) for field in fields(Update)}
 
         # Gradio fills in a parameter with one of these two annotations.
         def answer(event_data: gr.EventData, request: gr.Request, secret: str | None, *values: Any) -> list[Any]:
@@ -178,7 +171,7 @@ class _Page:
         # "always_last": while one event is handled only the latest further one waits, so that a slider cannot flood it.
         event(
             answer,
-            inputs=[self.secret, *fields],
+            inputs=inputs,
             outputs=list(outputs.values()),
             show_progress=progress,
             show_progress_on=self.stage,

@@ -32,7 +32,7 @@ def service(tiny_model, tmp_path_factory):
     limits = Limits(upload_bytes=100_000, pixels=10_000)
     made = SegmentationService(fgseg.load(tiny_model), limits, tmp_path_factory.mktemp("web"), examples())
     yield made
-    made.turns.close()
+    made.queue.close()
 
 
 @pytest.fixture(scope="module")
