@@ -54,10 +54,7 @@ def segment(
     ] = 0,
     by_region: Annotated[
         bool,
-        Option(
-            "--by-region",
-            help="Read tiled TIFFs region by region, at their own scale. Always done above 178 megapixels.",
-        ),
+        Option("--by-region", help="Read tiled TIFFs by region, at their own scale; automatic above 178 megapixels."),
     ] = False,
     reduction: Annotated[
         int, Option(min=1, help="Shrink images that are read by region by this factor, a whole number.")
@@ -69,8 +66,8 @@ def segment(
         Option(
             "--format",
             "-f",
-            help="labels, overlay, regions, heatmaps, masks, coco, geojson, yolo or labelme; repeat for more. "
-            "[default: the first three]",
+            help="labels, overlay, regions (the defaults), heatmaps, masks, coco, geojson, yolo, "
+            "labelme; repeat for more.",
         ),
     ] = None,
     report: ReportOptions,
@@ -83,11 +80,8 @@ def segment(
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
     check_mode(mode.value, max_hole=max_hole)
-    prompts, competitors, presence = (
-        arguments.read_prompts(words),
-        arguments.read_competitors(words),
-        arguments.read_threshold(threshold),
-    )
+    prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
+    presence = arguments.read_threshold(threshold)
     arguments.check_resolution(options.resolution)
     inputs = arguments.find_inputs(images)
     arguments.check_writable(options.out)
@@ -160,12 +154,8 @@ def heatmap(
 
 
 def _summary(name: str, score_map: NDArray[np.float32]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "mean": float(score_map.mean()),
-        "peak": float(score_map.max()),
-        "share": float((score_map >= 0.5).mean()),
-    }
+    mean, peak, share = score_map.mean(), score_map.max(), (score_map >= 0.5).mean()
+    return {"name": name, "mean": float(mean), "peak": float(peak), "share": float(share)}
 
 
 @with_option_groups

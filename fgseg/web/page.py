@@ -109,7 +109,7 @@ class _Page:
     def _form(self) -> None:
         self.prompts = gr.Textbox(
             label="Prompts",
-            info="One word or phrase per line; commas separate synonyms. Press Shift and Enter to segment.",
+            info="One word or phrase per line; commas separate synonyms. Shift+Enter segments.",
             placeholder="red\nblue circle\nbrown, tan",
             lines=4,
             max_lines=12,

@@ -1,3 +1,5 @@
+"""Images that are encoded together, and files that are read in advance."""
+
 import threading
 
 import numpy as np
@@ -12,10 +14,8 @@ from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
 from fgseg.scenes.composition import scene
 
-# several images together, and files that are read ahead
-
 SIZES = ((48, 64), (64, 48), (48, 64), (80, 33), (48, 64))
-SOON = 30  # seconds that a thread has to do what it surely does
+SOON = 30  # seconds; long enough for a thread on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,13 @@ def assert_same(view, expected, atol):
 
 
 @pytest.mark.parametrize("resolution", ["squash", "keep", "slide:48/32/16"])
-def test_images_encoded_together_are_those_encoded_alone(seg, paths, resolution):
+def test_images_encoded_together_equal_images_encoded_alone(seg, paths, resolution):
     for view, path in zip(seg.encode_batch(paths, resolution=resolution), paths, strict=True):
         assert_same(view, seg.encode(path, resolution=resolution), atol=1e-5)
         assert view.seconds > 0
 
 
-def test_a_batch_takes_arrays_and_refuses_what_encode_refuses(seg, paths, tmp_path):
+def test_a_batch_accepts_arrays_and_refuses_wrong_images_and_resolutions(seg, paths, tmp_path):
     (view,) = seg.encode_batch([read_image(paths[0])])
     assert view.source is None
     with pytest.raises(OptionError, match="images: expected"):
@@ -61,7 +61,7 @@ def test_a_batch_takes_arrays_and_refuses_what_encode_refuses(seg, paths, tmp_pa
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 9])
-def test_files_read_ahead_are_those_encoded_one_by_one(seg, paths, batch_size):
+def test_prefetched_files_equal_files_encoded_one_by_one(seg, paths, batch_size):
     views = Prefetcher(seg, paths, resolution="keep", batch_size=batch_size)
     for path in paths:
         exactly = 0 if batch_size == 1 else 1e-5
@@ -69,7 +69,7 @@ def test_files_read_ahead_are_those_encoded_one_by_one(seg, paths, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 9])
-def test_an_unreadable_file_is_refused_when_it_is_taken_and_costs_no_other(seg, paths, batch_size):
+def test_an_unreadable_file_raises_when_it_is_taken_and_the_others_work(seg, paths, batch_size):
     for broken in (paths[0], paths[3]):
         broken.write_bytes(b"no image")
     views = Prefetcher(seg, paths, batch_size=batch_size)
@@ -81,7 +81,7 @@ def test_an_unreadable_file_is_refused_when_it_is_taken_and_costs_no_other(seg, 
             assert views.take(path).source == str(path)
 
 
-def test_whatever_else_goes_wrong_in_the_thread_comes_out_of_take(seg, paths, monkeypatch):
+def test_any_error_of_the_reading_thread_is_raised_by_take(seg, paths, monkeypatch):
     def fail(path):
         raise MemoryError(path.name)
 
@@ -90,7 +90,7 @@ def test_whatever_else_goes_wrong_in_the_thread_comes_out_of_take(seg, paths, mo
         Prefetcher(seg, paths).take(paths[0])
 
 
-def test_what_goes_wrong_with_a_batch_is_told_of_each_of_its_files_and_the_next_batch_is_done(seg, paths, monkeypatch):
+def test_an_error_of_a_batch_is_raised_for_each_of_its_files_only(seg, paths, monkeypatch):
     encode = seg.encode_batch
 
     def fail_once(images, **options):
@@ -111,12 +111,12 @@ def test_one_image_in_place_of_a_list_is_refused(seg, images):
         seg.encode_batch(images)
 
 
-def test_a_batch_takes_what_can_be_gone_through_once(seg, paths):
+def test_a_batch_accepts_an_iterator(seg, paths):
     assert [view.source for view in seg.encode_batch(iter(paths[:2]))] == [str(path) for path in paths[:2]]
 
 
 class Recorder:
-    """`read_image` that says what it has begun, and waits to be let go on."""
+    """`read_image` that records its calls and waits until it may continue."""
 
     def __init__(self):
         self.begun, self.more, self.free = [], threading.Semaphore(0), threading.Semaphore(0)
@@ -132,7 +132,7 @@ class Recorder:
         return list(self.begun)
 
 
-def test_the_next_file_is_read_while_the_one_before_is_worked_on_and_none_after_it(seg, paths, monkeypatch):
+def test_exactly_one_file_is_read_in_advance(seg, paths, monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(prefetch, "read_image", recorder)
     views = Prefetcher(seg, paths)
@@ -146,6 +146,6 @@ def test_the_next_file_is_read_while_the_one_before_is_worked_on_and_none_after_
     recorder.free.release(len(paths))
 
 
-def test_nothing_to_read_is_nothing_to_do(seg):
+def test_without_files_take_raises(seg):
     with pytest.raises(KeyError):
         Prefetcher(seg, []).take("any.png")
