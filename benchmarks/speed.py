@@ -46,7 +46,7 @@ from timing import (
 )
 
 import fgseg
-from fgseg.commands.prefetch import EncodedAhead
+from fgseg.commands.prefetch import Prefetcher
 from fgseg.images.resizing import resize_image
 from fgseg.images.writing import write_image
 from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
@@ -387,7 +387,7 @@ def row_folder(setup: Setup) -> dict[str, Any]:
         seg.segment(image, names, **how).save(setup.folder / "out", formats=["labels"])
 
     def ahead(batch_size: int) -> None:
-        views = EncodedAhead(seg, paths, batch_size=batch_size, **how)
+        views = Prefetcher(seg, paths, batch_size=batch_size, **how)
         for path in paths:
             save(views.take(path))
 

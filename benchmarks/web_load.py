@@ -100,7 +100,7 @@ class User:
     def round(self) -> Iterator[None]:
         """What a person does, then what a program does; yields between requests, so that a round can be abandoned."""
         with self.report.timed("upload"):
-            answer = self.http.post("/desk", content=self.file, headers={"X-File-Name": f"{self.name}.png"})
+            answer = self.http.post("/session", content=self.file, headers={"X-File-Name": f"{self.name}.png"})
         secret = answer.raise_for_status().json()["secret"]
         yield
         shown = self.event("uploaded", self.form(""), {"secret": secret})
@@ -159,7 +159,7 @@ class User:
     def own_labels(self, secret: str) -> None:
         """Check that the downloaded label map is that of the user's picture."""
         with self.report.timed("download"):
-            answer = self.http.get(f"/desk/{secret}/labels.png").raise_for_status()
+            answer = self.http.get(f"/session/{secret}/labels.png").raise_for_status()
         colors = read_image(answer.content)
         is_own = colors.shape[:2] == self.expected.shape
         if is_own:

@@ -1,4 +1,4 @@
-"""The command `fgseg`, also as `python -m fgseg`: Ctrl-C during imports, and SIGTERM."""
+"""The command `fgseg`, also `python -m fgseg`. It handles Ctrl-C during imports, and SIGTERM."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command on the words after its name; leaves with its exit status."""
+    """Run the command line and exit with its status."""
     signal.signal(signal.SIGTERM, _leave)
     try:
         from fgseg.commands.main import main as command
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    """End as on Ctrl-C, so that half-written files and folders of this process alone are removed."""
+    """Exit through the cleanup handlers, as Ctrl-C does, so that partial files and temporary folders are removed."""
     sys.exit(128 + number)
 
 

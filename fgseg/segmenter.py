@@ -215,19 +215,19 @@ class Segmenter:
             masks = KeptMasks(field.names, partial(_clean_mask, field, threshold, min_area, max_hole))
             labels = field.winners(masks)
         scoring_seconds = time.perf_counter() - started
-        settings = self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {
+        settings = RunRecord(self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {
             "mode": mode, "threshold": threshold, "refine": refine, "min_area": min_area, "max_hole": max_hole,
             "seconds": round(text_seconds + scoring_seconds, 4),
-        }  # fmt: skip
+        })  # fmt: skip
         return Segmentation(
             view.image,
             labels,
             prompt_set.classes,
             masks,
-            Heatmaps(view.image, field.names, field.presence),
+            Heatmaps(view.image, field.names, field.presence, grid_hw=view.grid_hw, settings=settings),
             mode,
             view.grid_hw,
-            RunRecord(settings),
+            settings,
             max(1, min_area),
         )
 
@@ -311,7 +311,8 @@ class Segmenter:
         texts = self._prompt_encoder.texts(prompt_set, templates)
         view = self.encode(image, resolution=resolution)
         field = self._field(view, texts, prompt_set, refine)
-        return Heatmaps(view.image, field.names, field.presence)
+        settings = self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {"refine": refine}
+        return Heatmaps(view.image, field.names, field.presence, grid_hw=view.grid_hw, settings=RunRecord(settings))
 
     def similarity(
         self,

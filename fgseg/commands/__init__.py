@@ -1,1 +1,1 @@
-"""The command line: options in, files, tables and exit codes out."""
+"""The command line: reads options, calls the package, and prints results; sets the exit status."""

@@ -1,4 +1,4 @@
-"""The command line's arguments: what the words a user typed stand for, checked before a model is loaded."""
+"""The values of command line arguments, checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain, count
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgseg.commands.exit_codes import USAGE
+from fgseg.commands.options import ModelOptions, PromptOptions
 from fgseg.commands.output import Inputs, complain, log_to_stderr
 from fgseg.errors import ImageError, OptionError, OutputError
 
@@ -25,10 +28,10 @@ __all__ = [
     "check_resolution",
     "check_writable",
     "find_inputs",
-    "given_words",
     "load_segmenter",
     "read_box",
     "read_by_region",
+    "read_competitors",
     "read_prompts",
     "read_threshold",
     "result_folders",
@@ -36,19 +39,30 @@ __all__ = [
 ]
 
 
-def read_prompts(prompt: list[str] | None, classes: Path | None) -> list[str | PromptClass]:
-    """The classes of a class file, then those of the prompts."""
+def read_prompts(options: PromptOptions) -> list[PromptClass]:
+    """The classes of the class file, followed by those of the prompts."""
     from fgseg.prompts.classes import parse_classes
     from fgseg.prompts.files import read_class_file
 
-    listed: list[str | PromptClass] = [*(read_class_file(classes) if classes else ()), *(prompt or ())]
+    listed = [*(read_class_file(options.classes) if options.classes else ()), *(options.prompt or ())]
     if not listed:
         raise OptionError("--prompt: expected at least one, got none; say --prompt red, or --classes FILE")
     return list(parse_classes(listed))
 
 
+def read_competitors(options: PromptOptions) -> dict[str, Any]:
+    """The arguments of `Segmenter.segment` for the words that compete with the classes, and for the templates."""
+    background = options.background
+    return {
+        # None where the option is not given; '' alone means no words at all
+        "background": None if background is None else [word for word in background if word.strip()],
+        "negatives": [word for word in options.negative or () if word.strip()],
+        "templates": options.templates,
+    }
+
+
 def read_threshold(text: str | None) -> Any:
-    """A presence, "auto", or None for the model's own.
+    """A presence from 0 to 1, "auto", or None for the model's own threshold.
 
     Examples:
         >>> read_threshold("0.25"), read_threshold("auto")
@@ -66,7 +80,7 @@ def read_threshold(text: str | None) -> Any:
 
 
 def check_resolution(text: str) -> None:
-    """Refuse a resolution that is not spelled as one."""
+    """Refuse a text that is not a resolution."""
     from fgseg.scoring.resolution import parse_resolution
 
     if text != "auto":
@@ -74,7 +88,7 @@ def check_resolution(text: str) -> None:
 
 
 def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
-    """The images that are not read as a whole: tiled TIFFs over 178 megapixels, or all where it is asked for."""
+    """The images that are read by region: tiled TIFFs over 178 megapixels, or all images if `always`."""
     from fgseg.images.reading import MAX_PIXELS
     from fgseg.large.tiled_tiff import TIFF_SUFFIXES, tiled_hw
 
@@ -87,42 +101,42 @@ def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
 def check_region_options(
     paths: frozenset[Path], options: dict[str, Any], formats: Sequence[str], *, native: int, reduction: int
 ) -> None:
-    """Refuse, before any work, what an image read by region cannot be given: what needs all of it at once."""
+    """Refuse options that need the whole image at once, if any image is read by region."""
     from fgseg.large.plan import plan_windows
     from fgseg.large.result import check_large_formats
     from fgseg.scoring.resolution import Resolution, parse_resolution
 
     if not paths:
         if reduction != 1:
-            raise OptionError("--reduce: only an image read by region is shrunk; add --by-region, or use --resolution")
+            raise OptionError(
+                "--reduction: only images read by region are reduced; add --by-region or use --resolution"
+            )
         return
     name = sorted(paths)[0]
-    usual = {"mode": ("exclusive",), "refine": ("auto", "none"), "max_hole": (0,), "min_area": (0, 1)}
-    for option, allowed in usual.items():
-        given = options[option]
-        if given not in allowed:
+    allowed = {"mode": ("exclusive",), "refine": ("auto", "none"), "max_hole": (0,), "min_area": (0, 1)}
+    for option, values in allowed.items():
+        if options[option] not in values:
+            flag = "--" + option.replace("_", "-")
             raise OptionError(
-                f"--{option.replace('_', '-')}: {name} is read by region, and {given} needs all of it at once; "
-                "leave the option out for it"
+                f"{flag}: {name} is read by region, which excludes {options[option]}; leave the option out"
             )
     if options["threshold"] == "auto":
-        raise OptionError(f"--threshold: {name} is read by region, and auto needs all of it at once; say a number")
+        raise OptionError(f"--threshold: {name} is read by region, which excludes auto; give a number")
     check_large_formats(formats)
     text = options["resolution"]
-    plan_windows(
-        (1, 1), Resolution("slide") if text == "auto" else parse_resolution(text), native=native, reduction=reduction
-    )
+    resolution = Resolution("slide") if text == "auto" else parse_resolution(text)
+    plan_windows((1, 1), resolution, native=native, reduction=reduction)
 
 
 def read_box(text: str) -> list[float]:
-    """A box of four numbers.
+    """The corners (left, top, right, bottom) of a box, in pixels.
 
     Examples:
         >>> read_box("10,20,200,150")
         [10.0, 20.0, 200.0, 150.0]
     """
     try:
-        values = [float(part) for part in text.split(",")]
+        values = [float(number) for number in text.split(",")]
     except ValueError:
         values = []
     if len(values) != 4 or not all(map(isfinite, values)):
@@ -134,47 +148,44 @@ def read_box(text: str) -> list[float]:
 
 
 def split_words(values: list[str] | None) -> list[str]:
-    """Values that may hold several, between commas.
+    """Split each value at its commas.
 
     Examples:
         >>> split_words(["coco, yolo", "overlay"])
         ['coco', 'yolo', 'overlay']
     """
-    return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
-
-
-def given_words(values: list[str] | None) -> list[str] | None:
-    """None where the option was not given; '' alone asks for none at all."""
-    return None if values is None else [value for value in values if value.strip()]
+    return [word.strip() for value in values or () for word in value.split(",") if word.strip()]
 
 
 def find_inputs(images: Sequence[str]) -> Inputs:
-    """What the user names, one source at a time: an empty folder does not keep the others from being done.
+    """The images that files, folders and patterns name, each once.
 
-    Leaves with a line for each where none of them stands for an image.
+    A source without images does not stop the others. If no source has an image, the errors are printed and the command
+    exits.
     """
     from fgseg._files import absolute_path
     from fgseg.images.find import find_images
 
     paths: dict[Path, Path] = {}
-    refused: list[tuple[str, str]] = []
+    refused: list[dict[str, Any]] = []
     for source in images:
         try:
-            found = find_images([source] if source else [])  # '' would be the folder one is in
+            found = find_images([source] if source else [])  # '' would be the current folder
         except (ImageError, OptionError) as error:
-            refused.append((source, str(error) if source else "'': expected a file, folder or pattern, got no name"))
+            message = str(error) if source else "'': expected a file, folder or pattern, got no name"
+            refused.append({"image": source, "error": message})
         else:
             for path in found:
                 paths.setdefault(absolute_path(path), path)
     if not paths:
-        for _, why in refused:
-            complain(f"error: {why}")
+        for record in refused:
+            complain(f"error: {record['error']}")
         raise typer.Exit(USAGE)
     return Inputs(tuple(paths.values()), tuple(refused))
 
 
 def check_writable(out: Path) -> None:
-    """Refuse an output folder before the model is loaded, not after the first image."""
+    """Make the output folder, and refuse it if nothing can be written into it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -186,36 +197,32 @@ def check_writable(out: Path) -> None:
         raise OutputError(f"--out: no permission to write into {out}; choose another folder")
 
 
-def load_segmenter(
-    model: str | None,
-    device: str,
-    dtype: str,
-    recipe: str,
-    revision: str | None,
-    offline: bool,
-    verbose: bool,
-) -> Segmenter:
-    """The model that was asked for; its log goes to stderr."""
+def load_segmenter(options: ModelOptions) -> Segmenter:
+    """Load the model, and send its log to stderr."""
     from fgseg.segmenter import load
 
-    log_to_stderr(logging.INFO if verbose else logging.WARNING)
-    seg = load(model, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline or None)  # type: ignore[arg-type]
+    log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
+    given = {**asdict(options), "offline": options.offline or None}
+    del given["verbose"]
+    seg = load(**given)
     logging.getLogger("fgseg").info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
     return seg
 
 
 def result_folders(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """A folder of its own for each image: its stem, its name where stems clash, numbered where names do too."""
-    stems = Counter(path.stem.casefold() for path in paths)  # not every file system tells A from a
+    """A separate output folder for each image.
+
+    The folder has the stem of the file; the whole file name if stems clash, with a number if file names clash too.
+    Upper and lower case are not told apart, since some file systems do not.
+    """
+    stems = Counter(path.stem.casefold() for path in paths)
     folders: dict[Path, Path] = {}
     taken: set[str] = set()
     for path in paths:
-        is_alone = stems[path.stem.casefold()] == 1 and path.stem.strip(".")  # "...png" has the stem ".."
-        base = path.stem if is_alone else path.name
-        name, number = base, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{base}-{number}"
+        has_own_stem = stems[path.stem.casefold()] == 1 and path.stem.strip(".")  # "...png" has the stem ".."
+        base = path.stem if has_own_stem else path.name
+        names = chain([base], (f"{base}-{number}" for number in count(2)))
+        name = next(name for name in names if name.casefold() not in taken)
         taken.add(name.casefold())
         folders[path] = out / name
     return folders

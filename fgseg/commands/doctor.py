@@ -1,7 +1,9 @@
-"""What is installed, and which models' weights are on this machine."""
+"""The reports of `fgseg models` and `fgseg doctor`: installed packages, and weights on this machine."""
 
 import os
 import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +21,23 @@ from fgseg.segmentation.model_defaults import check_recommendations
 
 __all__ = ["diagnose", "model_card", "model_list"]
 
-_PACKAGES = (
-    "torch",
-    "transformers",
-    "pillow",
-    "opencv-python",
-    "numpy",
-    "scikit-image",
-    "matplotlib",
-    "safetensors",
-    "tokenizers",
-    "huggingface_hub",
-    "scipy",
-    "tifffile",
-    "pycocotools",
-    "pyyaml",
-    "tqdm",
-    "typer",
-)
 _OPTIONAL = ("supervision",)
-_YES = {"1", "ON", "YES", "TRUE"}  # what the hub's client takes for yes
+_YES = {"1", "ON", "YES", "TRUE"}  # the values that huggingface_hub reads as true
 
 
 def model_list() -> list[dict[str, str]]:
-    """Every named model with where its weights are; asks no network."""
+    """Each named model and where its weights are. Does not use the network."""
     return [{"name": name, "weights": _weights(name), "about": _about(name)} for name in MODELS]
 
 
 def model_card(name: str) -> dict[str, Any]:
-    """Family, size and words of a model on this machine.
+    """Family, size and vocabulary of a model on this machine.
 
-    Of a named model whose weights are not here, what is known without them.
+    If the weights of a named model are not on this machine, the card holds its repository and revision.
 
     Raises:
-        ModelNotFoundError: another model whose weights are not here.
-        WeightsError: its tensors are not those of a known model.
+        ModelNotFoundError: the weights of any other model are not on this machine.
+        WeightsError: the tensors are not those of a known model family.
     """
     try:
         checkpoint = find_checkpoint(name, offline=True)
@@ -62,7 +46,7 @@ def model_card(name: str) -> dict[str, Any]:
         if known is None:
             raise
         pinned = {"repository": known.repository, "revision": known.revision or "the newest"}
-        return {"name": name, "about": known.about, **pinned, "weights": "not here; fetched when it is first used"}
+        return {"name": name, "about": known.about, **pinned, "weights": "not here; downloaded at first use"}
     shapes = tensor_shapes(checkpoint)
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     return {
@@ -76,20 +60,18 @@ def model_card(name: str) -> dict[str, Any]:
 
 
 def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
-    """A report for people and bug threads; `problems` lists what stands in the way of a mask."""
-    problems: list[str] = []
+    """A report for users and bug reports; `problems` lists what prevents a segmentation."""
     name = (os.environ.get("FGSEG_MODEL") or "mini") if model is None else model
+    required = _required_packages()
+    versions = {package: version_of(package) or "not installed" for package in (*required, *_OPTIONAL)}
+    missing = [package for package in required if versions[package] == "not installed"]
+    problems = [f"{package} is not installed: pip install {package}" for package in missing]
     report: dict[str, Any] = {
         "fgseg": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        **versions,
     }
-    report |= {package: _version(package) for package in (*_PACKAGES, *_OPTIONAL)}
-    problems += [
-        f"{package} is not installed: pip install {package}"
-        for package in _PACKAGES
-        if _version(package) == "not installed"
-    ]
     try:
         picked = pick_device(device)
         report["device"] = f"{picked} ({torch.get_num_threads()} threads)" if picked.type == "cpu" else str(picked)
@@ -97,32 +79,45 @@ def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
         report["fast bfloat16 on this CPU"] = "yes" if has_fast_bfloat16() else "no"
     except FgsegError as error:
         problems.append(str(error))
-    report["model"], report["weights"] = name, _weights(name)
     problems += _model_problems(name)
-    report["offline"] = "yes" if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES else "no"
-    report["text cache"] = _cache()
-    return {**report, "problems": problems}
+    return {
+        **report,
+        "model": name,
+        "weights": _weights(name),
+        "offline": "yes" if os.environ.get("HF_HUB_OFFLINE", "").upper() in _YES else "no",
+        "text cache": _text_cache(),
+        "problems": problems,
+    }
 
 
-def _cache() -> str:
+def _required_packages() -> list[str]:
+    """Names of the packages that the installed fgseg requires; none for a source folder that is not installed."""
+    try:
+        lines = requires("fgseg") or []
+    except PackageNotFoundError:
+        return []
+    return [re.split(r"[^\w.-]", line)[0] for line in lines if "extra ==" not in line]
+
+
+def _text_cache() -> str:
     report = cache_report()
     if report.path is None:
         return "off"
     obstacle = _obstacle(report.path.parent)
-    told = f"; texts are encoded every time, for it cannot be kept there: {obstacle}" if obstacle else ""
-    return f"{report.path} ({report.size_bytes / 1e6:.1f} MB){told}"
+    note = f"; not in use, so texts are encoded every time: {obstacle}" if obstacle else ""
+    return f"{report.path} ({report.size_bytes / 1e6:.1f} MB){note}"
 
 
 def _obstacle(folder: Path) -> str:
-    """Why nothing can be written to a folder that may have to be made first; empty where nothing is seen."""
+    """Why a folder cannot be made or written to; empty if no reason is found."""
     try:
-        there = next((place for place in (folder, *folder.parents) if place.exists()), None)
-        is_folder = there is not None and there.is_dir()
+        existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
+        is_folder = existing is not None and existing.is_dir()
     except OSError as error:
         return reason(error)
-    if there is None or not is_folder:
-        return "there is no such drive" if there is None else f"{there} is a file"
-    return "" if os.access(there, os.W_OK | os.X_OK) else f"no permission to write into {there}"
+    if existing is None or not is_folder:
+        return "there is no such drive" if existing is None else f"{existing} is a file"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"
 
 
 def _model_problems(name: str) -> list[str]:
@@ -130,11 +125,9 @@ def _model_problems(name: str) -> list[str]:
         checkpoint = find_checkpoint(name, offline=True)
         check_checkpoint(checkpoint)
         check_recommendations(checkpoint.name, checkpoint.config)
-    except ModelNotFoundError as error:
-        if MODELS.get(name):
-            return [f"model {name}: its weights are not on this machine; with a network they are fetched at first use"]
-        return [str(error)]
     except FgsegError as error:
+        if isinstance(error, ModelNotFoundError) and MODELS.get(name):
+            return [f"model {name}: its weights are not on this machine; they are downloaded at first use"]
         return [str(error)]
     return []
 
@@ -143,7 +136,7 @@ def _words(folder: Path) -> list[str] | str:
     try:
         return list(Tokenizer(folder).words()) or "any"
     except ModelNotFoundError:
-        return "none: there is no tokenizer beside the weights"
+        return "none: the folder has no tokenizer"
 
 
 def _weights(name: str) -> str:
@@ -158,8 +151,4 @@ def _weights(name: str) -> str:
 
 def _about(name: str) -> str:
     known = MODELS[name]
-    return known.about if known else "FG-CLIP 1's architecture, small: colours, patterns, shapes and materials"
-
-
-def _version(package: str) -> str:
-    return version_of(package) or "not installed"
+    return known.about if known else "a small FG-CLIP 1: colours, patterns, shapes and materials"

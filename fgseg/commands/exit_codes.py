@@ -4,6 +4,6 @@ __all__ = ["DONE", "FAILED", "INTERRUPTED", "SOME_FAILED", "USAGE"]
 
 DONE = 0
 FAILED = 1
-USAGE = 2  # the command cannot be carried out as typed
+USAGE = 2  # wrong arguments, or a model or file that they name is wrong
 SOME_FAILED = 3  # finished, but some images failed
-INTERRUPTED = 130  # as shells count: 128 and the signal
+INTERRUPTED = 130  # 128 plus the number of SIGINT

@@ -1,7 +1,7 @@
 """The command line: `fgseg segment | heatmap | boxes | rank | bench | train | serve | models | doctor`.
 
-Data goes to stdout, progress and errors to stderr. Exit 0 done, 1 failed, 2 usage, 3 finished but some images failed,
-130 interrupted. Heavy modules load inside the commands, so that `--help` is quick.
+Data goes to stdout, progress and errors go to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 3 finished but some
+images failed, 130 interrupted. The commands import heavy modules inside, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -31,28 +31,22 @@ __all__ = ["app", "main"]
 
 
 def _click_error() -> type[Exception]:
-    """The base of what typer refuses: click's own class, or that of the copy of click which newer typers carry."""
+    """The base of typer's usage errors. It belongs to click, or to the copy of click inside newer versions of typer."""
     return cast("type[Exception]", next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException"))
 
 
-class _Interrupted(Exception):
-    """Ctrl-C."""
-
-
-class _ReaderGone(Exception):
-    """Whoever read stdout has left, as in `| head`."""
-
-
 class _Commands(TyperGroup):
-    """Hands on what typer would turn into exit codes of its own."""
+    """Sets the exit status in two cases that typer would handle in its own way."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise _Interrupted from error
-        except BrokenPipeError as error:
-            raise _ReaderGone from error
+        except KeyboardInterrupt as error:  # typer would print an empty line
+            complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:  # typer would exit with status 1
+            _discard_output()
+            raise typer.Exit(DONE) from error
 
 
 app = typer.Typer(
@@ -68,7 +62,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         typer.echo(f"fgseg {__version__}")
@@ -84,26 +78,24 @@ for command in (segment, heatmap, boxes, rank, bench, train, serve):
 
 @app.command()
 def models(
-    name: Annotated[str | None, typer.Argument(help="A model, to see its words, sizes and defaults.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show the details of this name, folder or hub id.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The models that have a name here, and whether their weights are on this machine."""
+    """List the named models. Shows which weights are on this machine."""
     from fgseg.commands.doctor import model_card, model_list
 
-    if name is not None:
-        card = model_card(name)
-        typer.echo(to_json(card, indent=2) if as_json else pairs(card))
-        return
-    listed = model_list()
+    report = model_list() if name is None else model_card(name)
     if as_json:
-        typer.echo(to_json(listed, indent=2))
+        typer.echo(to_json(report, indent=2))
+    elif isinstance(report, dict):
+        typer.echo(pairs(report))
     else:
-        typer.echo(table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in listed]))
+        typer.echo(table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in report]))
 
 
 @app.command()
 def doctor(device: Device = "auto", dtype: Dtype = "auto", model: Model = None, as_json: AsJson = False) -> None:
-    """What is installed, which device and dtype would be used, and whether the weights are there."""
+    """Check the installation. Shows package versions, the device and dtype that are used, and missing weights."""
     from fgseg.commands.doctor import diagnose
 
     report = diagnose(model, device=device, dtype=dtype)
@@ -113,42 +105,51 @@ def doctor(device: Device = "auto", dtype: Dtype = "auto", model: Model = None, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: runs the command and turns every outcome into an exit status."""
+    """Run the command and exit with its status; `arguments` default to those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(_exit_status(words))
 
 
 def _exit_status(words: list[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words))
-    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of a file that is read, or refused, anyway
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # an unreadable file raises an error as well
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a file name or prompt that the terminal cannot show
+            sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal cannot show
         code = app(args=words, prog_name="fgseg", standalone_mode=False)
         sys.stdout.flush()
     except _click_error() as error:
         complain(_usage(error))
         return USAGE
-    except (_Interrupted, KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return INTERRUPTED
-    except (_ReaderGone, BrokenPipeError):
-        # Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:
+        _discard_output()
         return DONE
     except FgsegError as error:
         complain(f"error: {error}")
         return USAGE
-    except Exception as error:  # the last door: one line, and the trace for those who ask
+    except Exception as error:  # one line for any other error; -v shows the traceback
         if verbose:
             traceback.print_exc()
-        complain(f"failed: {type(error).__name__}: {error}" + ("" if verbose else " (again with -v to see where)"))
+        complain(
+            f"failed: {type(error).__name__}: {error}"
+            + ("" if verbose else " (run it again with -v for the traceback)")
+        )
         return FAILED
     return code if isinstance(code, int) else DONE
 
 
+def _discard_output() -> None:
+    """Send the rest of stdout nowhere, after its reader has gone as in `| head`: flushing at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _usage(error: Any) -> str:
-    """One line for an argument that typer refused."""
+    """One line for an argument that typer refuses."""
     command = error.ctx.command_path if getattr(error, "ctx", None) else "fgseg"
-    message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's, which typer asks
+    message = (
+        error.format_message().replace("Value error, ", "").rstrip(".")
+    )  # the prefix of pydantic, which typer uses
     return f"error: {message}; see {command} --help"

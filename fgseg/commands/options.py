@@ -1,35 +1,35 @@
-"""Options that several commands share, each with its one help text."""
+"""Options that several commands share: the help text of each, and the groups that a command takes as one value."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 __all__ = [
     "AsJson",
-    "Background",
-    "Batch",
-    "Classes",
     "Device",
     "Dtype",
     "Images",
     "Mode",
     "Model",
-    "Negative",
+    "ModelOptions",
     "Offline",
-    "Out",
-    "Prompts",
+    "PromptOptions",
     "Quiet",
-    "Recipe",
-    "Refine",
-    "Refining",
-    "Resolution",
+    "ReportOptions",
     "Revision",
     "Route",
+    "RunOptions",
     "Templates",
     "Verbose",
     "named_folder",
+    "with_option_groups",
 ]
 
 
@@ -41,7 +41,7 @@ class Mode(StrEnum):
 
 
 class Refine(StrEnum):
-    """Edge-aware refinement."""
+    """How score maps follow the edges of the image."""
 
     auto = "auto"
     none = "none"
@@ -50,76 +50,129 @@ class Refine(StrEnum):
 
 
 class Route(StrEnum):
-    """Text route of whole images."""
+    """How the model encodes a caption of a whole image."""
 
     short = "short"
     long = "long"
 
 
-Refining = Annotated[Refine, typer.Option(help="Follow the image's edges; auto: as suits the model.")]
-Images = Annotated[
-    list[str], typer.Argument(metavar="IMAGE", help="Files, folders and patterns such as 'photos/*.jpg'.")
-]
-Prompts = Annotated[
-    list[str] | None,
-    typer.Option("--prompt", "-p", help="A class; again for more. 'cup, mug' are synonyms, '\\,' is a comma."),
-]
-Classes = Annotated[Path | None, typer.Option("--classes", help="Class file: .txt (a class a line), .json or .yaml.")]
-Background = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--background",
-        help="Word for anything else, in place of the model's own; again for more; '' for none.",
-    ),
-]
-Negative = Annotated[
-    list[str] | None,
-    typer.Option("--negative", help="'Not this': competes and never wins a pixel; again for more."),
-]
-Templates = Annotated[
-    str | None,
-    typer.Option(help="Sentences around class names: none, imagenet, or a file. [default: the model's]"),
-]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", help="Name (see `fgseg models`), folder or hub id. [default: FGSEG_MODEL, else mini]"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Recipe = Annotated[
-    str,
-    typer.Option(help="Dense recipe of CLIP and FG-CLIP 1: value, vanilla, sclip, naclip, kk, clearclip."),
-]
-Revision = Annotated[str | None, typer.Option(help="Hub commit, tag or branch. [default: the pinned one]")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never ask the network.")]
-Resolution = Annotated[
-    str, typer.Option(help="auto, squash, keep or slide, with a size: slide:448, slide:448/224/112.")
-]
-
-
 def named_folder(text: str | Path) -> Path:
-    """A folder's path; the empty name of a variable that is not set would be the folder one is in."""
+    """The path of a folder.
+
+    An empty name is refused: it would be the current folder, and it usually comes from an unset shell variable.
+    """
     if text == "":
         raise typer.BadParameter("expected a folder, got no name")
     return Path(text)
 
 
-Out = Annotated[
-    Path,
-    typer.Option(
-        "--out", "-o", parser=named_folder, metavar="FOLDER",
-        help="Folder for results; each image gets a folder of its own in it.",
-    ),
-]  # fmt: skip
-Batch = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        help="Images encoded together, for GPUs; with more than 1, pixels near a tie depend on the others.",
-    ),
+Images = Annotated[
+    list[str], Argument(metavar="IMAGE", help="Image files, folders, and patterns such as 'photos/*.jpg'.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object an image and line, instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Templates = Annotated[
+    str | None, Option(help="Sentences around each class name: none, imagenet, or a file. [default: the model's]")
+]
+Model = Annotated[
+    str | None,
+    Option("--model", help="A name (see `fgseg models`), a folder or a hub id. [default: FGSEG_MODEL, else mini]"),
+]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Dtype = Annotated[str, Option(help="auto, float32, bfloat16 or float16.")]
+Revision = Annotated[str | None, Option(help="Commit, tag or branch on the hub. [default: the pinned one]")]
+Offline = Annotated[bool, Option("--offline", help="Never use the network.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress bar.")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Log what is done; show where an unexpected error came from.")
+    bool, Option("--verbose", "-v", help="Log what is done, and show the traceback of an unexpected error.")
 ]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model to load, and where and how it computes."""
+
+    model: Model = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    recipe: Annotated[
+        str,
+        Option(help="Attention of the last block, CLIP and FG-CLIP 1: value, vanilla, sclip, naclip, kk, clearclip."),
+    ] = "value"
+    revision: Revision = None
+    offline: Offline = False
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """The classes to look for, and the words that compete with them."""
+
+    prompt: Annotated[
+        list[str] | None,
+        Option("--prompt", "-p", help="A class; repeat for more. 'cup, mug' are synonyms, '\\,' is a literal comma."),
+    ] = None
+    classes: Annotated[Path | None, Option(help="File of classes: .txt with one class per line, .json or .yaml.")] = (
+        None
+    )
+    background: Annotated[
+        list[str] | None, Option(help="Word for everything else, not the model's own; repeat for more, '' for none.")
+    ] = None
+    negative: Annotated[
+        list[str] | None, Option(help="Word that competes with the classes but labels no pixel; repeat for more.")
+    ] = None
+    templates: Templates = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How images are encoded, and the folder for the results."""
+
+    resolution: Annotated[
+        str, Option(help="auto, squash, keep or slide, optionally with sizes: slide:448, slide:448/224/112.")
+    ] = "auto"
+    refine: Annotated[
+        Refine, Option(help="Make the score maps follow the edges of the image. auto: the model's choice.")
+    ] = Refine.auto
+    batch: Annotated[
+        int, Option(min=1, help="Images encoded together, for GPUs. Above 1, labels of nearly tied pixels may change.")
+    ] = 1
+    out: Annotated[
+        Path,
+        Option("--out", "-o", parser=named_folder, metavar="FOLDER", help="Output folder; one subfolder per image."),
+    ] = Path("fgseg-out")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is printed."""
+
+    as_json: Annotated[bool, Option("--json", help="Print one JSON object per line instead of a table.")] = False
+    quiet: Quiet = False
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn each parameter that is a dataclass of options into one command line option per field.
+
+    The command itself receives the dataclass. Typer reads the options from the signature that is set here.
+    """
+    parameters = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {
+        name: parameter.annotation for name, parameter in parameters.items() if is_dataclass(parameter.annotation)
+    }
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    options = [
+        option.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in parameters.items()
+        for option in (
+            inspect.signature(groups[name], eval_str=True).parameters.values() if name in groups else [parameter]
+        )
+    ]
+    vars(run)["__signature__"] = inspect.Signature(options)
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    return run

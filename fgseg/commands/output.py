@@ -1,4 +1,4 @@
-"""What the command line prints: results on stdout as a table or lines of JSON, everything else on stderr."""
+"""What the command line prints: results on stdout as a table or as lines of JSON, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from fgseg.commands.exit_codes import SOME_FAILED
+from fgseg.commands.options import ReportOptions
 from fgseg.errors import ImageError, OutputError, ShapeError
 
 __all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "row_bar", "run", "table", "to_json"]
 
-Records = list[dict[str, Any]]
-Rows = Callable[[dict[str, Any]], Iterable[Sequence[Any]]]
+Record = dict[str, Any]
 
 
 def log_to_stderr(level: int) -> None:
-    """Send what the package logs, from this level on, to stderr and nowhere else."""
+    """Send log lines of the package to stderr only, from this level upwards."""
     log = logging.getLogger("fgseg")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
@@ -33,85 +34,64 @@ def log_to_stderr(level: int) -> None:
 
 @dataclass(frozen=True)
 class Inputs:
-    """paths: images to do, each once; refused: (what was asked for, why) of what stands for no image."""
+    """paths: the images, each once; refused: {"image": source, "error": message} of each source without an image."""
 
     paths: tuple[Path, ...]
-    refused: tuple[tuple[str, str], ...]
-
-
-class _Report:
-    """What comes of each input: records on stdout as lines of JSON or one table at the end, failures on stderr."""
-
-    def __init__(self, rows: Rows, *, as_json: bool) -> None:
-        """Take `rows`, which makes the table's rows of a record."""
-        self.rows, self.as_json, self.failed = rows, as_json, 0
-        self.collected: list[Sequence[Any]] = []
-
-    def add(self, records: Records) -> None:
-        """Print or keep the records of one image."""
-        for record in records:
-            if self.as_json:
-                typer.echo(to_json(record))
-            else:
-                self.collected.extend(self.rows(record))
-
-    def fail(self, name: str, why: str) -> None:
-        """Count and name an input that could not be done."""
-        self.failed += 1
-        complain(f"error: {why}")
-        if self.as_json:
-            typer.echo(to_json({"image": name, "error": why}))
-
-    def close(self, header: Sequence[str], count: int) -> None:
-        """Print the table; leaves with SOME_FAILED where an input failed."""
-        if self.collected:
-            typer.echo(table(header, self.collected))
-        if self.failed:
-            complain(f"{self.failed} of {count} inputs failed")
-            raise typer.Exit(SOME_FAILED)
+    refused: tuple[Record, ...]
 
 
 def run(
     inputs: Inputs,
-    one: Callable[[Path], Records],
-    rows: Rows,
+    work: Callable[[Path], list[Record]],
+    rows: Callable[[Record], Iterable[Sequence[Any]]],
     header: Sequence[str],
-    *,
-    as_json: bool,
-    quiet: bool,
+    options: ReportOptions,
 ) -> None:
-    """Do every image; one that cannot be done is named on stderr and the others go on.
+    """Process every image; an image that fails is reported on stderr, and the others go on.
 
     Args:
         inputs: the images.
-        one: makes the records of an image.
-        rows: makes the table's rows of a record.
+        work: makes the records of one image.
+        rows: makes the table rows of one record.
         header: of the table's columns.
-        as_json: print a record a line in place of the table.
-        quiet: show no progress.
+        options: whether records are printed as lines of JSON or as one table, and whether progress is shown.
     """
     from tqdm import tqdm
 
-    report = _Report(rows, as_json=as_json)
-    for name, why in inputs.refused:
-        report.fail(name, why)
-    is_silent = True if quiet or len(inputs.paths) == 1 else None  # None: silent where stderr is no terminal
+    failed = 0
+    printed: list[Sequence[Any]] = []
+    is_silent = True if options.quiet or len(inputs.paths) == 1 else None  # None: silent unless stderr is a terminal
     with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
-        for path in bar:
-            try:
-                records = one(path)
-            except (ImageError, OutputError, ShapeError) as error:  # of this image: its file, its folder, a box outside
-                bar.clear()
-                report.fail(str(path), f"{path}: {error}" if isinstance(error, ShapeError) else str(error))
-            else:
-                bar.clear()
-                report.add(records)
-    report.close(header, len(inputs.paths) + len(inputs.refused))
+        for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
+            bar.clear()
+            if "error" in record:
+                failed += 1
+                complain(f"error: {record['error']}")
+            if options.as_json:
+                typer.echo(to_json(record))
+            elif "error" not in record:
+                printed += rows(record)
+    if printed:
+        typer.echo(table(header, printed))
+    if failed:
+        complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
+        raise typer.Exit(SOME_FAILED)
+
+
+def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
+    """The records of one image, or one with the error if its file, its output folder or a box on it is wrong."""
+    try:
+        return work(path)
+    except (ImageError, OutputError) as error:
+        message = str(error)
+    except ShapeError as error:
+        message = f"{path}: {error}"
+    return [{"image": str(path), "error": message}]
 
 
 @contextmanager
 def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for the rows of one large image: call it with the rows done and all there are."""
+    """A progress bar on stderr for one large image; call it with the rows that are done and the number of rows."""
     from tqdm import tqdm
 
     with tqdm(desc=name, unit="row", file=sys.stderr, disable=True if quiet else None, leave=False) as bar:
@@ -124,7 +104,7 @@ def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns aligned with spaces.
+    """A table with columns aligned by spaces.
 
     Examples:
         >>> print(table(("image", "n"), [("a.png", 3)]))
@@ -139,7 +119,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def pairs(report: dict[str, Any]) -> str:
-    """A line a key.
+    """One line per key.
 
     Examples:
         >>> print(pairs({"device": "cpu", "words": ["red", "blue"]}))
@@ -158,7 +138,7 @@ def pairs(report: dict[str, Any]) -> str:
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON in the letters that stdout can show, or in escapes where it cannot."""
+    """JSON; characters that stdout cannot encode are escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -168,5 +148,5 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def complain(line: str) -> None:
-    """One line on stderr, whatever the message holds."""
+    """Print one line on stderr; line breaks in the message become spaces."""
     typer.echo(f"fgseg: {' '.join(line.split())}", err=True)

@@ -1,4 +1,4 @@
-"""Many files, read and encoded ahead of what is done with them."""
+"""Image files that are read and encoded before they are needed."""
 
 from __future__ import annotations
 
@@ -15,75 +15,68 @@ from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
 
-__all__ = ["EncodedAhead"]
+__all__ = ["Prefetcher"]
 
 
-class EncodedAhead:
-    """Encoded images of files, taken in their order, while a thread reads those that come next."""
+class Prefetcher:
+    """Encodes image files in order, while a thread reads the next files."""
 
     def __init__(
         self, seg: Segmenter, paths: Sequence[Path], *, resolution: str | Resolution = "auto", batch_size: int = 1
     ) -> None:
-        """Begin to read.
+        """Start to read.
 
         Args:
             seg: the encoder.
             paths: image files, each once.
             resolution: as in `Segmenter.encode`.
-            batch_size: files encoded together, as `Segmenter.encode_batch` does; as many again are being read.
+            batch_size: number of files that are encoded together; the same number is read in the meantime.
         """
         self._seg, self._resolution = seg, resolution
         self._batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-        self._made: dict[Path, EncodedImage | Exception] = {}
-        self._reading = self._read_next()
+        self._encoded: dict[Path, EncodedImage | Exception] = {}
+        self._read_next()
 
     def take(self, path: Path) -> EncodedImage:
-        """The encoded image of the next file; the features go with it.
+        """The encoded image of the next file; it is not kept.
 
         Raises:
-            ImageError: the file cannot be read; the others are not touched by that.
+            ImageError: the file cannot be read; the other files can still be taken.
         """
-        if path not in self._made:
+        if path not in self._encoded:
             self._encode_next()
-        made = self._made.pop(path)
-        if isinstance(made, Exception):
-            raise made
-        return made
+        image = self._encoded.pop(path)
+        if isinstance(image, Exception):
+            raise image
+        return image
 
-    def _read_next(self) -> _Reading:
-        return _Reading(self._batches.pop(0) if self._batches else ())
+    def _read_next(self) -> None:
+        # A daemon thread: a file that blocks, such as a pipe, must not keep the program alive.
+        self._read: dict[Path, NDArray[np.uint8] | Exception] = {}
+        paths = self._batches.pop(0) if self._batches else ()
+        self._thread = Thread(target=_read_files, args=(paths, self._read), name="read", daemon=True)
+        self._thread.start()
 
     def _encode_next(self) -> None:
-        read, self._reading = self._reading.wait(), self._read_next()
+        self._thread.join()
+        read = self._read
+        self._read_next()
+        self._encoded |= {path: error for path, error in read.items() if isinstance(error, Exception)}
         images = {path: image for path, image in read.items() if not isinstance(image, Exception)}
-        self._made |= {path: error for path, error in read.items() if isinstance(error, Exception)}
         if not images:
             return
         try:
-            views = self._seg.encode_batch(list(images.values()), resolution=self._resolution)
-        except Exception as error:  # all of them were asked for; each `take` tells why it has none
-            self._made |= dict.fromkeys(images, error)
+            batch = self._seg.encode_batch(list(images.values()), resolution=self._resolution)
+        except Exception as error:  # `take` raises it for each file of the batch
+            self._encoded |= dict.fromkeys(images, error)
         else:
-            self._made |= {path: replace(view, source=str(path)) for path, view in zip(images, views, strict=True)}
+            self._encoded |= {path: replace(image, source=str(path)) for path, image in zip(images, batch, strict=True)}
 
 
-class _Reading:
-    """Files that a thread reads. It does not outlive the program: one that waits for a pipe is no reason to."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
-        self._read: dict[Path, NDArray[np.uint8] | Exception] = {}
-        self._thread = Thread(target=self._run, name="read", daemon=True)
-        self._thread.start()
-
-    def wait(self) -> dict[Path, NDArray[np.uint8] | Exception]:
-        """What was read, or why not, of every file."""
-        self._thread.join()
-        return self._read
-
-    def _run(self) -> None:
-        for path in self._paths:
-            try:
-                self._read[path] = read_image(path)
-            except Exception as error:  # `take` raises it where it can be told
-                self._read[path] = error
+def _read_files(paths: Sequence[Path], images: dict[Path, NDArray[np.uint8] | Exception]) -> None:
+    """Put the image of each file, or the error, into `images`."""
+    for path in paths:
+        try:
+            images[path] = read_image(path)
+        except Exception as error:  # `take` raises it for this file
+            images[path] = error

@@ -1,4 +1,4 @@
-"""The command `fgseg serve`: the web page, on this machine only."""
+"""The command `fgseg serve`: the web page and the endpoint, on this machine only."""
 
 from __future__ import annotations
 
@@ -6,33 +6,30 @@ from importlib.util import find_spec
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from fgseg.commands.arguments import load_segmenter
 from fgseg.commands.exit_codes import FAILED
-from fgseg.commands.options import Device, Dtype, Model, Offline, Recipe, Revision, Verbose
+from fgseg.commands.options import ModelOptions, with_option_groups
 from fgseg.commands.output import complain
 
 __all__ = ["serve"]
 
 MEGA = 1_000_000
-NEEDED = ("gradio", "fastapi", "uvicorn")
+REQUIRED = ("gradio", "fastapi", "uvicorn")
 
 
+@with_option_groups
 def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")] = 7860,
-    model: Model = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    recipe: Recipe = "value",
-    revision: Revision = None,
-    offline: Offline = False,
-    max_megabytes: Annotated[float, typer.Option(min=0.001, help="Of a picture's file.")] = 25,
-    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Of a picture.")] = 25,
-    max_requests: Annotated[int, typer.Option(min=1, help="At a time, those that wait their turn included.")] = 32,
-    verbose: Verbose = False,
+    *,
+    port: Annotated[int, Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free one.")] = 7860,
+    model: ModelOptions,
+    max_megabytes: Annotated[float, Option(min=0.001, help="Largest image file, in megabytes.")] = 25,
+    max_megapixels: Annotated[float, Option(min=0.001, help="Largest image, in megapixels.")] = 25,
+    max_requests: Annotated[int, Option(min=1, help="Most requests at a time, including those that wait.")] = 32,
 ) -> None:
-    """A web page in your browser, and an endpoint for programs, on this machine only."""
-    if any(find_spec(package) is None for package in NEEDED):
+    """Serve a web page and a JSON endpoint on this machine only."""
+    if any(find_spec(package) is None for package in REQUIRED):
         complain('the web page needs Gradio: pip install "fgseg[web]"')
         raise typer.Exit(FAILED)
     from fgseg.web.limits import Limits
@@ -41,11 +38,11 @@ def serve(
     limits = Limits(
         upload_bytes=round(max_megabytes * MEGA), pixels=round(max_megapixels * MEGA), in_flight=max_requests
     )
-    seg = load_segmenter(model, device, dtype, recipe, revision, offline, verbose)
+    seg = load_segmenter(model)
     name = seg.encoder.name
 
     def ready(address: str) -> None:
         typer.echo(address)
-        complain(f"serving {name} at {address}; Ctrl-C stops it")
+        complain(f"serving {name} at {address}; Ctrl-C to stop")
 
     run_server(seg, limits, port, ready=ready)

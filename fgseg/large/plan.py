@@ -76,7 +76,7 @@ def plan_windows(
     if windows.mode != "slide" or windows.short_side is not None:
         raise OptionError(
             f"resolution: an image read by region is cut into windows at its own scale, got {windows}; "
-            "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduce) to shrink it"
+            "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduction) to shrink it"
         )
     sizes = windows.resolved(native)
     assert sizes.crop is not None

@@ -1,16 +1,21 @@
-"""The presence of each prompt, as a mapping that draws itself in a notebook."""
+"""The presence of each prompt, as a mapping that draws itself in a notebook and saves itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_image
+from fgseg._files import write_npz, write_text
 from fgseg.drawing.heatmap_sheet import heatmap_sheet
-from fgseg.images.writing import encode_png
-from fgseg.types import LazyMaps
+from fgseg.images.writing import encode_png, write_image
+from fgseg.segmentation.summary import json_text
+from fgseg.types import LazyMaps, watched
+from fgseg.upsample.maps import shrink_map
 
-__all__ = ["NOTEBOOK_SIDE", "Heatmaps"]
+__all__ = ["NOTEBOOK_SIDE", "Heatmaps", "write_heatmaps"]
 
 NOTEBOOK_SIDE = 1536
 """Pixels; about the longest side of the sheet in a notebook, which shows pictures about 1,000 pixels wide."""
@@ -21,20 +26,66 @@ class Heatmaps(LazyMaps[np.float32]):
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the image that the maps belong to.
+        grid_hw: (height, width) in patches of the scores, which is the size of saved maps.
+        settings: what the maps were made with; `save` writes them to run.json.
 
-    >>> maps = Heatmaps(np.zeros((4, 6, 3), np.uint8), ["red"], lambda index: np.ones((4, 6), np.float32))
+    >>> image = np.zeros((4, 6, 3), np.uint8)
+    >>> maps = Heatmaps(image, ["red"], lambda index: np.ones((4, 6), np.float32), grid_hw=(2, 3))
     >>> maps, maps["red"].shape, maps._repr_png_()[1:4]
     (Heatmaps(['red']), (4, 6), b'PNG')
     """
 
     def __init__(
-        self, image: NDArray[np.uint8], names: Sequence[str], compute: Callable[[int], NDArray[np.float32]]
+        self,
+        image: NDArray[np.uint8],
+        names: Sequence[str],
+        compute: Callable[[int], NDArray[np.float32]],
+        *,
+        grid_hw: tuple[int, int],
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep the image, its prompts (unique) and `compute`, which returns the map of the prompt at an index."""
         check_image("image", image)
         super().__init__(names, compute)
-        self.image = image
+        self.image, self.grid_hw, self.settings = image, grid_hw, settings or {}
+
+    def save(
+        self, folder: str | Path, *, observe: Callable[[str, NDArray[np.float32]], None] | None = None
+    ) -> list[Path]:
+        """Write heatmaps.png, heatmaps.npz and run.json.
+
+        Args:
+            folder: output folder, created if needed. Files of the same name are replaced.
+            observe: called with each name and map when it is computed, which happens once.
+
+        Returns:
+            The files written.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        maps = self if observe is None else watched(self, observe)
+        written = write_heatmaps(self.image, maps, self.grid_hw, Path(folder))
+        run = Path(folder) / "run.json"
+        write_text(run, json_text(dict(self.settings)))
+        return [*written, run]
 
     def _repr_png_(self) -> bytes:
         """The picture that a notebook shows."""
         return encode_png(heatmap_sheet(self.image, self, max_side=NOTEBOOK_SIDE))
+
+
+def write_heatmaps(
+    image: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], grid_hw: tuple[int, int], folder: Path
+) -> list[Path]:
+    """Write heatmaps.png, and heatmaps.npz with the maps at the size of the grid; each map is read once."""
+    rows: list[NDArray[np.float32]] = []
+    observed = watched(maps, lambda _, score_map: rows.append(shrink_map(score_map, grid_hw)))
+    write_image(folder / "heatmaps.png", heatmap_sheet(image, observed))
+    write_npz(
+        folder / "heatmaps.npz",
+        presence=np.stack(rows).astype(np.float16),
+        classes=np.array(tuple(maps)),
+        image_hw=np.array(image.shape[:2]),
+    )
+    return [folder / "heatmaps.png", folder / "heatmaps.npz"]

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_choices
-from fgseg._files import write_npz, write_text
+from fgseg._files import write_text
 from fgseg.drawing.colors import Color
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.errors import OptionError
 from fgseg.formats.coco import coco_annotations
 from fgseg.formats.polygons import geojson, labelme, yolo_segments
@@ -22,9 +21,9 @@ from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.label_png import write_label_png
 from fgseg.images.writing import write_image, write_mask_png
 from fgseg.prompts.classes import PromptClass
+from fgseg.segmentation.heatmaps import write_heatmaps
 from fgseg.segmentation.summary import classes_json, json_text
-from fgseg.types import Region, watched
-from fgseg.upsample.maps import shrink_map
+from fgseg.types import Region
 
 __all__ = ["FORMATS", "Saveable", "check_formats", "save"]
 
@@ -60,9 +59,7 @@ def save(result: Saveable, folder: Path, formats: Sequence[str]) -> list[Path]:
     check_choices("formats", formats, FORMATS)
     settings = json_text(dict(result.settings))
     written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](result, folder)]
-    run = folder / "run.json"
-    write_text(run, settings)
-    return [*written, run]
+    return [*written, *_save_text(folder / "run.json", settings)]
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -96,16 +93,7 @@ def _save_overlay(result: Saveable, folder: Path) -> list[Path]:
 
 
 def _save_heatmaps(result: Saveable, folder: Path) -> list[Path]:
-    rows: list[NDArray[np.float32]] = []
-    maps = watched(result.scores, lambda _, score_map: rows.append(shrink_map(score_map, result.grid_hw)))
-    write_image(folder / "heatmaps.png", heatmap_sheet(result.image, maps))
-    write_npz(
-        folder / "heatmaps.npz",
-        presence=np.stack(rows).astype(np.float16),
-        classes=np.array(result.classes),
-        image_hw=np.array(_hw(result)),
-    )
-    return [folder / "heatmaps.png", folder / "heatmaps.npz"]
+    return write_heatmaps(result.image, result.scores, result.grid_hw, folder)
 
 
 def _save_regions(result: Saveable, folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The web page and the endpoint for programs: `fgseg serve`, with the extra `fgseg[web]`.
 
-One way through: a request is checked (`limits`), waits for its turn (`turns`), is worked on against a picture that is
-kept for its session (`desks`, `bench`), and is shown (`views`, `page`) or sent (`endpoint`). `server` puts them behind
-one door (`door`) on 127.0.0.1. Pictures stay in memory, and results become files only while they are sent.
+The way of a request: `middleware` checks where it comes from and its size, `routes` (endpoint, files) or `page` and
+`events` (browser) read it, `limits` checks its prompts, and `service` computes the result, one request at a time.
+`sessions` keeps images and results in memory, and `html` shows them. A result becomes a file only for a download.
+`server` puts all of it on 127.0.0.1.
 """

@@ -1,4 +1,4 @@
-"""What each event of the page does: the fields and the desk in, what changes on the page out. No Gradio here."""
+"""The events of the page: each takes the fields and the session, and returns what changes. No Gradio here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -6,11 +6,12 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
 from fgseg.errors import OptionError
-from fgseg.web import html as views
-from fgseg.web.examples import suited
-from fgseg.web.limits import Asked, Mode, explain, prompt_lines
+from fgseg.images.resizing import shrink
+from fgseg.web import html
+from fgseg.web.examples import known_prompts
+from fgseg.web.limits import Mode, SegmentationRequest, explain, prompt_lines
 from fgseg.web.service import SegmentationService
-from fgseg.web.sessions import MASKS, ViewState
+from fgseg.web.sessions import MASKS, PREVIEW_SIDE, ViewState
 
 __all__ = ["Actions", "Form", "Update"]
 
@@ -22,10 +23,10 @@ class Form:
     """The fields of the page.
 
     Attributes:
-        prompts: a class a line, synonyms between commas.
-        negatives: a word for "not this" a line.
+        prompts: one class per line; commas separate synonyms.
+        negatives: one word per line.
         mode: "exclusive" or "independent".
-        threshold: least presence, 0 to 1.
+        threshold: minimum presence, 0 to 1.
         opacity: of masks and heatmaps, 0 to 1.
         resolution: one of `SegmentationService.resolutions`.
     """
@@ -37,33 +38,24 @@ class Form:
     opacity: float
     resolution: str
 
-    def asked(self) -> Asked:
-        """What the fields ask for.
-
-        Raises:
-            OptionError: one that cannot be.
-        """
-        return Asked(
-            prompt_lines(self.prompts),
-            prompt_lines(self.negatives),
-            cast(Mode, self.mode),
-            self.threshold,
-            self.resolution,
-        )
+    def request(self) -> SegmentationRequest:
+        """The request of the fields; errors as `SegmentationRequest`."""
+        prompts, negatives = prompt_lines(self.prompts), prompt_lines(self.negatives)
+        return SegmentationRequest(prompts, negatives, cast(Mode, self.mode), self.threshold, self.resolution)
 
 
 @dataclass(frozen=True)
 class Update:
-    """What changes on the page; None leaves a part as it is.
+    """What changes on the page; None leaves an element unchanged.
 
     Attributes:
-        secret: of the desk that the session looks at.
-        stage: the picture.
+        secret: of the session that the page shows.
+        stage: the image.
         legend: the prompts.
         note: a message.
         regions: the region table.
         downloads: the links.
-        prompts: text for the field of prompts.
+        prompts: text of the field of prompts.
     """
 
     secret: str | None = None
@@ -75,137 +67,130 @@ class Update:
     prompts: str | None = None
 
 
-def _told(action: Callable[Concatenate["Actions", P], Update]) -> Callable[Concatenate["Actions", P], Update]:
-    """An action that says on the page what went wrong, and changes nothing else."""
+def _explains_errors(
+    action: Callable[Concatenate["Actions", P], Update],
+) -> Callable[Concatenate["Actions", P], Update]:
+    """Make an action return the message of its error instead of raising it."""
 
     @wraps(action)
-    def told(self: "Actions", /, *args: P.args, **kwargs: P.kwargs) -> Update:
+    def explained(self: "Actions", /, *args: P.args, **kwargs: P.kwargs) -> Update:
         try:
             return action(self, *args, **kwargs)
-        except Exception as error:  # the last door before the user
-            return Update(note=views.error_note(explain(error)))
+        except Exception as error:  # whatever it is, the page shows a message
+            return Update(note=html.error_note(explain(error)))
 
-    return told
+    return explained
 
 
 class Actions:
-    """The events of the page, on a bench."""
+    """The events of the page."""
 
-    def __init__(self, bench: SegmentationService) -> None:
-        """Take the bench that does the work."""
-        self.bench = bench
+    def __init__(self, service: SegmentationService) -> None:
+        """Keep the service that does the work."""
+        self.service, self.sessions = service, service.sessions
 
-    @_told
+    @_explains_errors
     def uploaded(self, data: Mapping[str, Any], form: Form, owner: str) -> Update:
-        """A picture was uploaded to a desk, or was refused: `data` holds its "secret" or an "error"."""
+        """An image was uploaded or refused: `data` holds its "secret" or an "error"."""
         if "error" in data:
-            return Update(note=views.error_note(str(data["error"])[:500]))
-        secret = str(data.get("secret"))
-        self.bench.desks.claim(secret, owner)
-        return self._begun(secret, form)
+            return Update(note=html.error_note(str(data["error"])[:500]))
+        return self._start(str(data.get("secret")), form, owner)
 
-    @_told
+    @_explains_errors
     def example(self, data: Mapping[str, Any], form: Form, owner: str) -> Update:
-        """An example was chosen; it brings its prompts, unless the user has written others."""
+        """An example was chosen: `data` holds its "name". It sets its prompts unless the user has written others."""
         name = str(data.get("name"))
-        secret = self.bench.open_example(name)
-        self.bench.desks.claim(secret, owner)
-        proposed = self._proposals()
-        is_own = form.prompts.strip() and form.prompts.strip() not in proposed.values()
-        prompts = form.prompts if is_own else proposed[name]
-        return replace(self._begun(secret, replace(form, prompts=prompts)), prompts=prompts)
+        secret = self.service.open_example(name)
+        examples, seg = self.service.examples, self.service.segmenter
+        proposals = {key: "\n".join(known_prompts(seg, example)) for key, example in examples.items()}
+        if not form.prompts.strip() or form.prompts.strip() in proposals.values():
+            form = replace(form, prompts=proposals[name])
+        return replace(self._start(secret, form, owner), prompts=form.prompts)
 
-    @_told
+    @_explains_errors
     def run(self, secret: str | None, form: Form) -> Update:
-        """Segment the picture by the fields."""
+        """Segment the image."""
         if secret is None:
-            raise OptionError("image: expected a picture, got none; drop one, paste one, or choose an example")
-        shown = self.bench.segment(secret, form.asked())
-        look = self.bench.desks.look(secret)
+            raise OptionError("image: expected an image, got none; drop one, paste one, or choose an example")
+        result = self.service.segment(secret, form.request())
+        view = self.sessions.view(secret)
         return Update(
             secret=secret,
-            stage=self._stage(secret, form.opacity, look.layer),
-            legend=self._legend(secret, look),
-            note=views.timing_note(shown),
-            regions=views.region_rows(shown),
-            downloads=views.downloads(secret),
+            stage=self._stage(secret, form.opacity, view.layer),
+            legend=self._legend(secret, view),
+            note=html.timing_note(result),
+            regions=html.region_rows(result),
+            downloads=html.downloads(secret),
         )
 
-    @_told
+    @_explains_errors
     def refresh(self, secret: str | None, form: Form) -> Update:
-        """An option changed: segment again, once there is a result."""
+        """An option has changed: segment again if there is a result."""
         return self.run(secret, form) if self._has_result(secret) else Update()
 
-    @_told
+    @_explains_errors
     def redraw(self, secret: str | None, opacity: float) -> Update:
-        """The opacity changed: draw again, once there is a result."""
+        """The opacity has changed: draw again if there is a result."""
         if not self._has_result(secret):
             return Update()
-        return Update(stage=self._stage(secret, opacity, self.bench.desks.look(secret).layer))
+        return Update(stage=self._stage(secret, opacity, self.sessions.view(secret).layer))
 
-    @_told
+    @_explains_errors
     def choose(self, secret: str | None, data: Mapping[str, Any], opacity: float) -> Update:
-        """Show the masks, or one prompt's heatmap: `data` holds the "layer"."""
+        """Show all masks or the heatmap of one prompt: `data` holds the "layer"."""
         layer = data.get("layer")
         if not isinstance(layer, int):
             raise OptionError(f"layer: expected a number, got {layer!r:.60}")
-        stage = self._stage(secret, opacity, layer)  # refuses what is no layer
-        look = self.bench.desks.look_at(secret, layer=layer)
-        return Update(stage=stage, legend=self._legend(secret, look))
+        stage = self._stage(secret, opacity, layer)  # refuses an unknown layer
+        return Update(stage=stage, legend=self._legend(secret, self.sessions.view(secret, layer=layer)))
 
-    @_told
+    @_explains_errors
     def mark(self, secret: str | None, data: Mapping[str, Any]) -> Update:
-        """A point was clicked or a box drawn, or the mark taken away: `data` holds the "box" in shares, or null."""
+        """A point or box was marked, or the mark was cleared: `data` holds the "box" in fractions, or None."""
         box = data.get("box")
         if not (box is None or isinstance(box, list)):
             raise OptionError(f"box: expected four numbers, got {box!r:.60}")
         if not self._has_result(secret):
-            wanted = "Write prompts and press Segment first; then every prompt's score shows here."
-            return Update(note=views.error_note(wanted)) if box else Update()
+            hint = "Write prompts and press Segment first. Then a click shows the score of every prompt."
+            return Update(note=html.error_note(hint)) if box else Update()
         mark = None if box is None else tuple(box)
-        legend = self._legend(secret, replace(self.bench.desks.look(secret), mark=mark))  # refuses what is no box
-        self.bench.desks.look_at(secret, mark=mark)
+        legend = self._legend(secret, replace(self.sessions.view(secret), mark=mark))  # refuses a wrong box
+        self.sessions.view(secret, mark=mark)
         return Update(legend=legend)
 
     def leave(self, owner: str) -> None:
-        """A page was closed: its picture is dropped."""
-        self.bench.desks.leave(owner)
+        """A page was closed: its image is dropped."""
+        self.sessions.drop(owner)
 
-    def _begun(self, secret: str, form: Form) -> Update:
-        """A new picture, segmented at once where there are prompts."""
-        desk = self.bench.desks.get(secret)
+    def _start(self, secret: str, form: Form, owner: str) -> Update:
+        """Show a new image, and segment it if there are prompts."""
+        self.sessions.claim(secret, owner)
+        session = self.sessions.get(secret)
         bare = Update(
             secret=secret,
-            stage=views.stage(secret, desk, self.bench.picture(secret), f"The picture {desk.name}"),
-            legend=dict(views.NO_LEGEND),
+            stage=html.stage(secret, session, shrink(session.pixels, max_side=PREVIEW_SIDE)),
+            legend={"rows": []},
             note="",
             regions="",
             downloads="",
         )
         if not form.prompts.strip():
             return bare
-        made = self.run(secret, form)
-        # Where there is no result the note says why, and the picture is there all the same.
-        return made if made.stage else replace(bare, note=made.note)
+        update = self.run(secret, form)
+        return update if update.stage else replace(bare, note=update.note)  # without a stage, the note holds the error
 
     def _stage(self, secret: str | None, opacity: float, layer: int) -> dict[str, Any]:
-        desk = self.bench.desks.get(secret)
-        picture = self.bench.draw(secret, opacity, None if layer == MASKS else layer)
-        names = self.bench.shown(secret).screen.classes
-        what = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
-        return views.stage(secret or "", desk, picture, f"The picture {desk.name} under {what}")
+        picture = self.service.draw(secret, opacity, layer)
+        names = self.service.result(secret).preview.classes
+        content = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
+        return html.stage(secret or "", self.sessions.get(secret), picture, f" under {content}")
 
-    def _legend(self, secret: str | None, look: ViewState) -> dict[str, Any]:
-        if look.mark is None:
-            return views.legend(self.bench.shown(secret), look.layer)
-        scores = self.bench.score(secret, look.mark)
-        where = views.place(look.mark, self.bench.desks.get(secret))
-        return views.legend(self.bench.shown(secret), look.layer, scores, where)
+    def _legend(self, secret: str | None, view: ViewState) -> dict[str, Any]:
+        result = self.service.result(secret)
+        if view.mark is None:
+            return html.legend(result, view.layer)
+        scores = self.service.score(secret, view.mark)
+        return html.score_legend(result, view.layer, view.mark, scores, self.sessions.get(secret))
 
     def _has_result(self, secret: str | None) -> bool:
-        return secret is not None and self.bench.desks.get(secret).shown is not None
-
-    def _proposals(self) -> dict[str, str]:
-        """Prompts for each example that the model knows."""
-        seg = self.bench.segmenter
-        return {name: "\n".join(suited(seg, example)) for name, example in self.bench.examples.items()}
+        return secret is not None and self.sessions.get(secret).result is not None

@@ -1,4 +1,4 @@
-"""Pictures to try: photographs that come with scikit-image, and scenes drawn on the spot. Nothing is fetched."""
+"""Example images: photographs that come with scikit-image, and scenes that are drawn. Nothing is downloaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from fgseg.images.reading import read_image
 from fgseg.scenes.composition import Kind, scene
 from fgseg.segmenter import Segmenter
 
-__all__ = ["Example", "examples", "suited"]
+__all__ = ["Example", "examples", "known_prompts"]
 
 SCENE_HW = (320, 480)
 SCENES: tuple[tuple[Kind, int], ...] = (("shapes", 35), ("outdoors", 29))
-PHRASES_A_SCENE = 4
-COLORS = ("blue", "green", "white", "grey")  # what any model knows
+PHRASES_PER_SCENE = 4
+COLORS = ("blue", "green", "white", "grey")  # every model knows these
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture to try.
+    """An example image.
 
     Attributes:
-        name: of the example, and of its file.
-        title: what is on it, for who cannot see it.
-        load: makes it, (H, W, 3) uint8 RGB.
-        prompts: lists of prompts; the first whose words the model knows is proposed.
+        name: file name.
+        title: a description, for users who cannot see the image.
+        load: makes the image, (H, W, 3) uint8 RGB.
+        prompts: lists of prompts; the first list whose words the model knows is proposed.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Example:
 
 
 def examples() -> dict[str, Example]:
-    """The examples by name, in the order they are shown in."""
+    """The examples by name, in the order of the page."""
     listed = (
         _photo("coffee.png", "a cup of coffee", (("cup, mug", "spoon", "table"), ("red", "white", "brown, tan"))),
         _photo("astronaut.png", "an astronaut", (("face", "space suit", "flag"), ("orange", "white", "blue"))),
@@ -50,10 +50,10 @@ def examples() -> dict[str, Example]:
     return {example.name: example for example in listed}
 
 
-def suited(seg: Segmenter, example: Example) -> tuple[str, ...]:
-    """The first of an example's lists of prompts that the model knows; none where it knows none.
+def known_prompts(seg: Segmenter, example: Example) -> tuple[str, ...]:
+    """The first list of prompts of an example whose words the model knows, or an empty list.
 
-    The embedded model refuses words it was not trained on.
+    The embedded model refuses words that it was not trained on.
     """
     for prompts in example.prompts:
         try:
@@ -70,9 +70,9 @@ def _photo(file: str, title: str, prompts: tuple[tuple[str, ...], ...]) -> Examp
 
 
 def _drawn(kind: Kind, seed: int) -> Example:
-    # Things in front come last, and are the ones to ask for.
+    # Things in the foreground come last in a scene, and first among the prompts.
     things = reversed(scene(seed, SCENE_HW, kind=kind).things)
     phrases = [phrase for phrase in dict.fromkeys(thing.phrase.text for thing in things) if phrase != "thing"]
-    prompts = tuple(phrases[:PHRASES_A_SCENE])
+    prompts = tuple(phrases[:PHRASES_PER_SCENE])
     title = f"a drawn scene: {', '.join(prompts)}"
     return Example(f"{kind}.png", title, lambda: scene(seed, SCENE_HW, kind=kind).image, (prompts, COLORS))

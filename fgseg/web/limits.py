@@ -1,7 +1,6 @@
-"""What the server takes: sizes and counts, each with a message that says what to do."""
+"""What the server accepts: limits of requests, and the errors with their messages and HTTP statuses."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -10,12 +9,12 @@ from fgseg.errors import FgsegError, ImageError, OptionError, PromptError, Shape
 
 __all__ = [
     "MEGA",
-    "Asked",
     "BusyError",
     "GoneError",
     "LimitError",
     "Limits",
     "Mode",
+    "SegmentationRequest",
     "explain",
     "prompt_lines",
     "status_of",
@@ -24,32 +23,34 @@ __all__ = [
 Mode = Literal["exclusive", "independent"]
 MEGA = 1_000_000
 
+log = logging.getLogger("fgseg")
+
 
 class LimitError(FgsegError, ValueError):
-    """More than the server takes: upload, pixels, prompts."""
+    """A request is larger than the server accepts: its file, its pixels or its prompts."""
 
 
 class BusyError(FgsegError, RuntimeError):
-    """As many requests are being worked on as the server takes at once."""
+    """The server already has as many requests as it accepts at a time."""
 
 
 class GoneError(FgsegError, LookupError):
-    """A picture that is no longer kept."""
+    """An image is not kept any longer."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What to look for and how, as `Segmenter.segment` takes it.
+class SegmentationRequest:
+    """Prompts and options, as `Segmenter.segment` takes them.
 
     Attributes:
-        prompts: a class each; commas separate synonyms.
-        negatives: words for "not this".
+        prompts: one class each; commas separate synonyms.
+        negatives: words that compete with the prompts but label no pixel.
         mode: "exclusive" or "independent".
-        threshold: least presence, 0 to 1, or "auto"; None takes the model's own.
-        resolution: as in `Segmenter.encode`; one of `resolutions` of the bench.
+        threshold: minimum presence, 0 to 1, or "auto"; None takes the model's own.
+        resolution: one of `SegmentationService.resolutions`.
 
     Raises:
-        OptionError: an unknown mode, or a threshold out of its range.
+        OptionError: the mode is unknown, or the threshold is out of its range.
     """
 
     prompts: tuple[str, ...]
@@ -66,21 +67,21 @@ class Asked:
 
 @dataclass(frozen=True)
 class Limits:
-    """The server's limits.
+    """The limits of the server.
 
     Attributes:
-        upload_bytes: of one picture's file.
-        pixels: of one picture.
-        prompts: classes, and as many negative words.
-        words: synonyms of all prompts and negatives together.
+        upload_bytes: size of one image file.
+        pixels: pixels of one image.
+        prompts: number of prompts, and of negatives.
+        words: number of synonyms of all prompts and negatives together.
         prompt_length: characters of one prompt with its synonyms, or of one negative.
-        in_flight: requests at a time, those that wait their turn included.
-        pictures: kept at a time; the least recently used goes first.
-        kept_bytes: of all pictures that are kept, with their features.
-        idle_seconds: a picture that nobody used for as long is dropped when any picture is next opened or used.
+        in_flight: requests at a time, including those that wait.
+        pictures: images that are kept; the least recently used one is dropped first.
+        kept_bytes: size of all images that are kept, with their features.
+        idle_seconds: an image that was not used for longer is dropped the next time that any image is used.
 
     Raises:
-        OptionError: a limit below 1.
+        OptionError: a limit is below 1.
     """
 
     upload_bytes: int = 25 * MEGA
@@ -109,47 +110,41 @@ class Limits:
                 "save it smaller"
             )
 
-    def check_asked(self, asked: Asked) -> None:
+    def check_request(self, request: SegmentationRequest) -> None:
         """Refuse too many or too long prompts.
 
         Raises:
             LimitError: they are.
         """
-        for name, words in (("prompts", asked.prompts), ("negatives", asked.negatives)):
-            if len(words) > self.prompts:
-                raise LimitError(f"{name}: expected at most {self.prompts}, got {len(words)}; run the rest afterwards")
-            self._check_lengths(name, words)
-        count = sum(line.count(",") + 1 for line in (*asked.prompts, *asked.negatives))
-        if count > self.words:
+        for name, lines in (("prompts", request.prompts), ("negatives", request.negatives)):
+            if len(lines) > self.prompts:
+                raise LimitError(f"{name}: expected at most {self.prompts}, got {len(lines)}; send the rest separately")
+            for number, line in enumerate(lines, start=1):
+                if len(line) > self.prompt_length:
+                    raise LimitError(
+                        f"{name}: expected at most {self.prompt_length} characters per line, got {len(line)} in line "
+                        f"{number}; write a shorter phrase"
+                    )
+        words = sum(line.count(",") + 1 for line in (*request.prompts, *request.negatives))
+        if words > self.words:
             raise LimitError(
-                f"prompts: expected at most {self.words} words with synonyms and negatives, got {count}; "
+                f"prompts: expected at most {self.words} words with synonyms and negatives, got {words}; "
                 "leave some synonyms out"
             )
 
-    def _check_lengths(self, name: str, words: Sequence[str]) -> None:
-        for place, line in enumerate(words, start=1):
-            if len(line) > self.prompt_length:
-                raise LimitError(
-                    f"{name}: expected at most {self.prompt_length} characters a line, got {len(line)} in line "
-                    f"{place}; write a shorter phrase"
-                )
-
 
 def prompt_lines(text: str) -> tuple[str, ...]:
-    r"""The lines that hold something, without the space around them.
+    r"""The lines of a text, without surrounding white space and without empty lines.
 
     >>> prompt_lines("red\n\n  blue, navy \n")
     ('red', 'blue, navy')
     """
     if not isinstance(text, str):
-        raise OptionError(f"prompts: expected text, a prompt a line, got {type(text).__name__}")
+        raise OptionError(f"prompts: expected text with one prompt per line, got {type(text).__name__}")
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-log = logging.getLogger("fgseg")
-
-
-# Errors whose messages are about the request alone. Others could name a file of this machine.
+# Errors whose messages describe the request alone. The messages of other errors could name a file of this machine.
 _STATUS: dict[type[Exception], int] = {
     LimitError: 413,
     BusyError: 503,
@@ -162,7 +157,7 @@ _STATUS: dict[type[Exception], int] = {
 
 
 def explain(error: Exception) -> str:
-    """The message for the user; an error that is not about the request is logged with its trace.
+    """The message for the user. An error that is not about the request is logged with its traceback.
 
     >>> explain(LimitError("image: expected a file of at most 25 MB"))
     'image: expected a file of at most 25 MB'
@@ -170,9 +165,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, tuple(_STATUS)):
         return str(error)
     log.error("a request failed", exc_info=error)
-    return "This did not work, and not because of what you asked for. The server's log says why."
+    return "Something went wrong on the server. Its log has the details."
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status for an error."""
+    """The HTTP status of an error."""
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)

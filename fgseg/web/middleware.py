@@ -1,7 +1,6 @@
-"""The one door of the server: who may ask, for what, how much, and what the browser may do with the answer."""
+"""The guard in front of the server: it checks each request, and adds headers for the browser to each answer."""
 
-import logging
-from collections.abc import Collection
+from collections.abc import MutableMapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -10,16 +9,17 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fgseg.web.limits import MEGA, LimitError, Limits
-from fgseg.web.routes import FIELDS_BYTES, failure
+from fgseg.web.routes import FIELDS_BYTES, error_response
 
 __all__ = ["RequestGuard"]
 
 HOSTS = ("127.0.0.1", "localhost")
 
-# What the page needs of Gradio. Its routes for files, uploads, proxies and monitoring are not among them: pictures
-# stay in memory, so there is no file to ask for.
+# The paths of Gradio that the page needs. Its routes for files, uploads, proxies and monitoring are closed: images stay
+# in memory, so there are no files to serve.
 _PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
-_BELOW = (
+_PREFIXES = (
+    "/session/",
     "/assets/",
     "/static/",
     "/gradio_api/queue/",
@@ -28,9 +28,9 @@ _BELOW = (
     "/gradio_api/cancel",
     "/gradio_api/reset",
 )
-_OURS = ("/desk", "/api/segment")
+_UPLOADS = ("/session", "/api/segment")
 
-# Everything from here; Gradio's own scripts and styles stand in the page, and it compiles templates.
+# Everything comes from this server. Gradio needs inline scripts and styles, and compiles templates.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
@@ -43,107 +43,80 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 
-log = logging.getLogger("fgseg")
-
 
 class RequestGuard:
     """ASGI middleware around the whole application.
 
-    It answers to this machine's own names only, so that no web page elsewhere can reach the server by a name that it
-    resolves to 127.0.0.1, and takes requests with a body only from its own pages and from programs.
+    It accepts the host names of this machine only, so that another web page cannot reach the server through a name that
+    resolves to 127.0.0.1 (DNS rebinding), and it accepts browsers only from its own pages. starlette's
+    TrustedHostMiddleware would check the host in as many lines, but answers in plain text and does not read the body of
+    a refused request, which a sender of a large image sees as a broken connection.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits, hosts: Collection[str] = HOSTS) -> None:
-        """Take the application, its limits, and the names the server has."""
-        self.app, self.limits, self.hosts = app, limits, hosts
+    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+        """Keep the application and its limits."""
+        self.app, self.limits = app, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it here."""
+        """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return
-        if scope["type"] != "http":  # no web socket is used
+        if scope["type"] != "http":  # the page uses no web sockets
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await _drained(scope, receive, 2 * self.limits.upload_bytes)
-            await refusal(scope, receive, _guarded(send, scope["path"]))
-            return
-        await self._answered(scope, receive, _guarded(send, scope["path"]))
+            await _read_body(scope, receive, 2 * self.limits.upload_bytes)
+        await (refusal or self.app)(scope, receive, _with_headers(send, scope["path"]))
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
-        if _parts(f"//{headers.get('host', '')}").hostname not in self.hosts:
-            return JSONResponse({"error": f"host: expected {' or '.join(self.hosts)}"}, 403)
+        if _split(f"//{headers.get('host', '')}").hostname not in HOSTS:
+            return JSONResponse({"error": f"host: expected {' or '.join(HOSTS)}"}, 403)
         origin = headers.get("origin")
-        if origin is not None and _parts(origin).netloc != headers.get("host"):
-            return JSONResponse({"error": "origin: requests are taken from this server's own page"}, 403)
-        is_known = path in _PAGES or path.startswith(_BELOW) or path in _OURS or path.startswith("/desk/")
+        if origin is not None and _split(origin).netloc != headers.get("host"):
+            return JSONResponse({"error": "origin: expected a request from this server's own page"}, 403)
+        is_known = path in _PAGES or path in _UPLOADS or path.startswith(_PREFIXES)
         if not is_known or method not in ("GET", "HEAD", "POST"):
-            return JSONResponse({"error": "there is nothing here"}, 404)
-        return self._too_large(headers, path) if method == "POST" else None
+            return JSONResponse({"error": "path: not found"}, 404)
+        return self._check_length(headers, path) if method == "POST" else None
 
-    def _too_large(self, headers: Headers, path: str) -> JSONResponse | None:
+    def _check_length(self, headers: Headers, path: str) -> JSONResponse | None:
         length = headers.get("content-length", "")
         if not length.isdecimal():
-            return JSONResponse({"error": "body: expected a Content-Length; send the whole picture at once"}, 411)
-        room = FIELDS_BYTES + (self.limits.upload_bytes if path in _OURS else 0)
-        if int(length) > room:
-            return failure(
-                LimitError(
-                    f"body: expected at most {room / MEGA:g} MB, got {int(length) / MEGA:.1f} MB; "
-                    "send a smaller picture"
-                )
-            )
+            return JSONResponse({"error": "body: expected a Content-Length; send the whole image at once"}, 411)
+        limit = FIELDS_BYTES + (self.limits.upload_bytes if path in _UPLOADS else 0)
+        if int(length) > limit:
+            size, most = f"{int(length) / MEGA:.1f} MB", f"{limit / MEGA:g} MB"
+            return error_response(LimitError(f"body: expected at most {most}, got {size}; send a smaller image"))
         return None
 
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the application answers; an error that it lets out shows nothing of itself."""
-        has_begun = False
 
-        async def sending(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, sending)
-        except Exception as error:
-            if has_begun:
-                log.error("an answer broke off", exc_info=error)
-                return
-            await failure(error)(scope, receive, send)
-
-
-def _parts(address: str) -> SplitResult:
-    """The parts of an address, all empty where it is none, so that it is taken for nobody's."""
+def _split(address: str) -> SplitResult:
+    """The parts of an address; they are empty if it is malformed, so that it matches no host."""
     try:
         return urlsplit(address)
-    except ValueError:  # a bracket without its other, or brackets around what is no IPv6 address
+    except ValueError:  # unbalanced brackets, or brackets around something other than an IPv6 address
         return urlsplit("")
 
 
-def _guarded(send: Send, path: str) -> Send:
-    """Adds what keeps the browser from asking elsewhere, and from keeping pictures."""
+def _with_headers(send: Send, path: str) -> Send:
+    """Add headers that stop the browser from loading anything from other servers, and from storing images."""
     is_constant = path.startswith(("/assets/", "/static/"))
+    added = _HEADERS if is_constant else {**_HEADERS, "cache-control": "no-store"}
 
-    async def guarded(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers[name] = value
-            if not is_constant:
-                headers["cache-control"] = "no-store"
+            MutableHeaders(scope=message).update(added)
         await send(message)
 
-    return guarded
+    return send_with_headers
 
 
-async def _drained(scope: Scope, receive: Receive, limit: int) -> None:
-    """Read a refused body, up to a limit: who still sends would see a broken connection instead of the answer."""
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> None:
+    """Read the body of a refused request up to a limit; otherwise its sender would see a broken connection."""
     length = Headers(scope=scope).get("content-length", "")
     if scope["method"] != "POST" or not length.isdecimal() or int(length) > limit:
         return
-    message: dict[str, Any] = {"more_body": True}
+    message: MutableMapping[str, Any] = {"more_body": True}
     while message.get("more_body"):
-        message = dict(await receive())
+        message = await receive()

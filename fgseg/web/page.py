@@ -1,12 +1,12 @@
-"""The page: Gradio's components, the scripts that go with them, and which event does what."""
+"""The page: the components of Gradio, their scripts, and the action of each event."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import fields
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from fastapi import FastAPI
@@ -19,24 +19,24 @@ from fgseg.web.html import data_uri
 from fgseg.web.limits import MEGA
 from fgseg.web.service import SegmentationService
 
-__all__ = ["build", "mounted"]
+__all__ = ["mount_page"]
 
 ASSETS = Path(__file__).parent / "assets"
 THUMBNAIL_SIDE = 220  # pixels
-WAITING = 256  # events that Gradio holds; the bench refuses earlier, in words
+WAITING = 256  # events in Gradio's queue; the service refuses requests before it is full, with a message
 RESOLUTIONS = {
     "auto": "Automatic",
-    "squash": "Whole picture, as a square",
-    "keep": "Whole picture, in its shape",
+    "squash": "Whole image, as a square",
+    "keep": "Whole image, in its own shape",
     "slide": "Overlapping windows",
 }
 
 
-def mounted(app: FastAPI, bench: SegmentationService) -> FastAPI:
-    """The application with the page at its root."""
+def mount_page(app: FastAPI, service: SegmentationService) -> FastAPI:
+    """Put the page at the root of an application."""
     with_page: FastAPI = gr.mount_gradio_app(
         app,
-        build(bench),
+        _build(service),
         path="/",
         footer_links=[],
         run_history=False,
@@ -52,13 +52,12 @@ def mounted(app: FastAPI, bench: SegmentationService) -> FastAPI:
     return with_page
 
 
-def build(bench: SegmentationService) -> gr.Blocks:
-    """The page on a bench."""
+def _build(service: SegmentationService) -> gr.Blocks:
     with gr.Blocks(title="fgseg: words to masks", analytics_enabled=False) as page:
-        made = _Page(bench)
+        actions = _Page(service).actions
 
         def leave(request: gr.Request) -> None:
-            made.actions.leave(str(request.session_hash))
+            actions.leave(str(request.session_hash))
 
         page.unload(leave)
     page.queue(max_size=WAITING, default_concurrency_limit=None, api_open=False)
@@ -66,10 +65,10 @@ def build(bench: SegmentationService) -> gr.Blocks:
 
 
 class _Page:
-    """Components and events; a method an area."""
+    """Components and events; one method per area. The fields of `Form` and `Update` name the components."""
 
-    def __init__(self, bench: SegmentationService) -> None:
-        self.bench, self.actions = bench, Actions(bench)
+    def __init__(self, service: SegmentationService) -> None:
+        self.service, self.actions = service, Actions(service)
         self.secret = gr.State()
         gr.HTML(self._head(), apply_default_css=False, js_on_load=None)
         with gr.Row(equal_height=False):
@@ -80,15 +79,14 @@ class _Page:
         self._events()
 
     def _head(self) -> str:
-        model = Path(self.bench.segmenter.encoder.name).name
         return (
-            '<header class="fg-head"><h1>fgseg</h1><p>Words to masks</p>'
-            f'<p class="fg-model">Model <b>{escape(model)}</b>, version {__version__}. Pictures stay on this machine '
-            "and are forgotten when the page is closed.</p></header>"
+            '<header class="fg-head"><h1>fgseg</h1><p>Words to masks</p><p class="fg-model">'
+            f"Model <b>{escape(self.service.model_name)}</b>, version {__version__}. "
+            "Images stay on this machine and are dropped when the page is closed.</p></header>"
         )
 
     def _picture(self) -> None:
-        limits = self.bench.limits
+        limits = self.service.limits
         self.stage = _scripted(
             "stage.js",
             html=_asset("stage.html"),
@@ -104,14 +102,14 @@ class _Page:
             f'<button type="button" data-name="{escape(name)}" title="{escape(example.title)}">'
             f'<img src="{data_uri(shrink(example.load(), max_side=THUMBNAIL_SIDE))}" '
             f'alt="Example: {escape(example.title)}"></button>'
-            for name, example in self.bench.examples.items()
+            for name, example in self.service.examples.items()
         ]
         return f'<p class="fg-small">Or try an example</p><div class="fg-gallery">{"".join(buttons)}</div>'
 
     def _form(self) -> None:
         self.prompts = gr.Textbox(
             label="Prompts",
-            info="A word or phrase a line; synonyms between commas. Shift and Enter runs.",
+            info="One word or phrase per line; commas separate synonyms. Shift+Enter segments.",
             placeholder="red\nblue circle\nbrown, tan",
             lines=4,
             max_lines=12,
@@ -119,7 +117,7 @@ class _Page:
         )
         self.negatives = gr.Textbox(
             label="Not this",
-            info="Words that compete and never win, a line each.",
+            info="One word per line. These words compete with the prompts but get no mask.",
             placeholder="none",
             lines=1,
             max_lines=6,
@@ -128,77 +126,54 @@ class _Page:
         self.run = gr.Button("Segment", variant="primary", elem_id="fg-run")
         self.note = _html("fg-note")
         self.mode = gr.Radio(
-            [("One prompt a pixel", "exclusive"), ("Masks may overlap", "independent")],
+            [("One prompt per pixel", "exclusive"), ("Masks may overlap", "independent")],
             value="exclusive",
             label="Masks",
         )
-        threshold = self.bench.segmenter.defaults.threshold
+        threshold = self.service.segmenter.defaults.threshold
         with gr.Row():
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)
         self.resolution = gr.Dropdown(self._resolutions(), value="auto", label="Resolution")
 
     def _resolutions(self) -> list[tuple[str, str]]:
-        return [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.bench.resolutions]
+        return [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
 
     def _events(self) -> None:
-        """Which event does what. Gradio hands over an event's data and its session by a parameter's annotation."""
-        form = [self.prompts, self.negatives, self.mode, self.threshold, self.opacity, self.resolution]
-        actions = self.actions
-
-        def uploaded(event: gr.EventData, request: gr.Request, *fields: Any) -> Update:
-            return actions.uploaded(event._data, Form(*fields), str(request.session_hash))
-
-        def example(event: gr.EventData, request: gr.Request, *fields: Any) -> Update:
-            return actions.example(event._data, Form(*fields), str(request.session_hash))
-
-        def run(secret: str | None, *fields: Any) -> Update:
-            return actions.run(secret, Form(*fields))
-
-        def refresh(secret: str | None, *fields: Any) -> Update:
-            return actions.refresh(secret, Form(*fields))
-
-        def choose(event: gr.EventData, secret: str | None, opacity: float) -> Update:
-            return actions.choose(secret, event._data, opacity)
-
-        def mark(event: gr.EventData, secret: str | None) -> Update:
-            return actions.mark(secret, event._data)
-
-        self._on(self.stage.uploaded, uploaded, form)
-        self._on(self.gallery.example, example, form)
-        self._on(self.run.click, run, [self.secret, *form])
-        self._on(self.prompts.submit, run, [self.secret, *form])
+        on, actions = self._on, self.actions
+        on(self.stage.uploaded, lambda _, form, data, owner: actions.uploaded(data, form, owner))
+        on(self.gallery.example, lambda _, form, data, owner: actions.example(data, form, owner))
+        for event in (self.run.click, self.prompts.submit):
+            on(event, lambda secret, form, *_: actions.run(secret, form))
         for field in (self.mode, self.threshold, self.resolution):
-            self._on(field.change, refresh, [self.secret, *form])
-        self._on(self.opacity.change, actions.redraw, [self.secret, self.opacity])
-        self._on(self.legend.layered, choose, [self.secret, self.opacity])
-        self._on(self.stage.marked, mark, [self.secret], is_quick=True)
+            on(field.change, lambda secret, form, *_: actions.refresh(secret, form))
+        on(self.opacity.change, lambda secret, form, *_: actions.redraw(secret, form.opacity))
+        on(self.legend.layered, lambda secret, form, data, _: actions.choose(secret, data, form.opacity))
+        on(self.stage.marked, lambda secret, form, data, _: actions.mark(secret, data), progress="hidden")
 
     def _on(
-        self, event: Callable[..., Any], act: Callable[..., Update], inputs: list[Any], *, is_quick: bool = False
+        self,
+        event: Callable[..., Any],
+        action: Callable[[str | None, Form, Any, str], Update],
+        *,
+        progress: Literal["minimal", "hidden"] = "minimal",
     ) -> None:
-        outputs = {
-            "secret": self.secret,
-            "stage": self.stage,
-            "legend": self.legend,
-            "note": self.note,
-            "regions": self.regions,
-            "downloads": self.downloads,
-            "prompts": self.prompts,
-        }
+        """Call an action with the secret of the session, the fields, the data of the event, and the page's owner."""
+        inputs = [self.secret, *(getattr(self, field.name) for field in fields(Form))]
+        outputs = {field.name: getattr(self, field.name) for field in fields(Update)}
 
-        @wraps(act)
-        def answer(*values: Any) -> list[Any]:
-            update = act(*values)
-            found = [getattr(update, name) for name in outputs]
-            return [gr.skip() if value is None else value for value in found]
+        # Gradio fills in a parameter with one of these two annotations.
+        def answer(event_data: gr.EventData, request: gr.Request, secret: str | None, *values: Any) -> list[Any]:
+            update = action(secret, Form(*values), event_data._data, str(request.session_hash))
+            changes = [getattr(update, name) for name in outputs]
+            return [gr.skip() if value is None else value for value in changes]
 
-        # While one is under way only the latest further one is kept, so a slider that moves floods nobody.
+        # "always_last": while one event is handled only the latest further one waits, so that a slider cannot flood it.
         event(
             answer,
             inputs=inputs,
             outputs=list(outputs.values()),
-            show_progress="hidden" if is_quick else "minimal",
+            show_progress=progress,
             show_progress_on=self.stage,
             trigger_mode="always_last",
             api_visibility="private",
@@ -218,16 +193,17 @@ def _asset(name: str) -> str:
 
 
 def _theme() -> gr.themes.Base:
-    # Fonts that come with Gradio: its own default would be fetched where it is missing.
+    # A font that comes with Gradio; its default font would be downloaded.
     sans = LocalFont("IBM Plex Sans", weights=(400, 700))
     theme = gr.themes.Soft(primary_hue="indigo", font=[sans, "system-ui", "sans-serif"], font_mono=["monospace"])
-    plain = {"block_title_background_fill": "none", "block_title_padding": "0", "block_title_text_weight": "600"}
     return theme.set(
-        **plain,
+        block_title_background_fill="none",
+        block_title_padding="0",
+        block_title_text_weight="600",
         block_title_text_color="*body_text_color",
         block_title_text_color_dark="*body_text_color",
         block_title_background_fill_dark="none",
-        body_text_color_subdued="*neutral_600",  # on the page's background 7:1
+        body_text_color_subdued="*neutral_600",  # contrast 7:1 on the background of the page
         block_info_text_color="*neutral_600",
         input_placeholder_color="*neutral_500",
         body_background_fill="*neutral_50",

@@ -1,4 +1,4 @@
-"""Routes beside the page: uploads and downloads of the page, and the endpoint for programs."""
+"""Routes beside the page: its uploads and downloads, and the endpoint for programs."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -12,67 +12,66 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fgseg.errors import ImageError, OptionError
-from fgseg.web.limits import Asked, LimitError, Limits, Mode, explain, status_of
+from fgseg.web.limits import LimitError, Limits, Mode, SegmentationRequest, explain, status_of
 from fgseg.web.service import FILES, SegmentationService
 
-__all__ = ["FIELDS_BYTES", "failure", "routes"]
+__all__ = ["FIELDS_BYTES", "error_response", "routes"]
 
 FIELDS_BYTES = 1_000_000
-"""Room for everything in a request that is not the picture."""
+"""Largest size of everything in a request but the image."""
 BOXES = 100
 FIELDS = ("image", "prompt", "negative", "mode", "threshold", "resolution", "box")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(bench: SegmentationService) -> list[Route]:
-    """The routes, on a bench."""
+def routes(service: SegmentationService) -> list[Route]:
+    """The routes of a service."""
 
     async def upload(request: Request) -> Response:
-        """The picture as the body; answers with the secret of its desk."""
+        """The body is the image; the answer is the secret of its session."""
         data = await request.body()
         name = unquote(request.headers.get("x-file-name", "image.png"))
-        return JSONResponse({"secret": await run_in_threadpool(bench.open, data, name)})
+        return JSONResponse({"secret": await run_in_threadpool(service.open, data, name)})
 
     async def download(request: Request) -> Response:
         name = request.path_params["name"]
-        data = await run_in_threadpool(bench.file, request.path_params["secret"], name)
+        data = await run_in_threadpool(service.file, request.path_params["secret"], name)
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(data, media_type=FILES[name][1], headers=headers)
 
     async def segment(request: Request) -> Response:
-        # Boxes are many short fields, so fields are counted more generously than prompts.
-        count = 2 * bench.limits.prompts + BOXES + len(FIELDS)
+        # The limit of fields is above that of prompts, so that a request with too many prompts gets its own error.
+        count = 2 * service.limits.prompts + BOXES + len(FIELDS)
         async with request.form(max_files=1, max_fields=count, max_part_size=FIELDS_BYTES) as form:
-            data, name = await _image(form, bench.limits)
-            asked, boxes = _asked(form), _boxes(form)
-            answer = await run_in_threadpool(bench.once, data, name, asked, boxes)
+            data, name = await _image(form, service.limits)
+            answer = await run_in_threadpool(service.answer, data, name, _request(form), _boxes(form))
         return JSONResponse(answer)
 
     return [
-        Route("/desk", _told(upload), methods=["POST"]),
-        Route("/desk/{secret}/{name}", _told(download), methods=["GET"]),
-        Route("/api/segment", _told(segment), methods=["POST"]),
+        Route("/session", _explains_errors(upload), methods=["POST"]),
+        Route("/session/{secret}/{name}", _explains_errors(download), methods=["GET"]),
+        Route("/api/segment", _explains_errors(segment), methods=["POST"]),
     ]
 
 
-def failure(error: Exception) -> JSONResponse:
+def error_response(error: Exception) -> JSONResponse:
     """An error as JSON: {"error": message}."""
-    if isinstance(error, HTTPException):  # what starlette says of a form it cannot read
+    if isinstance(error, HTTPException):  # raised by starlette for a form that it cannot read
         return JSONResponse({"error": f"form: {error.detail}"}, error.status_code)
     status = status_of(error)
     headers = {"retry-after": "1"} if status == 503 else None
     return JSONResponse({"error": explain(error)}, status, headers)
 
 
-def _told(handler: Handler) -> Handler:
-    async def told(request: Request) -> Response:
+def _explains_errors(handler: Handler) -> Handler:
+    async def explained(request: Request) -> Response:
         try:
             return await handler(request)
-        except Exception as error:  # the last door before the user
-            return failure(error)
+        except Exception as error:  # whatever it is, the answer is JSON
+            return error_response(error)
 
-    return told
+    return explained
 
 
 async def _image(form: FormData, limits: Limits) -> tuple[bytes, str]:
@@ -84,12 +83,12 @@ async def _image(form: FormData, limits: Limits) -> tuple[bytes, str]:
     return await upload.read(), upload.filename or "image.png"
 
 
-def _asked(form: FormData) -> Asked:
+def _request(form: FormData) -> SegmentationRequest:
     unknown = sorted(set(form) - set(FIELDS))
     if unknown:
         raise OptionError(f"form: expected the fields {', '.join(FIELDS)}, got {unknown[0]!r:.60}")
     threshold = form.get("threshold")
-    return Asked(
+    return SegmentationRequest(
         _texts(form, "prompt"),
         _texts(form, "negative"),
         cast(Mode, form.get("mode", "exclusive")),
@@ -109,7 +108,7 @@ def _boxes(form: FormData) -> list[list[float]]:
     values = _texts(form, "box")
     if len(values) > BOXES:
         raise LimitError(f"box: expected at most {BOXES}, got {len(values)}; send the rest in another request")
-    boxes = [[_number("box", part) for part in value.split(",")] for value in values]
+    boxes = [[_number("box", number) for number in value.split(",")] for value in values]
     for value, box in zip(values, boxes, strict=True):
         if len(box) != 4:
             raise OptionError(f"box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {value!r:.60}")

@@ -1,4 +1,4 @@
-"""The application on 127.0.0.1: page and endpoint behind one door, a folder of its own that goes with it."""
+"""The server on 127.0.0.1: the page and the endpoint behind one guard, and a temporary folder."""
 
 import asyncio
 import os
@@ -23,24 +23,24 @@ from fgseg.web.service import SegmentationService
 __all__ = ["HOST", "application", "serve"]
 
 HOST = "127.0.0.1"
-IDLE_SECONDS = 75
-"""A connection is kept for as long. Programs let go of one after five seconds or so; a server that did it as soon, as
-uvicorn by itself does, would reset connections on which a request was just sent."""
-PATIENCE = 2  # seconds for open connections to end when the server stops
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept open. HTTP clients close theirs after about five seconds. With uvicorn's default,
+which is also five, the server would reset connections on which a client has just sent a request."""
+SHUTDOWN_SECONDS = 2  # for open connections, when the server stops
 
 
-def application(bench: SegmentationService) -> ASGIApp:
-    """Page and endpoint on a bench, as an ASGI application."""
-    from fgseg.web.page import mounted  # after `_private` has said where Gradio may write
+def application(service: SegmentationService) -> ASGIApp:
+    """The page and the endpoint as an ASGI application."""
+    from fgseg.web.page import mount_page  # Gradio reads its environment variables when it is imported
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.router.routes.extend(routes(bench))
+    app.router.routes.extend(routes(service))
 
-    async def made() -> FastAPI:
-        return mounted(app, bench)
+    async def mounted() -> FastAPI:
+        return mount_page(app, service)
 
-    # Outside a running loop Gradio opens one for every lock and closes none.
-    return RequestGuard(asyncio.run(made()), limits=bench.limits)
+    # Without a running event loop, Gradio opens one for every lock and never closes it.
+    return RequestGuard(asyncio.run(mounted()), limits=service.limits)
 
 
 def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], None]) -> None:
@@ -48,22 +48,22 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
 
     Args:
         seg: the model.
-        limits: what the server takes.
-        port: 0 takes a free one.
-        ready: told the address once it can be asked for.
+        limits: of requests.
+        port: on 127.0.0.1; 0 picks a free one.
+        ready: called with the address as soon as the server accepts requests.
 
     Raises:
-        OptionError: the port is taken, or not one of this machine's.
+        OptionError: the port is taken or cannot be used.
     """
     with _listening(port) as listener, _private_folder() as folder:
-        bench = SegmentationService(seg, limits, folder, examples())
+        service = SegmentationService(seg, limits, folder, examples())
         config = uvicorn.Config(
-            application(bench),
+            application(service),
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=PATIENCE,
-            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             ws="none",
         )
         listener.listen()
@@ -71,27 +71,27 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
         try:
             uvicorn.Server(config).run(sockets=[listener])
         finally:
-            bench.turns.close()
+            service.queue.close()
 
 
 @contextmanager
 def _listening(port: int) -> Iterator[socket.socket]:
     with socket.socket() as listener:
-        if os.name == "posix":  # elsewhere it would let two servers share a port
+        if os.name == "posix":  # on Windows it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise OptionError(
                 f"--port: expected a free port, got {port} ({error.__class__.__name__}); "
-                "choose another, or 0 for any free one"
+                "choose another, or 0 for a free one"
             ) from error
         yield listener
 
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A folder that only this user reads, for Gradio and for results while they are sent; gone afterwards."""
+    """A temporary folder that only this user can read, for Gradio and for downloads."""
     with tempfile.TemporaryDirectory(prefix="fgseg-web-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -1,4 +1,8 @@
-"""Pictures that are kept for their sessions: found by a secret, bounded in number and bytes, gone after a while."""
+"""Images that are kept for the users of the page: found by a secret, limited in number, bytes and idle time.
+
+`Sessions` has its own dictionary because there are two limits (number and bytes), an entry grows while it is kept, and
+use prolongs its time. `TTLCache` of cachetools has one limit, refuses an entry above it, and counts from insertion.
+"""
 
 import secrets
 import threading
@@ -17,68 +21,68 @@ from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.result import Segmentation
 from fgseg.types import LazyMaps
 from fgseg.upsample.maps import shrink_map
-from fgseg.web.limits import Asked, GoneError, Limits
+from fgseg.web.limits import GoneError, Limits, SegmentationRequest
 
-__all__ = ["MASKS", "SCREEN_SIDE", "Result", "Session", "Sessions", "ViewState", "box_window", "screen_copy"]
+__all__ = ["MASKS", "PREVIEW_SIDE", "Result", "Session", "Sessions", "ViewState", "box_window", "make_preview"]
 
 MASKS = -1
+PREVIEW_SIDE = 1024
+"""Longer side of an image on the page, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The last result of a picture.
+    """The latest result of an image.
 
     Attributes:
-        asked: what was asked for.
-        screen: the result, reduced to the size that is shown; its score maps are held, not computed when asked.
-        summary: `Segmentation.to_dict` of the whole result.
-        milliseconds: "encode" (0.0 where the features were there already) and "score".
-        reused: whether the picture's features were there already.
+        request: the prompts and options.
+        preview: the result at the size of the page; it holds its masks and score maps instead of computing them.
+        summary: `Segmentation.to_dict` of the full result.
+        milliseconds: "encode" (0.0 if the features were kept from before) and "score".
     """
 
-    asked: Asked
-    screen: Segmentation
-    summary: Mapping[str, object]
+    request: SegmentationRequest
+    preview: Segmentation
+    summary: Mapping[str, Any]
     milliseconds: Mapping[str, float]
-    reused: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """One picture and what has been made of it.
+    """One image, its features and its latest result.
 
     Attributes:
-        name: of its file, for downloads.
+        name: file name, for downloads.
         pixels: (H, W, 3) uint8 RGB.
-        views: its features by resolution, the latest last.
-        shown: the last result, None before the first.
+        encoded: features by resolution, the latest last.
+        result: the latest result, None before the first.
     """
 
     name: str
     pixels: NDArray[np.uint8]
-    views: Mapping[str, EncodedImage] = field(default_factory=dict)
-    shown: Result | None = None
+    encoded: Mapping[str, EncodedImage] = field(default_factory=dict)
+    result: Result | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes it holds, all but a little."""
-        grids = [window.grid for view in self.views.values() for window in view.windows]
-        held: int = self.pixels.nbytes + sum(grid.numel() * grid.element_size() for grid in grids)
-        if self.shown is None:
-            return held
-        height, width = self.shown.screen.labels.shape
-        # picture and labels, then a mask and half a float for every class
-        screen: int = height * width * (7 + 3 * len(self.shown.screen.classes))
-        return held + screen
+        """Approximate size in bytes."""
+        grids = [window.grid for image in self.encoded.values() for window in image.windows]
+        size: int = self.pixels.nbytes + sum(grid.numel() * grid.element_size() for grid in grids)
+        if self.result is None:
+            return size
+        height, width = self.result.preview.labels.shape
+        # 7 bytes per pixel of image and labels; 3 per pixel and class of its mask and half-precision scores
+        preview: int = height * width * (7 + 3 * len(self.result.preview.classes))
+        return size + preview
 
 
 @dataclass(frozen=True)
 class ViewState:
-    """What of a desk is looked at; kept with the desk, since an event may be answered while another is under way.
+    """What the user looks at. It is kept beside the session, since it can change while the session is computed.
 
     Attributes:
-        layer: index of the class whose heatmap is shown, MASKS for all masks.
-        mark: the box (a point has no extent) where scores are shown, in shares of the picture.
+        layer: index of the class whose heatmap is shown, or MASKS for all masks.
+        mark: the box where scores are shown, as fractions of width and height; a point is a box without extent.
     """
 
     layer: int = MASKS
@@ -87,149 +91,118 @@ class ViewState:
 
 @dataclass
 class _Entry:
-    desk: Session
+    session: Session
     used: float
     owner: str | None = None
-    look: ViewState = ViewState()
+    view: ViewState = ViewState()
 
 
-def _prompts(desk: Session) -> object:
-    return desk.shown and desk.shown.asked.prompts
+def _prompts(session: Session) -> object:
+    return session.result and session.result.request.prompts
 
 
 class Sessions:
-    """Desks by their secrets, which the server makes; whoever has no secret reaches no picture."""
+    """Sessions by secret. Without its secret, a session cannot be reached.
+
+    Methods that take a secret count as use of its session. They raise GoneError if the session is not kept any longer.
+    """
 
     def __init__(self, limits: Limits, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take `limits`; `clock` gives seconds."""
+        """Keep the limits; `clock` returns seconds."""
         self._limits, self._clock = limits, clock
-        self._kept: OrderedDict[str, _Entry] = OrderedDict()
-        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # the most recently used last
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all desks."""
+        """Size of all sessions in bytes."""
         with self._lock:
-            return self._bytes()
+            return sum(entry.session.nbytes for entry in self._entries.values())
 
-    def add(self, desk: Session) -> str:
-        """Keep a desk; returns its secret, 128 random bits."""
+    def add(self, session: Session) -> str:
+        """Keep a session; returns its secret of 128 random bits."""
         secret = secrets.token_urlsafe(16)
         with self._lock:
             self._drop_idle()
-            self._kept[secret] = _Entry(desk, self._clock())
+            self._entries[secret] = _Entry(session, self._clock())
             self._evict()
         return secret
 
     def get(self, secret: str | None) -> Session:
-        """The desk of a secret, which counts as used.
-
-        Raises:
-            GoneError: there is none, or no longer.
-        """
+        """The session of a secret."""
         with self._lock:
-            return self._touched(secret).desk
+            return self._use(secret).session
 
-    def replace(self, secret: str, desk: Session) -> None:
-        """Put a desk in another's place; where other prompts are shown than before, all their masks are looked at.
-
-        Raises:
-            GoneError: there is no longer any.
-        """
+    def replace(self, secret: str, session: Session) -> None:
+        """Replace a session by its next state. If the prompts have changed, the view goes back to all masks."""
         with self._lock:
-            kept = self._touched(secret)
-            if _prompts(kept.desk) != _prompts(desk):
-                kept.look = replace(kept.look, layer=MASKS)
-            kept.desk = desk
+            entry = self._use(secret)
+            if _prompts(entry.session) != _prompts(session):
+                entry.view = replace(entry.view, layer=MASKS)
+            entry.session = session
             self._evict()
 
-    def look(self, secret: str | None) -> ViewState:
-        """What of a desk is looked at.
-
-        Raises:
-            GoneError: there is none, or no longer.
-        """
+    def view(self, secret: str | None, **changes: Any) -> ViewState:
+        """The view of a session, after changes to the named fields of `ViewState`."""
         with self._lock:
-            return self._touched(secret).look
-
-    def look_at(self, secret: str | None, **changes: Any) -> ViewState:
-        """Change what of a desk is looked at: some fields of its `ViewState`, which is returned.
-
-        Raises:
-            GoneError: there is none, or no longer.
-        """
-        with self._lock:
-            kept = self._touched(secret)
-            kept.look = replace(kept.look, **changes)
-            return kept.look
+            entry = self._use(secret)
+            entry.view = replace(entry.view, **changes)
+            return entry.view
 
     def claim(self, secret: str, owner: str) -> None:
-        """Note whose the desk is; what the owner had before is dropped.
-
-        Raises:
-            GoneError: there is no such desk.
-        """
+        """Set the owner of a session; the owner's other sessions are dropped."""
         with self._lock:
-            kept = self._touched(secret)
-            self._drop(owner)
-            kept.owner = owner
-            self._kept[secret] = kept
+            entry = self._use(secret)
+            self.drop(owner)
+            entry.owner = owner
+            self._entries[secret] = entry
 
-    def leave(self, owner: str) -> None:
-        """Drop what an owner has."""
+    def drop(self, owner: str) -> None:
+        """Drop the sessions of an owner."""
         with self._lock:
-            self._drop(owner)
+            self._drop_where(lambda entry: entry.owner == owner)
 
-    def _touched(self, secret: str | None) -> _Entry:
+    def _use(self, secret: str | None) -> _Entry:
         self._drop_idle()
-        kept = self._kept.get(secret or "")
-        if kept is None:
-            raise GoneError("image: this picture is not kept any longer; load it again")
-        kept.used = self._clock()
-        self._kept.move_to_end(secret or "")
-        return kept
-
-    def _drop(self, owner: str) -> None:
-        for secret in [secret for secret, kept in self._kept.items() if kept.owner == owner]:
-            del self._kept[secret]
+        entry = self._entries.get(secret or "")
+        if entry is None:
+            raise GoneError("image: this image is not kept any longer; load it again")
+        entry.used = self._clock()
+        self._entries.move_to_end(secret or "")
+        return entry
 
     def _drop_idle(self) -> None:
         oldest = self._clock() - self._limits.idle_seconds
-        for secret in [secret for secret, kept in self._kept.items() if kept.used < oldest]:
-            del self._kept[secret]
+        self._drop_where(lambda entry: entry.used < oldest)
 
-    def _bytes(self) -> int:
-        return sum(kept.desk.nbytes for kept in self._kept.values())
+    def _drop_where(self, condition: Callable[[_Entry], bool]) -> None:
+        for secret in [secret for secret, entry in self._entries.items() if condition(entry)]:
+            del self._entries[secret]
 
     def _evict(self) -> None:
-        """Drop the least recently used while there are too many; the newest stays."""
-        while len(self._kept) > 1 and (
-            len(self._kept) > self._limits.pictures or self._bytes() > self._limits.kept_bytes
-        ):
-            self._kept.popitem(last=False)
+        """Drop the least recently used sessions above the limits; the newest one always stays."""
+        while len(self) > 1 and (len(self) > self._limits.pictures or self.nbytes > self._limits.kept_bytes):
+            self._entries.popitem(last=False)
 
 
-SCREEN_SIDE = 1024  # pixels; the longer side of what a browser is sent
-
-
-def screen_copy(result: Segmentation, *, max_side: int = SCREEN_SIDE) -> Segmentation:
-    """The result on fewer pixels, with masks and score maps that are held instead of computed when asked for.
+def make_preview(result: Segmentation, *, max_side: int = PREVIEW_SIDE) -> Segmentation:
+    """A smaller copy of a result that holds its masks and score maps.
 
     Args:
         result: of any size.
-        max_side: pixels of the longer side.
+        max_side: longer side of the copy in pixels.
 
     Returns:
-        The same classes: labels and masks of the nearest pixel, scores averaged, kept in half precision (3 digits).
+        The same classes; labels and masks of the nearest pixel, scores averaged and kept in half precision (3 digits).
     """
     image = shrink(result.image, max_side=max_side)
-    screen_hw = image.shape[0], image.shape[1]
-    nearest = np.ix_(*(_nearest(*lengths) for lengths in zip(result.labels.shape, screen_hw, strict=True)))
+    preview_hw = image.shape[0], image.shape[1]
+    nearest = np.ix_(*(_nearest(*lengths) for lengths in zip(result.labels.shape, preview_hw, strict=True)))
     labels = result.labels[nearest]
-    maps = [shrink_map(score_map, screen_hw).astype(np.float16) for score_map in result.scores.values()]
+    maps = [shrink_map(score_map, preview_hw).astype(np.float16) for score_map in result.scores.values()]
     if result.mode == "exclusive":
         masks = LazyMaps(result.classes, lambda index: labels == index)
     else:
@@ -243,7 +216,7 @@ def box_window(box: Sequence[float], image_hw: tuple[int, ...]) -> tuple[slice, 
     """The pixels that a box touches, at least one.
 
     Args:
-        box: (left, top, right, bottom) as shares of width and height, in [0, 1]; a point has no extent.
+        box: (left, top, right, bottom) as fractions of width and height, in [0, 1]; a point has no extent.
         image_hw: (height, width) in pixels.
 
     Returns:
@@ -259,14 +232,14 @@ def box_window(box: Sequence[float], image_hw: tuple[int, ...]) -> tuple[slice, 
     if not (is_box and box[0] <= box[2] and box[1] <= box[3]):
         raise OptionError(f"box: expected left <= right and top <= bottom, all from 0 to 1, got {list(box)!r:.80}")
     left, top, right, bottom = box
-    return _touched(top, bottom, image_hw[0]), _touched(left, right, image_hw[1])
+    return _pixels(top, bottom, image_hw[0]), _pixels(left, right, image_hw[1])
 
 
-def _nearest(length: int, wanted: int) -> NDArray[np.intp]:
-    """The pixels of an axis whose centres are nearest to those of a shorter one."""
-    return ((np.arange(wanted) + 0.5) * (length / wanted)).astype(np.intp)
+def _nearest(length: int, new_length: int) -> NDArray[np.intp]:
+    """The pixels of an axis whose centres are nearest to those of a shorter axis."""
+    return ((np.arange(new_length) + 0.5) * (length / new_length)).astype(np.intp)
 
 
-def _touched(start: float, stop: float, length: int) -> slice:
+def _pixels(start: float, stop: float, length: int) -> slice:
     first = min(int(start * length), length - 1)
     return slice(first, max(first + 1, int(np.ceil(stop * length))))

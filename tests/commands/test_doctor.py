@@ -1,4 +1,4 @@
-"""What `models` and `doctor` say about this machine."""
+"""The reports of `fgseg models` and `fgseg doctor`."""
 
 import json
 import re
@@ -21,14 +21,14 @@ def no_model_in_the_environment(monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 
-def test_every_named_model_is_listed_with_where_its_weights_are(empty_cache):
+def test_every_named_model_is_listed_with_the_place_of_its_weights(empty_cache):
     listed = model_list()
     assert [entry["name"] for entry in listed] == list(MODELS)
     assert [entry["weights"] for entry in listed] == ["in the package", *["not here"] * (len(MODELS) - 1)]
     assert all(entry["about"] for entry in listed)
 
 
-def test_the_card_of_a_folder_says_what_its_tensors_are(tiny_model):
+def test_the_card_of_a_folder_describes_its_tensors(tiny_model):
     card = model_card(tiny_model)
     assert list(card) == ["name", "family", "parameters", "revision", "sha256", "words"]
     assert (card["name"], card["family"], card["parameters"]) == (tiny_model, "FG-CLIP 1", "0.0 million")
@@ -43,7 +43,7 @@ def test_the_card_of_the_embedded_model_counts_its_parameters():
     assert 1 < float(count) < 10  # a few million, under 12 MB in bfloat16
 
 
-def test_the_card_of_a_hub_model_that_is_not_here_says_what_is_known(empty_cache):
+def test_the_card_of_a_hub_model_without_weights_has_repository_and_revision(empty_cache):
     card = model_card("fg-clip-base")
     assert card["repository"] == "qihoo360/fg-clip-base"
     assert card["revision"] == MODELS["fg-clip-base"].revision
@@ -54,10 +54,10 @@ def test_the_card_of_a_hub_model_that_is_not_here_says_what_is_known(empty_cache
 def test_the_card_of_a_model_without_a_tokenizer_says_so(tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "mute")
     (tmp_path / "mute" / "tokenizer.json").unlink()
-    assert model_card(str(tmp_path / "mute"))["words"] == "none: there is no tokenizer beside the weights"
+    assert model_card(str(tmp_path / "mute"))["words"] == "none: the folder has no tokenizer"
 
 
-def test_a_card_of_something_else_is_refused(tiny_model, tmp_path, empty_cache):
+def test_the_card_of_an_unknown_or_damaged_model_is_refused(tiny_model, tmp_path, empty_cache):
     with pytest.raises(ModelNotFoundError, match="model 'nosuch': expected one of mini"):
         model_card("nosuch")
     with pytest.raises(ModelNotFoundError, match=r"found no config\.json"):
@@ -84,7 +84,7 @@ def test_a_healthy_machine_has_no_problems_and_the_report_is_json(tiny_model):
     assert report["weights"] == f"here ({Path(tiny_model)})"
 
 
-def test_the_model_is_the_environments_unless_one_is_given(tiny_model, monkeypatch):
+def test_the_model_comes_from_the_environment_unless_one_is_given(tiny_model, monkeypatch):
     assert diagnose(None, device="cpu", dtype="auto")["model"] == "mini"
     monkeypatch.setenv("FGSEG_MODEL", tiny_model)
     assert diagnose(None, device="cpu", dtype="auto")["model"] == tiny_model
@@ -99,16 +99,16 @@ def test_the_model_is_the_environments_unless_one_is_given(tiny_model, monkeypat
         ("cpu", "int8", "dtype: expected one of auto, float32"),
     ],
 )
-def test_a_device_or_dtype_that_is_not_here_is_a_problem(tiny_model, device, dtype, message):
+def test_an_unavailable_device_or_dtype_is_a_problem(tiny_model, device, dtype, message):
     (problem,) = diagnose(tiny_model, device=device, dtype=dtype)["problems"]
     assert message in problem
 
 
-def test_a_hub_model_that_is_not_here_is_a_problem_that_a_network_solves(empty_cache):
+def test_a_hub_model_without_weights_is_a_problem(empty_cache):
     report = diagnose("fg-clip-base", device="cpu", dtype="auto")
     assert report["weights"] == "not here"
     assert report["problems"] == [
-        "model fg-clip-base: its weights are not on this machine; with a network they are fetched at first use"
+        "model fg-clip-base: its weights are not on this machine; they are downloaded at first use"
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_missing_package_is_a_problem_and_a_missing_optional_one_is_not(tiny_m
 
 
 @pytest.mark.parametrize(("value", "said"), [("1", "yes"), ("true", "yes"), ("0", "no"), ("", "no")])
-def test_offline_is_what_the_hubs_client_takes_for_it(tiny_model, monkeypatch, value, said):
+def test_offline_is_read_as_huggingface_hub_reads_it(tiny_model, monkeypatch, value, said):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert diagnose(tiny_model, device="cpu", dtype="auto")["offline"] == said
 
@@ -155,29 +155,29 @@ def test_a_headless_opencv_counts_as_opencv(monkeypatch):
     assert _version.version_of("numpy") is None
 
 
-def test_the_doctor_says_where_texts_are_kept_and_how_large_that_is(monkeypatch, tmp_path):
+def test_the_report_has_the_place_of_the_text_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("FGSEG_CACHE", str(tmp_path))
     assert str(tmp_path) in diagnose("mini", device="cpu", dtype="auto")["text cache"]
     monkeypatch.setenv("FGSEG_CACHE", "off")
     assert diagnose("mini", device="cpu", dtype="auto")["text cache"] == "off"
 
 
-def test_a_text_cache_that_cannot_be_kept_is_said_to_be_and_stands_in_no_masks_way(monkeypatch, tmp_path):
-    def told(folder):
+def test_an_unusable_text_cache_is_reported_but_is_no_problem(monkeypatch, tmp_path):
+    def note(folder):
         monkeypatch.setenv("FGSEG_CACHE", str(folder))
         report = diagnose("mini", device="cpu", dtype="auto")
         assert report["problems"] == []
-        return report["text cache"].partition("; texts are encoded every time, for it cannot be kept there: ")[2]
+        return report["text cache"].partition("; not in use, so texts are encoded every time: ")[2]
 
     (tmp_path / "file").write_text("")
-    assert told(tmp_path / "new" / "folder") == ""
-    assert told(tmp_path / "file") == f"{tmp_path / 'file'} is a file"
-    assert "File name too long" in told(tmp_path / ("y" * 300))
+    assert note(tmp_path / "new" / "folder") == ""
+    assert note(tmp_path / "file") == f"{tmp_path / 'file'} is a file"
+    assert "File name too long" in note(tmp_path / ("y" * 300))
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert told(tmp_path / "new") == f"no permission to write into {tmp_path}"
+    assert note(tmp_path / "new") == f"no permission to write into {tmp_path}"
 
 
-def test_a_model_without_a_name_is_not_taken_for_the_default():
+def test_an_empty_model_name_does_not_mean_the_default_model():
     report = diagnose("", device="cpu", dtype="auto")
     assert report["model"] == ""
     assert "model '': expected one of mini" in report["problems"][0]
@@ -194,7 +194,7 @@ def test_a_model_without_a_name_is_not_taken_for_the_default():
         (lambda folder: _edit(folder, projection_dim=7), "expected shape"),
     ],
 )
-def test_what_loading_would_refuse_is_a_problem(tmp_path, break_, problem):
+def test_a_model_that_cannot_be_loaded_is_a_problem(tmp_path, break_, problem):
     folder = Path(with_tokenizer(tmp_path / "own", CLIP))
     assert diagnosis.diagnose(str(folder), device="cpu", dtype="float32")["problems"] == []
     break_(folder)

@@ -1,3 +1,5 @@
+"""Images that are encoded together, and files that are read in advance."""
+
 import threading
 
 import numpy as np
@@ -5,17 +7,15 @@ import pytest
 import torch
 
 import fgseg
-from fgseg.commands import prefetch as ahead
-from fgseg.commands.prefetch import EncodedAhead
+from fgseg.commands import prefetch
+from fgseg.commands.prefetch import Prefetcher
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
 from fgseg.scenes.composition import scene
 
-# several images together, and files that are read ahead
-
 SIZES = ((48, 64), (64, 48), (48, 64), (80, 33), (48, 64))
-SOON = 30  # seconds that a thread has to do what it surely does
+SOON = 30  # seconds; long enough for a thread on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,13 @@ def assert_same(view, expected, atol):
 
 
 @pytest.mark.parametrize("resolution", ["squash", "keep", "slide:48/32/16"])
-def test_images_encoded_together_are_those_encoded_alone(seg, paths, resolution):
+def test_images_encoded_together_equal_images_encoded_alone(seg, paths, resolution):
     for view, path in zip(seg.encode_batch(paths, resolution=resolution), paths, strict=True):
         assert_same(view, seg.encode(path, resolution=resolution), atol=1e-5)
         assert view.seconds > 0
 
 
-def test_a_batch_takes_arrays_and_refuses_what_encode_refuses(seg, paths, tmp_path):
+def test_a_batch_accepts_arrays_and_refuses_wrong_images_and_resolutions(seg, paths, tmp_path):
     (view,) = seg.encode_batch([read_image(paths[0])])
     assert view.source is None
     with pytest.raises(OptionError, match="images: expected"):
@@ -61,18 +61,18 @@ def test_a_batch_takes_arrays_and_refuses_what_encode_refuses(seg, paths, tmp_pa
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 9])
-def test_files_read_ahead_are_those_encoded_one_by_one(seg, paths, batch_size):
-    views = EncodedAhead(seg, paths, resolution="keep", batch_size=batch_size)
+def test_prefetched_files_equal_files_encoded_one_by_one(seg, paths, batch_size):
+    views = Prefetcher(seg, paths, resolution="keep", batch_size=batch_size)
     for path in paths:
         exactly = 0 if batch_size == 1 else 1e-5
         assert_same(views.take(path), seg.encode(path, resolution="keep"), atol=exactly)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 9])
-def test_an_unreadable_file_is_refused_when_it_is_taken_and_costs_no_other(seg, paths, batch_size):
+def test_an_unreadable_file_raises_when_it_is_taken_and_the_others_work(seg, paths, batch_size):
     for broken in (paths[0], paths[3]):
         broken.write_bytes(b"no image")
-    views = EncodedAhead(seg, paths, batch_size=batch_size)
+    views = Prefetcher(seg, paths, batch_size=batch_size)
     for path in paths:
         if path in (paths[0], paths[3]):
             with pytest.raises(ImageError, match=path.name):
@@ -81,16 +81,16 @@ def test_an_unreadable_file_is_refused_when_it_is_taken_and_costs_no_other(seg, 
             assert views.take(path).source == str(path)
 
 
-def test_whatever_else_goes_wrong_in_the_thread_comes_out_of_take(seg, paths, monkeypatch):
+def test_any_error_of_the_reading_thread_is_raised_by_take(seg, paths, monkeypatch):
     def fail(path):
         raise MemoryError(path.name)
 
-    monkeypatch.setattr(ahead, "read_image", fail)
+    monkeypatch.setattr(prefetch, "read_image", fail)
     with pytest.raises(MemoryError, match=r"0\.png"):
-        EncodedAhead(seg, paths).take(paths[0])
+        Prefetcher(seg, paths).take(paths[0])
 
 
-def test_what_goes_wrong_with_a_batch_is_told_of_each_of_its_files_and_the_next_batch_is_done(seg, paths, monkeypatch):
+def test_an_error_of_a_batch_is_raised_for_each_of_its_files_only(seg, paths, monkeypatch):
     encode = seg.encode_batch
 
     def fail_once(images, **options):
@@ -98,7 +98,7 @@ def test_what_goes_wrong_with_a_batch_is_told_of_each_of_its_files_and_the_next_
         raise ShapeError("no room")
 
     monkeypatch.setattr(seg, "encode_batch", fail_once)
-    views = EncodedAhead(seg, paths, batch_size=2)
+    views = Prefetcher(seg, paths, batch_size=2)
     for path in paths[:2]:
         with pytest.raises(ShapeError, match="no room"):
             views.take(path)
@@ -111,12 +111,12 @@ def test_one_image_in_place_of_a_list_is_refused(seg, images):
         seg.encode_batch(images)
 
 
-def test_a_batch_takes_what_can_be_gone_through_once(seg, paths):
+def test_a_batch_accepts_an_iterator(seg, paths):
     assert [view.source for view in seg.encode_batch(iter(paths[:2]))] == [str(path) for path in paths[:2]]
 
 
 class Recorder:
-    """`read_image` that says what it has begun, and waits to be let go on."""
+    """`read_image` that records its calls and waits until it may continue."""
 
     def __init__(self):
         self.begun, self.more, self.free = [], threading.Semaphore(0), threading.Semaphore(0)
@@ -132,10 +132,10 @@ class Recorder:
         return list(self.begun)
 
 
-def test_the_next_file_is_read_while_the_one_before_is_worked_on_and_none_after_it(seg, paths, monkeypatch):
+def test_exactly_one_file_is_read_in_advance(seg, paths, monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(ahead, "read_image", recorder)
-    views = EncodedAhead(seg, paths)
+    monkeypatch.setattr(prefetch, "read_image", recorder)
+    views = Prefetcher(seg, paths)
     assert recorder.wait() == ["0.png"]  # before anything is asked
     recorder.free.release()
     views.take(paths[0])
@@ -146,6 +146,6 @@ def test_the_next_file_is_read_while_the_one_before_is_worked_on_and_none_after_
     recorder.free.release(len(paths))
 
 
-def test_nothing_to_read_is_nothing_to_do(seg):
+def test_without_files_take_raises(seg):
     with pytest.raises(KeyError):
-        EncodedAhead(seg, []).take("any.png")
+        Prefetcher(seg, []).take("any.png")

@@ -1,4 +1,4 @@
-"""The command `fgseg train`."""
+"""The command `fgseg train` for a user."""
 
 import dataclasses
 import inspect
@@ -43,13 +43,13 @@ def test_help_names_every_option_and_the_published_defaults(train):
     assert "torchrun" in out
 
 
-def test_defaults_are_those_of_the_training_options():
+def test_the_defaults_are_those_of_the_training_options():
     parameters = inspect.signature(command).parameters
     for option in dataclasses.fields(TrainingOptions):
         assert parameters[option.name].default == option.default, option.name
 
 
-def test_records_on_disk_are_trained_on_and_a_second_call_resumes(train, tmp_path):
+def test_training_on_record_files_can_be_resumed(train, tmp_path):
     write_scene_records(tmp_path / "data", count=8, side=32)
     words = ("--data", "data/records.jsonl", "--images", "data", "--out", "out", "--steps", "2", *QUICK)
     code, out, err = train(*words, "--json")
@@ -74,9 +74,12 @@ def test_scenes_need_no_files(train):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--data", "r.jsonl"), "--images: expected the folder that the paths in f_path are relative to, got none"),
-        (("--data", "scenes:many"), "--data: expected a single scenes:N with N of at least 1, got 'scenes:many'"),
-        (("--data", "scenes:4", "--data", "r.jsonl"), "--data: expected a single scenes:N"),
+        (
+            ("--data", "r.jsonl"),
+            "--images: expected the folder that the f_path of the records is relative to, got none",
+        ),
+        (("--data", "scenes:many"), "--data: expected scenes:N alone, with N from 1 upwards, got 'scenes:many'"),
+        (("--data", "scenes:4", "--data", "r.jsonl"), "--data: expected scenes:N alone"),
         (("--data", "r.jsonl", "--images", "."), "data: expected a .json or .jsonl file or a folder of them"),
         (("--data", "scenes:4", "--dtype", "float16"), "dtype: float16 overflows"),
         (("--data", "scenes:4", "--stage", "3"), "--stage"),
@@ -84,14 +87,14 @@ def test_scenes_need_no_files(train):
         ((), "--data"),
     ],
 )
-def test_an_error_is_one_line_with_exit_status_2(train, words, message):
+def test_a_wrong_option_is_one_line_and_exit_2(train, words, message):
     code, out, err = train(*words, "--out", "out", "--device", "cpu")
     assert (code, out) == (2, "")
     assert message in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("fgseg: error: ")
 
 
-def test_the_record_and_the_options_of_the_documentation_are_valid(train):
+def test_the_record_and_the_options_in_the_documentation_are_valid(train):
     text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert parse_record(json.loads(example)).regions[0].negatives == ("a blue cup", "a red glass", "a red plate")

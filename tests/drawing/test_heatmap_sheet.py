@@ -39,7 +39,7 @@ def noise(height, width, seed):
 
 def maps_of(image, count):
     blank = np.zeros(image.shape[:2], np.float32)
-    return Heatmaps(image, [f"prompt {index}" for index in range(count)], lambda index: blank)
+    return Heatmaps(image, [f"prompt {index}" for index in range(count)], lambda index: blank, grid_hw=(1, 1))
 
 
 def test_an_image_and_its_heatmap_are_side_by_side_below_the_title():
@@ -104,7 +104,7 @@ def test_panels_stay_large_enough_to_see_for_any_number_of_maps():
 
 def test_every_map_is_read_once_and_one_at_a_time():
     read = []
-    maps = Heatmaps(IMAGE, ["red", "blue"], lambda index: read.append(index) or SCORES.copy())
+    maps = Heatmaps(IMAGE, ["red", "blue"], lambda index: read.append(index) or SCORES.copy(), grid_hw=(1, 1))
     heatmap_sheet(IMAGE, maps)
     assert read == [0, 1]
 
@@ -124,8 +124,16 @@ def test_heatmaps_of_a_segmenter_and_scores_of_a_result_draw_themselves(tiny_mod
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: Heatmaps(SCORES, ["red"], lambda index: SCORES), ShapeError, "image: expected an RGB image"),
-        (lambda: Heatmaps(IMAGE, ["red", "red"], lambda index: SCORES), OptionError, "names: expected unique"),
+        (
+            lambda: Heatmaps(SCORES, ["red"], lambda index: SCORES, grid_hw=(1, 1)),
+            ShapeError,
+            "image: expected an RGB image",
+        ),
+        (
+            lambda: Heatmaps(IMAGE, ["red", "red"], lambda index: SCORES, grid_hw=(1, 1)),
+            OptionError,
+            "names: expected unique",
+        ),
         (lambda: heatmap_sheet(SCORES, {"red": SCORES}), ShapeError, "image: expected an RGB image"),
         (lambda: heatmap_sheet(IMAGE, {}), OptionError, "maps: expected at least one prompt"),
         (

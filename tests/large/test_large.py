@@ -167,7 +167,7 @@ def test_windows_cover_the_canvas_and_what_cannot_be_planned_is_refused():
     assert (plan.canvas_hw, plan.crop, plan.stride) == ((500, 300), 200, 100)
     assert (plan.rows[-1], plan.columns) == ((300, 500), ((0, 200), (100, 300)))
     for resolution in (Resolution("keep"), Resolution("squash", 32), Resolution("slide", 448)):
-        with pytest.raises(OptionError, match=r"resolution: .*own scale.*slide:auto/CROP/STRIDE.*--reduce"):
+        with pytest.raises(OptionError, match=r"resolution: .*own scale.*slide:auto/CROP/STRIDE.*--reduction"):
             plan_windows((10, 10), resolution, native=224)
     for reduction in (0, 1.5, "2"):
         with pytest.raises(OptionError, match="reduction: expected a"):
@@ -625,7 +625,7 @@ def test_a_tiled_tiff_over_the_limit_is_read_by_region_and_smaller_images_as_eve
 def test_by_region_reads_any_tiled_tiff_so_and_names_each_file_that_is_none(command, tmp_path):
     tiff(tmp_path / "tiles.tif", RGB, photometric="rgb")
     tiff(tmp_path / "strips.tif", RGB, tile=None, photometric="rgb")
-    code, out, err = command("strips.tif", "tiles.tif", "-p", "red", "--by-region", "--reduce", 2)
+    code, out, err = command("strips.tif", "tiles.tif", "-p", "red", "--by-region", "--reduction", 2)
     assert code == 3
     assert err.splitlines() == [
         "fgseg: error: strips.tif: this TIFF is stored in strips, which cannot be read by region; "
@@ -641,19 +641,19 @@ def test_by_region_reads_any_tiled_tiff_so_and_names_each_file_that_is_none(comm
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--mode", "independent"], "--mode: a.tif is read by region, and independent needs all of it at once"),
-        (["--refine", "guided"], "--refine: a.tif is read by region, and guided needs all of it"),
-        (["--min-area", "50"], "--min-area: a.tif is read by region, and 50 needs all of it"),
+        (["--mode", "independent"], "--mode: a.tif is read by region, which excludes independent"),
+        (["--refine", "guided"], "--refine: a.tif is read by region, which excludes guided"),
+        (["--min-area", "50"], "--min-area: a.tif is read by region, which excludes 50"),
         (
             ["--threshold", "auto"],
-            "--threshold: a.tif is read by region, and auto needs all of it at once; say a number",
+            "--threshold: a.tif is read by region, which excludes auto; give a number",
         ),
         (["--format", "coco"], "formats (of an image read by region): expected one of labels, overlay, regions"),
         (
             ["--resolution", "keep"],
             "resolution: an image read by region is cut into windows at its own scale, got keep",
         ),
-        (["--resolution", "slide:448"], "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduce)"),
+        (["--resolution", "slide:448"], "use auto, slide or slide:auto/CROP/STRIDE, and a reduction (--reduction)"),
     ],
 )
 def test_options_that_need_the_whole_image_are_refused_before_any_work(command, tmp_path, words, message):
@@ -666,9 +666,9 @@ def test_options_that_need_the_whole_image_are_refused_before_any_work(command, 
 
 def test_a_reduction_without_an_image_read_by_region_is_refused(command, tmp_path):
     tiff(tmp_path / "a.tif", RGB, photometric="rgb")
-    code, _, err = command("a.tif", "-p", "red", "--reduce", 2)
+    code, _, err = command("a.tif", "-p", "red", "--reduction", 2)
     assert (code, err) == (
-        2, "fgseg: error: --reduce: only an image read by region is shrunk; add --by-region, or use --resolution\n",
+        2, "fgseg: error: --reduction: only images read by region are reduced; add --by-region or use --resolution\n",
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""The page in a real browser: headless Chromium, driven by Playwright.
+"""The page in headless Chromium, driven by Playwright.
 
-Nothing is installed here: where no Chromium is found the tests are skipped, and say so.
+The tests are skipped where no Chromium is installed.
 """
 
 import json
@@ -26,7 +26,7 @@ from fgseg.images.writing import write_image
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
-    "--no-sandbox",  # CI is root
+    "--no-sandbox",  # CI runs as root
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -34,14 +34,14 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 120_000  # milliseconds; a busy machine takes its time
+TIMEOUT = 120_000  # milliseconds; long enough for a busy machine
 browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(browser_path is None, reason=f"no browser found: none of {', '.join(BROWSERS)}")
 
 
 @pytest.fixture(scope="module")
 def address():
-    """Where a server of these tests answers; small limits, so that they can be met."""
+    """The address of a server with small limits, so that tests can exceed them."""
     command = [sys.executable, "-m", "fgseg", "serve", "--port", "0", "--model", "mini"]
     command += ["--max-megabytes", "1", "--max-megapixels", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
@@ -61,15 +61,15 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, address):
-    """Opens the page at a size; afterwards nothing was asked of anyone else, and no script failed."""
-    asked, failed, contexts = [], [], []
+    """Opens the page; afterwards checks that nothing was loaded from elsewhere and that no script failed."""
+    requested, failed, contexts = [], [], []
 
     def opened(width=1280, height=900):
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         contexts.append(context)
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT)
         page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested.append(request.url))
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.on("console", lambda line: failed.append(line.text) if line.type == "error" else None)
         page.goto(address)
@@ -79,8 +79,8 @@ def open_page(browser, address):
     yield opened
     for context in contexts:
         context.close()
-    assert [url for url in asked if not url.startswith((f"{address}/", "data:", "blob:"))] == []
-    # Chromium reports a picture that was refused, as it should be, in its console.
+    assert [url for url in requested if not url.startswith((f"{address}/", "data:", "blob:"))] == []
+    # Chromium reports a refused image in its console; this is expected.
     assert [text for text in failed if "status of 400" not in text] == []
 
 
@@ -116,7 +116,7 @@ def point(page, x, y):
 
 
 def numbers(page):
-    """Scores by prompt, as they stand in the legend."""
+    """Scores by prompt, as the legend shows them."""
     rows = page.locator(".fg-layer:has(.fg-number)").all()
     return {row.locator(".fg-word").inner_text(): row.locator(".fg-number").inner_text() for row in rows}
 
@@ -128,7 +128,7 @@ def test_upload_prompt_overlay_point_box_heatmap_and_downloads(open_page, photo,
     bare = source(page)
     run(page, "red\nblue")
     assert source(page) != bare
-    assert re.search(r"2 of 2 prompts found.*Encoding the picture: \d+ ms", page.inner_text("#fg-note"))
+    assert re.search(r"2 of 2 prompts found.*Encoding the image: \d+ ms", page.inner_text("#fg-note"))
     assert "px" in page.inner_text("#fg-regions")
 
     page.mouse.click(*point(page, 0.33, 0.5))
@@ -174,7 +174,7 @@ def test_upload_prompt_overlay_point_box_heatmap_and_downloads(open_page, photo,
     assert [category["name"] for category in document["categories"]] == ["red", "blue"]
 
 
-def test_an_example_is_segmented_at_a_click_and_options_redraw_it(open_page):
+def test_a_click_segments_an_example_and_changed_options_segment_it_again(open_page):
     page = open_page()
     page.click("[data-name='coffee.png']")
     page.locator(".fg-link").first.wait_for()
@@ -190,7 +190,7 @@ def test_an_example_is_segmented_at_a_click_and_options_redraw_it(open_page):
         page.wait_for_function("before => document.querySelector('.fg-picture').src !== before", arg=before)
 
 
-def test_a_picture_can_be_pasted_and_dropped(open_page, photo):
+def test_an_image_can_be_pasted_and_dropped(open_page, photo):
     page = open_page()
     script = """([event, bytes, name]) => {
         const data = new DataTransfer();
@@ -203,7 +203,7 @@ def test_a_picture_can_be_pasted_and_dropped(open_page, photo):
         page.locator(".fg-name", has_text=f"{event}.png").wait_for()
 
 
-def test_errors_stand_on_the_page_until_the_next_request(open_page, photo, tmp_path):
+def test_errors_stay_on_the_page_until_the_next_request(open_page, photo, tmp_path):
     page = open_page()
     error = page.locator("[role=alert]")
     page.click("#fg-run")
@@ -236,7 +236,7 @@ def test_errors_stand_on_the_page_until_the_next_request(open_page, photo, tmp_p
     assert error.count() == 0
 
 
-def test_a_narrow_screen_scrolls_down_only_and_shows_the_result(open_page, photo):
+def test_a_narrow_screen_scrolls_only_vertically_and_shows_the_result(open_page, photo):
     page = open_page(width=390, height=800)
     upload(page, photo)
     page.locator("#fg-run").scroll_into_view_if_needed()
@@ -248,7 +248,7 @@ def test_a_narrow_screen_scrolls_down_only_and_shows_the_result(open_page, photo
     assert box["x"] + box["width"] <= 390
 
 
-def test_the_page_can_be_used_by_the_keyboard_alone(open_page):
+def test_the_page_can_be_used_with_the_keyboard_alone(open_page):
     page = open_page()
 
     def tab_to(selector):
@@ -284,7 +284,7 @@ def test_the_page_can_be_used_by_the_keyboard_alone(open_page):
     tab_to(".fg-link[download='labels.png']")
 
 
-def test_two_people_see_their_own_pictures(open_page, photo):
+def test_two_users_see_their_own_images(open_page, photo):
     first, second = open_page(), open_page()
     upload(first, photo)
     second.click("[data-name='rocket.jpg']")
@@ -296,7 +296,7 @@ def test_two_people_see_their_own_pictures(open_page, photo):
     assert own != other
 
 
-def test_a_closed_page_takes_its_picture_with_it(open_page, photo, address):
+def test_closing_a_page_drops_its_image(open_page, photo, address):
     page = open_page()
     upload(page, photo)
     run(page, "red")
@@ -311,15 +311,15 @@ def test_a_closed_page_takes_its_picture_with_it(open_page, photo, address):
     raise AssertionError("the picture is still there")
 
 
-def test_the_page_of_a_benchmark_shows_photo_truth_and_prediction_and_asks_nobody(browser, tmp_path):
+def test_the_page_of_a_benchmark_shows_photo_truth_and_prediction_without_a_network(browser, tmp_path):
     seg = fgseg.load("mini", device="cpu", dtype="float32")
     dataset = open_scenes("scenes-colors", count=3, side=96)
     task = SegmentationTask(seg, dataset, settings_for(seg, dataset))
     written = write_pictures(task, run_task(task, tmp_path), tmp_path)
     (path,) = (path for path in written if path.suffix == ".html")
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page, asked, failed = context.new_page(), [], []
-    page.on("request", lambda request: asked.append(request.url))
+    page, requested, failed = context.new_page(), [], []
+    page.on("request", lambda request: requested.append(request.url))
     page.on("pageerror", lambda error: failed.append(str(error)))
     page.on("console", lambda line: failed.append(line.text))
     page.goto(path.as_uri())
@@ -330,5 +330,5 @@ def test_the_page_of_a_benchmark_shows_photo_truth_and_prediction_and_asks_nobod
     assert page.evaluate("document.images.length") == 1 + len(captions)  # the chart is the first
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     context.close()
-    assert [url for url in asked if url != path.as_uri() and not url.startswith("data:")] == []
+    assert [url for url in requested if url != path.as_uri() and not url.startswith("data:")] == []
     assert failed == []

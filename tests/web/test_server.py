@@ -1,4 +1,4 @@
-"""The server's door and routes, the command `fgseg serve`, and sixteen users at once."""
+"""The guard and routes of the server, the command `fgseg serve`, and sixteen users at once."""
 
 import json
 import re
@@ -17,9 +17,9 @@ import fgseg
 from fgseg.images.writing import encode_png
 from fgseg.web import server
 from fgseg.web.examples import examples
-from fgseg.web.limits import Limits
+from fgseg.web.limits import Limits, SegmentationRequest
 from fgseg.web.server import application
-from fgseg.web.service import SegmentationService
+from fgseg.web.service import SegmentationService, WorkQueue
 
 ROOT = Path(__file__).parents[2]
 HERE = "http://127.0.0.1"
@@ -28,19 +28,19 @@ START_PATIENCE = 300  # seconds; a busy machine takes its time
 
 
 @pytest.fixture(scope="module")
-def bench(tiny_model, tmp_path_factory):
+def service(tiny_model, tmp_path_factory):
     limits = Limits(upload_bytes=100_000, pixels=10_000)
     made = SegmentationService(fgseg.load(tiny_model), limits, tmp_path_factory.mktemp("web"), examples())
     yield made
-    made.turns.close()
+    made.queue.close()
 
 
 @pytest.fixture(scope="module")
-def client(bench, tmp_path_factory):
+def client(service, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-        yield TestClient(application(bench), base_url=HERE)
+        yield TestClient(application(service), base_url=HERE)
 
 
 def ask(client, data=None, **fields):
@@ -53,14 +53,14 @@ def ask(client, data=None, **fields):
 
 # pycocotools meets numpy 2
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-def test_the_endpoint_answers_with_what_the_segmenter_makes(client, tiny_model):
+def test_the_endpoint_answers_with_the_result_of_the_segmenter(client, tiny_model):
     told = ask(client, mode="independent", threshold="0.45", negative="green", box=["0,0,30,40", "5,5,5,5"]).json()
     seg = fgseg.load(tiny_model)
     result = seg.segment(PICTURE, ["red", "blue, navy"], negatives=["green"], mode="independent", threshold=0.45)
     assert (told["image"], told["height"], told["width"], told["mode"]) == ("photo.png", 40, 60, "independent")
     assert told["classes"] == result.to_dict()["classes"]
     assert told["regions"] == json.loads(json.dumps(result.to_dict()["regions"]))
-    for index, name in enumerate(result.classes, start=1):  # an annotation is one part of a mask
+    for index, name in enumerate(result.classes, start=1):  # an annotation is one component of a mask
         parts = [one["segmentation"] for one in told["coco"]["annotations"] if one["category_id"] == index]
         together = sum((coco_rle.decode(part).astype(int) for part in parts), np.zeros((40, 60), int))
         np.testing.assert_array_equal(together, result.masks[name])
@@ -72,7 +72,7 @@ def test_the_endpoint_answers_with_what_the_segmenter_makes(client, tiny_model):
     assert set(told["milliseconds"]) == {"encode", "score"}
 
 
-def test_the_endpoint_tells_no_path_of_this_machine(client, tiny_model):
+def test_the_endpoint_names_no_path_of_this_machine(client, tiny_model):
     assert str(Path(tiny_model).parent) not in ask(client).text
 
 
@@ -82,7 +82,7 @@ def test_the_endpoint_tells_no_path_of_this_machine(client, tiny_model):
         ({"prompt": []}, 400, "prompts: expected at least one, got none"),
         ({"prompt": ["xyzzy"]}, 400, "never seen the word 'xyzzy'"),
         ({"prompt": ["red"] * 33}, 413, "prompts: expected at most 32, got 33"),
-        ({"prompt": ["r" * 201]}, 413, "expected at most 200 characters a line, got 201"),
+        ({"prompt": ["r" * 201]}, 413, "expected at most 200 characters per line, got 201"),
         ({"mode": "both"}, 400, "mode: expected one of exclusive, independent, got 'both'"),
         ({"threshold": "high"}, 400, "threshold: expected a number, got 'high'"),
         ({"threshold": "nan"}, 400, "threshold: expected a number from 0 to 1"),
@@ -96,7 +96,7 @@ def test_the_endpoint_tells_no_path_of_this_machine(client, tiny_model):
         ({"data": bytes(100_001)}, 413, "image: expected a file of at most 0.1 MB"),
     ],
 )
-def test_what_the_endpoint_refuses_it_explains_in_one_line_of_json(client, fields, status, message):
+def test_the_endpoint_explains_a_wrong_request_in_one_line_of_json(client, fields, status, message):
     answer = ask(client, **fields)
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
@@ -104,59 +104,55 @@ def test_what_the_endpoint_refuses_it_explains_in_one_line_of_json(client, field
     assert "\n" not in answer.json()["error"]
 
 
-def test_a_form_without_a_picture_says_how_to_send_one(client):
+def test_a_form_without_an_image_is_told_how_to_send_one(client):
     answer = client.post("/api/segment", data={"prompt": "red"})
     assert (answer.status_code, "curl -F image=@photo.jpg" in answer.json()["error"]) == (400, True)
     assert client.post("/api/segment", json={}).status_code == 400
 
 
-def test_a_busy_server_says_so(client, bench, monkeypatch):
-    from fgseg.web.service import WorkQueue
-
+def test_a_busy_server_says_so(client, service, monkeypatch):
     full = WorkQueue(1)
     full._room.acquire()
-    monkeypatch.setattr(bench, "turns", full)
+    monkeypatch.setattr(service, "queue", full)
     answer = ask(client)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "the server is busy with 1 requests" in answer.json()["error"]
 
 
-def test_an_unexpected_error_is_a_500_without_trace_or_path(client, bench, monkeypatch):
+def test_an_unexpected_error_is_a_500_without_traceback_or_path(client, service, monkeypatch):
     def broken(*_args):
         raise RuntimeError("/home/someone/weights")
 
-    monkeypatch.setattr(bench, "once", broken)
+    monkeypatch.setattr(service, "answer", broken)
     answer = ask(client)
     assert answer.status_code == 500
     assert "/home" not in answer.text
     assert "Traceback" not in answer.text
 
 
-# --- pictures and files of the page
+# --- images and files of the page
 
 
-def test_a_picture_is_reached_by_its_secret_alone(client, bench):
-    secret = client.post("/desk", content=encode_png(PICTURE), headers={"x-file-name": "a%20b.png"}).json()["secret"]
-    assert bench.desks.get(secret).name == "a b.png"
-    assert client.get(f"/desk/{secret}/labels.png").json()["error"].startswith("result: there is none yet")
-    from fgseg.web.limits import Asked
-
-    bench.segment(secret, Asked(("red", "blue")))
-    answer = client.get(f"/desk/{secret}/coco.json")
+def test_an_image_is_reached_only_by_its_secret(client, service):
+    secret = client.post("/session", content=encode_png(PICTURE), headers={"x-file-name": "a%20b.png"}).json()["secret"]
+    assert service.sessions.get(secret).name == "a b.png"
+    assert client.get(f"/session/{secret}/labels.png").json()["error"].startswith("result: there is none yet")
+    service.segment(secret, SegmentationRequest(("red", "blue")))
+    answer = client.get(f"/session/{secret}/coco.json")
     assert answer.headers["content-disposition"] == 'attachment; filename="coco.json"'
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json()["images"][0]["file_name"] == "a b.png"
-    for wrong in (f"/desk/{secret}x/labels.png", f"/desk/{secret}/run.json", f"/desk/{secret}/../labels.png"):
+    for wrong in (f"/session/{secret}x/labels.png", f"/session/{secret}/run.json", f"/session/{secret}/../labels.png"):
         assert client.get(wrong).status_code == 404
 
 
-# --- the door
+# --- the guard
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "192.168.0.7:7860", "", "[::1", "127.0.0.1]", "[x]"]
 )
-def test_other_names_than_this_machines_own_are_refused(client, host):
+def test_host_names_of_other_machines_are_refused(client, host):
     answer = client.get("/", headers={"host": host})
     assert (answer.status_code, answer.json()["error"]) == (403, "host: expected 127.0.0.1 or localhost")
 
@@ -186,28 +182,28 @@ def test_requests_from_other_pages_are_refused(client, origin):
         "/static/%2e%2e/%2e%2e/%2e%2e/app.py",
     ],
 )
-def test_nothing_else_of_gradio_is_reached(client, path):
+def test_other_routes_of_gradio_are_closed(client, path):
     answer = client.get(path)
     assert answer.status_code in (403, 404)
     assert "root:" not in answer.text
 
 
-def test_gradios_own_upload_is_closed(client):
+def test_the_upload_of_gradio_is_closed(client):
     assert client.post("/gradio_api/upload", files={"files": ("a.txt", b"hello")}).status_code == 404
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read_into_memory(client):
-    answer = client.post("/desk", content=bytes(1_200_000))
+    answer = client.post("/session", content=bytes(1_200_000))
     assert (answer.status_code, "body: expected at most 1.1 MB, got 1.2 MB" in answer.json()["error"]) == (413, True)
     assert client.post("/gradio_api/queue/join", content=bytes(1_000_001)).status_code == 413
 
     def pieces():
         yield b"a"
 
-    assert client.post("/desk", content=pieces()).status_code == 411
+    assert client.post("/session", content=pieces()).status_code == 411
 
 
-def test_the_page_may_load_nothing_from_elsewhere(client):
+def test_the_page_loads_nothing_from_other_servers(client):
     answer = client.get("/")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
@@ -251,7 +247,7 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(tiny_model, capsys):
     assert f"--port: expected a free port, got {port}" in capsys.readouterr().err
 
 
-def test_a_connection_is_kept_for_longer_than_programs_keep_one(tiny_model, monkeypatch):
+def test_the_server_keeps_connections_longer_than_clients_do(tiny_model, monkeypatch):
     seen = []
     monkeypatch.setattr(server.uvicorn.Server, "run", lambda self, sockets: seen.append(self.config.timeout_keep_alive))
     server.serve(fgseg.load(tiny_model), limits=Limits(), port=0, ready=lambda address: None)
@@ -272,7 +268,7 @@ def test_the_server_stops_on_sigterm_and_leaves_no_folder(tiny_model, tmp_path, 
 # --- many users
 
 
-def test_sixteen_users_at_once_meet_no_error_and_see_their_own_pictures(tmp_path):
+def test_sixteen_users_at_once_get_no_error_and_see_their_own_images(tmp_path):
     out = tmp_path / "load.json"
     command = [sys.executable, "benchmarks/web_load.py", "--seconds", "10", "--out", str(out)]
     subprocess.run(command, cwd=ROOT, check=False, capture_output=True, timeout=600)
@@ -281,5 +277,5 @@ def test_sixteen_users_at_once_meet_no_error_and_see_their_own_pictures(tmp_path
     assert told["mixed_up"] == []
     assert told["requests"] >= 16
     assert told["users"] == 16
-    # One worker: what grows with users is pictures on desks and Gradio's threads.
+    # One worker: only the kept images and the threads of Gradio grow with the number of users.
     assert told["resident_mb"]["peak"] - told["resident_mb"]["before"] < 400

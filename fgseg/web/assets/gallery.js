@@ -1,4 +1,4 @@
-// The examples. Event for Python: 'example' {name}.
+// The examples. Event sent to Python: 'example' {name}.
 element.querySelectorAll('button').forEach((button) => {
   button.addEventListener('click', () => trigger('example', { name: button.dataset.name }));
 });

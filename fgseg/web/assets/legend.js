@@ -1,9 +1,9 @@
-// The legend: a row a prompt with its colour, its share of the picture and, once a point or box is marked, its score.
-// Event for Python: 'layered' {layer}, -1 for the masks and else the index of the prompt whose heatmap is wanted.
+// The legend: one row per prompt with its colour, its share of the image and, if a point or box is marked, its score.
+// Event sent to Python: 'layered' {layer}; -1 shows all masks, another number the heatmap of the prompt with this index.
 const make = (tag, name, text = '') => {
   const made = document.createElement(tag);
   made.className = name;
-  made.textContent = text; // prompts are text, whatever they hold
+  made.textContent = text; // never HTML: a prompt may hold markup
   return made;
 };
 
@@ -34,7 +34,7 @@ function entry(row, index) {
 }
 
 function heading(value) {
-  const title = value.where ? `Presence ${value.where}: 0 absent, 0.5 a tie, 1 certain` : 'Show masks, or a heatmap';
+  const title = value.where ? `Presence ${value.where} (0 absent, 0.5 a tie with the background, 1 certain)` : 'Show all masks, or the heatmap of one prompt';
   const made = make('p', 'fg-small', title);
   made.setAttribute('role', 'status');
   if (value.layer >= 0) {

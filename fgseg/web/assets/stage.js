@@ -1,17 +1,17 @@
-// The stage: takes a picture (dropped, pasted, chosen), shows it, and says where a point was clicked or a box drawn.
-// Events for Python: 'uploaded' {secret} or {error}, 'marked' {box: [left, top, right, bottom] as shares, or null}.
+// The stage: uploads an image (dropped, pasted or chosen), shows it, and reports the point or box that the user marks.
+// Events sent to Python: 'uploaded' {secret} or {error}; 'marked' {box: [left, top, right, bottom] in fractions, or null}.
 const find = (name) => element.querySelector(name);
 const [canvas, picture, frame, cross] = ['.fg-canvas', '.fg-picture', '.fg-frame', '.fg-cross'].map(find);
 const file = find('.fg-file');
-const CLICK = 4; // pixels that a pointer may shake during a click
-const STEP = 0.02; // share of the picture that an arrow key moves
-let shown = null; // key of the picture that is shown
+const CLICK = 4; // pixels that a pointer may move during a click
+const STEP = 0.02; // fraction of the image that an arrow key moves
+let shown = null; // key of the image that is shown
 let mark = { left: 0.5, top: 0.5, right: 0.5, bottom: 0.5 };
 let start = null;
 
 find('.fg-limits').textContent = props.limits;
 
-// --- a picture comes in
+// --- uploading an image
 
 async function upload(blob) {
   if (!blob) return;
@@ -21,15 +21,15 @@ async function upload(blob) {
   }
   element.classList.add('fg-busy');
   try {
-    const answer = await fetch('desk', {
+    const answer = await fetch('session', {
       method: 'POST',
       body: blob,
       headers: { 'Content-Type': 'application/octet-stream', 'X-File-Name': encodeURIComponent(blob.name || 'image.png') },
     });
-    const told = await answer.json();
-    trigger('uploaded', told.secret ? { secret: told.secret } : { error: told.error });
+    const { secret, error } = await answer.json();
+    trigger('uploaded', secret ? { secret } : { error });
   } catch {
-    trigger('uploaded', { error: 'The server did not take the picture. Is it still running?' });
+    trigger('uploaded', { error: 'The image could not be uploaded. Is the server still running?' });
   } finally {
     element.classList.remove('fg-busy');
   }
@@ -38,7 +38,7 @@ async function upload(blob) {
 element.querySelectorAll('.fg-choose').forEach((button) => button.addEventListener('click', () => file.click()));
 file.addEventListener('change', () => {
   upload(file.files[0]);
-  file.value = ''; // the same file again is a change as well
+  file.value = ''; // so that choosing the same file again is a change
 });
 
 const imageOf = (items) => [...(items || [])].find((item) => item.type.startsWith('image/'));
@@ -67,7 +67,7 @@ document.addEventListener('drop', (event) => {
   upload(event.dataTransfer.files[0]);
 });
 
-// --- a picture is shown
+// --- showing an image
 
 function show() {
   const value = props.value;
@@ -81,16 +81,16 @@ function show() {
   if (shown !== value.key) clear();
   shown = value.key;
   const box = element.getBoundingClientRect();
-  // On a narrow screen the button that asked for this lies far below.
+  // On a narrow screen the button is far below the image.
   if (box.bottom < 80) element.scrollIntoView({ block: 'start' });
 }
 watch('value', show);
 show();
 
-// --- a point or a box
+// --- marking a point or a box
 
-const clamp = (share) => Math.min(1, Math.max(0, share));
-const percent = (share) => `${(100 * share).toFixed(3)}%`;
+const clamp = (fraction) => Math.min(1, Math.max(0, fraction));
+const percent = (fraction) => `${(100 * fraction).toFixed(3)}%`;
 
 function where(event) {
   const box = picture.getBoundingClientRect();
@@ -117,7 +117,7 @@ function between(first, second) {
   return { left, top, right, bottom };
 }
 
-const ask = () => trigger('marked', { box: [mark.left, mark.top, mark.right, mark.bottom] });
+const send = () => trigger('marked', { box: [mark.left, mark.top, mark.right, mark.bottom] });
 const isClick = (event) => Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) < CLICK;
 
 canvas.addEventListener('pointerdown', (event) => {
@@ -135,7 +135,7 @@ canvas.addEventListener('pointerup', (event) => {
   mark = isClick(event) ? between(start, start) : between(start, where(event));
   start = null;
   draw();
-  ask();
+  send();
 });
 canvas.addEventListener('pointercancel', () => (start = null));
 
@@ -146,7 +146,7 @@ canvas.addEventListener('keydown', (event) => {
     trigger('marked', { box: null });
   } else if (event.key === 'Enter' || event.key === ' ') {
     draw();
-    ask();
+    send();
   } else if (MOVES[event.key]) {
     const [x, y] = MOVES[event.key];
     mark.right = clamp(mark.right + x);

@@ -1,0 +1,36 @@
+"""What a command leaves, and its exit statuses."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True)
+class Run:
+    """Exit status, stdout and stderr of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def complaints(self):
+        return self.err.splitlines()
+
+
+def assert_refused(run, *texts):
+    """The run has one line on stderr that holds these texts, nothing on stdout, and exit status 2."""
+    assert (run.code, run.out, len(run.complaints)) == (USAGE, "", 1), run
+    assert run.err.startswith("fgseg: error: ")
+    for text in texts:
+        assert text in run.err
+
+
+def run_json(folder="fgseg-out/rgb"):
+    return json.loads(Path(folder, "run.json").read_text(encoding="utf-8"))

@@ -1,0 +1,146 @@
+"""The events of the page, without a browser."""
+
+from dataclasses import replace
+
+import pytest
+from random_images import random_image
+
+import fgseg
+from fgseg.images.writing import encode_png
+from fgseg.web.events import Actions, Form
+from fgseg.web.examples import examples, known_prompts
+from fgseg.web.sessions import MASKS
+
+FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.5, "auto")
+
+
+def test_every_example_has_prompts_that_the_embedded_model_knows():
+    seg = fgseg.load("mini")
+    for name, example in examples().items():
+        assert example.load().shape[2] == 3, name
+        assert known_prompts(seg, example), name
+
+
+@pytest.fixture
+def actions(service):
+    return Actions(service)
+
+
+def opened(actions, form=FORM):
+    secret = actions.service.open(encode_png(random_image()), "a.png")
+    return actions.uploaded({"secret": secret}, form, "me")
+
+
+def test_an_upload_shows_the_image_and_its_result_if_there_are_prompts(actions):
+    bare = opened(actions, replace(FORM, prompts=" "))
+    assert bare.stage["src"].startswith("data:image/jpeg;base64,")
+    assert (bare.stage["width"], bare.stage["height"], bare.note, bare.legend["rows"]) == (60, 40, "", [])
+    made = opened(actions)
+    assert [row["name"] for row in made.legend["rows"]] == ["red", "blue"]
+    assert actions.service.sessions.view(made.secret).layer == MASKS
+    assert "Encoding the image" in made.note
+    assert made.secret in made.downloads
+
+
+def test_an_upload_with_wrong_prompts_shows_the_image_and_the_error(actions):
+    update = opened(actions, replace(FORM, prompts="xyzzy"))
+    assert update.stage is not None
+    assert "never seen the word" in update.note
+    assert 'role="alert"' in update.note
+
+
+def test_a_second_run_says_that_the_features_were_kept(actions, encodings):
+    first = opened(actions)
+    again = actions.run(first.secret, replace(FORM, prompts="purple"))
+    assert "kept from before, 0 ms" in again.note
+    assert len(encodings) == 1
+    assert again.stage["src"] != first.stage["src"]
+
+
+def test_an_example_sets_its_prompts_unless_the_user_has_written_others(actions):
+    empty = replace(FORM, prompts="")
+    update = actions.example({"name": "coffee.png"}, empty, "me")
+    assert update.prompts == "red\nwhite\nbrown, tan"
+    assert update.secret
+    other = actions.example({"name": "chelsea.png"}, replace(FORM, prompts=update.prompts), "me")
+    assert other.prompts == "orange, brown\npink\ngreen"
+    own = actions.example({"name": "coffee.png"}, replace(FORM, prompts="purple"), "me")
+    assert own.prompts == "purple"
+    assert len(actions.service.sessions) == 1
+    assert "example: expected one of coffee.png" in actions.example({"name": "/etc/passwd"}, FORM, "me").note
+
+
+def test_the_layer_is_kept_until_the_prompts_change_and_the_mark_until_it_is_cleared(actions):
+    secret = opened(actions).secret
+    actions.choose(secret, {"layer": 1}, 0.5)
+    marked = actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]})
+    assert marked.legend["where"] == "at 30, 20"
+    assert marked.legend["isPoint"]
+    assert marked.legend["layer"] == 1
+    assert 0 <= marked.legend["rows"][0]["mean"] <= 1
+    warmer = actions.refresh(secret, replace(FORM, threshold=0.4))
+    assert (warmer.legend["layer"], warmer.legend["where"]) == (1, "at 30, 20")
+    other = actions.run(secret, replace(FORM, prompts="purple"))
+    assert (other.legend["layer"], other.legend["where"]) == (MASKS, "at 30, 20")
+    cleared = actions.mark(secret, {"box": None})
+    assert cleared.legend["where"] == ""
+    assert cleared.legend["rows"][0]["mean"] is None
+    box = actions.mark(secret, {"box": [0.0, 0.0, 0.5, 1.0]})
+    assert box.legend["where"] == "from 0, 0 to 30, 39"
+    assert not box.legend["isPoint"]
+
+
+def test_a_point_and_a_layer_that_are_chosen_during_a_run_are_not_lost(actions, monkeypatch):
+    secret, segment = opened(actions).secret, actions.service.segment
+
+    def meanwhile(*args):
+        assert actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]}).legend["where"] == "at 30, 20"
+        assert actions.choose(secret, {"layer": 1}, 0.5).legend["layer"] == 1
+        return segment(*args)
+
+    monkeypatch.setattr(actions.service, "segment", meanwhile)
+    answer = actions.refresh(secret, replace(FORM, threshold=0.4))
+    assert (answer.legend["where"], answer.legend["layer"]) == ("at 30, 20", 1)
+    assert actions.run(secret, replace(FORM, prompts="purple")).legend["layer"] == MASKS  # of other prompts
+
+
+def test_opacity_draws_again_without_scoring_and_does_nothing_before_a_result(actions, monkeypatch):
+    secret = opened(actions).secret
+    monkeypatch.setattr(actions.service, "segment", None)
+    assert actions.redraw(secret, 0.9).stage["src"] != actions.redraw(secret, 0.1).stage["src"]
+    for nothing in (actions.redraw(None, 0.9), actions.refresh(None, FORM), actions.mark(None, {"box": None})):
+        assert all(value is None for value in vars(nothing).values())
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda a: a.run(None, FORM), "image: expected an image, got none; drop one, paste one, or choose"),
+        (lambda a: a.run("gone", FORM), "this image is not kept any longer; load it again"),
+        (lambda a: a.uploaded({"error": "too <large>"}, FORM, "me"), "too &lt;large&gt;"),
+        (lambda a: a.uploaded({"secret": "guessed"}, FORM, "me"), "not kept any longer"),
+        (lambda a: a.mark(None, {"box": [0, 0, 0, 0]}), "Write prompts and press Segment first"),
+        (lambda a: a.choose(opened(a).secret, {"layer": 9}, 0.5), "layer: expected a class from 0 to 1, got 9"),
+        (lambda a: a.choose(opened(a).secret, {"layer": "x"}, 0.5), "layer: expected a number"),
+        (lambda a: a.mark(opened(a).secret, {"box": "all"}), "box: expected four numbers"),
+        (lambda a: a.run(opened(a).secret, replace(FORM, mode="both")), "mode: expected one of exclusive, independent"),
+    ],
+)
+def test_an_error_appears_in_the_note_and_changes_nothing_else(actions, act, message):
+    update = act(actions)
+    assert message.replace("'", "&#x27;") in update.note
+    assert all(value is None for name, value in vars(update).items() if name != "note")
+
+
+def test_an_unexpected_error_shows_no_traceback_and_no_path(actions, monkeypatch, caplog):
+    secret = opened(actions).secret
+
+    def broken(*_args, **_kwargs):
+        raise FileNotFoundError("/home/someone/secret.bin")
+
+    monkeypatch.setattr(actions.service, "segment", broken)
+    note = actions.run(secret, FORM).note
+    assert "Something went wrong on the server" in note
+    assert "/home" not in note
+    assert "Traceback" not in note
+    assert "/home/someone/secret.bin" in caplog.text  # the log has it
