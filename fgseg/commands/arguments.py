@@ -213,7 +213,7 @@ def result_folders(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
     """A separate output folder for each image.
 
     The folder has the stem of the file; the whole file name if stems clash, with a number if file names clash too.
-    Upper and lower case are not told apart, since some file systems do not.
+    Case is ignored, since some file systems ignore it.
     """
     stems = Counter(path.stem.casefold() for path in paths)
     folders: dict[Path, Path] = {}

@@ -38,9 +38,9 @@ class RecipeOptions:
     epochs: Annotated[int, Option(min=1, help="Passes over the records; ignored if --steps is given.")] = 1
     steps: Annotated[int | None, Option(min=1, help="Optimizer steps. [default: as many as --epochs needs]")] = None
     learning_rate: Annotated[float, Option(min=0, help="Peak rate of AdamW; it falls to 0 along a cosine.")] = 1e-6
-    warmup: Annotated[int, Option(min=0, help="Steps over which the learning rate rises.")] = 200
+    warmup: Annotated[int, Option(min=0, help="Steps of linear warm-up.")] = 200
     weight_decay: Annotated[float, Option(min=0, help="Not for biases, LayerNorms and temperatures.")] = 1e-3
-    max_norm: Annotated[float, Option(min=0, help="Largest gradient norm; 0 for no limit.")] = 1.0
+    max_norm: Annotated[float, Option(min=0, help="Maximum norm of the gradient; 0 disables clipping.")] = 1.0
     temperatures: Annotated[
         str, Option(help="Box temperature of an FG-CLIP. copy: that of whole images, as published. keep: its own.")
     ] = "copy"
@@ -52,7 +52,9 @@ class RecipeOptions:
     gradient_checkpointing: Annotated[
         bool, Option(help="Use a fraction of the memory for a third more time; the results are the same.")
     ] = True
-    seed: Annotated[int, Option(min=0, help="Seed of the order of records and the choice of captions.")] = 0
+    seed: Annotated[
+        int, Option(min=0, help="Seed of the order of records, the choice of captions, and random weights.")
+    ] = 0
     checkpoint_every: Annotated[int, Option(min=1, help="Steps between checkpoints.")] = 1000
     max_bad_share: Annotated[float, Option(min=0, max=1, help="Stop if a larger share of records is bad.")] = 0.05
     workers: Annotated[int, Option(min=0, help="Processes that read images, per training process.")] = 2
@@ -106,11 +108,13 @@ def _source(data: list[str], images: Path | None, *, quiet: bool) -> Source:
     if scenes := [source for source in data if source.startswith(SCENES)]:
         count = scenes[0].removeprefix(SCENES)
         if len(data) > 1 or not count.isdigit() or not int(count):
-            raise OptionError(f"--data: expected scenes:N alone, with N from 1 upwards, got {', '.join(data)!r}")
+            raise OptionError(
+                f"--data: expected a single scenes:N with N of at least 1, got {', '.join(data)!r}; give --data once"
+            )
         return SceneRecords(int(count))
     if images is None:
         raise OptionError(
-            "--images: expected the folder that the f_path of the records is relative to, got none; say --images ."
+            "--images: expected the folder that the paths in f_path are relative to, got none; give --images ."
         )
 
     def watch(entries: Iterator[Any]) -> Iterator[Any]:

@@ -76,10 +76,10 @@ def test_scenes_need_no_files(train):
     [
         (
             ("--data", "r.jsonl"),
-            "--images: expected the folder that the f_path of the records is relative to, got none",
+            "--images: expected the folder that the paths in f_path are relative to, got none",
         ),
-        (("--data", "scenes:many"), "--data: expected scenes:N alone, with N from 1 upwards, got 'scenes:many'"),
-        (("--data", "scenes:4", "--data", "r.jsonl"), "--data: expected scenes:N alone"),
+        (("--data", "scenes:many"), "--data: expected a single scenes:N with N of at least 1, got 'scenes:many'"),
+        (("--data", "scenes:4", "--data", "r.jsonl"), "--data: expected a single scenes:N"),
         (("--data", "r.jsonl", "--images", "."), "data: expected a .json or .jsonl file or a folder of them"),
         (("--data", "scenes:4", "--dtype", "float16"), "dtype: float16 overflows"),
         (("--data", "scenes:4", "--stage", "3"), "--stage"),
