@@ -38,7 +38,7 @@ def test_scores_equal_a_loop_over_prompts_rows_and_columns(seed, gh, gw, prompts
     assert np.abs(scores).max() <= 1
 
 
-def test_scores_come_as_what_the_features_are_and_in_float32():
+def test_scores_have_the_kind_of_the_features_and_are_float32():
     rng = np.random.RandomState(5)
     grid, text = unit_rows(rng, 3, 4, 8), unit_rows(rng, 2, 8)
     from_array = patch_scores(grid.astype(np.float16), torch.from_numpy(text))
@@ -51,7 +51,7 @@ def test_scores_come_as_what_the_features_are_and_in_float32():
     np.testing.assert_allclose(from_tensor, from_features, atol=2e-2)  # bfloat16 keeps 8 bits
 
 
-def test_features_that_have_been_looked_at_are_not_looked_at_again(monkeypatch):
+def test_features_that_check_themselves_are_not_checked_again(monkeypatch):
     looked_at = []
     monkeypatch.setattr("fgseg.similarity._check_unit", lambda name, rows: looked_at.append(name))
     grid, text = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.0, 1.0]])
@@ -60,7 +60,7 @@ def test_features_that_have_been_looked_at_are_not_looked_at_again(monkeypatch):
     assert looked_at == ["text", "features", "text"]
 
 
-def test_read_only_features_are_taken_and_left_as_they_were():
+def test_read_only_features_are_accepted_and_not_changed():
     rng = np.random.RandomState(6)
     grid = unit_rows(rng, 2, 2, 3)
     grid.setflags(write=False)
@@ -120,7 +120,7 @@ def test_unit_of_a_tensor_is_a_tensor_without_its_graph():
         (np.float32(3), r"\(\.\.\., D\)"),
     ],
 )
-def test_a_vector_without_direction_is_refused_by_its_row(rows, message):
+def test_a_vector_of_length_zero_is_refused_with_its_row(rows, message):
     with pytest.raises(ShapeError, match=message):
         unit(rows)
 
@@ -128,7 +128,7 @@ def test_a_vector_without_direction_is_refused_by_its_row(rows, message):
 # ensemble
 
 
-def test_a_loud_template_weighs_no_more_than_a_quiet_one():
+def test_templates_of_any_length_have_the_same_weight():
     quiet = ensemble(np.array([[1.0, 0.0], [0.0, 1.0]]), [0, 0])
     loud = ensemble(np.array([[1.0, 0.0], [0.0, 100.0]]), [0, 0])
     np.testing.assert_allclose(quiet, [[0.5**0.5, 0.5**0.5]], atol=1e-6)
@@ -144,7 +144,7 @@ def test_ensembles_are_of_unit_length_and_follow_their_groups_in_any_order():
         np.testing.assert_allclose(result[word], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_templates_that_cancel_are_refused_by_their_word():
+def test_templates_that_cancel_out_are_refused_with_their_word():
     with pytest.raises(PromptError, match="query word 1 cancel out"):
         ensemble(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, -3.0]]), [0, 1, 1])
 

@@ -4,8 +4,8 @@ A table of components is a structured array of `COMPONENT`. The components of a 
 those of a whole image, and `merged` adds the rows of components that turn out to be one.
 
 The sums are gathered from horizontal runs of pixels, of which there are far fewer than pixels. On 1080 x 1920 pixels
-with 2,300 components this takes 20 ms; find_objects, mean, center_of_mass and maximum of scipy.ndimage together take
-285 ms, and skimage.measure.regionprops_table takes longer still.
+with 2,300 components this takes 20 ms, where find_objects, mean, center_of_mass and maximum of scipy.ndimage together
+take 285 ms. Centroids and means agree with scipy's within 1e-6.
 """
 
 from collections.abc import Sequence

@@ -195,7 +195,7 @@ FORMATS = [
 
 @pytest.mark.parametrize("assert_reads_back", FORMATS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_reading_an_export_back_gives_the_mask_of(name, assert_reads_back):
+def test_reading_an_export_back_gives_the_masks_of(name, assert_reads_back):
     mask = SHAPES[name]
     assert_reads_back({"猫, «né»": mask, "rest": ~mask})
 
@@ -240,7 +240,7 @@ def test_yolo_numbers_have_no_exponent_and_stay_exact_on_a_wide_image():
     assert_yolo_reads_back({"a": mask})
 
 
-def test_every_format_of_nothing_is_an_empty_collection_of_the_same_type():
+def test_without_regions_every_format_is_an_empty_collection_of_the_same_type():
     masks = {"a": np.zeros((4, 6), bool)}
     for these in (masks, {}):
         file = coco_annotations(these, (), image_hw=(4, 6), file_name="a.png")
@@ -343,7 +343,7 @@ def test_a_table_of_other_masks_is_refused():
             export()
 
 
-def test_detections_are_supervisions_and_say_what_to_install_without_it(monkeypatch):
+def test_detections_are_of_supervision_and_its_absence_says_what_to_install(monkeypatch):
     assert isinstance(detections({}, (), image_hw=(1, 1)), supervision.Detections)
     real = builtins.__import__
 

@@ -96,7 +96,7 @@ def test_filling_holes_fills_what_a_flood_from_the_border_does_not_reach(mask, m
     np.testing.assert_array_equal(fill_holes(mask, max_area=max_area), expected)
 
 
-def test_a_hole_that_leaves_only_through_a_diagonal_is_a_hole_and_one_at_the_border_is_not():
+def test_a_gap_that_is_open_only_at_a_diagonal_is_a_hole_and_one_at_the_border_is_not():
     closed = mask_of(".##", "#.#", "###")
     assert fill_holes(closed, max_area=9).sum() == 8
     at_border = mask_of("#.#", "#.#", "###")
@@ -123,7 +123,7 @@ def test_masks_may_be_read_only_and_strided():
     assert len(boxed_components(mask)[1]) == 1
 
 
-def test_areas_below_zero_and_what_is_not_a_mask_are_refused():
+def test_negative_areas_and_other_arrays_than_masks_are_refused():
     mask = mask_of("#")
     with pytest.raises(OptionError, match="min_area"):
         remove_small(mask, min_area=-1)

@@ -50,7 +50,7 @@ def test_masks_without_pixels_have_no_polygons_and_masks_may_be_read_only_and_st
     assert len(pixel_polygons(mask)) == 1
 
 
-def test_what_is_not_a_mask_and_other_connectivities_are_refused():
+def test_other_arrays_than_masks_and_other_connectivities_are_refused():
     with pytest.raises(ShapeError, match=re.escape("mask: expected a mask, (H, W) bool")):
         pixel_polygons(np.zeros((2, 2), np.uint8))
     with pytest.raises(OptionError, match="connectivity: expected 4 or 8, got 6"):
@@ -110,7 +110,7 @@ def test_polygon_rings_begin_at_their_first_corner_and_turn_at_every_corner(mask
             assert len(np.unique(ring, axis=0)) == len(ring)
 
 
-def test_a_single_ring_cuts_each_hole_to_what_lies_next_on_its_left():
+def test_a_single_ring_cuts_each_hole_to_its_next_neighbour_on_the_left():
     (polygon,) = pixel_polygons(mask_of("#####", "#.#.#", "#####"))
     left_hole, right_hole = [[1, 1], [1, 2], [2, 2]], [[3, 1], [3, 2], [4, 2], [4, 1], [3, 1]]
     outside = [[0, 0], [5, 0], [5, 3], [0, 3], [0, 1]]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
 
 from fgseg.errors import OptionError, ShapeError
 from fgseg.regions.table import region_table
@@ -59,6 +60,30 @@ def test_the_region_table_is_a_plain_count_of_each_flooded_component(mask, min_a
         assert (region.class_name, region.class_index) == ("cat", 0)
     order = [(-region.area, region.box_xyxy[1], region.box_xyxy[0]) for region in table]
     assert order == sorted(order)
+
+
+def test_the_region_table_agrees_with_scipy_within_1e_6():
+    """Centroids and means are float64 sums in another order than scipy's; boxes, areas and peaks are equal."""
+    state = np.random.RandomState(14)
+    mask = ndimage.gaussian_filter(state.normal(size=(240, 320)), 2) > 0.05
+    score = state.uniform(size=mask.shape).astype(np.float32)
+    components, count = ndimage.label(mask, np.ones((3, 3)))
+    numbers = np.arange(1, count + 1)
+    boxes = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(components)]
+    measures = (
+        ndimage.sum_labels(mask, components, numbers),
+        ndimage.center_of_mass(mask, components, numbers),
+        ndimage.mean(score, components, numbers),
+        ndimage.maximum(score, components, numbers),
+    )
+    rows = dict(zip(boxes, zip(*measures, strict=True), strict=True))
+    table = region_table({"a": mask}, {"a": score})
+    assert len(table) == count > 100
+    for region in table:
+        area, centroid, mean, peak = rows[region.box_xyxy]
+        assert (region.area, region.peak_score) == (area, peak)
+        np.testing.assert_allclose(region.centroid_yx, centroid, rtol=1e-6)
+        assert region.mean_score == pytest.approx(mean, rel=1e-6)
 
 
 def test_the_region_table_keeps_the_order_of_the_classes_and_plain_numbers():

@@ -117,7 +117,7 @@ def test_automatic_threshold_stays_in_low_to_one_and_keeps_every_class_that_is_p
         assert (values >= np.float32(threshold)).any()
 
 
-def test_threshold_mask_holds_the_threshold_itself_and_refuses_what_is_not_a_presence():
+def test_threshold_mask_includes_the_threshold_itself_and_refuses_other_maps_than_presence():
     np.testing.assert_array_equal(threshold_mask(np.float32([[0.25, 0.5]]), threshold=0.5), [[False, True]])
     for bad in (-0.1, 1.1, np.nan):
         with pytest.raises(ShapeError, match=r"presence_map: expected values in \[0, 1\]"):
@@ -130,7 +130,7 @@ def test_threshold_mask_holds_the_threshold_itself_and_refuses_what_is_not_a_pre
         automatic_threshold(np.float32([[0.2]]), low=-1)
 
 
-def test_a_threshold_of_numpys_is_the_same_as_pythons():
+def test_a_numpy_threshold_acts_like_a_python_float():
     presence_map = np.float32([[0.7]])  # above 0.7 in float32, below it in float64
     assert threshold_mask(presence_map, threshold=0.7).all()
     assert threshold_mask(presence_map, threshold=np.float64(0.7)).all()

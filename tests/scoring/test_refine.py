@@ -135,7 +135,7 @@ def test_no_iteration_changes_nothing_and_arguments_are_left_alone():
         (noise(0, 4, 4), np.zeros((1, 4, 4)), {"dilations": (1, 0)}, OptionError, "dilations"),
     ],
 )
-def test_what_pamr_cannot_refine_is_refused(image, scores, options, error, message):
+def test_pamr_refuses_other_shapes_and_options(image, scores, options, error, message):
     with pytest.raises(error, match=message):
         pamr(image, scores, **options)
 
@@ -160,7 +160,7 @@ def test_a_blurred_edge_is_moved_to_the_images_edge():
     assert fitted[4, 8] - fitted[4, 7] > 0.5
 
 
-def test_a_score_map_that_is_a_function_of_colour_is_kept():
+def test_a_score_map_that_is_a_linear_function_of_colour_is_unchanged():
     image = noise(7, 12, 12)
     score_map = image @ np.array([0.001, -0.002, 0.0005]) + 0.3
     np.testing.assert_allclose(guided_filter(image, score_map, radius=3, epsilon=1e-8), score_map, atol=1e-4)
@@ -198,7 +198,7 @@ def test_the_fast_guided_filter_is_near_the_whole_one_and_follows_edges_at_the_f
         (np.zeros((4, 4)), {"radius": 2, "epsilon": 0.1, "subsampling": 3}, OptionError, "subsampling"),
     ],
 )
-def test_what_the_guided_filter_cannot_fit_is_refused(score_map, options, error, message):
+def test_the_guided_filter_refuses_other_shapes_and_options(score_map, options, error, message):
     with pytest.raises(error, match=message):
         guided_filter(noise(8, 4, 4), score_map, **options)
 
@@ -223,7 +223,7 @@ def test_superpixels_take_their_mean_score_and_end_where_colours_do():
     assert not set(np.unique(voted[:, :16])) & set(np.unique(voted[:, 16:]))
 
 
-def test_each_refinement_by_name_is_its_function_on_every_map():
+def test_each_refinement_by_name_applies_its_function_to_every_map():
     image, maps = noise(4, 24, 30), list(np.random.RandomState(5).uniform(size=(11, 24, 30)).astype(np.float32))
     made = {name: list(refined(image, maps, method=name, patch_pixels=6)) for name in REFINEMENTS}
     assert all(np.array_equal(a, b) for a, b in zip(made["none"], maps, strict=True))

@@ -81,7 +81,7 @@ def test_a_map_equals_torchs_and_stays_in_the_range_of_its_patches(seed, grid_hw
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.int64, np.float16, np.float64])
-def test_any_real_dtype_and_memory_order_is_taken(dtype):
+def test_any_real_dtype_and_memory_order_is_accepted(dtype):
     grid = np.arange(12).reshape(3, 4).astype(dtype)
     expected = upsample_map(grid.astype(np.float32), (7, 9))
     np.testing.assert_array_equal(upsample_map(grid, (7, 9)), expected)
@@ -119,7 +119,7 @@ def test_a_size_that_is_not_two_whole_numbers_is_refused_everywhere(image_hw):
 # upsample_maps
 
 
-def test_streamed_maps_are_the_single_ones_in_order_and_of_the_kind_that_came():
+def test_streamed_maps_equal_single_maps_in_order_and_have_the_kind_of_the_scores():
     scores = np.random.RandomState(2).uniform(size=(3, 2, 4)).astype(np.float32)
     arrays, tensors = upsample_maps(scores, (5, 9)), upsample_maps(torch.from_numpy(scores), (5, 9))
     assert iter(arrays) is arrays
@@ -217,7 +217,7 @@ def test_a_label_map_equals_comparing_every_map(kind, prompts, grid_hw, image_hw
     np.testing.assert_array_equal(dropped[1], best)
 
 
-def test_a_prompt_ahead_by_rounding_alone_settles_no_block():
+def test_a_prompt_that_leads_only_by_rounding_does_not_win_a_block_unseen():
     """Between patches the two round to the same score in places, and there the lower index has the pixel."""
     low = torch.rand(6, 7, generator=torch.Generator().manual_seed(0))
     grids = torch.stack([low, torch.nextafter(low, torch.ones(()))])
@@ -272,7 +272,7 @@ def test_tensors_come_back_as_tensors_and_arrays_as_arrays_with_the_same_values(
         np.testing.assert_array_equal(tensor, array)
 
 
-def test_the_two_ways_meet_at_every_cost(monkeypatch):
+def test_both_comparisons_give_the_same_labels_at_every_cost(monkeypatch):
     scores = np.random.RandomState(17).uniform(size=(12, 3, 4)).astype(np.float32)
     results = []
     for price in (0, 1000):
@@ -317,7 +317,7 @@ def test_any_number_of_maps_at_a_time_gives_the_same_labels(monkeypatch, kind, s
         (9, (40, 40), (40, 40), "compare_maps"),  # as many patches as pixels
     ],
 )
-def test_the_way_is_chosen_by_what_dropping_saves(monkeypatch, prompts, grid_hw, image_hw, way):
+def test_the_comparison_is_chosen_by_the_work_that_dropping_saves(monkeypatch, prompts, grid_hw, image_hw, way):
     taken = []
     for name in ("compare_maps", "compare_blocks"):
         monkeypatch.setattr(
@@ -413,7 +413,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("grid_hw", [(8, 8), (200, 200)])
-def test_nothing_as_large_as_a_stack_of_maps_is_ever_made(grid_hw):
+def test_no_tensor_as_large_as_a_stack_of_maps_is_allocated(grid_hw):
     scores = torch.from_numpy(scores_of("regions", np.random.RandomState(20), 40, *grid_hw))
     with LargestTensor() as largest:
         label_map(scores, (256, 256))
