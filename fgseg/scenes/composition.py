@@ -92,9 +92,9 @@ class Scene:
 
 
 def is_held_out(color: str, pattern: str, shape: str) -> bool:
-    """Whether a combination never occurs in training scenes. About one in twelve does not; the rule is fixed.
+    """Whether a combination is held out, that is, never occurs in training scenes.
 
-    The rule concerns basic colour, pattern and shape. A survey colour is never held out.
+    About one in twelve combinations of a basic colour, a pattern and a shape is held out, always the same ones.
 
     Examples:
         >>> is_held_out("red", "striped", "circle"), is_held_out("red", "striped", "background")

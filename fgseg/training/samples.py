@@ -201,25 +201,21 @@ def _sample(preparation: Preparation, index: int, epoch: int) -> _Sample:
 
 def _collated(samples: list[_Sample], preparation: Preparation, bad: tuple[tuple[int, BadRecord], ...]) -> Batch:
     side, end, short_limit = preparation.side, preparation.end_token, preparation.short_limit
-    hard = [texts for sample in samples for texts in sample.hard_texts]
-    hard_rows = [row for row, texts in enumerate(hard) if texts]
-    missing = [1 + FALSE_CAPTIONS - len(hard[row]) for row in hard_rows]
+    captions_of_box = [texts for sample in samples for texts in sample.hard_texts]
+    hard = [texts for texts in captions_of_box if texts]
+    count = 1 + FALSE_CAPTIONS
     texts_of_route = {
         "short_ids": ([sample.short for sample in samples], short_limit),
         "long_ids": ([sample.long for sample in samples], LONG_POSITIONS),
         "box_ids": ([ids for sample in samples for ids in sample.box_texts], short_limit),
-        "hard_ids": (
-            [ids for row, m in zip(hard_rows, missing, strict=True) for ids in [*hard[row], *[[end]] * m]],
-            short_limit,
-        ),
+        "hard_ids": ([ids for texts in hard for ids in texts + [[end]] * (count - len(texts))], short_limit),
     }
-    is_text = [[k <= FALSE_CAPTIONS - m for k in range(1 + FALSE_CAPTIONS)] for m in missing]
     return Batch(
         pixels=torch.from_numpy(np.array([sample.pixels for sample in samples], np.uint8).reshape(-1, side, side, 3)),
         boxes=torch.tensor([box for sample in samples for box in sample.boxes], dtype=torch.float32).reshape(-1, 4),
         image_index=torch.repeat_interleave(torch.tensor([len(sample.boxes) for sample in samples], dtype=torch.long)),
-        hard_rows=torch.tensor(hard_rows, dtype=torch.long),
-        is_text=torch.tensor(is_text, dtype=torch.bool).reshape(-1, 1 + FALSE_CAPTIONS),
+        hard_rows=torch.tensor([row for row, texts in enumerate(captions_of_box) if texts], dtype=torch.long),
+        is_text=torch.arange(count) < torch.tensor([len(texts) for texts in hard], dtype=torch.long)[:, None],
         cut=sum(len(ids) > limit for texts, limit in texts_of_route.values() for ids in texts),
         bad=bad,
         **{name: padded_ids(texts, end, limit=limit) for name, (texts, limit) in texts_of_route.items()},

@@ -14,20 +14,22 @@ __all__ = ["VisionTower", "attention_features", "shift_features"]
 VisionTower = Callable[[FgClipModel, Tensor], tuple[Tensor, Tensor]]
 
 
-def _softmax_block(block: nn.Module, x: Tensor) -> Tensor:
-    """A block with plain softmax attention.
+def _softmax_block(block: nn.Module, x: Tensor, tokens: slice = slice(None)) -> Tensor:
+    """Run a block with plain softmax attention.
 
     torch.compile fuses it. On a CPU its gradient takes a third of the time of torch's fused attention.
+
+    Args:
+        block: the block.
+        x: (B, N, width) hidden states.
+        tokens: the tokens to compute; the others are only attended to.
     """
     assert isinstance(block, Block)
     attention, normed = block.self_attn, block.layer_norm1(x)
-    q, k, v = (attention.split(project(normed)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
-    return block.add_mlp(x + attention.merge(_attend(q, k, v)))
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q = attention.split(attention.q_proj(normed[:, tokens]))
+    k, v = (attention.split(project(normed)) for project in (attention.k_proj, attention.v_proj))
     weights: Tensor = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
-    return weights.to(v.dtype) @ v
+    return block.add_mlp(x[:, tokens] + attention.merge(weights.to(v.dtype) @ v))
 
 
 def attention_features(
@@ -60,14 +62,6 @@ def _project(model: FgClipModel, x: Tensor, grid_hw: tuple[int, int]) -> tuple[T
     """Run the last block and the projections."""
     vision = model.vision_model
     dense = model.visual_projection(vision.patch_tokens(x, grid_hw, "value"))
-    image = model.visual_projection(vision.post_layernorm(_class_token(vision.encoder.layers[-1], x)))
+    class_token = _softmax_block(vision.encoder.layers[-1], x, slice(0, 1))[:, 0]
+    image = model.visual_projection(vision.post_layernorm(class_token))
     return F.normalize(dense.float(), dim=-1), F.normalize(image.float(), dim=-1)
-
-
-def _class_token(block: nn.Module, x: Tensor) -> Tensor:
-    """(B, width): the class token after a block, computed with its query alone."""
-    assert isinstance(block, Block)
-    attention, normed = block.self_attn, block.layer_norm1(x)
-    q = attention.split(attention.q_proj(normed[:, :1]))
-    k, v = (attention.split(project(normed)) for project in (attention.k_proj, attention.v_proj))
-    return block.add_mlp(x[:, :1] + attention.merge(_attend(q, k, v)))[:, 0]
