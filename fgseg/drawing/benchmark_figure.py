@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array
-from fgseg.drawing.colors import COLORMAPS
-from fgseg.drawing.figures import NotebookFigure, plain_name
+from fgseg.drawing.figures import NotebookFigure, draw_matrix, matrix_size, plain_name
 from fgseg.errors import ShapeError
 
 __all__ = ["show_benchmark"]
@@ -17,8 +16,8 @@ BARS = 40
 """The largest number of bars; of more classes the best and the worst are drawn."""
 CONFUSED = 12
 """The largest number of classes in the matrix of confusions."""
-BAR, CELL = 0.2, 0.42
-"""Height of a bar and side of a cell, in inches."""
+BAR = 0.2
+"""Height of a bar in inches."""
 
 
 def show_benchmark(
@@ -51,13 +50,19 @@ def show_benchmark(
     left_out = max(0, len(order) - BARS)
     shown = order if not left_out else [*order[: BARS // 2], *order[-BARS // 2 :]]
     confused = _most_confused(counts, len(names)) if counts.size else []
-    height = max(2.5, BAR * len(shown) + 1, CELL * len(confused) + 1.8)
-    widths = [5.0, CELL * len(confused) + 2.5] if confused else [5.0]
-    figure = NotebookFigure(figsize=(sum(widths), height), layout="constrained")
-    panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-    _draw_bars(panels[0], [names[i] for i in shown], scores[shown], score_name, left_out)
+    sizes = [(5.0, max(2.5, BAR * len(shown) + 1))]
+    confused_names = [names[index] for index in confused]
     if confused:
-        _draw_confusion(panels[1], [names[i] for i in confused], counts[:, : len(names)], confused, counts.sum(1))
+        sizes.append(matrix_size(confused_names, confused_names))
+    widths, heights = zip(*sizes, strict=True)
+    figure = NotebookFigure(figsize=(sum(widths), max(heights)), layout="constrained")
+    panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    _draw_bars(panels[0], [names[index] for index in shown], scores[shown], score_name, left_out)
+    if confused:
+        shares = counts[np.ix_(confused, confused)] / np.maximum(counts[confused].sum(1), 1)[:, None]
+        draw_matrix(panels[1], confused_names, confused_names, shares)
+        panels[1].set(xlabel="predicted", ylabel="true")
+        panels[1].set_title("largest confusions, shares of pixels", fontsize="small")
     return figure
 
 
@@ -82,20 +87,3 @@ def _draw_bars(axes: Axes, names: Sequence[str], scores: NDArray[np.floating], l
         axes.text(min(float(score) + 0.01, 0.93), place, f"{100 * score:.0f}", va="center", fontsize="x-small")
     if left_out:
         axes.set_title(f"best and worst; {left_out} in between are not drawn", fontsize="small")
-
-
-def _draw_confusion(
-    axes: Axes, names: Sequence[str], counts: NDArray[np.integer], indices: Sequence[int], totals: NDArray[np.integer]
-) -> None:
-    shares = counts[np.ix_(indices, indices)] / np.maximum(totals[list(indices)], 1)[:, None]
-    axes.imshow(shares, cmap=COLORMAPS[0], vmin=0, vmax=1)
-    places = range(len(names))
-    axes.set_yticks(places, [plain_name(name) for name in names], parse_math=False)
-    axes.set_xticks(places, [plain_name(name) for name in names], rotation=90, parse_math=False)
-    axes.set_ylabel("true")
-    axes.set_xlabel("predicted")
-    axes.set_title("largest confusions, % of pixels", fontsize="small")
-    for (row, column), value in np.ndenumerate(shares):
-        if value >= 0.005:
-            ink = "white" if value < 0.6 else "black"
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=ink, fontsize="x-small")

@@ -29,6 +29,8 @@ from fgseg.images.resizing import shrink
 
 __all__ = [
     "NotebookFigure",
+    "draw_matrix",
+    "matrix_size",
     "plain_name",
     "show_box_scores",
     "show_heatmaps",
@@ -164,7 +166,7 @@ def show_box_scores(
     numbers = [str(number) for number in range(1, len(boxes_xyxy) + 1)]
     _check_matrix("probabilities", probabilities, len(numbers), len(names))
     # Space for box numbers of two digits.
-    width, height, _ = _matrix_layout(["00"] * len(numbers), names)
+    width, height = matrix_size(["00"] * len(numbers), names)
     size = PANEL_HW[1] + width, max(PANEL_HW[0], height)
     figure = NotebookFigure(figsize=size, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(PANEL_HW[1], width))
@@ -174,7 +176,7 @@ def show_box_scores(
     left.set_axis_off()
     for number, box, color in zip(numbers, boxes_xyxy.tolist(), palette(len(numbers)), strict=True):
         _draw_box(left, box, number, color)
-    _draw_matrix(right, numbers, names, probabilities)
+    draw_matrix(right, numbers, names, probabilities)
     right.set_ylabel("box")
     return figure
 
@@ -195,9 +197,8 @@ def show_matrix(row_names: Sequence[str], column_names: Sequence[str], values: N
     ['0.90', '0.10']
     """
     _check_matrix("values", values, len(row_names), len(column_names))
-    width, height, _ = _matrix_layout(row_names, column_names)
-    figure = NotebookFigure(figsize=(width, height), layout="constrained")
-    _draw_matrix(figure.subplots(), row_names, column_names, values)
+    figure = NotebookFigure(figsize=matrix_size(row_names, column_names), layout="constrained")
+    draw_matrix(figure.subplots(), row_names, column_names, values)
     return figure
 
 
@@ -210,13 +211,14 @@ def _draw_box(axes: Axes, box_xyxy: Sequence[float], label: str, color: Color) -
     axes.text(left, top, label, color=_ink_on(fill_color), bbox=patch, va="top", ha="left", fontsize="small")
 
 
-def _draw_matrix(
+def draw_matrix(
     axes: Axes, row_names: Sequence[str], column_names: Sequence[str], values: NDArray[np.floating]
 ) -> None:
+    """Draw a matrix of scores in [0, 1], its names and its numbers."""
     drawn = axes.imshow(values, cmap=COLORMAPS[0], vmin=0, vmax=1, aspect="auto")
-    *_, turned = _matrix_layout(row_names, column_names)
+    rotation = 90 if _turned(column_names) else 0
     axes.set_yticks(range(len(row_names)), map(plain_name, row_names), parse_math=False)
-    axes.set_xticks(range(len(column_names)), map(plain_name, column_names), rotation=90 * turned, parse_math=False)
+    axes.set_xticks(range(len(column_names)), map(plain_name, column_names), rotation=rotation, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for (row, column), value in np.ndenumerate(values):
@@ -224,16 +226,20 @@ def _draw_matrix(
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize="small")
 
 
-def _matrix_layout(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float, bool]:
-    """Width and height in inches that hold the names and a number in every cell; whether column names are turned."""
+def matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[float, float]:
+    """Width and height in inches of a matrix with space for its names and for a number in every cell."""
     row_width, row_height = _names_size(row_names)
     width, height = _names_size(column_names)
     cell = max(SMALLEST_CELL, width + 0.15)
-    turned = cell * len(column_names) > LEVEL_WIDTH
-    if turned:
+    if _turned(column_names):
         cell, height = max(SMALLEST_CELL, height + 0.1), width
     rows = len(row_names) * max(0.35, row_height + 0.1)
-    return row_width + cell * len(column_names) + 0.5, rows + height + 0.4, turned
+    return row_width + cell * len(column_names) + 0.5, rows + height + 0.4
+
+
+def _turned(names: Sequence[str]) -> bool:
+    """Whether names above the columns are turned, because horizontal names would make the matrix too wide."""
+    return max(SMALLEST_CELL, _names_size(names)[0] + 0.15) * len(names) > LEVEL_WIDTH
 
 
 def _names_size(names: Sequence[str]) -> tuple[float, float]:

@@ -1,9 +1,10 @@
 r"""Text as pixels: measured first, drawn second, so that no label is ever cut.
 
 Pillow draws the letters of DejaVu Sans, a font that ships with matplotlib and covers Latin, Greek, Cyrillic,
-Arabic, Hebrew, many symbols and some emoji. The Unicode font that is built into OpenCV 5 draws Chinese, Japanese
-and Korean; OpenCV 4 has no such font. A character that neither font holds is written as its escape (``\u7ea2``),
-never as a box and without a warning.
+Arabic, Hebrew, many symbols and some emoji. With Raqm, which Pillow's wheels include, Arabic letters are joined and
+right-to-left text is reordered. The Unicode font that is built into OpenCV 5 draws Chinese, Japanese and Korean;
+OpenCV 4 has no such font. A character that neither font holds is written as its escape (``\u7ea2``), never as a box
+and without a warning.
 """
 
 import math

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from PIL import features
 
 from fgseg.drawing import text as text_module
 from fgseg.drawing.text import (
@@ -80,6 +81,15 @@ def test_chinese_is_drawn_by_opencv_5_and_escaped_with_opencv_4(monkeypatch):
     text_module._in_opencv.cache_clear()
     assert printable("red 红") == "red \\u7ea2"
     text_module._in_opencv.cache_clear()
+
+
+@pytest.mark.skipif(not features.check("raqm"), reason="Pillow was built without Raqm")
+def test_arabic_letters_are_joined_and_hebrew_runs_from_right_to_left():
+    assert text_coverage("بب", 20).sum() != 2 * text_coverage("ب", 20).sum()
+    assert text_coverage("אא", 20).sum() == 2 * text_coverage("א", 20).sum()
+    alef, both = (text_coverage(text, 40) for text in ("א", "בא"))
+    # The second letter is to the left of the first.
+    np.testing.assert_array_equal(both[:, :20], alef[:, :20])
 
 
 def test_the_font_grows_with_the_picture_and_never_falls_below_13_pixels():
