@@ -5,7 +5,7 @@ from pathlib import Path
 from skimage import data
 
 import fgseg
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
+from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import write_image
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_choice, check_number
 from fgseg.drawing.figures import NotebookFigure, show_picture
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
+from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import FgsegError
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png

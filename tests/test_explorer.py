@@ -6,7 +6,7 @@ import pytest
 import fgseg
 from fgseg import explorer as explorer_module
 from fgseg.drawing.figures import NotebookFigure
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
+from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.encoders.base import Encoder
 from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.explorer import WITHOUT_WIDGETS, Explorer, explore

@@ -1,5 +1,6 @@
 """The public names: removing one fails until `api_surface.json` is edited in the same change."""
 
+import ast
 import importlib
 import json
 from pathlib import Path
@@ -47,3 +48,13 @@ def test_every_error_of_the_package_is_a_public_name():
     from fgseg import errors
 
     assert set(errors.__all__) <= set(fgseg.__all__)
+
+
+def test_no_public_name_of_a_package_is_hidden_by_a_module_of_that_name():
+    package = Path(__file__).parents[1] / "fgseg"
+    for stub in package.rglob("__init__.pyi"):
+        nodes = ast.walk(ast.parse(stub.read_text(encoding="utf-8")))
+        names = {
+            alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.module for alias in node.names
+        }
+        assert not names & {path.stem for path in stub.parent.glob("*.py")}, stub

@@ -14,7 +14,6 @@ from .figures import (
     show_masks as show_masks,
     show_matrix as show_matrix,
 )
-from .heatmap_sheet import heatmap_sheet as heatmap_sheet
 from .layout import grid as grid
 from .legend import with_legend as with_legend
 from .overlay import (
@@ -22,3 +21,4 @@ from .overlay import (
     overlay_labels as overlay_labels,
     overlay_masks as overlay_masks,
 )
+from .sheet import heatmap_sheet as heatmap_sheet

@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fgseg._checks import check_array
 from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_masks
+from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.drawing.text import printable
 from fgseg.errors import ShapeError
 from fgseg.images.resizing import shrink

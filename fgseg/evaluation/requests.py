@@ -8,8 +8,8 @@ from typing import Any, Literal
 from fgseg._checks import check_choice, check_whole
 from fgseg._files import one_line
 from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
-from fgseg.datasets.preflight import preflight
 from fgseg.datasets.scenes import MEASURED_SEED, SCENE_SETS, SWEPT_SEED, SceneLabels, open_scenes
 from fgseg.datasets.standard_sets import STANDARD_SETS
 from fgseg.errors import OptionError

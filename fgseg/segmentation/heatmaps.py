@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_image
 from fgseg._files import write_npz, write_text
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
+from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.images.writing import encode_png, write_image
 from fgseg.segmentation.summary import json_text
 from fgseg.types import LazyMaps, watched

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_image
 from fgseg.drawing.colors import class_colors
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.drawing.overlay import overlay_labels, overlay_masks
+from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import OptionError, ShapeError
-from fgseg.formats.detections import detections
+from fgseg.formats.supervision_detections import detections
 from fgseg.formats.tables import regions_json
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png

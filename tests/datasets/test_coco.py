@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_rle
 
 from fgseg.datasets.coco import InstanceLabels
+from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
-from fgseg.datasets.preflight import preflight
 from fgseg.errors import DatasetError
 
 

@@ -6,8 +6,8 @@ import pytest
 from dataset_folders import small_copy
 
 from fgseg.datasets.dataset import Dataset
+from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
-from fgseg.datasets.preflight import preflight
 from fgseg.errors import DatasetError
 from fgseg.prompts.classes import PromptClass
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from dataset_folders import HW, STORED, label_folder, put_image, put_png
 
+from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
-from fgseg.datasets.preflight import preflight
 from fgseg.errors import DatasetError, ImageError, OptionError
 
 

@@ -22,8 +22,8 @@ from dataset_folders import (
     usual,
 )
 
+from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
-from fgseg.datasets.preflight import preflight
 from fgseg.datasets.standard_sets import STANDARD_SETS, standard_classes
 from fgseg.errors import DatasetError, ImageError, OptionError, PromptError
 

@@ -91,5 +91,5 @@ def test_wrong_maps_and_colors_are_refused():
 
 
 def test_importing_the_drawing_modules_loads_no_pyplot():
-    code = "import sys, fgseg.drawing.heatmap_sheet; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, fgseg.drawing.sheet; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fgseg.drawing.colors import palette
 from fgseg.drawing.figures import NotebookFigure, show_box_scores, show_heatmaps, show_masks, show_matrix
-from fgseg.drawing.heatmap_sheet import heatmap_sheet
 from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_masks
+from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import OptionError, ShapeError
 from fgseg.types import LazyMaps
 

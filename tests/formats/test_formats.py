@@ -17,8 +17,8 @@ from skimage.draw import polygon2mask
 
 from fgseg.errors import OptionError, ShapeError
 from fgseg.formats.coco import coco_annotations
-from fgseg.formats.detections import detections
 from fgseg.formats.polygons import geojson, labelme, yolo_segments
+from fgseg.formats.supervision_detections import detections
 from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.regions.components import remove_small
 from fgseg.regions.table import region_table

@@ -5,11 +5,11 @@ import torch
 from fgseg.prompts.classes import make_prompt_set
 from fgseg.scoring.presence import TIE
 from fgseg.scoring.resolution import Resolution
-from fgseg.scoring.top_two import top_two
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.prompt_encoder import PromptTexts
 from fgseg.segmentation.score_field import ScoreField
 from fgseg.types import DenseFeatures
+from fgseg.upsample.argmax import top_two
 
 
 def test_top_two_names_winner_score_and_runner_up_with_ties_to_the_lowest_index():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fgseg.drawing.colors import colorize
-from fgseg.drawing.heatmap_sheet import SMALLEST_PANEL, _color_bar, heatmap_sheet
 from fgseg.drawing.overlay import overlay_heatmap
+from fgseg.drawing.sheet import SMALLEST_PANEL, _color_bar, heatmap_sheet
 from fgseg.drawing.text import font_size_for
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.reading import read_image

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from dataset_folders import HW, label_folder, put_image, put_png
 
+from fgseg.datasets.faults import preflight
 from fgseg.datasets.labels import IdTable
 from fgseg.datasets.opening import open_dataset
-from fgseg.datasets.preflight import preflight
 from fgseg.errors import DatasetError, OptionError
 from fgseg.images.reading import read_image_hw
 
