@@ -86,7 +86,7 @@ def test_the_frequent_baseline_takes_the_most_frequent_present_class_if_only_tho
 
 
 def test_an_interval_excludes_two_and_a_half_percent_on_either_side():
-    """With 1 of 1 pixel right in half of 400 images and 0 of 1 in the others, it is a half +- 1.96 * sqrt(0.25 / 400)."""
+    """With 1 of 1 pixel right in half of 400 images and 0 of 1 in the others: a half +- 1.96 * sqrt(0.25 / 400)."""
     per_image = np.zeros((400, 6, 1), np.int64)
     per_image[:, 1:3], per_image[::2, 0] = 1, 1
     low, high = bootstrap(per_image)["aacc"]
