@@ -1,4 +1,4 @@
-"""The page of figures is generated from the files of figures, whatever they hold."""
+"""The benchmark scripts, and the page that is generated from their results."""
 
 import importlib.util
 import json
@@ -105,7 +105,7 @@ def test_processor_time_includes_child_processes():
     timing = script("timing")
     work = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
     times = timing.take_turns({"child": lambda: subprocess.run(work, check=True)}, repeats=2)
-    assert min(times["child"]["processor"]) > 0.28  # children's time comes in hundredths of a second
+    assert min(times["child"]["processor"]) > 0.28  # the time of child processes has a resolution of 10 ms
 
 
 @pytest.fixture
@@ -135,7 +135,10 @@ def test_steps_count_operations_and_waits_count_values_read_by_the_host():
         total = (x.view(3, 1) + 1).sum()
         x.nonzero()
         assert total.item() == 6
-    assert (counted.steps, counted.waits) == (4, 2)  # add, sum, nonzero and read; a view is no step
+    assert (counted.steps, counted.waits) == (
+        4,
+        2,
+    )  # the steps are add, sum, nonzero and the read; a view is not a step
 
 
 def test_a_prefix_that_texts_share_is_counted_once(monkeypatch):
@@ -150,7 +153,7 @@ def test_a_prefix_that_texts_share_is_counted_once(monkeypatch):
 
 
 def test_the_peak_memory_of_a_large_image_excludes_that_of_the_parent_process(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # where python puts the folder of a script
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # Python does this for a script
     large = script("large")
     (tmp_path / "labels.tif").write_bytes(b"0123456789")
     result = SimpleNamespace(
@@ -161,7 +164,7 @@ def test_the_peak_memory_of_a_large_image_excludes_that_of_the_parent_process(mo
     )
     seg = SimpleNamespace(prepare=lambda prompts: None, segment_large=lambda *given, **options: result)
     monkeypatch.setattr(large.fgseg, "load", lambda *given, **options: seg)
-    # Linux hands ru_maxrss on to what a process starts: here a starting process of a terabyte
+    # On Linux a process inherits ru_maxrss from its parent, here a parent of a terabyte.
     usage = SimpleNamespace(ru_maxrss=10**9)
     monkeypatch.setattr(resource, "getrusage", lambda who: usage)
     row = large.measure(tmp_path / "a.tif", dtype="auto", reduction=1)
@@ -182,7 +185,7 @@ LONG = "a sentence of more than sixty letters, which says in full what was measu
 
 
 def section_of(readme, folder, document):
-    """What the page says of a file of figures of no known kind."""
+    """The section of the page for a file of an unknown kind."""
     (folder / "other.json").write_text(json.dumps(document))
     return readme.page(folder).split("## other\n")[1]
 
@@ -262,7 +265,7 @@ def test_the_peers_and_fgseg_give_the_same_labels(tiny_model, monkeypatch):
     )
     for run, resolution in pairs:
         ours = peers.with_fgseg(seg, resolution, texts="kept")(image)
-        assert (run(image) == ours).mean() > 0.99  # float32 of another order of sums
+        assert (run(image) == ours).mean() > 0.99  # float32 sums in another order
     square = np.random.RandomState(3).randint(0, 256, (seg.encoder.side, seg.encoder.side, 3)).astype(np.uint8)
     (ours,) = seg.encoder.encode_images([square], fit="exact")
     np.testing.assert_allclose(theirs.dense(Image.fromarray(square)), unit(ours.grid), atol=1e-5)

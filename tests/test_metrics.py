@@ -75,7 +75,7 @@ def test_counts_of_two_halves_add_up_to_the_whole(pair):
 
 
 def test_summing_images_is_not_averaging_their_iou():
-    # Image one: 1 of 1 pixel right. Image two: 1 of 3. Summed: 2 of 4; averaged it would be 2 of 3.
+    # Image one has 1 of 1 pixel right and image two 1 of 3: summed 2 of 4, averaged 2 of 3.
     one = confusion(np.array([[0]]), np.array([[0]]), 2)
     two = confusion(np.array([[0, 1, 1]]), np.array([[0, 0, 0]]), 2)
     assert iou(one + two)[0] == 0.5
@@ -135,7 +135,7 @@ def test_iou_equals_that_of_torchmetrics(pair):
     metric.update(torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None])
     theirs = metric.compute().numpy()
     ours = iou(confusion(prediction, truth, 3))
-    # Theirs writes its own number where a class is in neither map.
+    # torchmetrics returns `zero_division` for a class in neither map.
     np.testing.assert_allclose(np.where(np.isnan(ours), -1, ours), theirs, atol=1e-6)
 
 
@@ -143,7 +143,7 @@ def test_iou_equals_that_of_torchmetrics(pair):
 
 
 def eroded_boundary(mask, distance):
-    """Cheng et al.: what erosion by a square takes away, nothing being outside the image."""
+    """Cheng et al.: what erosion by a square removes, where nothing outside the image belongs to the mask."""
     return mask & ~binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=distance)[1:-1, 1:-1]
 
 

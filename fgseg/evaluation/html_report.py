@@ -26,7 +26,6 @@ from fgseg.types import UNLABELLED
 
 __all__ = ["best_and_worst", "write_pictures"]
 
-FIGURE_FILE, PAGE_FILE = "figure.png", "report.html"
 _EXAMPLES = 6  # of the best images and of the worst
 _PICTURE_SIDE = 360  # pixels; a page of 12 images and their overlays stays under 2 MB
 
@@ -58,10 +57,10 @@ def write_pictures(task: EvaluationTask, outcome: Outcome, folder: Path) -> list
     written: list[Path] = []
     chart = _chart(outcome)
     if chart:
-        written.append(folder / FIGURE_FILE)
+        written.append(folder / "figure.png")
         write_bytes(written[-1], chart)
     if isinstance(task, SegmentationTask):
-        written.append(folder / PAGE_FILE)
+        written.append(folder / "report.html")
         write_text(written[-1], _page(task, outcome, chart))
     return written
 

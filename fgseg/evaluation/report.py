@@ -16,10 +16,8 @@ from fgseg.evaluation.runner import Outcome
 from fgseg.evaluation.statistics import RESAMPLES, SEED
 from fgseg.metrics import BOUNDARY_SHARE
 
-__all__ = ["RUN_FILE", "parts_of", "run_document", "table_rows", "write_run"]
+__all__ = ["parts_of", "run_document", "table_rows", "write_run"]
 
-RUN_FILE = "run.json"
-CLASSES_FILE = "classes.csv"
 _HEADINGS = {"miou": "mIoU", "aacc": "aAcc", "macc": "mAcc", "boundary_iou": "boundary IoU"}
 
 METRIC = {
@@ -75,10 +73,10 @@ def write_run(outcome: Outcome, folder: Path) -> list[Path]:
     Raises:
         OutputError: a file cannot be written.
     """
-    written = [folder / RUN_FILE]
+    written = [folder / "run.json"]
     write_text(written[0], _laid_out(run_document(outcome)))
     if classes := outcome.summary.get("classes"):
-        written.append(folder / CLASSES_FILE)
+        written.append(folder / "classes.csv")
         write_text(written[1], _csv(classes))
     return written
 

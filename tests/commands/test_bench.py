@@ -1,4 +1,4 @@
-"""`fgseg bench` as a user meets it: tables on stdout, words on stderr, files, exit status."""
+"""`fgseg bench` on the command line: tables on stdout, messages on stderr, files and exit status."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ SMALL = ("--resolution", "squash:32", "--no-pictures")
 
 @dataclass(frozen=True)
 class Run:
-    """What a command left: its exit status, stdout and stderr."""
+    """Exit status, stdout and stderr of a command."""
 
     code: int
     out: str

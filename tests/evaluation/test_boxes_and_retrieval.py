@@ -1,4 +1,4 @@
-"""Boxes and captions: the files they come from, places among answers, shares."""
+"""Boxes and captions: their files, ranks of the right answers, and accuracies."""
 
 import json
 from math import comb
@@ -22,7 +22,7 @@ CATEGORIES = [{"id": 7, "name": "blue_circle"}, {"id": 3, "name": "red"}, {"id":
 
 
 def instances(root):
-    """A COCO instance file of two images with three boxes that count, one crowd and one outside."""
+    """A COCO instance file of two images with three valid boxes, one crowd, and one box outside the image."""
     picture(root / "images" / "1.png", seed=1)
     picture(root / "images" / "2.png", seed=2)
     rows = [
@@ -180,7 +180,11 @@ def test_an_error_names_the_line_that_is_not_a_row(tmp_path):
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_only_a_line_feed_ends_a_line_of_json(tmp_path, ending):
-    texts = ["one\u2028two", "three\u0085four", "five"]  # str.splitlines cuts at both; JSON allows them in a string
+    texts = [
+        "one\u2028two",
+        "three\u0085four",
+        "five",
+    ]  # str.splitlines would split at both, and JSON allows them in a string
     rows = [
         {"img_path": name, "bbox": [1, 2, 3, 4], "pos_expression": texts[:1], "neg_expression": texts[1:]}
         for name in ("a.png", "b.png")
@@ -305,7 +309,7 @@ def test_rows_are_refused_if_the_class_of_a_box_changed(seg, tmp_path):
 
 
 def test_the_interval_of_an_accuracy_counts_the_answers_of_each_resample():
-    """Two images, 1 of 1 and 0 of 3 right: a resample has the first twice, both, or the second twice."""
+    """With 1 of 1 and 0 of 3 right, a resample holds the first image twice, both images, or the second twice."""
     made = answer_accuracy([1, 0], [1, 3])
     assert made["interval"] == [0.0, 1.0]
     many = answer_accuracy([1, 0] * 50, [1, 3] * 50)

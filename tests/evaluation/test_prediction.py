@@ -135,7 +135,7 @@ def test_the_pixels_of_small_classes_go_to_the_best_of_the_other_classes():
     assert labels() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
     # class 2 has one of eight foreground pixels: 12.5 %
     assert labels(min_foreground_share=0.12) == [1, 1, 1, 1, 1, 1, 1, 0, 0, 2]
-    # Exactly the share is not more than it.
+    # A class that covers exactly the share is dropped.
     for share in (0.125, 0.2):
         assert labels(min_foreground_share=share) == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
 

@@ -130,7 +130,7 @@ def test_scores_of_other_axes_or_with_nan_are_refused(scores, message):
 
 @pytest.fixture(scope="module")
 def golden_windows():
-    """The golden protocol's window scores, boxes and canvas size, and the file."""
+    """Scores of the golden windows, their boxes, the canvas size, and the tensors of the golden file."""
     golden = load_file(GOLDEN / "protocol.safetensors")
     model = load_encoder(str(GOLDEN), device="cpu", dtype="float32").model
     pixels, text = golden["pixel_values"], unit(golden["text"])

@@ -1,4 +1,4 @@
-"""The hash of the code is that of the code that computes figures, and every figure comes from `fgseg.metrics`."""
+"""The hash of the code covers only what computes figures, and every figure comes from `fgseg.metrics`."""
 
 import ast
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_a_run_times_the_measuring_alone(monkeypatch, tmp_path):
 
 
 def divides_an_intersection_by_a_union(tree):
-    """Whether a module divides by a sum of counts less their intersection, or by the count of an `or` of two masks."""
+    """Whether a module divides by a sum minus an intersection, or by the number of pixels in either of two masks."""
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             divisor = ast.unparse(node.right)
@@ -122,14 +122,14 @@ def divides_an_intersection_by_a_union(tree):
     sorted([*(ROOT / "fgseg" / "evaluation").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]),
     ids=lambda path: path.name,
 )
-def test_no_benchmark_has_an_iou_of_its_own(path):
+def test_no_benchmark_computes_iou_itself(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not divides_an_intersection_by_a_union(tree)
     functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     assert not functions & {"iou", "mean_iou", "_iou", "_mean_iou", "boundary_iou"}
 
 
-def test_the_check_for_another_iou_finds_one():
+def test_the_check_for_another_iou_finds_each_form():
     for code in ("hit / (given + true - hit)", "(a & b).sum() / (a | b).sum()", "hit / union"):
         assert divides_an_intersection_by_a_union(ast.parse(code))
     assert not divides_an_intersection_by_a_union(ast.parse("hits / total"))

@@ -160,7 +160,7 @@ def test_a_file_without_rows_of_a_run_is_refused(tmp_path):
 def test_a_broken_image_gets_a_row_with_its_error_and_is_measured_again(seg, colors, tmp_path):
     path = colors.items[1].image_path
     sound = path.read_bytes()
-    path.write_bytes(sound[:-60] + b"x" * 60)  # the same size: the list of files is the same
+    path.write_bytes(sound[:-60] + b"x" * 60)  # of the same size, so that the hash of the list of files stays the same
     outcome = run_task(segmentation_task(seg, colors), tmp_path / "out")
     document = run_document(outcome)
     assert (document["n_images"], document["n_failed"]) == (2, 1)

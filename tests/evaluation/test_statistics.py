@@ -30,7 +30,7 @@ def test_the_figures_are_those_of_the_metrics_on_the_summed_confusion(images):
     counts = sum(confusion(np.where(p < 0, 3, p), t, 4) for p, t in images)
     edges = sum(boundary_counts(np.where(p < 0, 3, p), t, 4) for p, t in images)
     np.testing.assert_array_equal(total_confusion(rows, 3), counts[:3])
-    # The column of unlabelled pixels is no class: its own score is left out.
+    # The column of unlabelled pixels is not a class, so that its IoU is left out.
     np.testing.assert_allclose(values["miou"], mean_of(iou(counts)[:3]))
     np.testing.assert_allclose(values["macc"], mean_accuracy(counts))
     np.testing.assert_allclose(values["boundary_iou"], mean_of(boundary_iou(edges)[:3]))
@@ -86,7 +86,7 @@ def test_the_frequent_baseline_takes_the_most_frequent_present_class_if_only_tho
 
 
 def test_an_interval_excludes_two_and_a_half_percent_on_either_side():
-    """Of 1 of 1 right in half of 400 images and 0 of 1 in the others: about 2 * sqrt(0.25 / 400) around a half."""
+    """With 1 of 1 pixel right in half of 400 images and 0 of 1 in the others: a half +- 1.96 * sqrt(0.25 / 400)."""
     per_image = np.zeros((400, 6, 1), np.int64)
     per_image[:, 1:3], per_image[::2, 0] = 1, 1
     low, high = bootstrap(per_image)["aacc"]

@@ -7,8 +7,9 @@ captions with wrong attributes. Its four files, as FG-CLIP's repository has them
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from fgseg.prompts.classes import PromptClass
 
 __all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "open_boxes"]
 
-Record = Mapping[str, Any]
+BoxXyxy = tuple[float, float, float, float]
 DIFFICULTIES = ("hard", "medium", "easy", "trivial")
 _DIFFICULTY_OF_FILE = {"1_attributes": "hard", "2_attributes": "medium", "3_attributes": "easy", "shuffle": "trivial"}
 
@@ -32,6 +33,9 @@ class Phrased:
 
     group: str
     texts: tuple[str, ...]
+
+
+CaptionedBox = tuple[str, BoxXyxy, Phrased]  # name of the image, box and captions
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class BoxImage(ListedImage):
         answers: for each box the index of its class, or its captions.
     """
 
-    boxes_xyxy: tuple[tuple[float, float, float, float], ...]
+    boxes_xyxy: tuple[BoxXyxy, ...]
     answers: tuple[int | Phrased, ...]
 
 
@@ -84,10 +88,12 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         files, images = [path], images_folder(root, path.parent)
     try:
         if files[0].suffix == ".jsonl":
-            return _with_captions(path.stem, images, [record for file in files for record in _lines(file)])
+            return _with_captions(path.stem, images, chain.from_iterable(map(_lines, files)))
         document = read_document(files[0])
         if "rows" in document:
-            return _with_captions(files[0].stem, images, [_of_row(row) for row in document["rows"]])
+            keys = ("id", "bbox_xywh", "difficulty", "positive", "negatives")
+            boxes = [_captioned_box(*(row[key] for key in keys)) for row in document["rows"]]
+            return _with_captions(files[0].stem, images, boxes)
         return _with_classes(files[0].stem, images, document)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, DatasetError):
@@ -97,7 +103,7 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         ) from error
 
 
-def _with_classes(name: str, folder: Path, document: Record) -> BoxSet:
+def _with_classes(name: str, folder: Path, document: Mapping[str, Any]) -> BoxSet:
     categories = sorted(document["categories"], key=lambda row: int(row["id"]))
     index_of = {int(row["id"]): index for index, row in enumerate(categories)}
     boxes: dict[Any, list[tuple[list[float], int]]] = defaultdict(list)
@@ -118,7 +124,7 @@ def _with_classes(name: str, folder: Path, document: Record) -> BoxSet:
     return BoxSet(name, folder, tuple(images), classes=classes)
 
 
-def _lines(path: Path) -> Iterable[Record]:
+def _lines(path: Path) -> Iterator[CaptionedBox]:
     group = next((group for word, group in _DIFFICULTY_OF_FILE.items() if word in path.stem), path.stem)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -129,8 +135,8 @@ def _lines(path: Path) -> Iterable[Record]:
         if line.strip():
             try:
                 row = json.loads(line)
-                texts = _captions(row["pos_expression"], row["neg_expression"])
-                yield {"group": group, "image": row["img_path"], "box": row["bbox"], "texts": texts}
+                captions = row["pos_expression"], row["neg_expression"]
+                yield _captioned_box(row["img_path"], row["bbox"], group, *captions)
             except (ValueError, KeyError, TypeError) as error:
                 raise DatasetError(
                     f"{one_line(path)}, line {number}: expected img_path, bbox, pos_expression and neg_expression "
@@ -138,42 +144,32 @@ def _lines(path: Path) -> Iterable[Record]:
                 ) from error
 
 
-def _of_row(row: Record) -> Record:
-    texts = _captions(row["positive"], row["negatives"])
-    return {"group": row["difficulty"], "image": str(row["id"]), "box": row["bbox_xywh"], "texts": texts}
-
-
-def _with_captions(name: str, folder: Path, records: Sequence[Record]) -> BoxSet:
-    grouped: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        grouped[str(record["image"])].append(record)
-    images = [
-        BoxImage(
-            image,
-            _image_path(folder, image),
-            tuple(_xyxy(record["box"]) for record in group),
-            tuple(Phrased(str(record["group"]), tuple(record["texts"])) for record in group),
-        )
-        for image, group in grouped.items()
-    ]
-    return BoxSet(name, folder, tuple(images))
-
-
-def _captions(true: Any, false: Any) -> list[str]:
-    """The first true caption, then the false ones."""
+def _captioned_box(image: Any, box_xywh: Any, group: Any, true: Any, false: Any) -> CaptionedBox:
+    """A box with its first true caption and its false ones."""
     texts = [*_listed(true)[:1], *_listed(false)]
     if not _listed(true) or len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(
             f"a box needs a true caption and at least one false caption, got {true!r:.80} and {false!r:.80}"
         )
-    return texts
+    return str(image), _xyxy(box_xywh), Phrased(str(group), tuple(texts))
+
+
+def _with_captions(name: str, folder: Path, boxes: Iterable[CaptionedBox]) -> BoxSet:
+    grouped: dict[str, list[tuple[BoxXyxy, Phrased]]] = defaultdict(list)
+    for image, box, captions in boxes:
+        grouped[image].append((box, captions))
+    images = [
+        BoxImage(image, _image_path(folder, image), tuple(box for box, _ in group), tuple(own for _, own in group))
+        for image, group in grouped.items()
+    ]
+    return BoxSet(name, folder, tuple(images))
 
 
 def _listed(value: Any) -> list[Any]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _xyxy(box_xywh: Sequence[float]) -> tuple[float, float, float, float]:
+def _xyxy(box_xywh: Sequence[float]) -> BoxXyxy:
     left, top, width, height = (float(value) for value in box_xywh)
     return left, top, left + width, top + height
 
