@@ -179,7 +179,7 @@ class TextTower(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.text.width, eps=config.text.epsilon)
 
     def forward(self, input_ids: Tensor, route: str) -> Tensor:
-        """(T, L) token ids -> (T, width). What stands after the first end token changes nothing.
+        """(T, L) token ids -> (T, width). Tokens after the first end token have no effect.
 
         Raises:
             ShapeError: a row without an end token, or more tokens than the route has positions.
