@@ -18,8 +18,7 @@ from fgseg.evaluation.tasks.image_list import ImageListTask
 from fgseg.images.reading import read_image
 from fgseg.metrics import class_accuracy, mean_of_classes
 from fgseg.prompts.classes import PromptClass
-from fgseg.regions.pooling import box_features
-from fgseg.segmenter import Segmenter
+from fgseg.regions.pooling import pool_boxes
 from fgseg.similarity import unit
 
 __all__ = ["BoxTask"]
@@ -73,7 +72,8 @@ class BoxTask(ImageListTask):
         row: Row = {"skipped": len(image.answers) - len(kept), "places": []}
         if kept:
             answers = [image.answers[index] for index in kept]
-            pooled = _pooled(self.seg, pixels, boxes, self.resolution)
+            (window,) = self.seg.encode(pixels, resolution=self.resolution).windows
+            pooled = unit(pool_boxes(window.grid, boxes, (pixels.shape[0], pixels.shape[1])))
             row["places"] = [self._ranked(feature, answer) for feature, answer in zip(pooled, answers, strict=True)]
         return row
 
@@ -93,16 +93,6 @@ class BoxTask(ImageListTask):
 
 def _rank(texts: torch.Tensor, feature: torch.Tensor, index: int) -> int:
     return rank_of((texts @ feature).float().cpu().numpy(), index)
-
-
-def _pooled(
-    seg: Segmenter, pixels: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], resolution: str
-) -> torch.Tensor:
-    """(N, D) unit features of boxes, pooled as by `Segmenter.score_boxes`."""
-    grid = seg.encode(pixels, resolution=resolution).windows[0].grid
-    height, width = pixels.shape[:2]
-    scale = torch.tensor([grid.shape[1] / width, grid.shape[0] / height] * 2, device=grid.device)
-    return unit(box_features(grid, torch.from_numpy(boxes_xyxy).to(grid.device) * scale))
 
 
 def _clipped(boxes_xyxy: Sequence[Sequence[float]], image_hw: tuple[int, ...]) -> tuple[NDArray[np.float32], list[int]]:
