@@ -18,7 +18,7 @@ from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.types import DenseFeatures
 from fgseg.upsample.tensors import Values, float32_tensor, like
 
-__all__ = ["ensemble", "patch_scores", "unit"]
+__all__ = ["cosines", "ensemble", "patch_scores", "unit"]
 
 # Half the float32 rounding of a sum over a thousand channels of unit vectors: a shorter vector has no
 # reliable direction.
@@ -63,8 +63,14 @@ def patch_scores(
     if not isinstance(features, DenseFeatures):  # they check themselves; on a GPU a check waits for all work before it
         _check_unit("features", grid)
     _check_unit("text", rows)
-    scores = (rows @ grid.reshape(-1, width).T).reshape(len(rows), *grid.shape[:2])
-    return scores.clamp_(-1, 1) if isinstance(source, torch.Tensor) else scores.clamp_(-1, 1).numpy()
+    scores = cosines(grid, rows)
+    return scores if isinstance(source, torch.Tensor) else scores.numpy()
+
+
+def cosines(grid: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """`patch_scores` without its checks, for float32 features and texts of an encoder, on one device."""
+    scores = (text @ grid.reshape(-1, grid.shape[-1]).T).reshape(len(text), *grid.shape[:2])
+    return scores.clamp_(-1, 1)
 
 
 def unit(rows: Values) -> Values:

@@ -12,7 +12,7 @@ from fgseg._checks import check_array, check_image, check_side, check_size, desc
 from fgseg.errors import OptionError, ShapeError
 from fgseg.scoring.resolution import check_stride
 
-__all__ = ["BoxXyxy", "crops", "stitch_chunks", "window_boxes"]
+__all__ = ["BoxXyxy", "crops", "stitch_chunks", "stitched_chunks", "window_boxes"]
 
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
@@ -100,12 +100,35 @@ def stitch_chunks(
         >>> list(stitch_chunks([left, right], [(0, 0, 2, 1), (1, 0, 3, 1)], (1, 3)))
         [tensor([[[0.0000, 0.5000, 1.0000]]])]
     """
-    coverage = _check_windows(window_scores, boxes, canvas_hw)
-    if chunk is None:
-        chunk = max(_CHUNK_BYTES // (4 * coverage.numel()), 1)
-    check_side("chunk", chunk)
-    starts = range(0, len(window_scores[0]), chunk)
-    return (_stitched([scores[s : s + chunk] for scores in window_scores], boxes, coverage) for s in starts)
+    if chunk is not None:
+        check_side("chunk", chunk)
+    _check_windows(window_scores, boxes, canvas_hw)
+    coverage = _coverage(boxes, canvas_hw, window_scores[0].device)
+    if not bool(coverage.all()):
+        row, column = (coverage == 0).nonzero()[0].tolist()
+        raise OptionError(f"boxes: expected every pixel covered, got no window over row {row}, column {column}")
+    return stitched_chunks(window_scores, boxes, canvas_hw, chunk)
+
+
+def stitched_chunks(
+    window_scores: Sequence[torch.Tensor],
+    boxes: Sequence[BoxXyxy],
+    canvas_hw: tuple[int, int],
+    chunk: int | None = None,
+) -> Iterator[torch.Tensor]:
+    """`stitch_chunks` without its checks, for the scores of windows from `window_boxes`."""
+    coverage = _coverage(boxes, canvas_hw, window_scores[0].device)
+    step = chunk or max(_CHUNK_BYTES // (4 * coverage.numel()), 1)
+    starts = range(0, len(window_scores[0]), step)
+    return (_stitched([scores[s : s + step] for scores in window_scores], boxes, coverage) for s in starts)
+
+
+def _coverage(boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """(h, w) float32 number of windows over each pixel of the canvas."""
+    coverage = torch.zeros(canvas_hw, device=device)
+    for left, top, right, bottom in boxes:
+        coverage[top:bottom, left:right] += 1
+    return coverage
 
 
 def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], coverage: torch.Tensor) -> torch.Tensor:
@@ -134,10 +157,7 @@ def _bilinear(patches: int, pixels: int) -> torch.Tensor:
     return weights[0].T
 
 
-def _check_windows(
-    window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]
-) -> torch.Tensor:
-    """Check the arguments of `stitch_chunks`; the number of windows over each pixel, (h, w) float32."""
+def _check_windows(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]) -> None:
     height, width = check_size("canvas_hw", canvas_hw)
     if not len(window_scores):
         raise ShapeError("window_scores: expected the scores of at least one window, got none")
@@ -148,13 +168,6 @@ def _check_windows(
         if not scores.numel():
             raise ShapeError(f"window_scores: expected at least one prompt and patch, got {describe(scores)}")
     _check_boxes(boxes, (height, width))
-    coverage = torch.zeros(height, width, device=window_scores[0].device)
-    for left, top, right, bottom in boxes:
-        coverage[top:bottom, left:right] += 1
-    if not bool(coverage.all()):
-        row, column = (coverage == 0).nonzero()[0].tolist()
-        raise OptionError(f"boxes: expected every pixel covered, got no window over row {row}, column {column}")
-    return coverage
 
 
 def _spans(size: int, crop: int, stride: int) -> list[tuple[int, int]]:

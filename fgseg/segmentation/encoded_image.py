@@ -10,11 +10,11 @@ from torch import Tensor
 from fgseg._checks import check_image
 from fgseg.errors import ShapeError
 from fgseg.scoring.resolution import Resolution
-from fgseg.scoring.windows import stitch_chunks
-from fgseg.similarity import patch_scores
+from fgseg.scoring.windows import stitched_chunks
+from fgseg.similarity import cosines
 from fgseg.types import DenseFeatures
-from fgseg.upsample.labels import label_map, running_label_map
-from fgseg.upsample.maps import upsample_map
+from fgseg.upsample.labels import running_argmax
+from fgseg.upsample.maps import draw_map
 
 __all__ = ["EncodedImage"]
 
@@ -76,23 +76,19 @@ class EncodedImage:
 
     def chunks(self, text: Tensor) -> Iterator[Tensor]:
         """Scores of (T, D) texts in chunks (t, h, w), on the grid or on the stitched canvas."""
-        scores = [patch_scores(window, text) for window in self.windows]
+        scores = [cosines(window.grid, text) for window in self.windows]
         if len(scores) == 1:
             yield scores[0]
         else:
-            yield from stitch_chunks(scores, self.boxes_xyxy, self.canvas_hw)
+            yield from stitched_chunks(scores, self.boxes_xyxy, self.canvas_hw)
 
     def label_map(self, text: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The winning text of each pixel and its score, both (H, W)."""
-        scores = self.chunks(text)
-        if len(self.windows) == 1:
-            labels, best = label_map(next(scores), self.image_hw)
-        else:
-            labels, best = running_label_map(scores, self.image_hw)
+        labels, best = running_argmax(self.chunks(text), self.image_hw)
         return labels.cpu().numpy(), best.cpu().numpy()
 
     def maps(self, text: Tensor) -> Iterator[NDArray[np.float32]]:
         """The score map (H, W) of each text, one at a time."""
         for chunk in self.chunks(text):
             for scores in chunk.cpu().numpy():
-                yield upsample_map(scores, self.image_hw)
+                yield draw_map(scores, self.image_hw)

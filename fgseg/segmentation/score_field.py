@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg.prompts.classes import PromptSet
-from fgseg.scoring.presence import TIE, automatic_threshold, exclusive_labels, presence, threshold_mask
+from fgseg.scoring.presence import TIE, automatic_threshold, presence_of
 from fgseg.scoring.refine import refined
 from fgseg.scoring.top_two import looked_up
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -63,7 +63,10 @@ class ScoreField:
             return self._auto_thresholded(labels)
         # Without rivals a winner's presence is at least a tie, so a threshold up to that drops nothing.
         rival = self._shared_rival if self.has_rivals else self._top_two[2] if float(threshold) > TIE else None
-        return exclusive_labels(labels, best, rival, threshold=float(threshold), logit_scale=self.logit_scale)
+        if rival is None:
+            return labels
+        weak = presence_of(best, rival, self.logit_scale) < float(threshold)
+        return np.where(weak, np.int32(UNLABELLED), labels)
 
     def _not_beaten(self) -> NDArray[np.int32]:
         """`exclusive` at a tie: a pixel is labelled where no rival wins, so one label map of all texts is enough."""
@@ -74,7 +77,7 @@ class ScoreField:
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where the presence of one class reaches the threshold."""
         score_map = self.presence(index)
-        return threshold_mask(score_map, threshold=self._limit(score_map) if threshold == "auto" else threshold)
+        return score_map >= (self._limit(score_map) if threshold == "auto" else threshold)
 
     def _limit(self, score_map: NDArray[np.float32]) -> float:
         return automatic_threshold(score_map, low=self.lowest_threshold)
@@ -92,7 +95,7 @@ class ScoreField:
     def presence(self, index: int) -> NDArray[np.float32]:
         """(H, W) float32 in [0, 1] of one class."""
         rival = self._shared_rival if self.has_rivals else self._best_other(index)
-        return presence(self._class_map(self.texts.of(index)), rival, logit_scale=self.logit_scale)
+        return presence_of(self._class_map(self.texts.of(index)), rival, self.logit_scale)
 
     @cached_property
     def _shared_rival(self) -> NDArray[np.float32]:

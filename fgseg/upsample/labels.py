@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from itertools import chain
 
 import torch
-from numpy.typing import NDArray
 
 from fgseg.errors import ShapeError
 from fgseg.upsample.argmax import compare_blocks, compare_maps, compare_stacks
 from fgseg.upsample.maps import checked_scores
 from fgseg.upsample.tensors import Values, like
 
-__all__ = ["label_map", "running_label_map"]
+__all__ = ["label_map", "running_argmax", "running_label_map"]
 
 # The assumed cost of dropping prompts, in pixels of a compared map: as much as five maps on every pixel, and two pixels
 # per patch for each prompt. These numbers only choose between two ways to the same labels; benchmarks/speed.py times
@@ -86,6 +85,15 @@ def running_label_map(chunks: Iterable[Values], image_hw: tuple[int, int]) -> tu
     first = next(remaining, None)
     if first is None:
         raise ShapeError("chunks: expected at least one chunk of scores (t, h, w), got none; give a prompt")
+    grids = (checked_scores(chunk, image_hw)[0] for chunk in chain([first], remaining))
+    labels, best = running_argmax(grids, image_hw)
+    return like(labels, first), like(best, first)
+
+
+def running_argmax(chunks: Iterable[torch.Tensor], image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """`running_label_map` without its checks, for at least one chunk of finite float32 tensors."""
+    remaining = iter(chunks)
+    first = next(remaining)
     labels, best = _argmax(first, image_hw)
     seen = len(first)
     for chunk in remaining:
@@ -94,12 +102,11 @@ def running_label_map(chunks: Iterable[Values], image_hw: tuple[int, int]) -> tu
         labels = torch.where(later_best > best, later_labels + seen, labels)
         best = torch.maximum(best, later_best)
         seen += len(chunk)
-    return like(labels, first), like(best, first)
+    return labels, best
 
 
-def _argmax(scores: torch.Tensor | NDArray[Any], image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    grids, size = checked_scores(scores, image_hw)
-    return _fastest(grids, size)(grids, size)
+def _argmax(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return _fastest(grids, image_hw)(grids, image_hw)
 
 
 def _fastest(grids: torch.Tensor, image_hw: tuple[int, int]) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:

@@ -19,7 +19,7 @@ from fgseg.errors import ShapeError
 from fgseg.upsample.argmax import axes, sample
 from fgseg.upsample.tensors import Values, float32_tensor
 
-__all__ = ["checked_scores", "shrink_map", "upsample_map", "upsample_maps"]
+__all__ = ["checked_scores", "draw_map", "shrink_map", "upsample_map", "upsample_maps"]
 
 
 def upsample_map(score_map_on_grid: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -42,7 +42,7 @@ def upsample_map(score_map_on_grid: NDArray[Any], image_hw: tuple[int, int]) -> 
         array([[0.  , 0.25, 0.75, 1.  ]], dtype=float32)
     """
     grid = _checked_map("score_map_on_grid", score_map_on_grid)
-    return _drawn(grid, check_size("image_hw", image_hw))
+    return draw_map(grid, check_size("image_hw", image_hw))
 
 
 def upsample_maps(scores: Values, image_hw: tuple[int, int]) -> Iterator[Values]:
@@ -69,7 +69,7 @@ def upsample_maps(scores: Values, image_hw: tuple[int, int]) -> Iterator[Values]
     """
     grids, size = checked_scores(scores, image_hw)
     if not isinstance(scores, torch.Tensor):
-        return (_drawn(grid, size) for grid in grids.numpy())
+        return (draw_map(grid, size) for grid in grids.numpy())
     rows, columns = axes(grids, size)
     return (sample(grid, rows, columns) for grid in grids)
 
@@ -96,7 +96,7 @@ def shrink_map(score_map: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np
     height, width = check_size("image_hw", image_hw)
     # OpenCV's area mean is like nearest-neighbour sampling along an axis that grows: shrink first, then grow.
     smaller_wh = min(width, scores.shape[1]), min(height, scores.shape[0])
-    return _drawn(cv2.resize(scores, smaller_wh, interpolation=cv2.INTER_AREA), (height, width))
+    return draw_map(cv2.resize(scores, smaller_wh, interpolation=cv2.INTER_AREA), (height, width))
 
 
 def checked_scores(
@@ -118,8 +118,8 @@ def checked_scores(
     return grids, check_size("image_hw", image_hw)
 
 
-def _drawn(grid: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """A finite (h, w) float32 map on every pixel; OpenCV takes sizes as (width, height)."""
+def draw_map(grid: NDArray[Any], image_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """`upsample_map` without its checks, for a finite contiguous float32 map. OpenCV takes sizes as (width, height)."""
     return np.asarray(cv2.resize(grid, image_hw[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
