@@ -103,7 +103,7 @@ class User:
             answer = self.http.post("/session", content=self.file, headers={"X-File-Name": f"{self.name}.png"})
         secret = answer.raise_for_status().json()["secret"]
         yield
-        shown = self.event("uploaded", self.form(""), {"secret": secret})
+        shown = self.event("uploaded", [None, *self.form("")], {"secret": secret})
         self.own_stage(shown[1])
         yield
         shown = self.event("run", [None, *self.form(self.words[0])], None)
@@ -115,7 +115,7 @@ class User:
         self.report.check(rows == self.words, f"{self.name}: legend {rows}")
         self.report.check("kept from before" in shown[3], f"{self.name}: encoded again")
         yield
-        marked = self.event("mark", [None], {"box": [0.5, 0.5, 0.5, 0.5]})
+        marked = self.event("mark", [None, *self.form("")], {"box": [0.5, 0.5, 0.5, 0.5]})
         self.report.check([row["name"] for row in marked[2]["rows"]] == self.words, f"{self.name}: scores")
         yield
         self.own_labels(secret)

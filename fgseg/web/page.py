@@ -141,19 +141,20 @@ class _Page:
 
     def _events(self) -> None:
         on, actions = self._on, self.actions
-        on(self.stage.uploaded, lambda _, form, data, owner: actions.uploaded(data, form, owner))
-        on(self.gallery.example, lambda _, form, data, owner: actions.example(data, form, owner))
+        on(self.stage.uploaded, "uploaded", lambda _, form, data, owner: actions.uploaded(data, form, owner))
+        on(self.gallery.example, "example", lambda _, form, data, owner: actions.example(data, form, owner))
         for event in (self.run.click, self.prompts.submit):
-            on(event, lambda secret, form, *_: actions.run(secret, form))
+            on(event, "run", lambda secret, form, *_: actions.run(secret, form))
         for field in (self.mode, self.threshold, self.resolution):
-            on(field.change, lambda secret, form, *_: actions.refresh(secret, form))
-        on(self.opacity.change, lambda secret, form, *_: actions.redraw(secret, form.opacity))
-        on(self.legend.layered, lambda secret, form, data, _: actions.choose(secret, data, form.opacity))
-        on(self.stage.marked, lambda secret, form, data, _: actions.mark(secret, data), progress="hidden")
+            on(field.change, "refresh", lambda secret, form, *_: actions.refresh(secret, form))
+        on(self.opacity.change, "redraw", lambda secret, form, *_: actions.redraw(secret, form.opacity))
+        on(self.legend.layered, "choose", lambda secret, form, data, _: actions.choose(secret, data, form.opacity))
+        on(self.stage.marked, "mark", lambda secret, form, data, _: actions.mark(secret, data), progress="hidden")
 
     def _on(
         self,
         event: Callable[..., Any],
+        name: str,
         action: Callable[[str | None, Form, Any, str], Update],
         *,
         progress: Literal["minimal", "hidden"] = "minimal",
@@ -176,6 +177,7 @@ class _Page:
             show_progress=progress,
             show_progress_on=self.stage,
             trigger_mode="always_last",
+            api_name=name,
             api_visibility="private",
         )
 
