@@ -200,9 +200,8 @@ def test_a_checkpoint_holds_the_states_of_both_optimizers_and_no_pickle(tiny, tm
 def test_the_commands_of_the_model_card_have_valid_options():
     card = (ROOT / "fgseg" / "assets" / "mini" / "README.md").read_text(encoding="utf-8")
     options = set(re.findall(r"(?<=[` ])--[a-z-]+", card))
-    help_text = subprocess.run(
-        [sys.executable, "-m", "recipes.mini", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "recipes.mini", "--help"]
+    help_text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "`python -m recipes.mini --out" in card
     assert len(options) > 5
     assert not [option for option in options if option not in help_text]
