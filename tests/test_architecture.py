@@ -43,6 +43,8 @@ OWNERS = {
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},
     "ipywidgets": {"explorer"},
+    "cachetools": {"segmentation"},
+    "platformdirs": {"encoders"},
     "yaml": {"prompts"},
     "typer": {"commands"},
     "gradio": {"web"},
