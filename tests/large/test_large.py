@@ -177,12 +177,12 @@ def test_by_region_applies_to_every_tiled_tiff_and_names_each_other_file(command
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--mode", "independent"], "--mode: a.tif is read by region, and independent needs all of it at once"),
-        (["--refine", "guided"], "--refine: a.tif is read by region, and guided needs all of it"),
-        (["--min-area", "50"], "--min-area: a.tif is read by region, and 50 needs all of it"),
+        (["--mode", "independent"], "--mode: a.tif is read by region, which excludes independent"),
+        (["--refine", "guided"], "--refine: a.tif is read by region, which excludes guided"),
+        (["--min-area", "50"], "--min-area: a.tif is read by region, which excludes 50"),
         (
             ["--threshold", "auto"],
-            "--threshold: a.tif is read by region, and auto needs all of it at once; say a number",
+            "--threshold: a.tif is read by region, which excludes auto; give a number",
         ),
         (["--format", "coco"], "formats (of an image read by region): expected one of labels, overlay, regions"),
         (
@@ -204,7 +204,7 @@ def test_a_reduction_without_an_image_read_by_region_is_refused(command, tmp_pat
     tiff(tmp_path / "a.tif", RGB, photometric="rgb")
     code, _, err = command("a.tif", "-p", "red", "--reduction", 2)
     assert (code, err) == (
-        2, "fgseg: error: --reduction: only an image read by region is shrunk; add --by-region, or use --resolution\n",
+        2, "fgseg: error: --reduction: only images read by region are reduced; add --by-region or use --resolution\n",
     )  # fmt: skip
 
 
