@@ -327,6 +327,16 @@ def test_similarity_is_the_cosine_of_every_patch_of_the_whole_image_with_every_t
     np.testing.assert_array_equal(seg.similarity(seg.encode(picture), ["red", "blue"]), scores)
 
 
+def test_a_numpy_threshold_acts_like_a_python_float(seg, picture):
+    # 0.7 in float64 lies above 0.7 in float32, so comparing in float64 would drop pixels at the threshold.
+    for mode in ("exclusive", "independent"):
+        result, same = (
+            seg.segment(picture, ["red", "blue"], mode=mode, threshold=limit) for limit in (0.7, np.float64(0.7))
+        )
+        np.testing.assert_array_equal(result.labels, same.labels)
+        assert isinstance(same.settings["threshold"], float)
+
+
 # --- work that is not done
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, describe
+from fgseg._checks import check_array, check_boxes, describe
 from fgseg.errors import ShapeError
 from fgseg.upsample.tensors import Values, as_tensor, like
 
@@ -50,7 +50,7 @@ def box_features(grid: Values, boxes_xyxy: Values) -> Values:
     if not (tensor.is_floating_point() and tensor.numel()):
         raise ShapeError(f"grid: expected float features of at least one cell, got {describe(grid)}")
     boxes = as_tensor(boxes_xyxy).to(tensor.device, torch.promote_types(tensor.dtype, torch.float32))
-    _check_ordered(boxes)
+    check_boxes("boxes_xyxy", boxes)
     return like(_pooled(tensor, boxes), grid)
 
 
@@ -95,16 +95,7 @@ def checked_boxes(
             f"boxes_xyxy: expected (left, top, right, bottom) numbers per row, got {describe(boxes_xyxy)}"
         ) from error
     boxes = boxes if boxes.size else boxes.reshape(-1, 4)
-    check_array("boxes_xyxy", boxes, ("N", 4), hint="one (left, top, right, bottom) per row")
-    height, width = image_hw
-    left, top, right, bottom = boxes.T
-    fits = (left >= 0) & (left < right) & (right <= width) & (top >= 0) & (top < bottom) & (bottom <= height)
-    if not fits.all():  # false for NaN as well
-        row = int(np.argmin(fits))
-        raise ShapeError(
-            f"boxes_xyxy: expected row {row} within the image, {width} pixels wide and {height} high, with "
-            f"left < right and top < bottom, got {boxes[row].tolist()}"
-        )
+    check_boxes("boxes_xyxy", boxes, image_hw=image_hw)
     return boxes
 
 
@@ -157,14 +148,3 @@ def _axis_weights(start: torch.Tensor, end: torch.Tensor, size: int) -> torch.Te
     weights = torch.zeros(len(start), size, dtype=start.dtype, device=start.device)
     weights.scatter_add_(1, lower, share * (1 - fraction))
     return weights.scatter_add_(1, (lower + 1).clamp(max=size - 1), share * fraction)
-
-
-def _check_ordered(boxes_xyxy: torch.Tensor) -> None:
-    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    ordered = ((sides > 0) & sides.isfinite()).all(1)
-    if not bool(ordered.all()):
-        row = int(ordered.logical_not().nonzero()[0])
-        raise ShapeError(
-            f"boxes_xyxy: expected finite left < right and top < bottom in row {row}, "
-            f"got {boxes_xyxy[row].tolist()}; give (left, top, right, bottom), not (x, y, width, height)"
-        )

@@ -1,7 +1,5 @@
 from .presence import (
     automatic_threshold as automatic_threshold,
-    exclusive_labels as exclusive_labels,
-    threshold_mask as threshold_mask,
 )
 from .refine import guided_filter as guided_filter, pamr as pamr, refined as refined
 from .resolution import Resolution as Resolution, parse_resolution as parse_resolution

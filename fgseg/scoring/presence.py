@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from fgseg._checks import check_array, check_labels, check_number
+from fgseg._checks import check_array, check_number
 from fgseg.errors import ShapeError
 from fgseg.types import UNLABELLED
 
-__all__ = ["TIE", "automatic_threshold", "exclusive_labels", "presence", "presence_of", "threshold_mask"]
+__all__ = ["TIE", "automatic_threshold", "exclusive_labels", "presence", "presence_of"]
 
 TIE = 0.5
 """The presence of a class that is as likely as its best rival."""
@@ -62,37 +62,28 @@ def presence_of(
 def exclusive_labels(
     labels: NDArray[np.int32],
     best: NDArray[np.float32],
-    rival: NDArray[np.float32] | None,
+    rival: NDArray[np.float32],
     *,
     threshold: float,
     logit_scale: float,
 ) -> NDArray[np.int32]:
-    """Labels without the pixels whose winning class is not present enough.
+    """Labels without the pixels whose winning class is not present enough; for maps of other stages, without checks.
 
     Args:
         labels: (H, W) int32, the winning class of each pixel.
         best: (H, W) float32, its cosine there.
-        rival: (H, W) float32 as in `presence`; None: there is no rival and no pixel is dropped.
+        rival: (H, W) float32 as in `presence`.
         threshold: presence in [0, 1] that a winner needs.
         logit_scale: as in `presence`.
 
     Returns:
         (H, W) int32, UNLABELLED where the presence is below `threshold`.
 
-    Raises:
-        ShapeError: `labels` is not int32, shapes differ, or a map has NaN.
-        OptionError: `threshold` outside [0, 1], or as `presence`.
-
     >>> labels, best, rival = np.int32([[0, 1]]), np.float32([[0.3, 0.1]]), np.float32([[0.2, 0.2]])
     >>> exclusive_labels(labels, best, rival, threshold=0.5, logit_scale=40)
     array([[ 0, -1]], dtype=int32)
     """
-    check_labels(labels)
-    check_array("best", best, labels.shape, hint="one score for each pixel of labels")
-    minimum = check_number("threshold", threshold, low=0, high=1)
-    if rival is None:
-        return labels.copy()
-    weak = presence(best, rival, logit_scale=logit_scale) < minimum
+    weak = presence_of(best, rival, logit_scale) < threshold
     return np.where(weak, np.int32(UNLABELLED), labels)
 
 
@@ -139,28 +130,6 @@ def automatic_threshold(presence_map: NDArray[np.float32], *, low: float = 0.5) 
     if mean_of_lower >= low:
         return float(low)
     return max(float(low), (last_low_bin + 1) / _BINS)
-
-
-def threshold_mask(presence_map: NDArray[np.float32], *, threshold: float) -> NDArray[np.bool_]:
-    """The pixels whose presence reaches the threshold.
-
-    Args:
-        presence_map: (H, W) float in [0, 1], from `presence`.
-        threshold: a presence in [0, 1].
-
-    Returns:
-        (H, W) bool.
-
-    Raises:
-        ShapeError: values outside [0, 1] or NaN.
-        OptionError: a threshold outside [0, 1].
-
-    >>> threshold_mask(np.float32([[0.4, 0.5, 0.9]]), threshold=0.5)
-    array([[False,  True,  True]])
-    """
-    _check_presence(presence_map)
-    # Compared as a Python float: numpy's float64 would widen the map.
-    return presence_map >= check_number("threshold", threshold, low=0, high=1)
 
 
 def _check_presence(presence_map: NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""What a Segmenter is shown: images become windows, and windows become features, each encoded once."""
+"""Images to windows, and windows to features."""
 
 from __future__ import annotations
 
@@ -28,55 +28,55 @@ ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 
 
 class _Cut(NamedTuple):
-    """Parts of an image, where each lies on the canvas, and the canvas's (height, width)."""
+    """Windows of an image, the box of each on the canvas, and the (height, width) of the canvas."""
 
-    parts: tuple[NDArray[np.uint8], ...]
+    windows: tuple[NDArray[np.uint8], ...]
     boxes: tuple[BoxXyxy, ...]
     canvas_hw: tuple[int, int]
 
 
 class ImageEncoder:
-    """Images as one encoder sees them."""
+    """Images to features with one encoder."""
 
     def __init__(self, encoder: Encoder, defaults: ModelDefaults) -> None:
-        """Take the encoder, and what stands for a resolution that is not given."""
+        """Keep the encoder, and the default resolution."""
         self._encoder, self._defaults = encoder, defaults
 
     def encode(
         self, images: Sequence[ImageSource], resolution: str | Resolution, *, resize: Resize = "area"
     ) -> list[EncodedImage]:
-        """Several images together; arguments and errors as in `Segmenter.encode_batch`.
+        """Encode several images together; arguments and errors as in `Segmenter.encode_batch`.
 
         With `resize="published"` every image is resized to its canvas without antialiasing, as published evaluation
         code does it, and "keep" encodes that canvas as one window.
         """
-        chosen = self.resolution(resolution)
+        named = self.resolution(resolution)
         images = image_list(images)
         pixels = [_own_pixels(image) for image in images]
         started = time.perf_counter()
-        cuts = [self._cut(one, chosen, resize) for one in pixels]
-        fit: Fit = "exact" if chosen.mode == "slide" or resize == "published" else chosen.mode
-        side = None if fit == "exact" else chosen.short_side
+        cuts = [self._cut(one, named, resize) for one in pixels]
+        fit: Fit = "exact" if named.mode == "slide" or resize == "published" else named.mode
+        side = None if fit == "exact" else named.short_side
         if side is not None and side < self._encoder.patch:
             raise OptionError(
-                f"resolution: expected a side of at least one patch, {self._encoder.patch} pixels, got {chosen}"
+                f"resolution: expected a side of at least one patch, {self._encoder.patch} pixels, got {named}"
             )
-        parts = [part for cut in cuts for part in cut.parts]
-        features = iter(self._encoder.encode_images(parts, fit=fit, side=side, max_side=chosen.max_side))
+        windows = [window for cut in cuts for window in cut.windows]
+        features = iter(self._encoder.encode_images(windows, fit=fit, side=side, max_side=named.max_side))
         seconds = (time.perf_counter() - started) / len(pixels)
         return [
             EncodedImage(
-                one, tuple(islice(features, len(cut.parts))), cut.boxes, cut.canvas_hw, chosen, *self._identity,
+                one, tuple(islice(features, len(cut.windows))), cut.boxes, cut.canvas_hw, named, *self._identity,
                 str(image) if isinstance(image, (str, os.PathLike)) else None, seconds, len(images),
             )
             for image, one, cut in zip(images, pixels, cuts, strict=True)
         ]  # fmt: skip
 
     def resolution(self, resolution: str | Resolution) -> Resolution:
-        """What is named, as a Resolution; "auto" is the encoder's own.
+        """A named resolution; "auto" is the model's default.
 
         Raises:
-            OptionError: an unknown one.
+            OptionError: an unknown resolution.
         """
         if isinstance(resolution, Resolution):
             return resolution
@@ -86,9 +86,9 @@ class ImageEncoder:
             )
         return parse_resolution(self._defaults.resolution if resolution == "auto" else resolution)
 
-    def sizes(self, chosen: Resolution) -> Resolution:
-        """The resolution with the encoder's own sizes filled in, where windows need them."""
-        return chosen.resolved(self._encoder.side) if chosen.mode == "slide" else chosen
+    def sizes(self, resolution: Resolution) -> Resolution:
+        """The resolution, for windows with the encoder's sizes filled in."""
+        return resolution.resolved(self._encoder.side) if resolution.mode == "slide" else resolution
 
     def check(self, view: EncodedImage, resolution: str | Resolution) -> None:
         """Refuse features that were not made by this encoder, or at another resolution.
@@ -97,7 +97,7 @@ class ImageEncoder:
             OptionError: one of these.
         """
         if (view.model, view.revision, view.recipe) != self._identity:
-            other, own = _said(view.model, view.revision, view.recipe), _said(*self._identity)
+            other, own = _described(view.model, view.revision, view.recipe), _described(*self._identity)
             raise OptionError(f"image: encoded with {other}; this is {own}; encode it again")
         if resolution != "auto" and self.resolution(resolution) != view.resolution:
             raise OptionError(
@@ -106,15 +106,15 @@ class ImageEncoder:
 
     @property
     def _identity(self) -> tuple[str, str | None, str | None]:
-        """What features must have in common with the texts they meet."""
+        """Model, revision and recipe, which must be those of the texts that the features are compared with."""
         return self._encoder.name, self._encoder.revision, self._encoder.recipe
 
-    def _cut(self, pixels: NDArray[np.uint8], chosen: Resolution, resize: Resize) -> _Cut:
-        """The parts of an image that the encoder sees: windows, or the whole image."""
+    def _cut(self, pixels: NDArray[np.uint8], resolution: Resolution, resize: Resize) -> _Cut:
+        """The windows of an image, or the whole image as one window."""
         height, width = pixels.shape[:2]
-        if chosen.mode != "slide" and resize == "area":
+        if resolution.mode != "slide" and resize == "area":
             return _Cut((pixels,), ((0, 0, width, height),), (height, width))
-        sizes = self.sizes(chosen)
+        sizes = self.sizes(resolution)
         assert sizes.short_side is not None  # `resolved` fills it in, and published settings give it
         canvas_hw = short_side_hw((height, width), sizes.short_side, sizes.max_side)
         boxes: tuple[BoxXyxy, ...] = ((0, 0, canvas_hw[1], canvas_hw[0]),)
@@ -140,11 +140,11 @@ def image_list(images: Sequence[ImageSource]) -> list[ImageSource]:
 
 
 def _own_pixels(image: ImageSource) -> NDArray[np.uint8]:
-    """An image's pixels; a caller's own array is copied, for results are computed from them as long as they live."""
+    """The pixels of an image. An array of the caller is copied, because results are computed from it later."""
     pixels = read_image(image)
     return pixels.copy() if pixels is image else pixels
 
 
-def _said(model: str, revision: str | None, recipe: str | None) -> str:
+def _described(model: str, revision: str | None, recipe: str | None) -> str:
     named = {"revision": revision, "recipe": recipe}
     return ", ".join([repr(model), *(f"{name} {value}" for name, value in named.items() if value)])

@@ -1,4 +1,4 @@
-"""What a Segmenter is asked for: prompts, phrases and captions become unit texts, and each is encoded once."""
+"""Prompts, phrases and captions to unit text features, each encoded once."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ KEPT_BYTES = 40 * 2**20
 
 _Key = tuple[str, str | tuple[str, ...]]  # a caption and its route, or a query word and its templates
 
-_LOCK = threading.Lock()  # an LRUCache is not safe for threads; a lock of each object's own could not be pickled
+_LOCK = threading.Lock()  # LRUCache is not thread-safe; a lock in each object could not be pickled
 
 
 class PromptEncoder:
-    """The texts of one encoder, the last used ones kept in memory, and all of them on disk where that pays."""
+    """Texts to features with one encoder. Recent features stay in memory; those of large models also go to disk."""
 
     def __init__(self, encoder: Encoder, defaults: ModelDefaults) -> None:
-        """Take the encoder, and what stands for words and templates that are not given."""
+        """Keep the encoder, and the defaults of background words and templates."""
         self._defaults = defaults
         self._kept: LRUCache[_Key, Tensor] = LRUCache(KEPT_BYTES, getsizeof=attrgetter("nbytes"))
         self._stored = StoredTexts(encoder)
@@ -42,34 +42,35 @@ class PromptEncoder:
     def prompt_set(
         self, prompts: Sequence[str | PromptClass], background: Sequence[str] | None, negatives: Sequence[str]
     ) -> PromptSet:
-        """Prompts and what competes with them; arguments and errors as in `Segmenter.segment`."""
-        asked = make_prompt_set(
+        """Prompts and the words that compete with them; arguments and errors as in `Segmenter.segment`."""
+        prompt_set = make_prompt_set(
             prompts, background=background, negatives=negatives, default_background=self._defaults.background
         )
-        if len(asked.classes) == 1 and not asked.rivals:
+        if len(prompt_set.classes) == 1 and not prompt_set.rivals:
             raise OptionError(
                 "background: one prompt alone has nothing to compete with; "
                 "give background words, negatives or a second prompt"
             )
-        return asked
+        return prompt_set
 
-    def texts(self, asked: PromptSet, templates: str | Sequence[str] | None) -> PromptTexts:
-        """Unit text of every query word, the rivals' last."""
-        everyone = [*asked.classes, *([PromptClass("rivals", asked.rivals)] if asked.rivals else [])]
-        return self.class_texts(everyone, templates)
+    def texts(self, prompt_set: PromptSet, templates: str | Sequence[str] | None) -> PromptTexts:
+        """Unit text of every query word; rivals are one class at the end."""
+        rivals = [PromptClass("rivals", prompt_set.rivals)] if prompt_set.rivals else []
+        return self.class_texts([*prompt_set.classes, *rivals], templates)
 
     def class_texts(self, classes: Sequence[PromptClass], templates: str | Sequence[str] | None) -> PromptTexts:
         """Unit text of every query word of some classes."""
-        chosen = templates_named(self._defaults.templates if templates is None else templates)
-        plan = expand(classes, chosen)
+        sentences = templates_named(self._defaults.templates if templates is None else templates)
+        plan = expand(classes, sentences)
         words = [word for entry in classes for word in entry.synonyms]
-        return PromptTexts(self._ensembled(words, plan, chosen), plan.query_to_class, chosen)
+        return PromptTexts(self._ensembled(words, plan, sentences), plan.query_to_class, sentences)
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
-        """(T, D) unit text of each phrase, in which commas mean nothing."""
+        """(T, D) unit text of each phrase, in which commas do not separate synonyms."""
         listed = check_texts(phrases)
-        chosen = templates_named(templates)
-        return self._ensembled(listed, expand([PromptClass(text, (text,)) for text in listed], chosen), chosen)
+        sentences = templates_named(templates)
+        plan = expand([PromptClass(text, (text,)) for text in listed], sentences)
+        return self._ensembled(listed, plan, sentences)
 
     def captions(self, captions: Sequence[str], route: Route) -> Tensor:
         """(T, D) unit text of each caption."""
@@ -81,7 +82,7 @@ class PromptEncoder:
 
     @cached_property
     def digest(self) -> str:
-        """Of the weights, as the cache on disk names them; read once."""
+        """SHA-256 of the weights, which also identifies them in the cache on disk."""
         return self._stored.digest()
 
     def _ensembled(self, words: Sequence[str], plan: TextPlan, templates: tuple[str, ...]) -> Tensor:
@@ -98,12 +99,12 @@ class PromptEncoder:
             raise PromptError(f"templates: {error}; or take no templates: templates='none'") from error
 
     def _rows(self, keys: Sequence[_Key], encode: Callable[[Sequence[_Key]], Tensor]) -> Tensor:
-        """(N, D) row of each key; `encode` makes those that are not in memory."""
+        """(N, D) row of each key; `encode` computes those that are not in memory."""
         with _LOCK:
             rows = {key: self._kept[key] for key in keys if key in self._kept}
         new = [key for key in dict.fromkeys(keys) if key not in rows]
         if new:
-            # copies, since a row that is a view keeps its whole batch in memory
+            # A row that is a view would keep its whole batch in memory.
             made = {key: row.clone() for key, row in zip(new, encode(new), strict=True)}
             rows |= made
             with _LOCK:
@@ -113,7 +114,13 @@ class PromptEncoder:
 
 @dataclass(frozen=True, eq=False)
 class PromptTexts:
-    """text: (Q, D) unit rows; query_to_class: class of each row, the rivals one class at the end; templates: used."""
+    """Encoded query words.
+
+    Attributes:
+        text: (Q, D) float32 unit rows, one per query word.
+        query_to_class: class index of each row; rivals have the index after the last class.
+        templates: the sentences that were averaged.
+    """
 
     text: Tensor
     query_to_class: tuple[int, ...]
@@ -121,14 +128,14 @@ class PromptTexts:
 
     def of(self, index: int) -> Tensor:
         """The rows of one class."""
-        return self.text[[query for query, owner in enumerate(self.query_to_class) if owner == index]]
+        return self.text[[row for row, class_index in enumerate(self.query_to_class) if class_index == index]]
 
     def select(self, classes: Iterable[int]) -> PromptTexts:
-        """The rows of some classes, which keep their indices."""
+        """The texts of some classes, which keep their indices."""
         kept = set(classes)
         rows = [row for row, index in enumerate(self.query_to_class) if index in kept]
         return replace(self, text=self.text[rows], query_to_class=tuple(self.query_to_class[row] for row in rows))
 
     def below(self, count: int) -> Tensor:
         """The rows of the first `count` classes."""
-        return self.text[: sum(owner < count for owner in self.query_to_class)]
+        return self.text[: sum(class_index < count for class_index in self.query_to_class)]

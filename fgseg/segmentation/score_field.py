@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg.prompts.classes import PromptSet
-from fgseg.scoring.presence import TIE, automatic_threshold, presence_of
+from fgseg.scoring.presence import TIE, automatic_threshold, exclusive_labels, presence_of
 from fgseg.scoring.refine import refined
 from fgseg.scoring.top_two import looked_up
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -62,11 +62,10 @@ class ScoreField:
         if threshold == "auto":
             return self._auto_thresholded(labels)
         # Without rivals a winner's presence is at least a tie, so a threshold up to that drops nothing.
-        rival = self._shared_rival if self.has_rivals else self._top_two[2] if float(threshold) > TIE else None
+        rival = self._shared_rival if self.has_rivals else self._top_two[2] if threshold > TIE else None
         if rival is None:
             return labels
-        weak = presence_of(best, rival, self.logit_scale) < float(threshold)
-        return np.where(weak, np.int32(UNLABELLED), labels)
+        return exclusive_labels(labels, best, rival, threshold=threshold, logit_scale=self.logit_scale)
 
     def _not_beaten(self) -> NDArray[np.int32]:
         """`exclusive` at a tie: a pixel is labelled where no rival wins, so one label map of all texts is enough."""

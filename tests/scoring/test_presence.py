@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.scoring.presence import automatic_threshold, exclusive_labels, presence, threshold_mask
+from fgseg.scoring.presence import automatic_threshold, exclusive_labels, presence
 
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6)
 property_test = settings(max_examples=60, deadline=None)
@@ -48,28 +48,13 @@ def test_presence_refuses_other_shapes_nan_and_a_scale_that_is_not_above_zero():
         presence(score, score, logit_scale=0)
 
 
-def test_exclusive_labels_drop_weak_winners_only_where_there_is_a_rival():
+def test_exclusive_labels_drop_weak_winners_and_leave_the_labels_unchanged():
     labels = np.int32([[0, 1, 2]])
     best, rival = np.float32([[0.3, 0.2, 0.1]]), np.full((1, 3), 0.2, np.float32)
     kept = exclusive_labels(labels, best, rival, threshold=0.5, logit_scale=40)
     np.testing.assert_array_equal(kept, [[0, 1, -1]])
     assert kept.dtype == np.int32
-    every = exclusive_labels(labels, best, None, threshold=0.9, logit_scale=40)
-    np.testing.assert_array_equal(every, labels)
-    assert not np.shares_memory(every, labels)
     np.testing.assert_array_equal(labels, [[0, 1, 2]])
-
-
-def test_exclusive_labels_refuse_wrong_shapes_types_and_thresholds():
-    labels, best = np.zeros((2, 3), np.int32), np.zeros((2, 3), np.float32)
-    with pytest.raises(ShapeError, match="best: expected"):
-        exclusive_labels(labels, best.T, None, threshold=0.5, logit_scale=1)
-    with pytest.raises(ShapeError, match="labels: expected int32, got int64"):
-        exclusive_labels(labels.astype(np.int64), best, None, threshold=0.5, logit_scale=1)
-    with pytest.raises(ShapeError, match="labels: expected an array"):
-        exclusive_labels(labels[0], best[0], None, threshold=0.5, logit_scale=1)
-    with pytest.raises(OptionError, match="threshold"):
-        exclusive_labels(labels, best, None, threshold=1.5, logit_scale=1)
 
 
 def test_automatic_threshold_lies_between_two_modes_on_either_side_of_a_half():
@@ -117,20 +102,11 @@ def test_automatic_threshold_stays_in_low_to_one_and_keeps_every_class_that_is_p
         assert (values >= np.float32(threshold)).any()
 
 
-def test_threshold_mask_includes_the_threshold_itself_and_refuses_other_maps_than_presence():
-    np.testing.assert_array_equal(threshold_mask(np.float32([[0.25, 0.5]]), threshold=0.5), [[False, True]])
+def test_an_automatic_threshold_refuses_other_maps_than_presence():
     for bad in (-0.1, 1.1, np.nan):
         with pytest.raises(ShapeError, match=r"presence_map: expected values in \[0, 1\]"):
-            threshold_mask(np.float32([[0.2, bad]]), threshold=0.5)
+            automatic_threshold(np.float32([[0.2, bad]]))
     with pytest.raises(ShapeError, match="presence_map"):
         automatic_threshold(np.zeros(3, np.float32))
-    with pytest.raises(OptionError, match="threshold: expected a number from 0 to 1"):
-        threshold_mask(np.float32([[0.2]]), threshold="otsu")
     with pytest.raises(OptionError, match="low"):
         automatic_threshold(np.float32([[0.2]]), low=-1)
-
-
-def test_a_numpy_threshold_acts_like_a_python_float():
-    presence_map = np.float32([[0.7]])  # above 0.7 in float32, below it in float64
-    assert threshold_mask(presence_map, threshold=0.7).all()
-    assert threshold_mask(presence_map, threshold=np.float64(0.7)).all()

@@ -46,3 +46,9 @@ def test_at_a_tie_comparing_all_words_at_once_gives_what_prompts_against_rivals_
     assert {-1, 0, 1} <= set(apart.ravel().tolist())
     assert at_once.dtype == np.int32
     np.testing.assert_array_equal(at_once, apart)
+
+
+def test_a_mask_includes_the_pixels_at_the_threshold_itself(monkeypatch):
+    field = random_field(0)
+    monkeypatch.setattr(ScoreField, "presence", lambda self, index: np.float32([[0.25, 0.5, 0.7]]))
+    np.testing.assert_array_equal(field.mask(0, 0.5), [[False, True, True]])
