@@ -591,7 +591,11 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.score_boxes(i, [[0, 0, 9, 9]], ["red", ""]), PromptError, r"texts\[1\]: expected words"),
         (lambda s, i: s.score_boxes(i, [[50, 10, 20, 40]], ["red"]), ShapeError, r"left < right.*got \[50.0, 10.0"),
         (lambda s, i: s.score_boxes(i, [[0, 0, 5, 5], [1, 2]], ["red"]), ShapeError, "boxes_xyxy: expected .left, top"),
-        (lambda s, i: s.score_boxes(i, [[0, 0, 500, 9]], ["red"]), ShapeError, "boxes_xyxy: expected row 0 within"),
+        (
+            lambda s, i: s.score_boxes(i, [[0, 0, 500, 9]], ["red"]),
+            ShapeError,
+            "boxes_xyxy: expected a box within the image",
+        ),
         (lambda s, i: s.score_boxes(i, [[5, 5, 5, 9]], ["red"]), ShapeError, "left < right"),
         (lambda s, i: s.score_boxes(i, [[1, 2, 3]], ["red"]), ShapeError, "boxes_xyxy: expected an array of shape"),
         (

@@ -292,7 +292,7 @@ def test_a_box_outside_an_image_fails_only_that_image(fgseg, photo, tmp_path):
     write_image(tmp_path / "large.png", np.zeros((40, 40, 3), np.uint8))
     run = fgseg("boxes", photo, "large.png", "-p", "red", "-b", "0,0,30,30", "--json")
     assert run.code == SOME_FAILED
-    assert run.complaints[0].startswith(f"fgseg: error: {photo}: boxes_xyxy: expected row 0 within the image")
+    assert run.complaints[0].startswith(f"fgseg: error: {photo}: boxes_xyxy: expected a box within the image")
     assert run.records[1]["box_xyxy"] == [0, 0, 30, 30]
 
 

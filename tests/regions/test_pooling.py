@@ -160,7 +160,7 @@ def test_box_features_refuse_bad_boxes_naming_the_row():
     grid = np.zeros((2, 2, 1), np.float32)
     good = [0.0, 0, 1, 1]
     for bad in ([1, 0, 1, 1], [0, 1, 1, 0], [0, np.nan, 1, 1], [0, 0, np.inf, 1], [-np.inf, 0, np.inf, 1]):
-        with pytest.raises(ShapeError, match=r"boxes_xyxy: .* in row 1, got"):
+        with pytest.raises(ShapeError, match=r"boxes_xyxy: .* in row 1, with left < right"):
             box_features(grid, np.float32([good, bad]))
     for shape in ((4,), (1, 5)):
         with pytest.raises(ShapeError, match=r"boxes_xyxy: expected an array of shape \(N, 4\)"):
@@ -197,13 +197,13 @@ def test_boxes_in_pixels_become_a_new_float32_array(boxes):
     [
         (
             [[0, 0, 1, 1], [0, 0, 5, 1]],
-            r"expected row 1 within the image, 4 pixels wide and 3 high.*got \[0.0, 0.0, 5.0",
+            r"expected a box within the image, 4 pixels wide and 3 high in row 1.*got \[0.0, 0.0, 5.0",
         ),
-        ([[0, 0, 1, 4]], "row 0 within the image"),
-        ([[-1, 0, 1, 1]], "row 0 within the image"),
+        ([[0, 0, 1, 4]], "within the image, 4 pixels wide and 3 high in row 0"),
+        ([[-1, 0, 1, 1]], "within the image, 4 pixels wide and 3 high in row 0"),
         ([[0, 2, 1, 1]], "left < right and top < bottom"),
-        ([[0, 0, np.nan, 1]], "row 0 within the image"),
-        ([[0, 0, 1]], r"expected an array of shape \(N, 4\).*one \(left, top, right, bottom\) per row"),
+        ([[0, 0, np.nan, 1]], "within the image, 4 pixels wide and 3 high in row 0"),
+        ([[0, 0, 1]], r"expected an array of shape \(N, 4\).*one row \(left, top, right, bottom\) for each box"),
         ([["a", 0, 1, 1]], r"expected \(left, top, right, bottom\) numbers per row"),
         ([[0, 0, 1, 1], [0]], r"expected \(left, top, right, bottom\) numbers per row"),
     ],
