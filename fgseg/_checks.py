@@ -32,7 +32,7 @@ def describe(value: Any) -> str:
     shape = getattr(value, "shape", None)
     if shape is None:
         return f"{type(value).__name__} {' '.join(repr(value).split()):.60}"
-    return f"{type(value).__name__} of shape {tuple(shape)} and dtype {value.dtype}"
+    return f"{type(value).__name__} of shape {tuple(shape)} and dtype {getattr(value, 'dtype', 'unknown')}"
 
 
 def check_array(name: str, value: Any, axes: Sequence[str | int], *, hint: str = "") -> None:

@@ -4,6 +4,7 @@ A file is written under a temporary name and then moved into place, so that a re
 """
 
 import io
+import unicodedata
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from fgseg.errors import FgsegError, ImageError, OutputError, ShapeError
 
 __all__ = [
     "absolute_path",
+    "decoding",
     "one_line",
     "open_image_file",
     "reason",
@@ -124,6 +126,9 @@ def open_image_file(path: Path, hint: str) -> io.BufferedReader:
     try:
         return path.open("rb")
     except FileNotFoundError as error:
+        twin = _other_spelling(path)
+        if twin is not None:
+            return open_image_file(twin, hint)
         raise ImageError(f"{name}: there is no such file; check the path") from error
     except IsADirectoryError as error:
         raise ImageError(f"{name}: this is a folder, not a file; {hint}") from error
@@ -131,6 +136,34 @@ def open_image_file(path: Path, hint: str) -> io.BufferedReader:
         raise ImageError(f"{name}: no permission to read it; check the rights of the file and its folder") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise ImageError(f"{name}: cannot be opened ({reason(error)}); check the path") from error
+
+
+def _other_spelling(path: Path) -> Path | None:
+    """A file whose name is the same in another Unicode form: é is one character, or e and an accent."""
+    forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((form for form in forms if form != path and form.is_file()), None)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn what a decoder raises into an ImageError of one line; `name` is the file's.
+
+    Raises:
+        ImageError: for anything but an FgsegError.
+    """
+    try:
+        yield
+    except FgsegError:
+        raise
+    except ImportError as error:  # tifffile names the package
+        raise ImageError(f"{name}: its compression needs a package ({reason(error)}); install it") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: too large for the memory of this machine; shrink it or cut it") from error
+    # Decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error, KeyError and others.
+    except Exception as error:
+        raise ImageError(
+            f"{name}: the image data is truncated or damaged ({reason(error)}); copy it or save it again"
+        ) from error
 
 
 def reason(error: Exception) -> str:

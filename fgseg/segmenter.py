@@ -25,11 +25,12 @@ from fgseg.encoders.base import Encoder
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError
-from fgseg.images.reading import read_image
+from fgseg.images.levels import check_stretch
+from fgseg.images.reading import read_image, rgb_source
+from fgseg.large.label_tiff import open_tiled
 from fgseg.large.plan import plan_windows
 from fgseg.large.result import LargeSegmentation, segment_tiled
 from fgseg.large.strips import LabelRequest
-from fgseg.large.tiled_tiff import open_tiled
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
 from fgseg.regions.pooling import checked_boxes, pool_boxes
@@ -229,6 +230,7 @@ class Segmenter:
             view.grid_hw,
             settings,
             max(1, min_area),
+            view.no_data,
         )
 
     def segment_large(
@@ -243,6 +245,8 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         reduction: int = 1,
+        bands: Sequence[int] | None = None,
+        stretch: Sequence[float] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> LargeSegmentation:
         """Segment a tiled TIFF of any size, read by region; memory grows with its width, not with its height.
@@ -251,7 +255,7 @@ class Segmenter:
         `segment` in exclusive mode with "slide" at the same sizes and refine="none".
 
         Args:
-            image: a tiled TIFF or BigTIFF: grey, RGB, either with alpha, CMYK, or palette, of 8 or 16 bits.
+            image: a tiled TIFF or BigTIFF, with any samples that `read_image` reads.
             prompts: as in `segment`.
             labels_path: file for the label map, a tiled TIFF as large as the image. The file appears when it is
                 complete; `save` of the result writes the other files.
@@ -261,6 +265,9 @@ class Segmenter:
             templates: as in `segment`.
             resolution: "auto", "slide" or "slide:auto/CROP/STRIDE"; windows overlap by half unless a stride is given.
             reduction: whole number by which the image is shrunk before it is cut into windows. Labels keep its size.
+            bands: as in `read_image`.
+            stretch: as in `read_image`. For this, and for floats and integers of 32 bits, the file is read two or
+                three times.
             progress: called with the number of finished rows and the number of all rows.
 
         Raises:
@@ -277,6 +284,7 @@ class Segmenter:
         minimum = self._own_threshold(prompt_set) if threshold is None else threshold
         minimum = check_number("threshold", minimum, low=0, high=1, hint='a presence; "auto" needs the whole image')
         texts = self._prompt_encoder.texts(prompt_set, templates)
+        percentiles = check_stretch(stretch)
         window_resolution = Resolution("slide") if resolution == "auto" else self._image_encoder.resolution(resolution)
         with open_tiled(image) as source:
             if absolute_path(Path(labels_path)) == absolute_path(Path(image)):
@@ -285,9 +293,10 @@ class Segmenter:
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
             settings |= self._prompt_settings(prompt_set, texts) | {"mode": "exclusive", "threshold": minimum}
             request = LabelRequest(prompt_set.classes, texts, minimum)
-            result = segment_tiled(source, Path(labels_path), self.encoder, request, plan, settings, progress)
-        record = RunRecord(settings | {"seconds": round(time.perf_counter() - started, 4)})
-        return replace(result, settings=record)
+            drawn = rgb_source(source.stored().choosing(bands), percentiles)
+            result = segment_tiled(drawn, Path(labels_path), self.encoder, request, plan, settings, progress)
+        settings = {**result.settings, "seconds": round(time.perf_counter() - started, 4)}
+        return replace(result, settings=RunRecord(settings))
 
     def heatmaps(
         self,
@@ -445,7 +454,8 @@ class Segmenter:
 
 def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole: int, index: int) -> NDArray[np.bool_]:
     """One mask of independent mode. A function of the module can be pickled with the result."""
-    return fill_holes(remove_small(field.mask(index, threshold), min_area=min_area), max_area=max_hole)
+    mask = fill_holes(remove_small(field.mask(index, threshold), min_area=min_area), max_area=max_hole)
+    return mask if field.view.no_data is None else mask & ~field.view.no_data
 
 
 def _checked_threshold(threshold: Threshold) -> Threshold:

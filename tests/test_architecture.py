@@ -39,7 +39,7 @@ OWNERS = {
     "cv2": {"upsample", "scoring", "images", "drawing", "scenes", "recipes"},
     "skimage": {"scoring", "regions", "web"},  # web: the photographs that come with it
     "scipy": {"large", "regions", "scenes"},
-    "tifffile": {"large"},
+    "tifffile": {"images", "large"},
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},
     "ipywidgets": {"explorer"},

@@ -90,7 +90,8 @@ def check_resolution(text: str) -> None:
 def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
     """The images that are read by region: tiled TIFFs over 178 megapixels, or all images if `always`."""
     from fgseg.images.reading import MAX_PIXELS
-    from fgseg.large.tiled_tiff import TIFF_SUFFIXES, tiled_hw
+    from fgseg.images.tiff import TIFF_SUFFIXES
+    from fgseg.large.label_tiff import tiled_hw
 
     if always:
         return frozenset(paths)

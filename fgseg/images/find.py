@@ -1,14 +1,19 @@
 """Files, folders and glob patterns to image files."""
 
 import glob
+import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from fgseg._files import absolute_path, one_line, reason
 from fgseg.errors import ImageError, OptionError
+from fgseg.images.foreign import is_url
 
-__all__ = ["HOW_TO_TILE", "IMAGE_SUFFIXES", "find_images"]
+__all__ = ["ADDED_FORMATS", "HOW_TO_TILE", "IMAGE_SUFFIXES", "find_images"]
 
 IMAGE_SUFFIXES: tuple[str, ...] = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .gif .bmp "
@@ -16,17 +21,22 @@ IMAGE_SUFFIXES: tuple[str, ...] = tuple(
 )
 """File name suffixes of the pictures in a folder, in lower case; upper case counts too."""
 
+ADDED_FORMATS = ("HEIF", "JXL")
+"""Formats that other packages register with Pillow; files of these are then read and found too."""
+
 HOW_TO_TILE = "save it as a tiled TIFF (vips tiffsave IN OUT.tif --tile --bigtiff)"
 """Advice for a picture that does not fit in memory, for messages."""
 
 _GLOB_SIGNS = frozenset("*?[")
+log = logging.getLogger("fgseg")
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
     """List the files of files, folders and glob patterns.
 
     A path that exists is never read as a pattern. A path that does not exist and is no pattern is returned, so that
-    its reader can report it and go on with the others.
+    its reader can report it and go on with the others. A folder with other files or subfolders logs a warning that
+    counts them.
 
     Args:
         sources: files (any suffix); folders, for the pictures directly inside (`IMAGE_SUFFIXES`), sorted by name,
@@ -63,22 +73,49 @@ def _expand(source: str | Path) -> list[Path]:
         is_folder, is_there = path.is_dir(), path.exists()
     except OSError:
         return [path]  # its reader reports what is wrong
-    if not is_folder and (is_there or not _GLOB_SIGNS & set(str(source))):
+    if not is_folder and (is_there or is_url(source) or not _GLOB_SIGNS & set(str(source))):
         return [path]
     try:
         found = _pictures_in(path) if is_folder else _matches(str(source))
     except OSError as error:
         raise ImageError(f"{one_line(path)}: cannot be listed ({reason(error)}); check its rights") from error
     if not found:
+        other = f", but {_left_out(path)}" if is_folder and _left_out(path) else ""
         raise ImageError(
-            f"{one_line(path)}: no picture in this {'folder' if is_folder else 'pattern'}; "
+            f"{one_line(path)}: no picture in this {'folder' if is_folder else 'pattern'}{other}; "
             f"files with these endings count: {' '.join(IMAGE_SUFFIXES)}"
         )
     return sorted(found)
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _is_picture(path) and not path.name.startswith(".")]
+    pictures = [path for path in _visible(folder) if _is_picture(path)]
+    left_out = _left_out(folder)
+    if pictures and left_out:
+        log.warning("%s: %d pictures; left out: %s", one_line(folder), len(pictures), left_out)
+    return pictures
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def _left_out(folder: Path) -> str:
+    """How many files and subfolders of a folder are no pictures, in words; empty if there are none."""
+    entries = _visible(folder)
+    subfolders = sum(path.is_dir() for path in entries)
+    others = Counter(path.suffix.lower() or "no ending" for path in entries if path.is_file() and not _is_picture(path))
+    counted = []
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        counted.append(f"{_plural(others.total(), 'other file')} ({kinds})")
+    if subfolders:
+        counted.append(_plural(subfolders, "subfolder"))
+    return " and ".join(counted)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _matches(pattern: str) -> list[Path]:
@@ -89,4 +126,9 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return (path.suffix.lower() in IMAGE_SUFFIXES or _is_added(path)) and path.is_file()
+
+
+def _is_added(path: Path) -> bool:
+    """Whether another package has registered this suffix with Pillow."""
+    return Image.EXTENSION.get(path.suffix.lower()) in ADDED_FORMATS

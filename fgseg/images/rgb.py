@@ -1,55 +1,83 @@
-"""Arrays and PIL images to upright (H, W, 3) uint8 RGB, by the rules of `fgseg.images.reading`."""
+"""Arrays and PIL images as stored samples, and the orientation of pictures."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fgseg._checks import describe
 from fgseg._files import reason
-from fgseg.errors import ImageError, ShapeError
+from fgseg.errors import ShapeError
+from fgseg.images.samples import ARRAY, Layout, Stored, on_white
 
-__all__ = ["array_to_rgb", "cmyk_to_rgb", "exif_orientation", "image_to_rgb", "turn_upright"]
+__all__ = ["as_array", "exif_orientation", "stored_array", "stored_image", "turn_upright"]
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_OPAQUE = 65_535
 log = logging.getLogger("fgseg")
 
 
-def image_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """A PIL image as upright RGB; `name` is its name in messages."""
-    rgb = _stored_rgb(image, name)
-    # The EXIF is read after decoding: a TIFF is turned by then, and a PNG may have its EXIF after the pixels.
-    return np.ascontiguousarray(turn_upright(rgb, exif_orientation(image, name)))
+def as_array(source: Any) -> NDArray[Any]:
+    """Anything that numpy can read as an array: a matrix, a tensor on any device, a table, nested lists.
+
+    A masked array keeps its mask.
+
+    Raises:
+        ShapeError: numpy cannot read it.
+    """
+    if isinstance(source, np.ma.MaskedArray):
+        return source
+    try:
+        # Tensors that need gradients or lie on a GPU do not convert themselves.
+        return np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+    except Exception as error:  # libraries raise many kinds of errors
+        raise ShapeError(f"source: {describe(source)} is no array of numbers ({reason(error)}); convert it") from error
 
 
-def array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """An array as RGB; an (H, W, 3) uint8 array is returned itself."""
-    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
-    if channels not in (1, 3, 4) or not array.size:
+def stored_array(array: NDArray[Any], bands: Sequence[int] | None) -> Stored:
+    """An array as stored samples: (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA; with `bands` (H, W, S).
+
+    Raises:
+        ShapeError: another shape, or an array of something else than numbers.
+        OptionError: band numbers that the array does not have.
+    """
+    samples = array[:, :, None] if array.ndim == 2 else array
+    if samples.ndim != 3 or not array.size or (bands is None and samples.shape[2] not in (1, 3, 4)):
         raise ShapeError(
             f"source: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with at least one pixel, "
-            f"got {describe(array)}; put the colour axis last and give one picture at a time"
+            f"got {describe(array)}; put the colour axis last, give one picture at a time, and choose among more "
+            "bands by read_picture(..., bands=(3, 2, 1))"
         )
-    levels = _array_to_8_bit(array)
-    if channels == 3:
-        return levels
-    if channels == 4:
-        return _on_white(Image.fromarray(levels))
-    return _gray_to_rgb(levels.reshape(array.shape[:2]))
+    if array.dtype.kind not in "buif":
+        raise ShapeError(f"source: expected whole numbers, floats or bool, got {describe(array)}; convert it")
+    bits = 1 if array.dtype.kind == "b" else 8 * array.dtype.itemsize
+    has_alpha = bands is None and samples.shape[2] == 4
+    layout = Layout("bands", tuple(range(samples.shape[2] - has_alpha)), bits, alpha=3 if has_alpha else None)
+    hw = array.shape[0], array.shape[1]
+    return Stored(ARRAY, hw, array.dtype, samples.shape[2], layout, lambda: iter((samples,))).choosing(bands)
 
 
-def cmyk_to_rgb(cmyk: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 CMYK, where 255 is full ink, as (H, W, 3) uint8 RGB.
+def stored_image(image: Image.Image, name: str) -> Stored:
+    """A PIL image as upright samples; `name` is its name in messages.
 
-    >>> cmyk_to_rgb(np.uint8([[[0, 0, 0, 0], [0, 255, 255, 0], [0, 0, 0, 255]]])).tolist()
-    [[[255, 255, 255], [255, 0, 0], [0, 0, 0]]]
+    Grey of 16 and 32 bits keeps its values, and so does colour of 16 bits in a PNG file. Everything else is RGB of
+    8 bits, by Pillow's conversions, laid on white.
     """
-    return np.asarray(Image.fromarray(np.ascontiguousarray(cmyk), "CMYK").convert("RGB"))
+    samples = _samples(image)
+    # The EXIF is read after decoding: a PNG may have its EXIF after the pixels.
+    upright = np.ascontiguousarray(turn_upright(samples, exif_orientation(image, name)))
+    has_alpha = upright.shape[2] in (2, 4)
+    colors = tuple(range(upright.shape[2] - has_alpha))
+    layout = Layout("bands", colors, 8 * upright.dtype.itemsize, alpha=len(colors) if has_alpha else None)
+    hw = upright.shape[0], upright.shape[1]
+    return Stored(name, hw, upright.dtype, upright.shape[2], layout, lambda: iter((upright,)))
 
 
-def turn_upright(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Undo an EXIF orientation, 2 to 8, by EXIF 2.32 section 4.6.4; any other value means upright."""
     if orientation in (5, 6, 7, 8):  # stored rows are columns of the picture
         stored = stored.swapaxes(0, 1)
@@ -70,73 +98,46 @@ def exif_orientation(image: Image.Image, name: str) -> int:
         return 1
 
 
-def _stored_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
-    """RGB, before its orientation is undone."""
+def _samples(image: Image.Image) -> NDArray[Any]:
+    """(H, W, S) samples of a picture, before its orientation is undone."""
     if image.mode.startswith("I;16"):
-        return _sixteen_bit_to_rgb(image)
+        return _sixteen_bit_gray(image)
     if image.mode in ("I", "F"):
-        return _gray_to_rgb(_thirty_two_bit_to_8_bit(np.array(image), name))
+        return np.array(image)[:, :, None]
+    if _is_wide_png(image):
+        return _sixteen_bit_colors(image)
     if image.mode == "La":  # Pillow converts premultiplied grey to LA only
         image = image.convert("LA")
     if image.has_transparency_data:
-        return _on_white(image.convert("RGBA"))
+        rgba = np.asarray(image.convert("RGBA"))
+        return on_white(np.ascontiguousarray(rgba[:, :, :3]), np.ascontiguousarray(rgba[:, :, 3]))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _sixteen_bit_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    values = np.array(image)
-    gray = _high_byte(values)
-    if "transparency" in image.info:
-        gray[values == image.info["transparency"]] = 255
-    return _gray_to_rgb(gray)
+def _sixteen_bit_gray(image: Image.Image) -> NDArray[np.uint16]:
+    values = np.array(image).astype(np.uint16)[:, :, None]
+    if "transparency" not in image.info:
+        return values
+    alpha = np.where(values == image.info["transparency"], 0, _OPAQUE).astype(np.uint16)
+    return np.concatenate([values, alpha], axis=2)
 
 
-def _thirty_two_bit_to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """(H, W) 32-bit integers or floats as uint8, by the smallest of the ranges that contains them."""
-    low, high = float(values.min()), float(values.max())
-    if 0 <= low and high <= 1 and values.dtype.kind == "f":
-        return _rounded(values * 255)
-    if 0 <= low and high <= 255:
-        return _rounded(values)
-    if 0 <= low and high <= 65_535:
-        return _high_byte(values.astype(np.uint16))
-    raise ImageError(  # also for NaN, which compares false
-        f"{name}: 32-bit grey from {low:g} to {high:g} fits none of the ranges [0, 1] (float), [0, 255] and "
-        "[0, 65535]; rescale it to one of them"
-    )
+def _is_wide_png(image: Image.Image) -> bool:
+    """Whether Pillow would drop the low bytes of a PNG's colours."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    is_wide = image.format == "PNG" and bool(tiles) and tiles[0].args in ("RGB;16B", "RGBA;16B")
+    return is_wide and "transparency" not in image.info and getattr(image, "fp", None) is not None
 
 
-def _on_white(rgba: Image.Image) -> NDArray[np.uint8]:
-    canvas = Image.new("RGB", rgba.size, (255, 255, 255))
-    canvas.paste(rgba, mask=rgba.getchannel("A"))
-    return np.array(canvas)
-
-
-def _array_to_8_bit(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # either byte order
-        return _high_byte(array)
-    if array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        if 0 <= low and high <= 1:
-            return _rounded(array.astype(np.result_type(array, np.float32)) * 255)
-        raise ShapeError(
-            f"source: expected floats in [0, 1], got {describe(array)} from {low:g} to {high:g}; "
-            "divide by the largest possible value, or cast 0..255 to uint8"
-        )
-    raise ShapeError(f"source: expected uint8, uint16 or float in [0, 1], got {describe(array)}; cast it to one")
-
-
-def _high_byte(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return (values >> 8).astype(np.uint8)
-
-
-def _rounded(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Levels that lie in [0, 255] as uint8."""
-    rounded: NDArray[Any] = np.rint(levels)
-    return rounded.astype(np.uint8)
-
-
-def _gray_to_rgb(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(gray[:, :, None], 3, axis=2)
+def _sixteen_bit_colors(image: Image.Image) -> NDArray[np.uint16]:
+    """(H, W, 3 or 4) uint16 of a PNG file, which OpenCV reads."""
+    file: Any = image.fp  # type: ignore[attr-defined]
+    start = file.tell()
+    file.seek(0)
+    data = np.frombuffer(file.read(), np.uint8)
+    file.seek(start)
+    image.load()  # reports damage, which OpenCV would only log
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert stored is not None
+    order = [2, 1, 0, 3] if stored.shape[2] == 4 else [2, 1, 0]
+    return np.ascontiguousarray(stored[:, :, order])

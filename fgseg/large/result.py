@@ -7,6 +7,7 @@ above the current strip, only counts, measures of components and an overview are
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,16 +23,17 @@ from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_json
+from fgseg.images.samples import RgbBand, RgbSource
 from fgseg.images.writing import encode_png, write_image
-from fgseg.large.bands import Shrinker
+from fgseg.large.bands import RowBuffer, Shrinker
+from fgseg.large.label_tiff import read_label_tiff, write_label_tiff
 from fgseg.large.plan import WindowPlan
 from fgseg.large.streamed_regions import StreamedRegions
 from fgseg.large.strips import LabelRequest, label_strips
-from fgseg.large.tiled_tiff import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
 from fgseg.segmentation.summary import class_summaries, classes_json, found_names, json_text, with_class_legend
-from fgseg.types import Region
+from fgseg.types import UNLABELLED, Region
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
 
@@ -60,6 +62,7 @@ class LargeSegmentation:
         overview: (h, w, 3) uint8 RGB, the image shrunk by a whole number to at most 2048 pixels per side.
         overview_labels: (h, w) int32, the label at the middle of the area that each pixel covers.
         settings: the settings of the run, as in run.json.
+        no_data_pixels: number of pixels without data, which are unlabelled; shares do not count them.
     """
 
     labels_path: Path
@@ -71,6 +74,7 @@ class LargeSegmentation:
     overview: NDArray[np.uint8]
     overview_labels: NDArray[np.int32]
     settings: Mapping[str, Any]
+    no_data_pixels: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -143,8 +147,9 @@ class LargeSegmentation:
         return {
             "height": height,
             "width": width,
+            "no_data_pixels": self.no_data_pixels,
             "mode": "exclusive",
-            "classes": class_summaries(self.classes, self.pixels, self.image_hw),
+            "classes": class_summaries(self.classes, self.pixels, total=height * width - self.no_data_pixels),
             "regions": json.loads(regions_json(self.regions)),
             "parts": self.parts,
             "settings": dict(self.settings),
@@ -166,7 +171,7 @@ def check_large_formats(formats: Sequence[str]) -> None:
 
 
 def segment_tiled(
-    source: TiledImage,
+    source: RgbSource,
     labels_path: Path,
     encoder: Encoder,
     request: LabelRequest,
@@ -189,29 +194,32 @@ def segment_tiled(
         ImageError: a tile that is damaged.
         OutputError: the labels cannot be written.
     """
-    height, _ = source.image_hw
-    summary = _Summary(source.image_hw, len(request.prompts))
-    bands = summary.watched(source.bands())
+    image_hw = source.stored.image_hw
+    summary = _Summary(image_hw, len(request.prompts))
+    bands = summary.watched(source.rows())
+    no_data = RowBuffer(summary.no_data())
 
     def strips() -> Iterator[NDArray[np.int32]]:
         for labels, present in label_strips(bands, encoder, request, plan):
+            labels[no_data.take(summary.rows, summary.rows + len(labels))] = UNLABELLED
             summary.add(labels, present)
             if progress is not None:
-                progress(summary.rows, height)
+                progress(summary.rows, image_hw[0])
             yield labels
 
     colors = class_colors(request.prompts)
-    write_label_tiff(labels_path, strips(), image_hw=source.image_hw, colors=colors)
+    write_label_tiff(labels_path, strips(), image_hw=image_hw, colors=colors)
     return LargeSegmentation(
         labels_path,
-        source.image_hw,
+        image_hw,
         request.prompts,
         tuple(summary.pixels.tolist()),
         summary.components.table([prompt.name for prompt in request.prompts]),
         summary.components.total,
         np.concatenate(summary.overview),
         np.concatenate(summary.overview_labels),
-        settings,
+        {**settings, "reading": source.settings(summary.no_data_pixels)},
+        summary.no_data_pixels,
     )
 
 
@@ -220,6 +228,8 @@ class _Summary:
 
     def __init__(self, image_hw: tuple[int, int], num_classes: int) -> None:
         factor = -(-max(image_hw) // OVERVIEW_SIDE)
+        self.no_data_pixels = 0
+        self._waiting = deque[NDArray[np.bool_]]()  # bands that passed before their labels
         self.rows = 0  # of the labels added so far
         self.pixels = np.zeros(num_classes, np.int64)
         self.components = StreamedRegions(image_hw[1], keep=MAX_REGIONS)
@@ -231,11 +241,18 @@ class _Summary:
         )
         self._shrink = Shrinker(factor, image_hw[0])
 
-    def watched(self, bands: Iterator[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-        """The same bands; the overview is drawn as they pass."""
+    def watched(self, bands: Iterator[RgbBand]) -> Iterator[NDArray[np.uint8]]:
+        """The RGB of the bands; the overview is drawn and `no_data` is filled as they pass."""
         for band in bands:
-            self.overview.append(self._shrink.add(band))
-            yield band
+            self.overview.append(self._shrink.add(band.rgb))
+            self.no_data_pixels += int(band.no_data.sum())
+            self._waiting.append(band.no_data)
+            yield band.rgb
+
+    def no_data(self) -> Iterator[NDArray[np.bool_]]:
+        """Where the bands that have passed have no data, (h, W) bool each; every band once."""
+        while True:
+            yield self._waiting.popleft()
 
     def add(self, labels: NDArray[np.int32], present: NDArray[np.float32]) -> None:
         """Take the next rows of labels with their presence, (h, W) each."""

@@ -1,13 +1,14 @@
 """An image with its dense features, and the scores of texts on it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_image
+from fgseg._checks import check_array, check_image
 from fgseg.errors import ShapeError
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import stitched_chunks
@@ -35,6 +36,8 @@ class EncodedImage:
         source: file name, None for an array.
         seconds: time of the encoder without reading the file; a mean if several images were encoded together.
         together: number of images that were encoded together. In bfloat16, labels near a tie depend on it.
+        no_data: (H, W) bool, true where the image has no data; None if every pixel has data.
+        reading: how the image was read, for run.json.
 
     Raises:
         ShapeError: no image, no window, or not one box per window.
@@ -51,9 +54,13 @@ class EncodedImage:
     source: str | None = None
     seconds: float = 0.0
     together: int = 1
+    no_data: NDArray[np.bool_] | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_image("image", self.image)
+        if self.no_data is not None:
+            check_array("no_data", self.no_data, self.image.shape[:2], hint="one value per pixel of the image")
         if not self.windows or len(self.windows) != len(self.boxes_xyxy):
             raise ShapeError(
                 f"windows: expected one per box and at least one, got {len(self.windows)} "

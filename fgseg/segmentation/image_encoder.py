@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from fgseg._checks import describe
 from fgseg.encoders.base import Encoder, Fit
 from fgseg.errors import OptionError
-from fgseg.images.reading import read_image
+from fgseg.images.reading import Picture, read_picture
 from fgseg.images.resizing import resize_image
 from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw
 from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
@@ -52,9 +53,9 @@ class ImageEncoder:
         """
         named = self.resolution(resolution)
         images = image_list(images)
-        pixels = [_own_pixels(image) for image in images]
+        pictures = [_own_picture(image) for image in images]
         started = time.perf_counter()
-        cuts = [self._cut(one, named, resize) for one in pixels]
+        cuts = [self._cut(picture.rgb, named, resize) for picture in pictures]
         fit: Fit = "exact" if named.mode == "slide" or resize == "published" else named.mode
         side = None if fit == "exact" else named.short_side
         if side is not None and side < self._encoder.patch:
@@ -63,13 +64,13 @@ class ImageEncoder:
             )
         windows = [window for cut in cuts for window in cut.windows]
         features = iter(self._encoder.encode_images(windows, fit=fit, side=side, max_side=named.max_side))
-        seconds = (time.perf_counter() - started) / len(pixels)
+        seconds = (time.perf_counter() - started) / len(pictures)
         return [
             EncodedImage(
-                one, tuple(islice(features, len(cut.windows))), cut.boxes, cut.canvas_hw, named, *self._identity,
-                str(image) if isinstance(image, (str, os.PathLike)) else None, seconds, len(images),
+                picture.rgb, tuple(islice(features, len(cut.windows))), cut.boxes, cut.canvas_hw, named,
+                *self._identity, picture.source, seconds, len(images), picture.no_data, picture.settings,
             )
-            for image, one, cut in zip(images, pixels, cuts, strict=True)
+            for picture, cut in zip(pictures, cuts, strict=True)
         ]  # fmt: skip
 
     def resolution(self, resolution: str | Resolution) -> Resolution:
@@ -139,10 +140,11 @@ def image_list(images: Sequence[ImageSource]) -> list[ImageSource]:
     return listed
 
 
-def _own_pixels(image: ImageSource) -> NDArray[np.uint8]:
-    """The pixels of an image. An array of the caller is copied, because results are computed from it later."""
-    pixels = read_image(image)
-    return pixels.copy() if pixels is image else pixels
+def _own_picture(image: ImageSource) -> Picture:
+    """The image as read. An array of the caller is copied, because results are computed from it later."""
+    picture = read_picture(image)
+    name = str(image) if isinstance(image, (str, os.PathLike)) else picture.source
+    return replace(picture, rgb=picture.rgb.copy() if picture.rgb is image else picture.rgb, source=name)
 
 
 def _described(model: str, revision: str | None, recipe: str | None) -> str:

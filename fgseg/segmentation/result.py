@@ -56,6 +56,8 @@ class Segmentation:
         grid_hw: (height, width) in patches of the scores, which is the size of saved heatmaps.
         settings: what the result was made with; `save` writes them to run.json.
         min_area: in pixels; smaller regions are not listed.
+        no_data: (H, W) bool, true where the image has no data; None if every pixel has data. These pixels are
+            unlabelled, and shares do not count them.
 
     Raises:
         ShapeError: image and labels of different sizes, labels outside the classes, or not one mask and one score map
@@ -72,6 +74,7 @@ class Segmentation:
     grid_hw: tuple[int, int]
     settings: Mapping[str, Any]
     min_area: int = 1
+    no_data: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         check_image("image", self.image)
@@ -150,11 +153,13 @@ class Segmentation:
         In independent mode masks may overlap, so shares may add up to more than 1.
         """
         height, width = self._image_hw()
+        missing = 0 if self.no_data is None else int(self.no_data.sum())
         return {
             "height": height,
             "width": width,
+            "no_data_pixels": missing,
             "mode": self.mode,
-            "classes": class_summaries(self.classes, self._pixel_counts, (height, width)),
+            "classes": class_summaries(self.classes, self._pixel_counts, total=height * width - missing),
             "regions": json.loads(regions_json(self.regions)),
             "settings": dict(self.settings),
         }

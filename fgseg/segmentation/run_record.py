@@ -61,6 +61,7 @@ def image_settings(view: EncodedImage, sizes: Resolution) -> dict[str, Any]:
     return {
         "image": view.source,
         "image_hw": list(view.image_hw),
+        "reading": dict(view.reading),
         "resolution": asdict(sizes),
         "windows": len(view.windows),
         "grid_hw": list(view.grid_hw),

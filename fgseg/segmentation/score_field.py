@@ -55,6 +55,13 @@ class ScoreField:
 
     def exclusive(self, threshold: Threshold) -> NDArray[np.int32]:
         """(H, W) int32: the best class of each pixel, UNLABELLED where its presence is below the threshold."""
+        labels = self._thresholded(threshold)
+        if self.view.no_data is not None:
+            labels[self.view.no_data] = UNLABELLED
+        return labels
+
+    def _thresholded(self, threshold: Threshold) -> NDArray[np.int32]:
+        """Labels of all pixels, also of those without data."""
         if threshold == TIE and self.has_rivals and self.refine == "none":
             return self._not_beaten()
         winner, best = self._best(self.texts.below(len(self.names)))
@@ -76,10 +83,13 @@ class ScoreField:
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where the presence of one class reaches the threshold."""
         score_map = self.presence(index)
-        return score_map >= (self._limit(score_map) if threshold == "auto" else threshold)
+        found: NDArray[np.bool_] = score_map >= (self._limit(score_map) if threshold == "auto" else threshold)
+        return found if self.view.no_data is None else found & ~self.view.no_data
 
     def _limit(self, score_map: NDArray[np.float32]) -> float:
-        return automatic_threshold(score_map, low=self.lowest_threshold)
+        no_data = self.view.no_data
+        valid = score_map if no_data is None else score_map[~no_data][None]
+        return automatic_threshold(valid, low=self.lowest_threshold)
 
     def winners(self, masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int32]:
         """(H, W) int32: the most present class among the masks that hold a pixel; ties to the lowest index."""
@@ -92,9 +102,10 @@ class ScoreField:
         return labels
 
     def presence(self, index: int) -> NDArray[np.float32]:
-        """(H, W) float32 in [0, 1] of one class."""
+        """(H, W) float32 in [0, 1] of one class; 0 where there is no data."""
         rival = self._shared_rival if self.has_rivals else self._best_other(index)
-        return presence_of(self._class_map(self.texts.of(index)), rival, self.logit_scale)
+        score_map = presence_of(self._class_map(self.texts.of(index)), rival, self.logit_scale)
+        return score_map if self.view.no_data is None else np.where(self.view.no_data, np.float32(0), score_map)
 
     @cached_property
     def _shared_rival(self) -> NDArray[np.float32]:

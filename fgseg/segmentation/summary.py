@@ -17,15 +17,14 @@ from fgseg.types import unlabelled_value
 __all__ = ["class_summaries", "classes_json", "found_names", "json_text", "with_class_legend"]
 
 
-def class_summaries(names: Sequence[str], pixels: Sequence[int], image_hw: tuple[int, int]) -> list[dict[str, Any]]:
-    """Index, name, pixels and share of the image of each class.
+def class_summaries(names: Sequence[str], pixels: Sequence[int], *, total: int) -> list[dict[str, Any]]:
+    """Index, name, pixels and share of the `total` pixels that have data, for each class.
 
-    >>> class_summaries(["red"], [2], (1, 4))
+    >>> class_summaries(["red"], [2], total=4)
     [{'index': 0, 'name': 'red', 'pixels': 2, 'share': 0.5}]
     """
-    total = image_hw[0] * image_hw[1]
     return [
-        {"index": index, "name": name, "pixels": count, "share": round(count / total, 6)}
+        {"index": index, "name": name, "pixels": count, "share": round(count / max(1, total), 6)}
         for index, (name, count) in enumerate(zip(names, pixels, strict=True))
     ]
 

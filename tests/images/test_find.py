@@ -31,6 +31,34 @@ def test_a_folder_gives_its_pictures_sorted_and_no_other_files(album):
     assert_finds(album, [""], ["a.png", "b.JPG"])
 
 
+def test_a_folder_says_how_many_files_and_subfolders_it_leaves_out(album, caplog):
+    find_images([album])
+    assert caplog.messages == [f"{album}: 2 pictures; left out: 2 other files (1 .txt, 1 .dat) and 3 subfolders"] or (
+        caplog.messages == [f"{album}: 2 pictures; left out: 2 other files (1 .dat, 1 .txt) and 3 subfolders"]
+    )
+    caplog.clear()
+    find_images([album / "deep" / "er", album / "a.png"])
+    assert not caplog.messages
+
+
+def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
+    for name in ("a.heic", "b.heic", "clip.mp4"):
+        write_bytes(tmp_path / name, b"x")
+    (tmp_path / "2024").mkdir()
+    with pytest.raises(ImageError, match=r"this folder, but 3 other files \(2 .heic, 1 .mp4\) and 1 subfolder"):
+        find_images([tmp_path])
+
+
+def test_files_of_a_format_that_another_package_registers_are_found(tmp_path, monkeypatch):
+    write_bytes(tmp_path / "a.HEIC", b"x")
+    monkeypatch.setitem(Image.EXTENSION, ".heic", "HEIF")
+    assert [path.name for path in find_images([tmp_path])] == ["a.HEIC"]
+
+
+def test_a_web_address_is_left_to_its_reader():
+    assert find_images(["https://example.org/a*.jpg"]) == [Path("https://example.org/a*.jpg")]
+
+
 def test_files_are_returned_in_the_given_order_whatever_their_suffix(album):
     assert_finds(album, ["raw.dat", "b.JPG", "notes.txt"], ["raw.dat", "b.JPG", "notes.txt"])
 

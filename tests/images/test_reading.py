@@ -1,6 +1,7 @@
 """Files, arrays and PIL images to RGB."""
 
 import errno
+import io
 import itertools
 import re
 import struct
@@ -8,17 +9,19 @@ import threading
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 import odd_images
 import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from odd_images import ALPHA, BLOCK_COLORS, BROKEN, GRAY, INDICES, PICTURE, WORKING
-from PIL import Image
+from PIL import Image, ImageFile
 
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.label_png import read_label_png
-from fgseg.images.reading import read_image, read_image_hw
+from fgseg.images.reading import read_image, read_image_hw, read_picture
 from fgseg.images.writing import encode_jpeg, encode_png, write_image
 
 SMALL = settings(deadline=None, max_examples=60)
@@ -87,13 +90,6 @@ def test_a_32_bit_file_in_the_16_bit_range_keeps_its_high_byte(tmp_path):
 def test_an_int32_file_of_zeros_and_ones_is_not_stretched(tmp_path):
     Image.fromarray(np.array([[0, 1]], np.int32)).save(tmp_path / "mask.tif")
     assert read_image(tmp_path / "mask.tif")[0, :, 0].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("values", [[[-1.0, 0.5]], [[0.0, 65536.0]], [[np.nan, 0.5]], [[np.inf, 0.5]]])
-def test_a_float_file_of_an_unknown_range_is_refused_with_its_range(values, tmp_path):
-    Image.fromarray(np.array(values, np.float32)).save(tmp_path / "heights.tif")
-    with pytest.raises(ImageError, match=r"heights.tif: 32-bit grey from \S+ to \S+ fits none .* rescale"):
-        read_image(tmp_path / "heights.tif")
 
 
 def test_a_cmyk_jpeg_and_a_lab_tiff_give_the_colours_of_the_picture(tmp_path):
@@ -295,13 +291,16 @@ def test_reading_never_changes_the_given_array(source):
         (np.zeros(5, np.uint8), r"source: expected \(H, W\)"),
         (np.zeros((4, 4, 2), np.uint8), r"source: expected \(H, W\)"),
         (np.zeros((0, 4, 3), np.uint8), r"at least one pixel"),
-        (np.zeros((4, 4, 3), np.int64), r"expected uint8, uint16 or float in \[0, 1\], got .*int64; cast"),
-        (np.zeros((4, 4), bool), r"expected uint8, uint16 or float in \[0, 1\], got .*bool; cast"),
-        (np.full((4, 4), 1.01), r"floats in \[0, 1\], got .* from 1.01 to 1.01; divide"),
-        (np.full((4, 4), -0.01), r"floats in \[0, 1\]"),
-        (np.full((4, 4), np.nan), r"floats in \[0, 1\].* from nan to nan"),
-        ([[1, 2], [3, 4]], r"source: expected a path, bytes, a numpy array or a PIL image, got list"),
-        (None, r"source: expected a path"),
+        (np.zeros((4, 4, 3), complex), r"source: expected whole numbers, floats or bool, got .*complex128; convert it"),
+        (np.array([["a"]]), r"source: expected whole numbers, floats or bool, got .*<U1; convert it"),
+        (np.array([[None]]), r"source: expected whole numbers, floats or bool, got .*object; convert it"),
+        (np.full((4, 4), -0.01), r"source: values from -0.01 to -0.01 fit none of the ranges .*; rescale them"),
+        (np.full((4, 4), 100_000), r"source: values from 100000 to 100000 fit none of the ranges"),
+        ([[1, 2], [3]], r"source: list .* is no array of numbers \(.*\); convert it"),
+        (np.array(5), r"source: expected \(H, W\)"),
+        (None, r"source: expected a path, bytes, an array or a PIL image, got NoneType None"),
+        ({"a": 1}, r"source: expected a path, bytes, an array or a PIL image, got dict"),
+        (7, r"source: expected a path"),
     ],
 )
 def test_an_array_that_is_no_picture_is_refused_with_advice(source, message):
@@ -322,7 +321,7 @@ def test_a_limit_below_one_pixel_is_refused(max_pixels):
         (odd_images.folder_named_jpg, "this is a folder, not a file; name a picture in it"),
         (odd_images.empty_file, r"the file is empty \(0 bytes\); copy or download it again"),
         (odd_images.text_file_named_jpg, "not an image that can be read.*save it as an ordinary JPEG"),
-        (odd_images.postscript_file, "not an image that can be read"),
+        (odd_images.postscript_file, r"a PostScript file; draw it first \(gs "),
         (odd_images.zero_size_gif, "not an image that can be read, or one without pixels"),
         (
             odd_images.huge_png_header,
@@ -548,3 +547,173 @@ def test_reading_the_size_of_a_jpeg_or_png_decodes_no_pixels(suffix, tmp_path, m
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
     assert read_image_hw(tmp_path / f"a.{suffix}") == PICTURE.shape[:2]
+
+
+# --- values, near-arrays, and files that are not ours
+
+
+def test_masked_elements_are_no_data_where_all_bands_are_masked(caplog):
+    pixels = np.ma.masked_equal(np.array([[[0, 0, 0], [0, 200, 30]]], np.uint8), 0)
+    picture = read_picture(pixels)
+    assert picture.no_data.tolist() == [[True, False]]
+    assert picture.rgb.tolist() == [[[255, 255, 255], [0, 200, 30]]]
+    assert caplog.messages == ["source: 1 of 2 pixels have no data and stay unlabelled"]
+    assert read_picture(np.ma.array(PICTURE)).no_data is None
+
+
+GRAY_LIST = [[0, 7], [200, 255]]
+
+
+def a_matrix(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy advises against matrices, but some packages return them
+        return np.matrix(values, np.uint8)
+
+
+class Table:
+    """As a data frame: it has a shape and no dtype, and numpy reads it."""
+
+    shape = (2, 2)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(GRAY_LIST, np.int64)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        a_matrix(GRAY_LIST),
+        np.ma.array(GRAY_LIST, dtype=np.uint8),
+        memoryview(np.array(GRAY_LIST, np.uint8)),
+        torch.tensor(GRAY_LIST, dtype=torch.uint8),
+        torch.tensor(GRAY_LIST, dtype=torch.float32, requires_grad=True),
+        GRAY_LIST,
+        tuple(map(tuple, GRAY_LIST)),
+        Table(),
+        np.array(GRAY_LIST, np.int32),
+        np.array(GRAY_LIST) / 255,
+        np.array(GRAY_LIST, np.float64),
+        (np.array(GRAY_LIST) * 257).astype(">u2"),
+    ],
+    ids=lambda source: type(source).__name__,
+)
+def test_whatever_numpy_reads_as_numbers_is_a_picture(source):
+    np.testing.assert_array_equal(read_image(source), gray_picture(np.array(GRAY_LIST)))
+
+
+@pytest.mark.parametrize("source", [torch.tensor(GRAY_LIST, dtype=torch.bfloat16), object(), [PICTURE, PICTURE[:2]]])
+def test_what_numpy_cannot_read_is_refused_in_our_words(source):
+    with pytest.raises(ShapeError, match=r"^source: "):
+        read_image(source)
+
+
+def test_content_is_read_from_bytes_views_and_open_files(tmp_path):
+    path = odd_images.rgb_png(tmp_path)
+    data = path.read_bytes()
+    with path.open("rb") as file:
+        sources = [data, bytearray(data), memoryview(data), io.BytesIO(data), file]
+        for source in sources:
+            np.testing.assert_array_equal(read_image(source), PICTURE)
+    with pytest.raises(ImageError, match=r"image data: the open file cannot be read \(.*\); give its path"):
+        read_image(file)
+    with pytest.raises(ShapeError, match="expected a file opened for bytes, got str"):
+        read_image(io.StringIO("text"))
+
+
+def test_errors_of_numpy_that_a_user_turned_on_change_nothing():
+    values = np.array([[0.2, np.nan, np.inf, 1e-300]])
+    expected = read_picture(values)
+    with np.errstate(all="raise"):
+        found = read_picture(values)
+        np.testing.assert_array_equal(read_picture(values, stretch=(1, 99)).no_data, found.no_data)
+    np.testing.assert_array_equal(found.rgb, expected.rgb)
+
+
+def test_16_bit_colour_of_a_png_keeps_its_values_for_a_stretch(tmp_path):
+    wide = (PICTURE.astype(np.uint16) << 4) | 5
+    cv2.imwrite(str(tmp_path / "a.png"), wide[:, :, ::-1])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), wide >> 8)
+    low, high = wide.min(), wide.max()
+    expected = np.rint((wide.astype(float) - low) * 255 / (int(high) - int(low)))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", stretch=(0, 100)), expected)
+
+
+def test_a_stretch_and_bands_apply_to_every_kind_of_source(tmp_path):
+    path = odd_images.rgb_png(tmp_path)
+    stretched = read_image(PICTURE, stretch=(0, 100))
+    assert (stretched.min(), stretched.max()) == (0, 255)
+    with Image.open(path) as opened:
+        for source in (path, path.read_bytes(), opened):
+            np.testing.assert_array_equal(read_image(source, stretch=(0, 100)), stretched)
+    np.testing.assert_array_equal(read_image(path, bands=(3, 2, 1)), PICTURE[:, :, ::-1])
+    np.testing.assert_array_equal(read_image(np.dstack([PICTURE, GRAY, GRAY]), bands=(4,)), gray_picture(GRAY))
+    picture = read_picture(path, bands=(3, 2, 1))
+    assert read_picture(picture) is picture
+    with pytest.raises(OptionError, match="a Picture has been read already"):
+        read_image(picture, stretch=(2, 98))
+
+
+@pytest.mark.parametrize("stretch", [(98, 2), (2,), "2,98", (-1, 50), (0, 101), (5, 5), 7, (float("nan"), 5)])
+def test_a_stretch_is_two_percentiles(stretch):
+    with pytest.raises(OptionError, match=r"^stretch: expected"):
+        read_image(PICTURE, stretch=stretch)
+
+
+FOREIGN = {
+    "photo.heic": (b"\0\0\0\x18ftypheic" + bytes(20), "a HEIC photograph; pip install pillow-heif and call"),
+    "clip.mp4": (b"\0\0\0\x18ftypisom" + bytes(20), "a video; take its frames out first"),
+    "clip.mkv": (b"\x1a\x45\xdf\xa3" + bytes(20), "a video; take its frames out first"),
+    "clip.avi": (b"RIFF\0\0\0\0AVI " + bytes(20), "a video; take its frames out first"),
+    "scan.dcm": (bytes(128) + b"DICM" + bytes(9), "a DICOM file; pip install pydicom"),
+    "light.exr": (b"v/1\x01" + bytes(20), "an OpenEXR file; tone-map it"),
+    "a.jxl": (b"\xff\x0a" + bytes(20), "a JPEG XL file; save it as PNG"),
+    "logo.svg": (b"<?xml version='1.0'?>\n<svg xmlns='x'/>", "an SVG drawing; draw it first"),
+    "photo.NEF": (b"MM\0*\0\0\0\x08" + bytes(20), "a raw photograph of a camera; develop it first"),
+    "photo.raf": (b"FUJIFILMCCD-RAW " + bytes(20), "a raw photograph of a camera; develop it first"),
+    "paper.pdf": (b"%PDF-1.7\n", "a PDF; draw its pages first"),
+    "saved.jpg": (b"\n<!DOCTYPE html><html>404", "a web page or XML text, often an error page"),
+    "a.npy": (b"\x93NUMPY" + bytes(20), "an array of numpy; np.load reads it"),
+    "a.fits": (b"SIMPLE  =                    T", "a FITS file; read it with astropy"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_sound_file_that_is_not_read_here_is_called_what_it_is(name, tmp_path):
+    data, message = FOREIGN[name]
+    (tmp_path / name).write_bytes(data)
+    for source in (tmp_path / name, data) if name != "photo.NEF" else (tmp_path / name,):
+        with pytest.raises(ImageError, match=message):
+            read_image(source)
+
+
+def test_a_format_that_another_package_registers_is_read_from_paths_too(tmp_path, monkeypatch):
+    class Heif(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self):
+            self._size, self._mode, self.tile = (3, 2), "RGB", []
+
+        def load(self):
+            self.im = Image.new("RGB", self.size, (9, 8, 7)).im
+            return Image.Image.load(self)
+
+    (tmp_path / "photo.heic").write_bytes(FOREIGN["photo.heic"][0])
+    monkeypatch.setitem(Image.OPEN, "HEIF", (Heif, lambda prefix: prefix[4:12] == b"ftypheic"))
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "HEIF"])
+    assert read_image(tmp_path / "photo.heic").tolist() == [[[9, 8, 7]] * 3] * 2
+
+
+@pytest.mark.parametrize("name", ["https://example.org/a.jpg", "http:/example.org/a.jpg", "s3://bucket/a.tif"])
+def test_a_web_address_is_refused_with_what_to_do(name):
+    for source in (name, Path(name)):
+        with pytest.raises(ImageError, match="web addresses are not read; download the file first"):
+            read_image(source)
+
+
+def test_a_file_is_found_by_either_unicode_form_of_its_name(tmp_path):
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    for stored, given in ((composed, decomposed), (decomposed, composed)):
+        folder = tmp_path / str(len(stored))
+        folder.mkdir()
+        Image.fromarray(PICTURE).save(folder / stored)
+        np.testing.assert_array_equal(read_image(folder / given), PICTURE)

@@ -14,10 +14,10 @@ from large_images import RGB, MeanColors, noise, request_of, tiff
 import fgseg
 from fgseg.commands import main as cli
 from fgseg.errors import ImageError, OptionError, OutputError
-from fgseg.images.reading import read_image
+from fgseg.images.reading import read_image, rgb_source
+from fgseg.large.label_tiff import open_tiled, read_label_tiff
 from fgseg.large.plan import WindowPlan
 from fgseg.large.result import segment_tiled
-from fgseg.large.tiled_tiff import open_tiled, read_label_tiff
 from fgseg.scoring.resolution import Resolution
 
 PLAN = WindowPlan((60, 70), 1, 16, 8)
@@ -28,8 +28,9 @@ def test_the_summary_agrees_with_the_labels(tmp_path):
     path = tiff(tmp_path / "a.tif", RGB, photometric="rgb")
     seen = []
     with open_tiled(path) as source:
+        drawn = rgb_source(source.stored(), None)
         result = segment_tiled(
-            source, tmp_path / "labels.tif", MeanColors(), COLORS, PLAN, {}, lambda *rows: seen.append(rows)
+            drawn, tmp_path / "labels.tif", MeanColors(), COLORS, PLAN, {}, lambda *rows: seen.append(rows)
         )
     labels = result.read_labels((0, 0, 70, 60))
     assert result.pixels == tuple(int((labels == index).sum()) for index in range(3))
@@ -48,7 +49,9 @@ def test_the_overview_is_the_image_shrunk_and_its_labels_are_those_at_the_middle
     monkeypatch.setattr("fgseg.large.result.OVERVIEW_SIDE", 24)  # 70 pixels: every third
     path = tiff(tmp_path / "a.tif", RGB, photometric="rgb")
     with open_tiled(path) as source:
-        result = segment_tiled(source, tmp_path / "labels.tif", MeanColors(), COLORS, PLAN, {})
+        result = segment_tiled(
+            rgb_source(source.stored(), None), tmp_path / "labels.tif", MeanColors(), COLORS, PLAN, {}
+        )
     labels = result.read_labels((0, 0, 70, 60))
     assert result.overview.shape == (20, 24, 3)
     np.testing.assert_array_equal(result.overview_labels[:, :23], labels[1::3, 1::3])
@@ -66,7 +69,7 @@ def test_an_interrupted_run_leaves_no_incomplete_file(stop, tmp_path):
             raise stop
 
     with open_tiled(path) as source, pytest.raises(stop):
-        segment_tiled(source, out / "labels.tif", MeanColors(), COLORS, PLAN, {}, interrupt)
+        segment_tiled(rgb_source(source.stored(), None), out / "labels.tif", MeanColors(), COLORS, PLAN, {}, interrupt)
     assert not list(out.iterdir())
 
 
@@ -79,7 +82,7 @@ def test_a_tile_damaged_midway_is_an_image_error_and_the_old_labels_stay(tmp_pat
     path.write_bytes(bytes(data))
     (tmp_path / "labels.tif").write_bytes(b"of before")
     with open_tiled(path) as source, pytest.raises(ImageError, match="damaged"):
-        segment_tiled(source, tmp_path / "labels.tif", MeanColors(), COLORS, PLAN, {})
+        segment_tiled(rgb_source(source.stored(), None), tmp_path / "labels.tif", MeanColors(), COLORS, PLAN, {})
     assert (tmp_path / "labels.tif").read_bytes() == b"of before"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tif", "labels.tif"]
 
@@ -87,7 +90,7 @@ def test_a_tile_damaged_midway_is_an_image_error_and_the_old_labels_stay(tmp_pat
 def test_a_path_that_cannot_be_written_is_an_output_error(tmp_path):
     path = tiff(tmp_path / "a.tif", RGB, photometric="rgb")
     with open_tiled(path) as source, pytest.raises(OutputError, match=r"labels.tif: cannot be written, a file stands"):
-        segment_tiled(source, path / "labels.tif", MeanColors(), COLORS, PLAN, {})
+        segment_tiled(rgb_source(source.stored(), None), path / "labels.tif", MeanColors(), COLORS, PLAN, {})
 
 
 def test_a_segmenter_labels_a_tiled_file_like_the_image_in_memory(tiny_model, tmp_path):
