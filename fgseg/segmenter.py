@@ -48,6 +48,7 @@ from fgseg.segmentation.run_record import RunRecord, image_settings, model_setti
 from fgseg.segmentation.score_field import ScoreField, Threshold
 from fgseg.similarity import patch_scores, unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
+from fgseg.upsample.tensors import full_precision
 
 __all__ = ["Segmenter", "load"]
 
@@ -349,6 +350,7 @@ class Segmenter:
         (window,) = self._whole_view(image, resolution).windows
         return _numpy(patch_scores(window, self._prompt_encoder.phrases(_listed("texts", texts), templates)))
 
+    @full_precision
     def score_boxes(
         self,
         image: ImageSource,
@@ -379,6 +381,7 @@ class Segmenter:
         cosine = unit(pool_boxes(view.windows[0].grid, boxes, view.image_hw)) @ text.T
         return BoxScores(_numpy(cosine), _numpy((cosine * self.encoder.logit_scale).softmax(1)), tuple(listed))
 
+    @full_precision
     def rank(
         self,
         images: Sequence[ImageSource],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, describe
 from fgseg.errors import OptionError, PromptError, ShapeError
 from fgseg.types import DenseFeatures
-from fgseg.upsample.tensors import Values, float32_tensor, like
+from fgseg.upsample.tensors import Values, float32_tensor, full_precision, like
 
 __all__ = ["cosines", "ensemble", "patch_scores", "unit"]
 
@@ -67,6 +67,7 @@ def patch_scores(
     return scores if isinstance(source, torch.Tensor) else scores.numpy()
 
 
+@full_precision
 def cosines(grid: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     """`patch_scores` without its checks, for float32 features and texts of an encoder, on one device."""
     scores = (text @ grid.reshape(-1, grid.shape[-1]).T).reshape(len(text), *grid.shape[:2])

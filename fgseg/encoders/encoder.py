@@ -19,6 +19,7 @@ from fgseg.errors import OptionError, WeightsError
 from fgseg.images.resizing import resize_bicubic, resize_bilinear
 from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
+from fgseg.upsample.tensors import full_precision
 
 __all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels"]
 
@@ -33,7 +34,8 @@ ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
 
 def normalized_pixels(pixels: Tensor) -> Tensor:
     """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, with OpenAI CLIP's mean and deviation taken out."""
-    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    statistics = torch.tensor((PIXEL_MEAN, PIXEL_STD), dtype=torch.float32, device=pixels.device)
+    mean, std = statistics[0, :, None, None], statistics[1, :, None, None]
     return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
@@ -59,6 +61,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         """Identity of the weights: SHA-256 in hex."""
         return self.checkpoint.digest()
 
+    @full_precision
     @torch.inference_mode()
     def encode_images(
         self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None, max_side: int = MAX_SIDE
@@ -87,6 +90,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         grids = self._each(images, [self._fitted(_hw(image), fit, side, max_side) for image in images], self._dense)
         return [DenseFeatures(normalised(grid), _hw(image)) for grid, image in zip(grids, images, strict=True)]
 
+    @full_precision
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image]) -> Tensor:
         """(N, D) float32 unit-length whole-image features, at the size that the model card uses.
@@ -98,6 +102,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         rows = self._each(images, [self._card_size(_hw(image)) for image in images], self._whole)
         return normalised(torch.stack(rows))
 
+    @full_precision
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], *, route: Route = "region") -> Tensor:
         """(T, D) float32 unit-length text features.
@@ -196,7 +201,7 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         for start in range(0, len(groups), TREES_PER_BATCH):
             trees = build_trees([[ids[index] for index in group] for group in groups[start : start + TREES_PER_BATCH]])
             features.append(normalised(self.model.shared_text_features(trees.to(self.device), route=route)))
-        order = torch.tensor([index for group in groups for index in group])
+        order = torch.tensor([index for group in groups for index in group], device="cpu")
         return torch.cat(features)[order.argsort().to(self.device)]
 
     def _to_end(self, row: list[int]) -> list[int]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_boxes, describe
 from fgseg.errors import ShapeError
-from fgseg.upsample.tensors import Values, as_tensor, like
+from fgseg.upsample.tensors import Values, as_tensor, full_precision, like
 
 __all__ = ["box_features", "box_weights", "checked_boxes", "pool_boxes"]
 
@@ -69,7 +69,7 @@ def pool_boxes(grid: torch.Tensor, boxes_xyxy: NDArray[np.float32], image_hw: tu
     [[1.0]]
     """
     (height, width), (rows, columns) = image_hw, grid.shape[:2]
-    scale = torch.tensor([columns / width, rows / height] * 2, device=grid.device)
+    scale = torch.tensor([columns / width, rows / height] * 2, dtype=torch.float32, device=grid.device)
     return _pooled(grid, torch.from_numpy(boxes_xyxy).to(grid.device) * scale)
 
 
@@ -99,15 +99,15 @@ def checked_boxes(
     return boxes
 
 
+@full_precision
 def _pooled(grid: torch.Tensor, boxes_xyxy: torch.Tensor) -> torch.Tensor:
     """(N, D) of the grid's dtype, computed in the dtype of the boxes, which are in grid cells."""
     height, width, depth = grid.shape
     cells = grid.reshape(height * width, depth).to(boxes_xyxy.dtype)
     pooled = []
-    with torch.autocast(grid.device.type, enabled=False):
-        for first in range(0, max(len(boxes_xyxy), 1), _BOXES_AT_ONCE):
-            weights = box_weights(boxes_xyxy[first : first + _BOXES_AT_ONCE], (height, width))
-            pooled.append(weights.flatten(1) @ cells)
+    for first in range(0, max(len(boxes_xyxy), 1), _BOXES_AT_ONCE):
+        weights = box_weights(boxes_xyxy[first : first + _BOXES_AT_ONCE], (height, width))
+        pooled.append(weights.flatten(1) @ cells)
     return torch.cat(pooled).to(grid.dtype)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, check_image, check_side, check_size, describe
 from fgseg.errors import OptionError, ShapeError
 from fgseg.scoring.resolution import check_stride
+from fgseg.upsample.tensors import full_precision
 
 __all__ = ["BoxXyxy", "crops", "stitch_chunks", "stitched_chunks", "window_boxes"]
 
@@ -125,12 +126,13 @@ def stitched_chunks(
 
 def _coverage(boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int], device: torch.device) -> torch.Tensor:
     """(h, w) float32 number of windows over each pixel of the canvas."""
-    coverage = torch.zeros(canvas_hw, device=device)
+    coverage = torch.zeros(canvas_hw, dtype=torch.float32, device=device)
     for left, top, right, bottom in boxes:
         coverage[top:bottom, left:right] += 1
     return coverage
 
 
+@full_precision
 def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], coverage: torch.Tensor) -> torch.Tensor:
     """The sum of the maps of all windows, divided by the coverage.
 
@@ -153,7 +155,8 @@ def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], c
 
 def _bilinear(patches: int, pixels: int) -> torch.Tensor:
     """(pixels, patches) float32 weights of the patches of one axis at each of its pixels."""
-    weights = torch.nn.functional.interpolate(torch.eye(patches)[None], pixels, mode="linear", align_corners=False)
+    eye = torch.eye(patches, dtype=torch.float32, device="cpu")
+    weights = torch.nn.functional.interpolate(eye[None], pixels, mode="linear", align_corners=False)
     return weights[0].T
 
 

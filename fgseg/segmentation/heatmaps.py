@@ -84,8 +84,14 @@ def write_heatmaps(
     write_image(folder / "heatmaps.png", heatmap_sheet(image, observed))
     write_npz(
         folder / "heatmaps.npz",
-        presence=np.stack(rows).astype(np.float16),
+        presence=_half_precision(np.stack(rows)),
         classes=np.array(tuple(maps)),
         image_hw=np.array(image.shape[:2]),
     )
     return [folder / "heatmaps.png", folder / "heatmaps.npz"]
+
+
+def _half_precision(maps: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Presence as float16; the smallest values become 0."""
+    with np.errstate(under="ignore"):
+        return maps.astype(np.float16)

@@ -120,7 +120,7 @@ def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     """
     rows, columns = axes(grids, image_hw)
     at_once = max(1, _STACKED // (image_hw[0] * image_hw[1]))
-    best = torch.full(image_hw, -torch.inf, device=grids.device)
+    best = torch.full(image_hw, -torch.inf, dtype=torch.float32, device=grids.device)
     labels = torch.zeros(image_hw, dtype=torch.int32, device=grids.device)
     for first in range(0, len(grids), at_once):
         some = grids[first : first + at_once]
@@ -360,7 +360,7 @@ def _compare_runs(candidates: _Candidates, runs: _Runs) -> tuple[torch.Tensor, t
     rows, columns = candidates.rows, candidates.columns
     down = rows.axis.weight[rows.pixels()][runs.block // len(columns), :, None]
     across = columns.axis.weight[columns.pixels()][runs.block % len(columns), None]
-    best = torch.full((len(runs.block), down.shape[1], across.shape[2]), -torch.inf, device=down.device)
+    best = down.new_full((len(runs.block), down.shape[1], across.shape[2]), -torch.inf)
     winner = torch.zeros(best.shape, dtype=torch.int32, device=down.device)
     here = torch.arange(len(runs.block), device=down.device)
     for rank in range(int(runs.counts.max())):

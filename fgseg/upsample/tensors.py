@@ -4,13 +4,18 @@ It lives in `upsample` because that is the lowest floor that works on tensors: `
 stand above it and may all import it.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Values", "as_tensor", "float32_tensor", "like"]
+__all__ = ["Values", "as_tensor", "float32_tensor", "full_precision", "like"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Values = TypeVar("Values", torch.Tensor, NDArray[Any])
 """Numbers of one of two kinds; the result of a function has the kind of its argument."""
@@ -26,6 +31,17 @@ def float32_tensor(values: torch.Tensor | NDArray[Any]) -> torch.Tensor:
     if isinstance(values, torch.Tensor):
         return values.detach().float()
     return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def full_precision(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function whose products keep the dtype of its tensors, also inside a caller's `torch.autocast`."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def like(result: torch.Tensor, example: Values) -> Values:

@@ -712,8 +712,8 @@ def test_a_web_address_is_refused_with_what_to_do(name):
 
 def test_a_file_is_found_by_either_unicode_form_of_its_name(tmp_path):
     composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
-    for stored, given in ((composed, decomposed), (decomposed, composed)):
+    for stored, asked_for in ((composed, decomposed), (decomposed, composed)):
         folder = tmp_path / str(len(stored))
         folder.mkdir()
         Image.fromarray(PICTURE).save(folder / stored)
-        np.testing.assert_array_equal(read_image(folder / given), PICTURE)
+        np.testing.assert_array_equal(read_image(folder / asked_for), PICTURE)

@@ -141,7 +141,7 @@ def gaussian_window(grid_hw: tuple[int, int], *, sigma: float) -> Tensor:
         >>> gaussian_window((1, 2), sigma=1.0)[0].tolist()
         [1.0, 0.6065306663513184]
     """
-    rows, columns = (torch.arange(size, dtype=torch.float32) for size in grid_hw)
+    rows, columns = (torch.arange(size, dtype=torch.float32, device="cpu") for size in grid_hw)
     row_falloff = torch.exp(-((rows[:, None] - rows) ** 2) / (2 * sigma**2))
     column_falloff = torch.exp(-((columns[:, None] - columns) ** 2) / (2 * sigma**2))
     return torch.kron(row_falloff, column_falloff)

@@ -84,7 +84,7 @@ def build_trees(groups: Sequence[Sequence[Sequence[int]]]) -> PrefixTrees:
             mask[tree, node, node] = True
         mask[tree, len(nodes) :, 0] = True  # padding has to attend to something
     ends = [(tree, end) for tree, (_, row_ends) in enumerate(trees) for end in row_ends]
-    return PrefixTrees(torch.from_numpy(tokens), torch.from_numpy(mask), torch.tensor(ends))
+    return PrefixTrees(torch.from_numpy(tokens), torch.from_numpy(mask), torch.tensor(ends, device="cpu"))
 
 
 def _tree(rows: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], list[int]]:
