@@ -105,7 +105,7 @@ def check_boxes(name: str, boxes_xyxy: Any, *, image_hw: tuple[int, int] | None 
         image_hw: (height, width) that the boxes must lie in; None accepts boxes that reach outside.
 
     Raises:
-        ShapeError: other axes, or a row that is no such box.
+        ShapeError: other axes, or a row that is not such a box.
     """
     check_array(name, boxes_xyxy, ("N", 4), hint="one row (left, top, right, bottom) for each box")
     left, top, right, bottom = boxes_xyxy.T
@@ -138,7 +138,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def check_choices(name: str, values: Any, choices: Collection[str]) -> None:
-    """Refuse anything but a list of which every entry is one of the choices."""
+    """Refuse anything but a list whose entries are all among the choices."""
     if isinstance(values, str) or not isinstance(values, Collection):
         raise OptionError(f"{name}: expected a list of some of {', '.join(choices)}, got {describe(values)}")
     for value in values:

@@ -1,8 +1,8 @@
-"""Segmentation metrics as the field reports them: integer counts over a whole data set, divided once.
+"""Segmentation metrics as publications report them: integer counts over a whole data set, divided once.
 
 The metrics are not means over images: the intersection and the union of a class are summed over all images first.
-Well-known libraries average in other ways and treat absent classes and ignored labels differently, so that these
-figures do not compare with theirs.
+Well-known libraries average in other ways and treat absent classes and ignored labels differently, so their figures
+are not comparable with these.
 """
 
 from typing import Any
@@ -209,7 +209,7 @@ def accuracy(counts: NDArray[np.int64]) -> float:
 
 
 def mean_accuracy(counts: NDArray[np.int64]) -> float:
-    """Mean over the classes in the truth of the share of their pixels found (mAcc); NaN when there are none.
+    """Mean over the true classes of the share of each class's pixels that were found (mAcc); NaN if there are none.
 
     Examples:
         >>> mean_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))

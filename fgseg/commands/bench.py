@@ -72,10 +72,10 @@ Data_ = Annotated[
 ]  # fmt: skip
 Root = Annotated[Path | None, typer.Option(help="Folder of a standard set, or of the images of a JSON file.")]
 Preset = Annotated[str | None, typer.Option(help="Published settings: sclip, naclip, clearclip, proxyclip.")]
-Classes = Annotated[Path | None, typer.Option("--classes", help="Class file that gives other words, in label order.")]
+Classes = Annotated[Path | None, typer.Option("--classes", help="Class file with other words, in label order.")]
 Words = Annotated[
     str | None,
-    typer.Option(help="Words of a class: names or synonyms. [default: names for standard sets, else synonyms]"),
+    typer.Option(help="Words for a class: names or synonyms. [default: names for standard sets, else synonyms]"),
 ]
 Only = Annotated[
     list[str] | None,
@@ -85,7 +85,7 @@ Only = Annotated[
         "[default: the classes that the model has words for]",
     ),
 ]
-Background = Annotated[list[str] | None, typer.Option("--background", help="Query word of the background; repeatable.")]
+Background = Annotated[list[str] | None, typer.Option("--background", help="Word for the background; repeatable.")]
 _SEVERAL = " With --sweep: one or more, separated by commas."
 Threshold = Annotated[str | None, typer.Option(help="Lowest probability or presence, 0 to 1." + _SEVERAL)]
 LogitScale = Annotated[
@@ -117,15 +117,15 @@ def bench(
     resolution: Resolution = "auto",
     recipe: Recipe = "value",
     refine: Refine = "auto",
-    route: Annotated[Route, typer.Option(help="Text route of retrieval.")] = Route.short,
+    route: Annotated[Route, typer.Option(help="Text encoding of captions: short or long.")] = Route.short,
     sweep: Annotated[bool, typer.Option("--sweep", help="Measure every combination and choose the best mIoU.")] = False,
     scenes: Annotated[int, typer.Option(min=1, help="Number of scenes in each procedural set.")] = 60,
     side: Annotated[int, typer.Option(min=32, help="Side of the procedural scenes in pixels.")] = 224,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Number of images to measure of each set, from its first.")
+        int | None, typer.Option(min=1, help="Number of images to measure in each set, counted from the first.")
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Measure the images without faults of a set that has faults.")
+        bool, typer.Option("--keep-going", help="If some files of a set have faults, measure the other images.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the rows of an earlier run first.")] = False,
     pictures: Annotated[
@@ -146,7 +146,7 @@ def bench(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure a model on labelled images, or on procedural scenes if no data is given."""
+    """Measure a model on labelled images. Without --data, it is measured on procedural scenes."""
     from fgseg.evaluation.requests import BenchmarkRequest, open_data
 
     given = {
@@ -188,7 +188,7 @@ def _measured(
     pictures: bool,
     quiet: bool,
 ) -> list[dict[str, Any]]:
-    """Run every data set; all tasks are made first, so that an unknown word is refused before any is measured."""
+    """Run every data set; all tasks are made first, so that an unknown word is refused before any set is measured."""
     from fgseg.evaluation.report import run_document, write_run
     from fgseg.evaluation.requests import folder_names, make_task
     from fgseg.evaluation.rows import drop_rows
@@ -224,7 +224,7 @@ def _warn_of_unknown_classes(model: str, data: EvaluationData, task: EvaluationT
     if known < count:
         complain(
             f"warning: {data.name}: {model} has words for {known} of {count} classes; measured on those alone, "
-            "pixels of the others are not counted; --only all refuses this, --model takes another"
+            "pixels of the others are not counted; --only all refuses this, --model chooses another model"
         )
 
 

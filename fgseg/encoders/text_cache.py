@@ -1,4 +1,4 @@
-"""Values of texts in one SQLite file, so that a text is encoded once.
+"""A cache of text features in one SQLite file, so that a text is encoded once.
 
 The cache never makes a run fail: a file that cannot be read or written is skipped with one warning of the logger
 "fgseg", and a damaged file is deleted, so that the next write makes a new one. Each value has a checksum over its key

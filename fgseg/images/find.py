@@ -23,10 +23,10 @@ _GLOB_SIGNS = frozenset("*?[")
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """List the files of files, folders and glob patterns.
+    """List the files that files, folders and glob patterns name.
 
-    A path that exists is never read as a pattern. A path that does not exist and is no pattern is returned, so that
-    its reader can report it and go on with the others.
+    A path that exists is never read as a pattern. A path that does not exist and is not a pattern is returned, so
+    that its reader can report it and continue with the others.
 
     Args:
         sources: files (any suffix); folders, for the pictures directly inside (`IMAGE_SUFFIXES`), sorted by name,
@@ -68,7 +68,7 @@ def _expand(source: str | Path) -> list[Path]:
     try:
         found = _pictures_in(path) if is_folder else _matches(str(source))
     except OSError as error:
-        raise ImageError(f"{one_line(path)}: cannot be listed ({reason(error)}); check its rights") from error
+        raise ImageError(f"{one_line(path)}: cannot be listed ({reason(error)}); check its permissions") from error
     if not found:
         raise ImageError(
             f"{one_line(path)}: no picture in this {'folder' if is_folder else 'pattern'}; "

@@ -20,7 +20,7 @@ log = logging.getLogger("fgseg")
 def image_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
     """A PIL image as upright RGB; `name` is its name in messages."""
     rgb = _stored_rgb(image, name)
-    # The EXIF is read after decoding: a TIFF is turned by then, and a PNG may have its EXIF after the pixels.
+    # The EXIF is read after decoding: Pillow has rotated a TIFF by then, and a PNG may have its EXIF after the pixels.
     return np.ascontiguousarray(turn_upright(rgb, exif_orientation(image, name)))
 
 

@@ -87,7 +87,7 @@ class PromptSet:
     Attributes:
         classes: the classes, in label order.
         background: words for "anything else". A pixel where one of them scores best belongs to no class.
-        negatives: words for "not this". They compete like background words and never label a pixel.
+        negatives: words for what is not meant. They compete like background words and never label a pixel.
 
     Raises:
         PromptError: no class, two classes of one name, the same word twice in a list, or a background or
@@ -177,7 +177,7 @@ def make_prompt_set(
         prompts: the classes, as `parse_classes` takes them.
         background: background words; `()` for none. None takes `default_background` without the query words of
             the classes, so that a class "sky" does not compete with the default word "sky".
-        negatives: words for "not this". Commas separate words in `background` and `negatives` too.
+        negatives: words for what is not meant. Commas separate words in `background` and `negatives` too.
         default_background: the model's own background words.
         shared_synonyms: as in `parse_classes`.
 

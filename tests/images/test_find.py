@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_listed_is_an_image_error(album, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(ImageError, match=r"empty: cannot be listed \(Permission denied\); check its rights"):
+    with pytest.raises(ImageError, match=r"empty: cannot be listed \(Permission denied\); check its permissions"):
         find_images([album / "empty"])
 
 

@@ -42,7 +42,7 @@ class TowerConfig:
         layers: number of blocks.
         mlp_width: hidden channels of each block's MLP.
         activation: name of the MLP's non-linearity in config.json.
-        epsilon: what every LayerNorm adds to the variance.
+        epsilon: added to the variance by every LayerNorm.
     """
 
     width: int
@@ -113,8 +113,8 @@ class Conv2d(_Uninitialised, nn.Conv2d):
 class Linear(_Uninitialised, nn.Linear):
     """nn.Linear without initialisation, and on a CPU with weights in oneDNN's order.
 
-    `F.linear` reorders the weights at every call, and in float32 it uses MKL, which is slow on processors of other
-    makers. `torch.ops.mkldnn._linear_pointwise` is private, but with weights that are reordered once it computes the
+    `F.linear` reorders the weights at every call, and in float32 it uses MKL, which is slow on processors that are not
+    Intel's. `torch.ops.mkldnn._linear_pointwise` is private, but with weights that are reordered once it computes the
     products of a ViT-B block 1.11 to 1.21 times as fast (`weights` in benchmarks/results/choices.json).
 
     Attributes:

@@ -56,7 +56,7 @@ class VisionEmbeddings(nn.Module):
         return torch.cat([class_token, tokens], 1) + self.positions(grid_hw), grid_hw
 
     def _patches(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The convolution as one matrix product, as no windows overlap; oneDNN's convolution takes 3 times as long."""
+        """The convolution as one matrix product (no patches overlap); oneDNN's convolution takes 3 times as long."""
         side = self.patch_embedding.kernel_size[0]
         rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
         cut = pixels[..., : rows * side, : columns * side].reshape(*pixels.shape[:2], rows, side, columns, side)
@@ -64,7 +64,7 @@ class VisionEmbeddings(nn.Module):
         return F.linear(flat, self.patch_embedding.weight.flatten(1)), (rows, columns)
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """(1 + Gh*Gw, width): the table, resized (bicubic) for any other grid than the native; row 0 is the class's."""
+        """(1 + Gh*Gw, width): the table, resized (bicubic) to any other grid; row 0 belongs to the class token."""
         table = self.position_embedding.weight
         if grid_hw == (self.side, self.side):
             return table
@@ -268,7 +268,7 @@ class ClipModel(nn.Module):
         return out
 
     def shared_text_features(self, trees: PrefixTrees, *, route: Route = "region") -> Tensor:
-        """(T, D) features of the texts of some trees, as `text_features`, for a route and texts that `limit` allows."""
+        """(T, D) features of the texts of some trees, as `text_features`; each text fits the `limit` of the route."""
         out: Tensor = self._projection(route)(self.text_model.shared(trees, route))
         return out
 

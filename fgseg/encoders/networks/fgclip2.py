@@ -1,7 +1,7 @@
 """FG-CLIP 2: SigLIP 2 NaFlex towers with a dense head and three text heads (arXiv:2510.10921).
 
-Images of any aspect are lists of patches. The text tower is not causal and its feature is read at the last position, so
-padding is part of the input.
+Images of any aspect ratio are lists of patches. The text tower is not causal and its feature is read at the last
+position, so padding is part of the input.
 """
 
 import math
@@ -55,7 +55,7 @@ def patch_budget(image_hw: tuple[int, int], *, patch: int = 16) -> int:
 
 
 def fit_to_patches(image_hw: tuple[int, int], *, patch: int, max_patches: int) -> tuple[int, int]:
-    """The NaFlex size of an image: about the same aspect, sides that are multiples of the patch.
+    """The NaFlex size of an image: about the same aspect ratio, sides that are multiples of the patch.
 
     This is the largest scale at which the sides, rounded up to the patch, give at most `max_patches`. It is found by
     bisection to 1e-5, as in the published processor.
@@ -63,7 +63,7 @@ def fit_to_patches(image_hw: tuple[int, int], *, patch: int, max_patches: int) -
     Args:
         image_hw: (height, width) in pixels.
         patch: patch side in pixels.
-        max_patches: most patches the resized image may have.
+        max_patches: maximum number of patches of the resized image.
 
     Returns:
         (height, width) in pixels.
