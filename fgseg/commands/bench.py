@@ -304,7 +304,7 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in split_words(None if text is None else [text]))
     except ValueError as error:
-        raise OptionError(f"{name}: expected numbers between commas, got {text!r}") from error
+        raise OptionError(f"{name}: expected numbers separated by commas, got {text!r}") from error
     if text is not None and not numbers:
         raise OptionError(f"{name}: expected a number, got none; leave it out")
     return numbers

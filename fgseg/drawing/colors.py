@@ -1,7 +1,7 @@
 """Colors of classes, and color tables for score maps.
 
 Score maps hold presence in [0, 1] and are drawn on that fixed range, never stretched to their own range, so that an
-absent object does not look hot.
+absent object stays dark.
 """
 
 from collections.abc import Sequence

@@ -55,7 +55,7 @@ LETTER, LINE = 0.09, 0.19
 SMALLEST_CELL = 0.5
 """Width of a matrix's cell that holds a number, in inches."""
 LEVEL_WIDTH = 5.0
-"""Inches; if horizontal names above the columns need more, they are turned."""
+"""Inches; if horizontal names above the columns need more, they are rotated."""
 
 
 class NotebookFigure(Figure):
@@ -238,7 +238,7 @@ def matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[
 
 
 def _turned(names: Sequence[str]) -> bool:
-    """Whether names above the columns are turned, because horizontal names would make the matrix too wide."""
+    """Whether names above the columns are rotated, because horizontal names would make the matrix too wide."""
     return max(SMALLEST_CELL, _names_size(names)[0] + 0.15) * len(names) > LEVEL_WIDTH
 
 

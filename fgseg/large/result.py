@@ -54,7 +54,7 @@ class LargeSegmentation:
         image_hw: (height, width) in pixels.
         prompts: the classes with their query words and colours, in label order.
         pixels: number of pixels of each class.
-        regions: the connected components (8-connected) of every class, by class, then by falling area; at most
+        regions: the connected components (8-connected) of every class, by class, then by decreasing area; at most
             `MAX_REGIONS`, the largest.
         parts: number of connected components.
         overview: (h, w, 3) uint8 RGB, the image shrunk by a whole number to at most 2048 pixels per side.

@@ -79,7 +79,7 @@ def check_characters(place: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise PromptError(f"{place}: expected whole characters, got {text!a:.60}; write it in UTF-8") from error
+        raise PromptError(f"{place}: expected valid Unicode, got {text!a:.60}; write it in UTF-8") from error
 
 
 def split_words(place: str, value: object) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def region_table(
         min_area: the area in pixels that a component needs to be listed.
 
     Returns:
-        Regions in the order of `masks`, within a class by falling area, equal areas from the top left.
+        Regions in the order of `masks`, within a class by decreasing area, equal areas from the top left.
 
     Raises:
         ShapeError: not a mask; a score map of another shape or with values outside [0, 1].

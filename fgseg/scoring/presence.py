@@ -1,6 +1,6 @@
 """Presence, the probability of a class against its best rival, and the labels and masks that follow from it.
 
-Presence makes one number mean the same for every prompt, and an absent object does not look hot.
+Presence has the same meaning for every prompt, so one threshold serves all, and the map of an absent object stays low.
 """
 
 import numpy as np

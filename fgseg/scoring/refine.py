@@ -150,7 +150,7 @@ def guided_filter(
     epsilon: float,
     subsampling: int = 1,
 ) -> NDArray[np.float32]:
-    """Smooth a score map but not across edges of the image: in each window a linear function of the colours fits it.
+    """Smooth a score map but not across edges of the image: in each window, a linear function of the colours is fitted.
 
     He, Sun and Tang, "Guided Image Filtering", ECCV 2010, with a colour guide (their equations 19 to 21);
     windows are cut at the border of the image. With `subsampling` it is He and Sun's "Fast Guided Filter" (2015,

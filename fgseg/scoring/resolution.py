@@ -1,4 +1,4 @@
-"""The resolution an image is encoded at: a square, the image's shape, or windows over it."""
+"""The resolution an image is encoded at: a square, the image's own aspect ratio, or windows over it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Resolution:
     """How an image is resized and cut for the encoder. Sizes that are None are the encoder's own (see `resolved`).
 
     Attributes:
-        mode: "squash" resizes to a square, whatever the image's shape (the model card's quick start); "keep" keeps the
-            shape of the image, as one window; "slide" keeps it, in overlapping square windows.
+        mode: "squash" resizes to a square, as in FG-CLIP's model card; "keep" keeps the aspect ratio of the image, as
+            one window; "slide" keeps it, in overlapping square windows.
         short_side: the image's short side after resizing, in pixels; the side of the square for "squash". FG-CLIP 2's
             "keep" takes as many patches as a square of this side has.
         crop: side of a window in pixels, "slide" only.

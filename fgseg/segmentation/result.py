@@ -46,7 +46,7 @@ class Segmentation:
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the image that was segmented.
-        labels: (H, W) int32, index into `classes`; UNLABELLED (-1) where nothing wins. In independent mode the
+        labels: (H, W) int32, index into `classes`; UNLABELLED (-1) where no class wins. In independent mode the
             winner among the masks that hold the pixel.
         prompts: the classes with their query words and colours, in label order.
         masks: class name -> (H, W) bool, computed when read. They may overlap in independent mode.

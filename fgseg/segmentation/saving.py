@@ -117,7 +117,7 @@ def _save_yolo(result: Saveable, folder: Path) -> list[Path]:
 
 def _save_labelme(result: Saveable, folder: Path) -> list[Path]:
     name = _image_name(result)
-    with suppress(ValueError):  # on another drive of Windows there is no relative path
+    with suppress(ValueError):  # on Windows there is no relative path between drives
         # LabelMe resolves the path from its file's folder, following links; the image keeps its own name.
         image = Path(name)
         name = os.path.relpath(image.parent.resolve() / image.name, folder.resolve())

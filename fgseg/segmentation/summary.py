@@ -1,4 +1,4 @@
-"""What results of every size tell of themselves: classes with their pixels, the legend, classes.json."""
+"""Summaries of results of every size: classes with their pixels, the legend, classes.json."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def class_summaries(names: Sequence[str], pixels: Sequence[int], image_hw: tuple
 
 
 def found_names(names: Sequence[str], pixels: Sequence[int]) -> str:
-    """The classes that hold a pixel, between commas.
+    """The classes that hold a pixel, separated by commas.
 
     >>> found_names(["red", "blue"], [3, 0]), found_names(["red"], [0])
     ('red', 'none')

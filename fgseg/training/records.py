@@ -143,7 +143,7 @@ def _text(entry: dict[str, Any], key: str, kind: str = "empty caption") -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:  # a lone surrogate
-        raise DatasetError(f"broken caption: {key}: expected whole characters, got {text!a:.60}") from error
+        raise DatasetError(f"broken caption: {key}: expected valid Unicode, got {text!a:.60}") from error
     return text
 
 

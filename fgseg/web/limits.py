@@ -35,7 +35,7 @@ class BusyError(FgsegError, RuntimeError):
 
 
 class GoneError(FgsegError, LookupError):
-    """An image is not kept any longer."""
+    """An image is no longer kept."""
 
 
 @dataclass(frozen=True)
