@@ -71,7 +71,7 @@ def load(
         dtype: "auto" (bfloat16 where the processor multiplies it natively), "float32", "bfloat16" or "float16".
         recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's.
         revision: hub commit, tag or branch; None takes the pinned one.
-        offline: True never asks the network; None does what HF_HUB_OFFLINE says.
+        offline: True never uses the network; None follows HF_HUB_OFFLINE.
 
     Raises:
         ModelNotFoundError: there is no such model.

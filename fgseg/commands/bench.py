@@ -292,7 +292,7 @@ def _grid(
         ), {}  # fmt: skip
     for name, values in {**numbers, **texts}.items():
         if len(values) > 1:
-            raise OptionError(f"--{name}: expected one value, got {len(values)}; several are for --sweep")
+            raise OptionError(f"--{name}: expected one value, got {len(values)}; several need --sweep")
     single = {
         "threshold": next(iter(numbers["threshold"]), None), "logit_scale": next(iter(numbers["logit-scale"]), None),
         "resolution": None if resolution == "auto" else resolution, "refine": None if refine == "auto" else refine,

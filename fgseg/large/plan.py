@@ -59,7 +59,7 @@ def plan_windows(
 
     Args:
         image_hw: (height, width) in pixels.
-        resolution: "slide", of which crop and stride are used; None takes the encoder's.
+        resolution: "slide"; only its crop and stride are used. None takes the encoder's sizes.
         native: side of the images that the encoder was trained on, in pixels.
         reduction: whole number that each side is divided by; 1 keeps the image's own scale.
 

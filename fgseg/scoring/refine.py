@@ -112,7 +112,7 @@ def pamr(
 
     Returns:
         (T, H, W) float32, inside the range of each map; a tensor or an array like `scores`. Prompts are refined one at
-        a time; the memory beside the result is that of 8 * len(dilations) score maps and about 25 more.
+        a time; besides the result, the memory is that of 8 * len(dilations) score maps and about 25 more.
 
     Raises:
         ShapeError: other axes, another size than the image's, or no prompt.

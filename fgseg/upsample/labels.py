@@ -20,8 +20,8 @@ from fgseg.upsample.tensors import Values, like
 __all__ = ["label_map", "running_argmax", "running_label_map"]
 
 # The assumed cost of dropping prompts, in pixels of a compared map: as much as five maps on every pixel, and two pixels
-# per patch for each prompt. These numbers only choose between two ways to the same labels; benchmarks/speed.py times
-# the way that was chosen.
+# per patch for each prompt. These numbers only choose between two methods with the same labels;
+# benchmarks/speed.py times the method that was chosen.
 _DROPPING_A_PIXEL, _DROPPING_A_PATCH = 5, 2
 
 
@@ -31,8 +31,8 @@ def label_map(scores: Values, image_hw: tuple[int, int]) -> tuple[Values, Values
     Each score map is bilinear between four neighbouring patch centres. Inside any block of such a cell, a
     prompt that another prompt beats at all four corners cannot win. Prompts are dropped cell by cell and again in
     smaller blocks, and the rest are compared pixel by pixel. Prompts within float32 rounding of each other
-    are kept, so the result is that of comparing whole maps. Cells are processed in groups. Memory beside the
-    result is a copy of one map and the candidates of one group: 13 MB (16 on noise) for 171 prompts from 32x48
+    are kept, so the result is that of comparing whole maps. Cells are processed in groups. Memory besides
+    the result is a copy of one map and the candidates of one group: 13 MB (16 on noise) for 171 prompts from 32x48
     patches to 1080x1920, 17 MB (34 on noise) for 847 to 2160x3840. On a GPU whole maps are compared, as many at a time
     as 64 MB hold, in about three copies, because a few large steps are faster there than many small ones.
 
@@ -62,7 +62,7 @@ def label_map(scores: Values, image_hw: tuple[int, int]) -> tuple[Values, Values
 def running_label_map(chunks: Iterable[Values], image_hw: tuple[int, int]) -> tuple[Values, Values]:
     """`label_map` of scores that arrive some prompts at a time, such as the canvases of stitched windows.
 
-    Holds two label maps and two score maps beside the chunk, whatever the number of chunks.
+    Holds two label maps and two score maps besides the chunk, whatever the number of chunks.
 
     Args:
         chunks: (t, h, w) scores each, in prompt order; t may vary.

@@ -226,7 +226,7 @@ def test_an_unknown_word_in_a_caption_fails_its_image(bench, tmp_path):
     [
         (["--data", "nowhere"], "nowhere: expected a folder"),
         (["--data", "voc21"], "root: expected the folder that holds voc21's data"),
-        (["--threshold", "0.1,0.2"], "--threshold: expected one value, got 2; several are for --sweep"),
+        (["--threshold", "0.1,0.2"], "--threshold: expected one value, got 2; several need --sweep"),
         (["--threshold", ""], "--threshold: expected a number, got none; leave it out"),
         (["--root", "nowhere"], "root: procedural scenes have no files, got nowhere; leave it out"),
         (["--route", "long"], "route: segmentation takes no text route, got 'long'; leave it out"),
