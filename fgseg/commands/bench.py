@@ -166,7 +166,7 @@ def bench(
         grid=grid, route=route.value, scenes=scenes, side=side, limit=limit, **options,
     )  # fmt: skip
     if task is not TaskKind.segmentation and not data:
-        raise OptionError(f"--data: {task.value} needs a JSON file, got none; say --data annotations.json")
+        raise OptionError(f"--data: the task {task.value} needs a JSON file, got none; give --data annotations.json")
     sets = open_data(request)
     _refuse_faults(sets, keep_going=keep_going)
     check_writable(out)

@@ -72,7 +72,7 @@ def _expand(source: str | Path) -> list[Path]:
     if not found:
         raise ImageError(
             f"{one_line(path)}: no picture in this {'folder' if is_folder else 'pattern'}; "
-            f"files with these endings count: {' '.join(IMAGE_SUFFIXES)}"
+            f"files with these suffixes are read: {' '.join(IMAGE_SUFFIXES)}"
         )
     return sorted(found)
 

@@ -205,7 +205,7 @@ class FileRecords:
         self.files = _files(places)
         if not self.images.is_dir():
             raise DatasetError(
-                f"images: expected a folder, got {one_line(images)}; give the folder that the f_path are relative to"
+                f"images: expected a folder, got {one_line(images)}; give the folder that f_path is relative to"
             )
         digest, bad = hashlib.sha256(), []
         spans = array("q")

@@ -234,7 +234,7 @@ def test_an_unknown_word_in_a_caption_fails_its_image(bench, tmp_path):
         (["--threshold", "high"], "--threshold: expected numbers separated by commas, got 'high'"),
         (["--resolution", "big"], "resolution: expected a mode and sizes"),
         (["--preset", "sclip"], "dataset: expected one of voc21"),
-        (["--task", "boxes"], "--data: boxes needs a JSON file, got none"),
+        (["--task", "boxes"], "--data: the task boxes needs a JSON file, got none"),
         (["--task", "retrieval", "--data", "none.json"], "which does not exist"),
         (["--task", "poses"], "Invalid value for '--task'"),
         (["--classes", "a.txt", "--words", "names"], "--classes: a class file has its words"),

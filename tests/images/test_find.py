@@ -84,7 +84,7 @@ def test_files_that_do_not_exist_are_returned_so_that_their_reader_reports_them(
     [("empty", "empty: no picture in this folder"), ("*.gif", r"\*.gif: no picture in this pattern")],
 )
 def test_a_folder_or_pattern_without_pictures_is_refused_with_its_name_and_the_suffixes_that_count(album, source, what):
-    with pytest.raises(ImageError, match=rf"{what}; files with these endings count: \.jpg \.jpeg .*\.tif"):
+    with pytest.raises(ImageError, match=rf"{what}; files with these suffixes are read: \.jpg \.jpeg .*\.tif"):
         find_images([album / "a.png", album / source])
 
 
