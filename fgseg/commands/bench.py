@@ -75,7 +75,9 @@ Preset = Annotated[str | None, typer.Option(help="Published settings: sclip, nac
 Classes = Annotated[Path | None, typer.Option("--classes", help="Class file with other words, in label order.")]
 Words = Annotated[
     str | None,
-    typer.Option(help="Words for a class: names or synonyms. [default: names for standard sets, else synonyms]"),
+    typer.Option(
+        help="names: first word of each class; synonyms: all. [default: names for standard sets, else synonyms]"
+    ),
 ]
 Only = Annotated[
     list[str] | None,
@@ -87,7 +89,7 @@ Only = Annotated[
 ]
 Background = Annotated[list[str] | None, typer.Option("--background", help="Word for the background; repeatable.")]
 _SEVERAL = " With --sweep: one or more, separated by commas."
-Threshold = Annotated[str | None, typer.Option(help="Lowest probability or presence, 0 to 1." + _SEVERAL)]
+Threshold = Annotated[str | None, typer.Option(help="Minimum probability or presence, 0 to 1." + _SEVERAL)]
 LogitScale = Annotated[
     str | None, typer.Option(help="Factor on scores. [default: that of the preset or model]" + _SEVERAL)
 ]
