@@ -102,7 +102,7 @@ def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool
     framed = np.pad(labels.astype(np.int64), 1, constant_values=np.iinfo(np.int64).min)
     height, width = framed.shape
     beside, below = framed[:, 1:] != framed[:, :-1], framed[1:] != framed[:-1]
-    # Difference i lies between positions i and i + 1, so that one fewer of them precedes a position than follows it.
+    # Difference i lies between positions i and i + 1: the square around p holds p - distance to p + distance - 1.
     beside = _any_within(beside, distance, distance - 1, length=width, axis=1)
     beside = _any_within(beside, distance, distance, length=height, axis=0)
     below = _any_within(below, distance, distance, length=width, axis=1)

@@ -85,7 +85,7 @@ class StoredTexts:
         try:
             keys = {item: cache_key(*self._space, route, item) for item in items} if cache else {}
         except OSError as error:  # a model folder that was removed after it was loaded
-            log.warning("text cache: %s; texts are encoded anew", error)
+            log.warning("text cache: %s; texts are encoded again", error)
             cache = self._cache = None
         if cache is None:
             return make(items)
