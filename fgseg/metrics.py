@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_whole, describe
-from fgseg.errors import ShapeError
+from fgseg._checks import check_array, check_integers, check_whole
 from fgseg.types import MAX_CLASSES
 
 __all__ = [
@@ -32,6 +31,7 @@ __all__ = [
     "pixel_accuracy",
 ]
 
+_INT64 = np.iinfo(np.int64)
 _MOST_CLASSES = MAX_CLASSES + 1  # one more for the pixels without a label
 BOUNDARY_SHARE = 0.02
 """Width of a boundary in image diagonals: Cheng et al., "Boundary IoU", CVPR 2021."""
@@ -97,9 +97,9 @@ def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool
         [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
     """
     check_array("labels", labels, ("H", "W"))
-    _check_integers("labels", labels)
+    check_integers("labels", labels, low=_INT64.min, high=_INT64.max)
     distance = check_whole("distance", distance, low=1, high=2**31 - 1)
-    framed = np.pad(labels.astype(np.int64), 1, constant_values=np.iinfo(np.int64).min)
+    framed = np.pad(labels.astype(np.int64), 1, constant_values=_INT64.min)
     height, width = framed.shape
     beside, below = framed[:, 1:] != framed[:, :-1], framed[1:] != framed[:-1]
     # Difference i lies between positions i and i + 1, so that one fewer of them precedes a position than follows it.
@@ -290,26 +290,16 @@ def _checked_pair(
     """Which pixels count, (H, W) bool; raises if the two maps do not fit."""
     check_array("truth", truth, ("H", "W"))
     check_array("prediction", prediction, truth.shape, hint="resize the prediction to the label, never the label")
-    for name, labels in (("prediction", prediction), ("truth", truth)):
-        _check_integers(name, labels)
     counted: NDArray[np.bool_] = np.ones(truth.shape, bool) if ignore is None else truth != ignore
+    hint = "map the data set's ids to class indices first, and unlabelled predictions to a class"
     for name, labels in (("truth", truth[counted]), ("prediction", prediction[counted])):
-        if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
-            raise ShapeError(
-                f"{name}: expected labels from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}; "
-                "map the data set's ids to class indices first, and unlabelled predictions to a class"
-            )
+        check_integers(name, labels, low=0, high=num_classes - 1, hint=hint)
     return counted
 
 
 def _checked_count(num_classes: int) -> int:
     """The number as Python's int, since numpy's small integers overflow when they are multiplied."""
     return check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
-
-
-def _check_integers(name: str, labels: NDArray[np.integer]) -> None:
-    if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
-        raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
 
 
 def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, length: int, axis: int) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from fgseg._checks import check_array, check_image, check_side, check_size, desc
 from fgseg.errors import OptionError, ShapeError
 from fgseg.scoring.resolution import check_stride
 
-__all__ = ["BoxXyxy", "crops", "stitch_chunks", "stitched_chunks", "window_boxes"]
+__all__ = ["BoxXyxy", "crops", "spans", "stitch_chunks", "window_boxes"]
 
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
@@ -44,8 +44,8 @@ def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[
     height, width = check_size("image_hw", image_hw)
     check_side("crop", crop)
     check_stride(stride, crop)
-    spans = [_spans(height, crop, stride), _spans(width, crop, stride)]
-    return tuple((left, top, right, bottom) for top, bottom in spans[0] for left, right in spans[1])
+    rows, columns = spans(height, crop, stride), spans(width, crop, stride)
+    return tuple((left, top, right, bottom) for top, bottom in rows for left, right in columns)
 
 
 def crops(image: NDArray[np.uint8], boxes: Sequence[BoxXyxy]) -> tuple[NDArray[np.uint8], ...]:
@@ -103,31 +103,20 @@ def stitch_chunks(
     if chunk is not None:
         check_side("chunk", chunk)
     _check_windows(window_scores, boxes, canvas_hw)
-    coverage = _coverage(boxes, canvas_hw, window_scores[0].device)
-    if not bool(coverage.all()):
-        row, column = (coverage == 0).nonzero()[0].tolist()
-        raise OptionError(f"boxes: expected every pixel covered, got no window over row {row}, column {column}")
-    return stitched_chunks(window_scores, boxes, canvas_hw, chunk)
-
-
-def stitched_chunks(
-    window_scores: Sequence[torch.Tensor],
-    boxes: Sequence[BoxXyxy],
-    canvas_hw: tuple[int, int],
-    chunk: int | None = None,
-) -> Iterator[torch.Tensor]:
-    """`stitch_chunks` without its checks, for the scores of windows from `window_boxes`."""
-    coverage = _coverage(boxes, canvas_hw, window_scores[0].device)
+    coverage = _coverage(boxes, canvas_hw).to(window_scores[0].device)
     step = chunk or max(_CHUNK_BYTES // (4 * coverage.numel()), 1)
     starts = range(0, len(window_scores[0]), step)
     return (_stitched([scores[s : s + step] for scores in window_scores], boxes, coverage) for s in starts)
 
 
-def _coverage(boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """(h, w) float32 number of windows over each pixel of the canvas."""
-    coverage = torch.zeros(canvas_hw, device=device)
+def _coverage(boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]) -> torch.Tensor:
+    """(h, w) float32 number of windows over each pixel of the canvas, at least 1; on the CPU, so that no GPU waits."""
+    coverage = torch.zeros(canvas_hw)
     for left, top, right, bottom in boxes:
         coverage[top:bottom, left:right] += 1
+    if not bool(coverage.all()):
+        row, column = (coverage == 0).nonzero()[0].tolist()
+        raise OptionError(f"boxes: expected every pixel covered, got no window over row {row}, column {column}")
     return coverage
 
 
@@ -170,10 +159,11 @@ def _check_windows(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyx
     _check_boxes(boxes, (height, width))
 
 
-def _spans(size: int, crop: int, stride: int) -> list[tuple[int, int]]:
+def spans(size: int, crop: int, stride: int) -> tuple[tuple[int, int], ...]:
+    """The (start, stop) pixels of windows along one axis; as `window_boxes`, without its checks."""
     count = max(size - crop + stride - 1, 0) // stride + 1
     stops = [min(index * stride + crop, size) for index in range(count)]
-    return [(max(stop - crop, 0), stop) for stop in stops]
+    return tuple((max(stop - crop, 0), stop) for stop in stops)
 
 
 def _check_boxes(boxes: Sequence[BoxXyxy], image_hw: tuple[int, ...]) -> None:

@@ -126,16 +126,8 @@ class PromptTexts:
     query_to_class: tuple[int, ...]
     templates: tuple[str, ...]
 
-    def of(self, index: int) -> Tensor:
-        """The rows of one class."""
-        return self.text[[row for row, class_index in enumerate(self.query_to_class) if class_index == index]]
-
     def select(self, classes: Iterable[int]) -> PromptTexts:
         """The texts of some classes, which keep their indices."""
         kept = set(classes)
         rows = [row for row, index in enumerate(self.query_to_class) if index in kept]
         return replace(self, text=self.text[rows], query_to_class=tuple(self.query_to_class[row] for row in rows))
-
-    def below(self, count: int) -> Tensor:
-        """The rows of the first `count` classes."""
-        return self.text[: sum(class_index < count for class_index in self.query_to_class)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_image
+from fgseg._checks import check_array, check_choice, check_image, check_integers, check_labels
 from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
@@ -77,12 +77,8 @@ class Segmentation:
         check_image("image", self.image)
         check_array("labels", self.labels, self.image.shape[:2], hint="one label per pixel of the image")
         check_choice("mode", self.mode, get_args(Mode))
-        low, high = int(self.labels.min()), int(self.labels.max())
-        if self.labels.dtype != np.int32 or low < UNLABELLED or high >= len(self.prompts):
-            raise ShapeError(
-                f"labels: expected int32 from {UNLABELLED} to {len(self.prompts) - 1}, "
-                f"got {self.labels.dtype} from {low} to {high}"
-            )
+        check_labels(self.labels)
+        check_integers("labels", self.labels, low=UNLABELLED, high=len(self.prompts) - 1)
         for kind, maps in (("masks", self.masks), ("scores", self.scores)):
             if tuple(maps) != self.classes:
                 raise ShapeError(f"{kind}: expected the classes {self.classes!r:.200}, got {tuple(maps)!r:.200}")
