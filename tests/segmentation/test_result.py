@@ -14,8 +14,7 @@ from fgseg.errors import OptionError, OutputError, ShapeError
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass, parse_classes
-from fgseg.segmentation.result import Segmentation
-from fgseg.segmentation.saving import FORMATS, check_formats
+from fgseg.segmentation.result import FORMATS, Segmentation, check_formats
 from fgseg.types import UNLABELLED, LazyMaps
 from fgseg.upsample.maps import shrink_map
 
