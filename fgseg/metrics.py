@@ -310,10 +310,8 @@ def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, length: in
     np.cumsum(flags, axis=axis, dtype=np.int32, out=total[after_the_first])
     at = np.arange(length)
     stop = np.minimum(at + after + 1, flags.shape[axis])
-    found: NDArray[np.bool_] = np.take(total, stop, axis) != np.take(total, np.maximum(at - before, 0), axis)
-    return found
+    return np.take(total, stop, axis) != np.take(total, np.maximum(at - before, 0), axis)
 
 
 def _divided(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
-    return shares
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)

@@ -463,5 +463,4 @@ def _listed(name: str, texts: Sequence[str]) -> list[str]:
 
 
 def _numpy(values: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = values.float().cpu().numpy()
-    return array
+    return values.float().cpu().numpy()

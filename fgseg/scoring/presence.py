@@ -55,8 +55,7 @@ def presence_of(
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite logit is a presence of exactly 0 or 1
         logits = np.float32(logit_scale) * (score_map - rival_map)
     # The logistic function written as a tanh, which cannot overflow.
-    probability: NDArray[np.float32] = (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
-    return probability
+    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
 
 
 def exclusive_labels(

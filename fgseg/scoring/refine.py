@@ -230,8 +230,7 @@ def _superpixels(image: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
     from skimage.segmentation import slic  # takes half a second, so it is imported only when it is used
 
     # Achanta et al., TPAMI 2012
-    segments: NDArray[np.intp] = slic(image, n_segments=int(count), compactness=_COMPACTNESS, start_label=0)
-    return segments
+    return slic(image, n_segments=int(count), compactness=_COMPACTNESS, start_label=0)
 
 
 def _segment_means(segments: NDArray[np.intp], score_map: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

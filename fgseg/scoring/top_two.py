@@ -51,5 +51,4 @@ def _class_maps(maps: Iterable[Values], query_to_class: Sequence[int]) -> Iterat
 def looked_up(values: NDArray[np.int32], index: NDArray[np.intp] | NDArray[np.int32]) -> NDArray[np.int32]:
     """The value at each index, by torch, because numpy first copies 32-bit indexes to 64 bits."""
     found = torch.from_numpy(values).index_select(0, torch.from_numpy(index).flatten())
-    looked_up: NDArray[np.int32] = found.view(index.shape).numpy()
-    return looked_up
+    return found.view(index.shape).numpy()
