@@ -59,7 +59,7 @@ def confusion(
         >>> confusion(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), 2).tolist()
         [[1, 1], [0, 0]]
     """
-    num_classes = _checked_count(num_classes)
+    num_classes = check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
     counted = _checked_pair(prediction, truth, num_classes, ignore)
     rows, columns = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
     counts = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
@@ -143,7 +143,7 @@ def boundary_counts(
         >>> boundary_counts(truth, truth, 1, distance=1).tolist()
         [[16], [16], [16]]
     """
-    num_classes = _checked_count(num_classes)
+    num_classes = check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
     counted = _checked_pair(prediction, truth, num_classes, ignore)
     height, width = truth.shape
     width_of_edge = boundary_distance((height, width)) if distance is None else distance
@@ -295,11 +295,6 @@ def _checked_pair(
     for name, labels in (("truth", truth[counted]), ("prediction", prediction[counted])):
         check_integers(name, labels, low=0, high=num_classes - 1, hint=hint)
     return counted
-
-
-def _checked_count(num_classes: int) -> int:
-    """The number as Python's int, since numpy's small integers overflow when they are multiplied."""
-    return check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
 
 
 def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, length: int, axis: int) -> NDArray[np.bool_]:

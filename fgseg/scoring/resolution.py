@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
-from fgseg._checks import check_choice, check_side
+from fgseg._checks import check_choice, check_side, describe
 from fgseg.errors import OptionError
 
 __all__ = ["MAX_SIDE", "Resolution", "check_stride", "parse_resolution", "short_side_hw", "whole_image"]
@@ -98,7 +98,7 @@ def parse_resolution(text: str) -> Resolution:
         The resolution; sizes that are not given are None, the encoder's own.
 
     Raises:
-        OptionError: any other text.
+        OptionError: any other text, or no text.
 
     Example:
         >>> parse_resolution("slide:448/224/112").stride
@@ -108,6 +108,8 @@ def parse_resolution(text: str) -> Resolution:
         >>> parse_resolution("keep").short_side is None
         True
     """
+    if not isinstance(text, str):
+        raise OptionError(f"resolution: expected text such as 'keep:448', got {describe(text)}; {_SPELLING}")
     mode, colon, rest = text.partition(":")
     sizes = rest.split("/") if colon else []
     allowed = (0, 1, 3) if mode == "slide" else (0, 1)

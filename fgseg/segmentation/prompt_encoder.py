@@ -67,10 +67,7 @@ class PromptEncoder:
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
         """(T, D) unit text of each phrase, in which commas do not separate synonyms."""
-        listed = check_texts(phrases)
-        sentences = templates_named(templates)
-        plan = expand([PromptClass(text, (text,)) for text in listed], sentences)
-        return self._ensembled(listed, plan, sentences)
+        return self.class_texts([PromptClass(text, (text,)) for text in check_texts(phrases)], templates).text
 
     def captions(self, captions: Sequence[str], route: Route) -> Tensor:
         """(T, D) unit text of each caption."""

@@ -18,7 +18,7 @@ import torch
 
 from fgseg.upsample.tensors import Values
 
-__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "compare_stacks", "sample", "top_two"]
+__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "compare_stacks", "joined", "sample", "top_two"]
 
 # A prompt may be dropped only where another is above it by more than the rounding error of float32. A bilinear value of
 # four numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
@@ -111,13 +111,19 @@ def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     """
     rows, columns = axes(grids, image_hw)
     at_once = max(1, _STACKED // (image_hw[0] * image_hw[1]))
-    best = torch.full(image_hw, -torch.inf, device=grids.device)
-    labels = torch.zeros(image_hw, dtype=torch.int32, device=grids.device)
-    for first in range(0, len(grids), at_once):
-        maps = sample(grids[first : first + at_once], rows, columns)
-        highest, prompt = maps.amax(0), maps.argmax(0)  # `max` may return the index of any map that ties
-        labels = torch.where(highest > best, (prompt + first).int(), labels)  # strict, as above
-        best = torch.maximum(best, highest)
+    stacks = (sample(some, rows, columns) for some in torch.split(grids, at_once))
+    # `max` may return the index of any map that ties.
+    return joined((maps.argmax(0).int(), maps.amax(0), len(maps)) for maps in stacks)
+
+
+def joined(found: Iterable[tuple[torch.Tensor, torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and best scores of all prompts, from those of consecutive prompts and how many these are."""
+    remaining = iter(found)
+    labels, best, seen = next(remaining)
+    for later_labels, later_best, count in remaining:
+        labels = torch.where(later_best > best, later_labels + seen, labels)  # strict, as above
+        best = torch.maximum(best, later_best)
+        seen += count
     return labels, best
 
 
