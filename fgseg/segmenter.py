@@ -195,7 +195,8 @@ class Segmenter:
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
         refine = self._refinement(refine)
-        threshold = None if threshold is None else _checked_threshold(threshold)
+        if threshold not in (None, "auto"):
+            threshold = check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
         min_area = check_whole("min_area", min_area, low=0, high=2**62)
         max_hole = check_whole("max_hole", max_hole, low=0, high=2**62)
         check_mode(mode, max_hole=max_hole)
@@ -446,12 +447,6 @@ class Segmenter:
 def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole: int, index: int) -> NDArray[np.bool_]:
     """One mask of independent mode. A function of the module can be pickled with the result."""
     return fill_holes(remove_small(field.mask(index, threshold), min_area=min_area), max_area=max_hole)
-
-
-def _checked_threshold(threshold: Threshold) -> Threshold:
-    if threshold == "auto":
-        return "auto"
-    return check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
 
 
 def _listed(name: str, texts: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_choices, check_image, check_integers, check_labels
 from fgseg._files import write_text
-from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import OptionError, ShapeError
@@ -30,7 +28,7 @@ from fgseg.images.writing import encode_png, write_image, write_mask_png
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions.table import region_table
 from fgseg.segmentation.heatmaps import write_heatmaps
-from fgseg.segmentation.summary import class_summaries, classes_json, found_names, json_text, with_class_legend
+from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import UNLABELLED, Region
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ NOTEBOOK_SIDE = 1024  # pixels; a result that draws itself in a notebook is shru
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(ClassResult):
     """Which class each pixel of an image belongs to, and how surely.
 
     The same type when nothing is found: `labels` is then UNLABELLED everywhere and `regions` is empty.
@@ -89,16 +87,6 @@ class Segmentation:
             if tuple(maps) != self.classes:
                 raise ShapeError(f"{kind}: expected the classes {self.classes!r:.200}, got {tuple(maps)!r:.200}")
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
-        return tuple(prompt.name for prompt in self.prompts)
-
-    @cached_property
-    def colors(self) -> tuple[tuple[int, int, int], ...]:
-        """(red, green, blue) of each class: its own, or the palette's."""
-        return class_colors(self.prompts)
-
     @cached_property
     def regions(self) -> tuple[Region, ...]:
         """Connected components of every class, by class, then by decreasing area."""
@@ -119,7 +107,7 @@ class Segmentation:
             drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline)
         else:
             drawn = overlay_masks(self.image, self.masks.values(), self.colors, opacity=opacity, outline=outline)
-        return with_class_legend(drawn, self.classes, self.colors, self._pixel_counts) if legend else drawn
+        return self._with_legend(drawn, self._pixel_counts) if legend else drawn
 
     def heatmap_sheet(self) -> NDArray[np.uint8]:
         """The presence of every class over the image, with a colour bar.
@@ -154,15 +142,7 @@ class Segmentation:
 
         In independent mode masks may overlap, so shares may add up to more than 1.
         """
-        height, width = self._image_hw()
-        return {
-            "height": height,
-            "width": width,
-            "mode": self.mode,
-            "classes": class_summaries(self.classes, self._pixel_counts, (height, width)),
-            "regions": json.loads(regions_json(self.regions)),
-            "settings": dict(self.settings),
-        }
+        return self._summary(self._image_hw(), self.mode, self._pixel_counts, self.regions)
 
     def to_detections(self) -> Detections:
         """`supervision.Detections` with one row per region.
@@ -188,7 +168,7 @@ class Segmentation:
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        found = found_names(self.classes, self._pixel_counts)
+        found = self._found(self._pixel_counts)
         return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found})"
 
 
