@@ -20,6 +20,7 @@ __all__ = [
     "check_labels",
     "check_mask",
     "check_number",
+    "check_shares",
     "check_side",
     "check_size",
     "check_whole",
@@ -94,6 +95,12 @@ def check_integers(name: str, values: Any, *, low: int, high: int, hint: str = "
         raise ShapeError(
             f"{name}: expected values from {low} to {high}, got {values.min()} to {values.max()}{_tail(hint)}"
         )
+
+
+def check_shares(name: str, values: NDArray[np.floating], *, slack: float = 0, hint: str = "") -> None:
+    """Refuse an array with NaN or a value outside [0, 1] by more than `slack`. An empty array passes."""
+    if values.size and not (values.min() >= -slack and values.max() <= 1 + slack):  # NaN compares false
+        raise ShapeError(f"{name}: expected values in [0, 1], got {values.min():g} to {values.max():g}{_tail(hint)}")
 
 
 def check_boxes(name: str, boxes_xyxy: Any, *, image_hw: tuple[int, int] | None = None) -> None:

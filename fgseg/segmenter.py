@@ -195,7 +195,8 @@ class Segmenter:
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
         refine = self._refinement(refine)
-        threshold = None if threshold is None else _checked_threshold(threshold)
+        if threshold not in (None, "auto"):
+            threshold = check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
         min_area = check_whole("min_area", min_area, low=0, high=2**62)
         max_hole = check_whole("max_hole", max_hole, low=0, high=2**62)
         check_mode(mode, max_hole=max_hole)
@@ -449,12 +450,6 @@ def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole
     return fill_holes(remove_small(field.mask(index, threshold), min_area=min_area), max_area=max_hole)
 
 
-def _checked_threshold(threshold: Threshold) -> Threshold:
-    if threshold == "auto":
-        return "auto"
-    return check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
-
-
 def _listed(name: str, texts: Sequence[str]) -> list[str]:
     """The texts with every run of white space as one space and none at the ends, as tokenizers read them."""
     if not isinstance(texts, Iterable):
@@ -464,5 +459,4 @@ def _listed(name: str, texts: Sequence[str]) -> list[str]:
 
 
 def _numpy(values: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = values.float().cpu().numpy()
-    return array
+    return values.float().cpu().numpy()

@@ -36,7 +36,7 @@ OWNERS = {
     "safetensors": {"encoders", "training", "recipes"},
     "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
-    "cv2": {"upsample", "scoring", "images", "drawing", "scenes", "recipes"},
+    "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes"},
     "skimage": {"scoring", "regions", "web"},  # web: the photographs that come with it
     "scipy": {"large", "regions", "scenes"},
     "tifffile": {"large"},

@@ -74,8 +74,7 @@ def segment(
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     from fgseg.commands.prefetch import Prefetcher
-    from fgseg.segmentation.result import check_mode
-    from fgseg.segmentation.saving import check_formats
+    from fgseg.segmentation.result import check_formats, check_mode
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)

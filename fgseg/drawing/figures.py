@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from fgseg._checks import check_array
+from fgseg._checks import check_array, check_shares
 from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
 from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_masks
@@ -252,10 +252,7 @@ def _check_matrix(name: str, values: NDArray[np.floating], rows: int, columns: i
     check_array(name, values, (rows, columns), hint="one row and one column per name")
     if not (rows and columns):
         raise ShapeError(f"{name}: expected at least one row and one column, got {rows} x {columns}")
-    # Comparisons with NaN are false, so that it is refused here too.
-    if not (values.min() >= 0 and values.max() <= 1):
-        low, high = values.min(), values.max()
-        raise ShapeError(f"{name}: expected numbers in [0, 1], got {low:g} to {high:g}; give probabilities")
+    check_shares(name, values, hint="give probabilities")
 
 
 def plain_name(name: str) -> str:

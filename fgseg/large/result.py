@@ -6,10 +6,8 @@ above the current strip, only counts, measures of components and an overview are
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from fgseg.large.strips import LabelRequest, label_strips
 from fgseg.large.tiled_tiff import TiledImage, read_label_tiff, write_label_tiff
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
-from fgseg.segmentation.summary import class_summaries, classes_json, found_names, json_text, with_class_legend
+from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import Region
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
@@ -45,7 +43,7 @@ _PIXELS_AT_ONCE = 2**20  # in which components are found: their numbers take mor
 
 
 @dataclass(frozen=True, eq=False)
-class LargeSegmentation:
+class LargeSegmentation(ClassResult):
     """The segmentation of an image read by region; its labels are in a file.
 
     Attributes:
@@ -72,16 +70,6 @@ class LargeSegmentation:
     overview_labels: NDArray[np.int32]
     settings: Mapping[str, Any]
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
-        return tuple(prompt.name for prompt in self.prompts)
-
-    @cached_property
-    def colors(self) -> tuple[tuple[int, int, int], ...]:
-        """(red, green, blue) of each class: its own, or the palette's."""
-        return class_colors(self.prompts)
-
     def read_labels(self, box_xyxy: BoxXyxy) -> NDArray[np.int32]:
         """The labels of a part of the image, read from the file.
 
@@ -100,7 +88,7 @@ class LargeSegmentation:
     def overlay(self) -> NDArray[np.uint8]:
         """The overview with its labels drawn over it and a legend of the classes found."""
         drawn = overlay_labels(self.overview, self.overview_labels, self.colors)
-        return with_class_legend(drawn, self.classes, self.colors, self.pixels)
+        return self._with_legend(drawn, self.pixels)
 
     def _repr_png_(self) -> bytes:
         """The overlay, which a notebook shows."""
@@ -139,20 +127,11 @@ class LargeSegmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON, with the keys of `Segmentation.to_dict` and `parts`."""
-        height, width = self.image_hw
-        return {
-            "height": height,
-            "width": width,
-            "mode": "exclusive",
-            "classes": class_summaries(self.classes, self.pixels, self.image_hw),
-            "regions": json.loads(regions_json(self.regions)),
-            "parts": self.parts,
-            "settings": dict(self.settings),
-        }
+        return self._summary(self.image_hw, "exclusive", self.pixels, self.regions, parts=self.parts)
 
     def __repr__(self) -> str:
         height, width = self.image_hw
-        found = found_names(self.classes, self.pixels)
+        found = self._found(self.pixels)
         return f"LargeSegmentation({height} x {width}, {len(self.prompts)} classes, found: {found})"
 
 

@@ -242,16 +242,14 @@ def check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, sha
     """Refuse two classes of one name and, unless allowed, a query word of two classes."""
     if shared_synonyms not in ("refuse", "allow"):
         raise OptionError(f"shared_synonyms: expected 'refuse' or 'allow', got {shared_synonyms!r:.60}")
-    repeat = first_repeat(entry.name for entry in classes)
-    if repeat:
+    if repeat := first_repeat(entry.name for entry in classes):
         first, second = (places[index] for index in repeat)
         name = quote(classes[repeat[1]].name)
         raise PromptError(f"{first} and {second}: expected each class once, got {name} twice; rename or drop one")
     if shared_synonyms == "allow":
         return
     queries = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.synonyms]
-    repeat = first_repeat(word for _, word in queries)
-    if repeat:
+    if repeat := first_repeat(word for _, word in queries):
         (first, _), (second, word) = (queries[index] for index in repeat)
         raise PromptError(
             f"{first} and {second}: expected a query word in one class, got {quote(word)} in both, where "

@@ -72,10 +72,7 @@ def check_recommendations(name: str, config: Mapping[str, Any]) -> dict[str, Any
         check_choice("refine", given.get("refine", "none"), OFFERED)
         check_words("background", tuple(check_sequence("background", given.get("background", ()))))
         templates_named(check_sequence("templates", given.get("templates", ("{}",))))
-        resolution = given.get("resolution", "keep")
-        if not isinstance(resolution, str):
-            raise OptionError(f"resolution: expected text such as 'keep', got {resolution!r:.60}")
-        parse_resolution(resolution)
+        parse_resolution(given.get("resolution", "keep"))
     except (OptionError, PromptError) as error:
         raise WeightsError(f"{place}.{error}") from error
     return given

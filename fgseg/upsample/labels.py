@@ -13,7 +13,7 @@ from itertools import chain
 import torch
 
 from fgseg.errors import ShapeError
-from fgseg.upsample.argmax import compare_blocks, compare_maps, compare_stacks
+from fgseg.upsample.argmax import compare_blocks, compare_maps, compare_stacks, joined
 from fgseg.upsample.maps import checked_scores
 from fgseg.upsample.tensors import Values, like
 
@@ -92,21 +92,7 @@ def running_label_map(chunks: Iterable[Values], image_hw: tuple[int, int]) -> tu
 
 def running_argmax(chunks: Iterable[torch.Tensor], image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """`running_label_map` without its checks, for at least one chunk of finite float32 tensors."""
-    remaining = iter(chunks)
-    first = next(remaining)
-    labels, best = _argmax(first, image_hw)
-    seen = len(first)
-    for chunk in remaining:
-        later_labels, later_best = _argmax(chunk, image_hw)
-        # Strict: an equal score leaves the pixel to the lower index.
-        labels = torch.where(later_best > best, later_labels + seen, labels)
-        best = torch.maximum(best, later_best)
-        seen += len(chunk)
-    return labels, best
-
-
-def _argmax(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    return _fastest(grids, image_hw)(grids, image_hw)
+    return joined((*_fastest(grids, image_hw)(grids, image_hw), len(grids)) for grids in chunks)
 
 
 def _fastest(grids: torch.Tensor, image_hw: tuple[int, int]) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
