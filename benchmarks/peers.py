@@ -96,7 +96,7 @@ def speed_rows(model: str, rounds: int) -> list[dict]:
             theirs = QuickStart(seg.encoder.checkpoint.folder)
             runs = {
                 "fgseg, squash": with_fgseg(seg, "squash", texts="kept"),
-                "fgseg, squash, texts anew": with_fgseg(seg, "squash", texts="anew"),
+                "fgseg, squash, texts re-encoded": with_fgseg(seg, "squash", texts="anew"),
                 "quick start of the model card": lambda image, theirs=theirs: theirs.label_map(image, PROMPTS),
                 "fgseg, slide": with_fgseg(seg, "slide", texts="kept"),
                 "one window at a time": window_by_window(theirs),
@@ -125,7 +125,7 @@ def timed(runs: dict[str, Callable], images: list[np.ndarray], rounds: int) -> l
     rows = []
     for name, taken in seconds.items():
         low, middle, high = quantiles(taken, n=4, method="inclusive")
-        like = "fgseg, squash" if name in ("quick start of the model card", "fgseg, squash, texts anew") else None
+        like = "fgseg, squash" if name in ("quick start of the model card", "fgseg, squash, texts re-encoded") else None
         like = "fgseg, slide" if name == "one window at a time" else like
         same = (
             None

@@ -20,7 +20,7 @@ CAPTION_LENGTH = 77
 
 
 class QuickStart:
-    """The quick start of FG-CLIP's model card on transformers' CLIP: float32, whole tower and a second last block."""
+    """The quick start of FG-CLIP's model card on transformers' CLIP (float32): tower, then last block again."""
 
     def __init__(self, folder: Path) -> None:
         config = Checkpoint("", folder, (), None).config

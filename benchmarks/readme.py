@@ -25,14 +25,15 @@ from exact counts over the whole data set. Brackets hold 95 % intervals over res
 are measured on the same images, so that overlapping intervals do not mean that two settings are equally good. The file
 of a run holds every setting, the hashes of data, classes and weights, and the versions.
 
-The figures of the other scripts have the names of the script's JSON file, and the script explains them. Shares range
-from 0 to 1. Times are in seconds unless a name has another unit. Parentheses after a median hold the quartiles and the
-number of turns.
+The tables of the other scripts have the keys of the script's JSON file; the docstring of the script explains them.
+Shares range from 0 to 1. Times are in seconds unless a name has another unit. Parentheses after a median hold the
+quartiles and the number of turns; in one turn, each candidate runs once. The verdict is "pass" where a target is met,
+else "short".
 
 | command | what it measures |
 |---|---|
 | `fgseg bench` | the embedded model on procedural scenes, in under two minutes |
-| `fgseg bench --data voc21 --root DIR --preset sclip --model fg-clip-base` | a standard set by published settings |
+| `fgseg bench --data voc21 --root DIR --preset sclip --model fg-clip-base` | a standard set under published settings |
 | `fgseg bench --data FOLDER` | a folder of labelled images |
 | `fgseg bench --sweep --data FOLDER --threshold 0.3,0.5 --refine none,guided` | many settings, images encoded once |
 | `python benchmarks/peers.py` | fgseg in comparison with alternatives, and its settings in comparison with each other |
@@ -109,7 +110,7 @@ def peers(document: Document, threshold_rule: str | None) -> Iterator[str]:
     """The section of a file of `benchmarks/peers.py`, with the rule by which the default threshold was chosen."""
     if rows := document.get("speed"):
         names = ("weights", "who", "seconds", "quartiles", "times_fgseg", "same_labels")
-        header = ("weights", "who", "seconds per image", "quartiles", "times fgseg", "same labels")
+        header = ("weights", "candidate", "seconds per image", "quartiles", "time relative to fgseg", "same labels")
         yield from table(header, [[shown(row[name]) for name in names] for row in rows])
     for part in document.get("quality", []):
         about = f"{part['data']} ({part['images']} images, {part['classes']} classes)"

@@ -5,7 +5,7 @@ the following figures and writes them as JSON:
 
 * mIoU over regions, where a region is one phrase of one scene, as in referring-expression segmentation: of all kinds of
   scenes, of each kind, and of scenes whose front thing is a combination that is held out from training;
-* the share of pixels that absent phrases win at the default threshold, beside other prompts and alone;
+* the share of pixels that absent phrases win at the default threshold, with other prompts and as the only prompt;
 * how often the true one of eleven captions that differ in one attribute fits the box of a shape best;
 * retrieval among the captions of the scenes.
 
@@ -38,7 +38,7 @@ SWEEP_SEED = 20_000_000  # the threshold is chosen on these
 ALONE_SEED = 30_000_000  # nothing is chosen on these
 ABSENT = 2
 ALONE = 4  # absent phrases of a scene, each of which is the only prompt once
-ALONE_SHARE = 0.01  # most pixels that such a phrase may get
+ALONE_SHARE = 0.01  # maximum share of pixels that such a phrase may get
 THRESHOLD_RULE = (
     f"the lowest at which an absent phrase that is the only prompt gets under {ALONE_SHARE:.0%} of the pixels"
 )

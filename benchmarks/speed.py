@@ -2,7 +2,7 @@
 
 Candidates take turns, so that a busy machine affects all of them; a ratio is the median over turns. The model has the
 size of fg-clip-base and random weights, and is made in a temporary folder. The baselines are in `plain.py`: the quick
-start of the model card (full vision tower plus a second last block, float32, captions padded to 77), one class at a
+start of the model card (full vision tower, then its last block again, float32, captions padded to 77), one class at a
 time over templates, one window at a time, and all maps upsampled before the argmax. Each figure is compared with its
 physical limit: operations over the rate of a matrix product, or bytes over that of a copy, measured in the same run.
 
@@ -486,7 +486,7 @@ ROWS: dict[str, Callable[[Setup], dict[str, Any]]] = {
 def child_memory(kind: str, classes: int, height: int, width: int) -> None:
     """Print the peak memory of a label map, including its result, beyond the memory before the call."""
     scores = KINDS[kind](classes)
-    label_map(scores[:2, :2, :2].contiguous(), (64, 64))  # so that what a first call loads is loaded
+    label_map(scores[:2, :2, :2].contiguous(), (64, 64))  # so that everything that a first call loads is loaded
     reset_peak()
     before = resident_bytes()
     label_map(scores, (height, width))

@@ -95,7 +95,7 @@ def matmul_rate(dtype: str, *, rows: int = 2048) -> float:
     """Floating point operations per second of a product of ViT-B's sizes, the best of several.
 
     The product is torch's own or that on weights in oneDNN's memory order, whichever is faster. In float32 torch's own
-    is MKL's, which is slow on processors of other makers.
+    is MKL's, which is slow on processors that are not Intel's.
     """
     x = torch.randn(rows, 768).to(DTYPES[dtype])
     linear = Linear(768, 3072, bias=False).requires_grad_(False)

@@ -20,6 +20,7 @@ __all__ = [
     "check_labels",
     "check_mask",
     "check_number",
+    "check_shares",
     "check_side",
     "check_size",
     "check_whole",
@@ -96,6 +97,12 @@ def check_integers(name: str, values: Any, *, low: int, high: int, hint: str = "
         )
 
 
+def check_shares(name: str, values: NDArray[np.floating], *, slack: float = 0, hint: str = "") -> None:
+    """Refuse an array with NaN or a value outside [0, 1] by more than `slack`. An empty array passes."""
+    if values.size and not (values.min() >= -slack and values.max() <= 1 + slack):  # NaN compares false
+        raise ShapeError(f"{name}: expected values in [0, 1], got {values.min():g} to {values.max():g}{_tail(hint)}")
+
+
 def check_boxes(name: str, boxes_xyxy: Any, *, image_hw: tuple[int, int] | None = None) -> None:
     """Refuse anything but an (N, 4) array, numpy or torch, of boxes (left, top, right, bottom).
 
@@ -105,7 +112,7 @@ def check_boxes(name: str, boxes_xyxy: Any, *, image_hw: tuple[int, int] | None 
         image_hw: (height, width) that the boxes must lie in; None accepts boxes that reach outside.
 
     Raises:
-        ShapeError: other axes, or a row that is no such box.
+        ShapeError: other axes, or a row that is not such a box.
     """
     check_array(name, boxes_xyxy, ("N", 4), hint="one row (left, top, right, bottom) for each box")
     left, top, right, bottom = boxes_xyxy.T
@@ -138,7 +145,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def check_choices(name: str, values: Any, choices: Collection[str]) -> None:
-    """Refuse anything but a list of which every entry is one of the choices."""
+    """Refuse anything but a list whose entries are all among the choices."""
     if isinstance(values, str) or not isinstance(values, Collection):
         raise OptionError(f"{name}: expected a list of some of {', '.join(choices)}, got {describe(values)}")
     for value in values:

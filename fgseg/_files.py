@@ -1,4 +1,4 @@
-"""Opening and writing files, and what goes wrong with them in one line.
+"""Opening and writing files, with errors of one line.
 
 A file is written under a temporary name and then moved into place, so that a reader never sees half of it.
 """
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def absolute_path(path: Path) -> Path:
-    """The absolute path of a file, equal for all paths to its folder. A link to a file is a file of its own."""
+    """The absolute path of a file, equal for all paths to its folder. A symbolic link counts as a separate file."""
     try:
         return path.parent.resolve() / path.name
     except (OSError, RuntimeError, ValueError):  # links in a circle, a null character: its reader reports them
@@ -133,7 +133,7 @@ def open_image_file(path: Path, hint: str) -> io.BufferedReader:
     except IsADirectoryError as error:
         raise ImageError(f"{name}: this is a folder, not a file; {hint}") from error
     except PermissionError as error:
-        raise ImageError(f"{name}: no permission to read it; check the rights of the file and its folder") from error
+        raise ImageError(f"{name}: no permission to read it; check its permissions and its folder's") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise ImageError(f"{name}: cannot be opened ({reason(error)}); check the path") from error
 

@@ -47,7 +47,7 @@ class OutputError(FgsegError, OSError):
 
 
 class ModelNotFoundError(FgsegError, OSError):
-    """A model that is not found: unknown name, folder without weights, hub out of reach."""
+    """A model that is not found: unknown name, folder without weights, hub not reachable."""
 
 
 class WeightsError(FgsegError, RuntimeError):
@@ -55,7 +55,7 @@ class WeightsError(FgsegError, RuntimeError):
 
 
 class TrainingError(FgsegError, RuntimeError):
-    """A training run that cannot go on, or a checkpoint of another run."""
+    """A training run that cannot continue, or a checkpoint of another run."""
 
 
 class DeviceError(FgsegError, RuntimeError):

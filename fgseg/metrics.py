@@ -1,17 +1,17 @@
-"""Segmentation metrics as the field reports them: integer counts over a whole data set, divided once.
+"""Segmentation metrics as publications report them: integer counts over a whole data set, divided once.
 
 The metrics are not means over images: the intersection and the union of a class are summed over all images first.
-Well-known libraries average in other ways and treat absent classes and ignored labels differently, so that these
-figures do not compare with theirs.
+Well-known libraries average in other ways and treat absent classes and ignored labels differently, so their figures
+are not comparable with these.
 """
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_whole, describe
-from fgseg.errors import ShapeError
+from fgseg._checks import check_array, check_integers, check_whole
 from fgseg.types import MAX_CLASSES
 
 __all__ = [
@@ -59,7 +59,7 @@ def confusion(
         >>> confusion(np.array([[0, 1, 1]]), np.array([[0, 0, 255]]), 2).tolist()
         [[1, 1], [0, 0]]
     """
-    num_classes = _checked_count(num_classes)
+    num_classes = check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
     counted = _checked_pair(prediction, truth, num_classes, ignore)
     rows, columns = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
     counts = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
@@ -79,8 +79,6 @@ def boundary_distance(image_hw: tuple[int, int]) -> int:
 def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool_]:
     """Whether the square of `2 * distance + 1` pixels around a pixel holds another label or reaches outside the image.
 
-    A square holds one label when no two neighbours in it differ, so one pass over the differences serves all classes.
-
     Args:
         labels: (H, W) integers.
         distance: pixels, at least 1.
@@ -89,7 +87,7 @@ def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool
         (H, W) bool.
 
     Raises:
-        ShapeError: not two axes, or not integers.
+        ShapeError: not two axes, not integers, or beyond 2**53.
         OptionError: `distance` below 1 or not whole.
 
     Examples:
@@ -97,17 +95,15 @@ def boundary_mask(labels: NDArray[np.integer], distance: int) -> NDArray[np.bool
         [[1, 1, 1, 1, 1], [1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
     """
     check_array("labels", labels, ("H", "W"))
-    _check_integers("labels", labels)
+    check_integers("labels", labels, low=-(2**53), high=2**53)  # which float64 holds exactly
     distance = check_whole("distance", distance, low=1, high=2**31 - 1)
-    framed = np.pad(labels.astype(np.int64), 1, constant_values=np.iinfo(np.int64).min)
-    height, width = framed.shape
-    beside, below = framed[:, 1:] != framed[:, :-1], framed[1:] != framed[:-1]
-    # Difference i lies between positions i and i + 1, so that one fewer of them precedes a position than follows it.
-    beside = _any_within(beside, distance, distance - 1, length=width, axis=1)
-    beside = _any_within(beside, distance, distance, length=height, axis=0)
-    below = _any_within(below, distance, distance, length=width, axis=1)
-    below = _any_within(below, distance, distance - 1, length=height, axis=0)
-    return np.asarray((beside | below)[1:-1, 1:-1])
+    framed = np.pad(labels.astype(np.float64), 1, constant_values=-np.inf)
+    window = np.ones((3, 3), np.uint8)
+    edges = cv2.dilate(framed, window) != cv2.erode(framed, window)
+    # Growing the boundary of one pixel gives the same pixels as one large window and takes less time.
+    side = 2 * min(distance, max(framed.shape)) - 1
+    grown = cv2.dilate(edges.view(np.uint8), np.ones((side, side), np.uint8))
+    return grown[1:-1, 1:-1].view(np.bool_)
 
 
 def boundary_counts(
@@ -143,7 +139,7 @@ def boundary_counts(
         >>> boundary_counts(truth, truth, 1, distance=1).tolist()
         [[16], [16], [16]]
     """
-    num_classes = _checked_count(num_classes)
+    num_classes = check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
     counted = _checked_pair(prediction, truth, num_classes, ignore)
     height, width = truth.shape
     width_of_edge = boundary_distance((height, width)) if distance is None else distance
@@ -209,7 +205,7 @@ def accuracy(counts: NDArray[np.int64]) -> float:
 
 
 def mean_accuracy(counts: NDArray[np.int64]) -> float:
-    """Mean over the classes in the truth of the share of their pixels found (mAcc); NaN when there are none.
+    """Mean over the true classes of the share of each class's pixels that were found (mAcc); NaN if there are none.
 
     Examples:
         >>> mean_accuracy(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
@@ -290,40 +286,12 @@ def _checked_pair(
     """Which pixels count, (H, W) bool; raises if the two maps do not fit."""
     check_array("truth", truth, ("H", "W"))
     check_array("prediction", prediction, truth.shape, hint="resize the prediction to the label, never the label")
-    for name, labels in (("prediction", prediction), ("truth", truth)):
-        _check_integers(name, labels)
     counted: NDArray[np.bool_] = np.ones(truth.shape, bool) if ignore is None else truth != ignore
+    hint = "map the data set's ids to class indices first, and unlabelled predictions to a class"
     for name, labels in (("truth", truth[counted]), ("prediction", prediction[counted])):
-        if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
-            raise ShapeError(
-                f"{name}: expected labels from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}; "
-                "map the data set's ids to class indices first, and unlabelled predictions to a class"
-            )
+        check_integers(name, labels, low=0, high=num_classes - 1, hint=hint)
     return counted
 
 
-def _checked_count(num_classes: int) -> int:
-    """The number as Python's int, since numpy's small integers overflow when they are multiplied."""
-    return check_whole("num_classes", num_classes, low=1, high=_MOST_CLASSES)
-
-
-def _check_integers(name: str, labels: NDArray[np.integer]) -> None:
-    if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
-        raise ShapeError(f"{name}: expected a numpy array of integers, got {describe(labels)}")
-
-
-def _any_within(flags: NDArray[np.bool_], before: int, after: int, *, length: int, axis: int) -> NDArray[np.bool_]:
-    """Whether a flag is set from `before` positions before to `after` after each position, by running sums."""
-    shape = [size + (index == axis) for index, size in enumerate(flags.shape)]
-    total = np.zeros(shape, np.int32)
-    after_the_first = tuple(slice(index == axis, None) for index in range(flags.ndim))
-    np.cumsum(flags, axis=axis, dtype=np.int32, out=total[after_the_first])
-    at = np.arange(length)
-    stop = np.minimum(at + after + 1, flags.shape[axis])
-    found: NDArray[np.bool_] = np.take(total, stop, axis) != np.take(total, np.maximum(at - before, 0), axis)
-    return found
-
-
 def _divided(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
-    return shares
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)

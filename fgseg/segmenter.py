@@ -73,11 +73,11 @@ def load(
         dtype: "auto" (bfloat16 where the processor multiplies it natively), "float32", "bfloat16" or "float16".
         recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's.
         revision: hub commit, tag or branch; None takes the pinned one.
-        offline: True never asks the network; None does what HF_HUB_OFFLINE says.
+        offline: True never uses the network; None follows HF_HUB_OFFLINE.
 
     Raises:
         ModelNotFoundError: there is no such model.
-        WeightsError: its tensors are not those of a known model, or its config.json cannot be followed.
+        WeightsError: its tensors are not those of a known model, or fgseg cannot use its config.json.
         DeviceError: the device or dtype is not available on this machine.
         OptionError: an unknown recipe.
     """
@@ -93,7 +93,7 @@ def load(
 
 
 class Segmenter:
-    """Masks, heatmaps and scores from words, with one encoder. Its only state is a memory of encoded texts."""
+    """Masks, heatmaps and scores from words, with one encoder. Its only state is a cache of encoded texts."""
 
     def __init__(self, encoder: Encoder, defaults: ModelDefaults | None = None) -> None:
         """Wire up an encoder; `load` makes one by name.
@@ -103,7 +103,7 @@ class Segmenter:
             defaults: what is used where an argument is left out; None takes what the model recommends.
 
         Raises:
-            WeightsError: the model recommends something that fgseg cannot follow.
+            WeightsError: fgseg cannot use what the model recommends.
         """
         self.encoder = encoder
         self.defaults = model_defaults(encoder) if defaults is None else defaults
@@ -116,10 +116,10 @@ class Segmenter:
         Args:
             image: a path, an (H, W, 3) uint8 RGB array (copied), a PIL image, or an EncodedImage, which is returned
                 unchanged.
-            resolution: "squash" (resized to the native square, as the model card does), "keep" (aspect kept, position
-                table interpolated), "slide" (windows of the native side over an image whose shorter side is 1.5 times
-                that, as published evaluations do), each with an optional size ("slide:448"), or a `Resolution`. "auto"
-                is the model's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+            resolution: "squash" (resized to the native square, as in FG-CLIP's model card), "keep" (aspect ratio kept,
+                position embeddings interpolated), "slide" (windows of the native side over an image whose shorter side
+                is 1.5 times that, as published evaluations do), each with an optional size ("slide:448"), or a
+                `Resolution`. "auto" is the model's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
 
         Raises:
             ImageError: a file that cannot be read.
@@ -181,9 +181,9 @@ class Segmenter:
                 one mask per prompt, and masks may overlap.
             threshold: the presence that a pixel of a mask needs, 0 to 1. "auto" chooses one per prompt by Otsu's
                 method, never below the model's own (see `fgseg.scoring.automatic_threshold` for its limits). None
-                takes the model's own: 0.5, a tie with the best background word, unless its card says otherwise.
+                takes the model's own: 0.5, a tie with the best background word, unless its config.json says otherwise.
             background: words for everything else; None takes the model's own, () takes none.
-            negatives: words for "not this". They compete with the prompts and never win a pixel.
+            negatives: words that compete with the prompts and never label a pixel.
             templates: "none", "imagenet" (80 sentences, averaged), a file, or a list; None takes the model's own.
             resolution: as in `encode`.
             refine: how score maps follow the image's edges: "guided" filter, "pamr" (slow on large images) or "none".
@@ -197,7 +197,8 @@ class Segmenter:
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
         refine = self._refinement(refine)
-        threshold = None if threshold is None else _checked_threshold(threshold)
+        if threshold not in (None, "auto"):
+            threshold = check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
         min_area = check_whole("min_area", min_area, low=0, high=2**62)
         max_hole = check_whole("max_hole", max_hole, low=0, high=2**62)
         check_mode(mode, max_hole=max_hole)
@@ -252,7 +253,7 @@ class Segmenter:
     ) -> LargeSegmentation:
         """Segment a tiled TIFF of any size, read by region; memory grows with its width, not with its height.
 
-        Windows of the native side move over the image at its own scale, which is not resized. The labels are those of
+        Windows of the native side move over the image, which is not resized. The labels are those of
         `segment` in exclusive mode with "slide" at the same sizes and refine="none".
 
         Args:
@@ -265,7 +266,8 @@ class Segmenter:
             negatives: as in `segment`.
             templates: as in `segment`.
             resolution: "auto", "slide" or "slide:auto/CROP/STRIDE"; windows overlap by half unless a stride is given.
-            reduction: whole number by which the image is shrunk before it is cut into windows. Labels keep its size.
+            reduction: whole number by which the image is shrunk before it is cut into windows. The label map keeps its
+                size.
             bands: as in `read_image`.
             stretch: as in `read_image`. For this, and for floats and integers of 32 bits, the file is read two or
                 three times.
@@ -345,7 +347,7 @@ class Segmenter:
 
         Raises:
             PromptError: no phrase, or an empty or too long one.
-            OptionError: a resolution in windows, or another than an EncodedImage's.
+            OptionError: a resolution in windows, or one that differs from that of an EncodedImage.
         """
         (window,) = self._whole_view(image, resolution).windows
         return _numpy(patch_scores(window, self._prompt_encoder.phrases(_listed("texts", texts), templates)))
@@ -372,7 +374,7 @@ class Segmenter:
         Raises:
             ShapeError: boxes that are not (N, 4), not finite, empty, or outside the image.
             PromptError: no phrase, or an empty or too long one.
-            OptionError: a resolution in windows, or another than an EncodedImage's.
+            OptionError: a resolution in windows, or one that differs from that of an EncodedImage.
         """
         view = self._whole_view(image, resolution)
         boxes = checked_boxes(boxes_xyxy, view.image_hw)
@@ -461,12 +463,6 @@ def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole
     return mask if field.view.no_data is None else mask & ~field.view.no_data
 
 
-def _checked_threshold(threshold: Threshold) -> Threshold:
-    if threshold == "auto":
-        return "auto"
-    return check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
-
-
 def _listed(name: str, texts: Sequence[str]) -> list[str]:
     """The texts with every run of white space as one space and none at the ends, as tokenizers read them."""
     if not isinstance(texts, Iterable):
@@ -476,5 +472,4 @@ def _listed(name: str, texts: Sequence[str]) -> list[str]:
 
 
 def _numpy(values: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = values.float().cpu().numpy()
-    return array
+    return values.float().cpu().numpy()

@@ -33,8 +33,8 @@ __all__ = [
 UNLABELLED = -1
 """Label of a pixel of no class, the only sentinel of the package (255 in an 8-bit PNG, 65535 in a 16-bit PNG)."""
 MAX_8_BIT_CLASSES = 254
-"""Largest number of classes in an 8-bit file, 0 to 253. 255 is unlabelled, and 254 becomes 255 where data sets
-reduce the zero label."""
+"""Largest number of classes in an 8-bit file, 0 to 253. 255 is unlabelled, and 254 becomes 255 in data sets
+with mmsegmentation's reduce_zero_label."""
 MAX_CLASSES = 65_534
 """Largest number of classes in a 16-bit file."""
 
@@ -50,11 +50,11 @@ def unlabelled_value(num_classes: int) -> int:
 
 @dataclass(frozen=True)
 class DenseFeatures:
-    """Patch features of a picture.
+    """Patch features of an image.
 
     Attributes:
         grid: (Gh, Gw, D) float32 tensor, unit length along D, row-major from the top left.
-        image_hw: (height, width) in pixels of the picture, which the grid covers from edge to edge.
+        image_hw: (height, width) in pixels of the image, which the grid covers from edge to edge.
 
     Raises:
         ShapeError: `grid` has other axes, no patch, or features that are not of unit length.

@@ -1,4 +1,4 @@
-"""The house: floors between packages, no cycles, owners of foreign packages, and names that modules hand on."""
+"""Layers of packages, no import cycles, which package may import which library, and the names that modules export."""
 
 import ast
 import subprocess
@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fgseg"
 
-# Low to high: a module imports only lower floors, and rooms of one floor do not import each other.
-FLOORS = (
+# Low to high: a module imports only from lower layers, and packages of one layer do not import each other.
+LAYERS = (
     ("errors", "_version", "scenes"),
     ("_checks",),
     ("prompts",),
@@ -27,7 +27,7 @@ FLOORS = (
     ("commands",),
     ("__init__", "__main__", "benchmarks"),
 )
-HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
+HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 
 OWNERS = {
     "transformers": {"encoders"},
@@ -36,7 +36,7 @@ OWNERS = {
     "safetensors": {"encoders", "training", "recipes"},
     "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
-    "cv2": {"upsample", "scoring", "images", "drawing", "scenes", "recipes"},
+    "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes"},
     "skimage": {"scoring", "regions", "web"},  # web: the photographs that come with it
     "scipy": {"large", "regions", "scenes"},
     "tifffile": {"images", "large"},
@@ -72,7 +72,7 @@ MODULES = {module_of(path): path for path in FILES}
 
 
 def room_of(module):
-    """The name of a module's place in FLOORS: its package below fgseg, or the top-level folder."""
+    """The name of a module's place in LAYERS: its package below fgseg, or the top-level folder."""
     first, *rest = module.split(".")
     if first != "fgseg":
         return first
@@ -111,7 +111,7 @@ def own_imports(module):
             yield name, entry, typing_only
 
 
-def test_every_module_stands_on_a_floor():
+def test_every_module_belongs_to_a_layer():
     assert {room_of(module) for module in MODULES} == set(HEIGHT)
 
 
@@ -153,15 +153,15 @@ def test_the_tree_in_contributing_is_the_code():
     assert listed_in_contributing() == expected
 
 
-def test_the_floors_in_contributing_are_those_of_this_test():
+def test_the_layers_in_contributing_are_those_of_this_test():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     written = text.split("From low to high:")[1].split("`tests/test_architecture.py`")[0]
-    floors = [tuple(room.strip(" `\n") for room in floor.split(",")) for floor in written.split("<")]
-    assert [set(floor) for floor in floors] == [set(floor) for floor in FLOORS]
+    layers = [tuple(room.strip(" `\n") for room in layer.split(",")) for layer in written.split("<")]
+    assert [set(layer) for layer in layers] == [set(layer) for layer in LAYERS]
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_lower_floors(module):
+def test_a_module_imports_only_lower_layers(module):
     room = room_of(module)
     for other, _, _ in own_imports(module):
         assert room_of(other) == room or HEIGHT[room_of(other)] < HEIGHT[room] or room == "benchmarks", other

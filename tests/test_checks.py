@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fgseg._checks import check_boxes, check_color, check_integers, check_number, check_whole
+from fgseg._checks import check_boxes, check_color, check_integers, check_number, check_shares, check_whole
 from fgseg.errors import OptionError, ShapeError
 
 
@@ -83,3 +83,12 @@ def test_a_color_may_consist_of_numpy_integers():
     check_color("color", tuple(np.uint8([1, 2, 255])))
     with pytest.raises(OptionError, match=r"color: expected \(red, green, blue\), whole numbers from 0 to 255, got"):
         check_color("color", (0, 0, 256))
+
+
+def test_shares_lie_between_0_and_1_up_to_the_slack():
+    check_shares("opacity", np.array([0.0, 0.5, 1.0]))
+    check_shares("opacity", np.empty(0))
+    check_shares("opacity", np.array([-0.1, 1.1]), slack=0.1)
+    for values, got in (([0, 1.5], "0 to 1.5"), ([-0.1, 1], "-0.1 to 1"), ([0.5, np.nan], "nan to nan")):
+        with pytest.raises(ShapeError, match=rf"opacity: expected values in \[0, 1\], got {got}; divide"):
+            check_shares("opacity", np.array(values), hint="divide")

@@ -111,9 +111,9 @@ def test_large_counts_do_not_overflow():
     [
         (np.zeros((2, 2), int), np.zeros((2, 3), int), 2, ShapeError, "prediction: expected an array of shape"),
         (np.zeros((2, 2)), np.zeros((2, 2), int), 2, ShapeError, "prediction: expected a numpy array of integers"),
-        (np.full((1, 1), 2), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got 2"),
-        (np.full((1, 1), -1), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected labels from 0 to 1, got -1"),
-        (np.zeros((1, 1), int), np.full((1, 1), 7), 2, ShapeError, "truth: expected labels from 0 to 1, got 7"),
+        (np.full((1, 1), 2), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected values from 0 to 1, got 2"),
+        (np.full((1, 1), -1), np.zeros((1, 1), int), 2, ShapeError, "prediction: expected values from 0 to 1, got -1"),
+        (np.zeros((1, 1), int), np.full((1, 1), 7), 2, ShapeError, "truth: expected values from 0 to 1, got 7"),
         (np.zeros((1, 1), int), np.zeros((1, 1), int), 0, OptionError, "num_classes: expected a whole number from 1"),
     ],
 )
@@ -187,7 +187,7 @@ def test_boundaries_out_of_range_are_refused():
         boundary_counts(labels, labels, 1, distance=0)
     with pytest.raises(ShapeError, match=r"counts: expected an array of shape \(3, C\)"):
         boundary_iou(np.zeros((2, 2), int))
-    with pytest.raises(ShapeError, match="prediction: expected labels from 0 to 0, got 1 to 1"):
+    with pytest.raises(ShapeError, match="prediction: expected values from 0 to 0, got 1 to 1"):
         boundary_counts(labels + 1, labels, 1)
 
 

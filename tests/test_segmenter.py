@@ -570,13 +570,13 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (
             lambda s, i: s.segment(i, ["red\ud83d"]),
             PromptError,
-            r"prompts\[0\]: expected whole characters, got 'red.ud",
+            r"prompts\[0\]: expected valid Unicode, got 'red.ud",
         ),
-        (lambda s, i: s.rank([i], ["red\ud83d"]), PromptError, r"captions\[0\]: expected whole characters"),
+        (lambda s, i: s.rank([i], ["red\ud83d"]), PromptError, r"captions\[0\]: expected valid Unicode"),
         (
             lambda s, i: s.segment(i, ["red"], templates=["a {}\ud83d"]),
             PromptError,
-            r"templates\[0\]: expected whole characters",
+            r"templates\[0\]: expected valid Unicode",
         ),
         (lambda s, i: s.segment(i, ["red"], mode=np.array(["exclusive"])), OptionError, "mode: expected one of"),
         (lambda s, i: s.segment(i, ["red"], threshold=np.complex64(0.5)), OptionError, "threshold: expected a number"),

@@ -46,7 +46,7 @@ def read_prompts(options: PromptOptions) -> list[PromptClass]:
 
     listed = [*(read_class_file(options.classes) if options.classes else ()), *(options.prompt or ())]
     if not listed:
-        raise OptionError("--prompt: expected at least one, got none; say --prompt red, or --classes FILE")
+        raise OptionError("--prompt: expected at least one, got none; give --prompt red, or --classes FILE")
     return list(parse_classes(listed))
 
 
@@ -141,7 +141,7 @@ def read_box(text: str) -> list[float]:
     except ValueError:
         values = []
     if len(values) != 4 or not all(map(isfinite, values)):
-        raise OptionError(f"--box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {text!r}; say --box 10,20,200,150")
+        raise OptionError(f"--box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {text!r}; give --box 10,20,200,150")
     left, top, right, bottom = values
     if not (0 <= left < right and 0 <= top < bottom):
         raise OptionError(f"--box: expected 0 <= LEFT < RIGHT and 0 <= TOP < BOTTOM, got {text!r}")

@@ -72,10 +72,12 @@ Data_ = Annotated[
 ]  # fmt: skip
 Root = Annotated[Path | None, typer.Option(help="Folder of a standard set, or of the images of a JSON file.")]
 Preset = Annotated[str | None, typer.Option(help="Published settings: sclip, naclip, clearclip, proxyclip.")]
-Classes = Annotated[Path | None, typer.Option("--classes", help="Class file that gives other words, in label order.")]
+Classes = Annotated[Path | None, typer.Option("--classes", help="Class file with other words, in label order.")]
 Words = Annotated[
     str | None,
-    typer.Option(help="Words of a class: names or synonyms. [default: names for standard sets, else synonyms]"),
+    typer.Option(
+        help="names: first word of each class; synonyms: all. [default: names for standard sets, else synonyms]"
+    ),
 ]
 Only = Annotated[
     list[str] | None,
@@ -85,9 +87,9 @@ Only = Annotated[
         "[default: the classes that the model has words for]",
     ),
 ]
-Background = Annotated[list[str] | None, typer.Option("--background", help="Query word of the background; repeatable.")]
+Background = Annotated[list[str] | None, typer.Option("--background", help="Word for the background; repeatable.")]
 _SEVERAL = " With --sweep: one or more, separated by commas."
-Threshold = Annotated[str | None, typer.Option(help="Lowest probability or presence, 0 to 1." + _SEVERAL)]
+Threshold = Annotated[str | None, typer.Option(help="Minimum probability or presence, 0 to 1." + _SEVERAL)]
 LogitScale = Annotated[
     str | None, typer.Option(help="Factor on scores. [default: that of the preset or model]" + _SEVERAL)
 ]
@@ -117,15 +119,15 @@ def bench(
     resolution: Resolution = "auto",
     recipe: Recipe = "value",
     refine: Refine = "auto",
-    route: Annotated[Route, typer.Option(help="Text route of retrieval.")] = Route.short,
+    route: Annotated[Route, typer.Option(help="Text encoding of captions: short or long.")] = Route.short,
     sweep: Annotated[bool, typer.Option("--sweep", help="Measure every combination and choose the best mIoU.")] = False,
     scenes: Annotated[int, typer.Option(min=1, help="Number of scenes in each procedural set.")] = 60,
     side: Annotated[int, typer.Option(min=32, help="Side of the procedural scenes in pixels.")] = 224,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Number of images to measure of each set, from its first.")
+        int | None, typer.Option(min=1, help="Number of images to measure in each set, counted from the first.")
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Measure the images without faults of a set that has faults.")
+        bool, typer.Option("--keep-going", help="If some files of a set have faults, measure the other images.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the rows of an earlier run first.")] = False,
     pictures: Annotated[
@@ -146,7 +148,7 @@ def bench(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure a model on labelled images, or on procedural scenes if no data is given."""
+    """Measure a model on labelled images. Without --data, it is measured on procedural scenes."""
     from fgseg.evaluation.requests import BenchmarkRequest, open_data
 
     given = {
@@ -166,7 +168,7 @@ def bench(
         grid=grid, route=route.value, scenes=scenes, side=side, limit=limit, **options,
     )  # fmt: skip
     if task is not TaskKind.segmentation and not data:
-        raise OptionError(f"--data: {task.value} needs a JSON file, got none; say --data annotations.json")
+        raise OptionError(f"--data: the task {task.value} needs a JSON file, got none; give --data annotations.json")
     sets = open_data(request)
     _refuse_faults(sets, keep_going=keep_going)
     check_writable(out)
@@ -188,7 +190,7 @@ def _measured(
     pictures: bool,
     quiet: bool,
 ) -> list[dict[str, Any]]:
-    """Run every data set; all tasks are made first, so that an unknown word is refused before any is measured."""
+    """Run every data set; all tasks are made first, so that an unknown word is refused before any set is measured."""
     from fgseg.evaluation.report import run_document, write_run
     from fgseg.evaluation.requests import folder_names, make_task
     from fgseg.evaluation.rows import drop_rows
@@ -224,7 +226,7 @@ def _warn_of_unknown_classes(model: str, data: EvaluationData, task: EvaluationT
     if known < count:
         complain(
             f"warning: {data.name}: {model} has words for {known} of {count} classes; measured on those alone, "
-            "pixels of the others are not counted; --only all refuses this, --model takes another"
+            "pixels of the others are not counted; --only all refuses this, --model chooses another model"
         )
 
 
@@ -292,7 +294,7 @@ def _grid(
         ), {}  # fmt: skip
     for name, values in {**numbers, **texts}.items():
         if len(values) > 1:
-            raise OptionError(f"--{name}: expected one value, got {len(values)}; several are for --sweep")
+            raise OptionError(f"--{name}: expected one value, got {len(values)}; several need --sweep")
     single = {
         "threshold": next(iter(numbers["threshold"]), None), "logit_scale": next(iter(numbers["logit-scale"]), None),
         "resolution": None if resolution == "auto" else resolution, "refine": None if refine == "auto" else refine,
@@ -304,7 +306,7 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in split_words(None if text is None else [text]))
     except ValueError as error:
-        raise OptionError(f"{name}: expected numbers between commas, got {text!r}") from error
+        raise OptionError(f"{name}: expected numbers separated by commas, got {text!r}") from error
     if text is not None and not numbers:
         raise OptionError(f"{name}: expected a number, got none; leave it out")
     return numbers

@@ -74,8 +74,7 @@ def segment(
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     from fgseg.commands.prefetch import Prefetcher
-    from fgseg.segmentation.result import check_mode
-    from fgseg.segmentation.saving import check_formats
+    from fgseg.segmentation.result import check_formats, check_mode
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
@@ -172,7 +171,7 @@ def boxes(
     phrases = prompt or []
     if not corners or not phrases:
         missing = "--prompt" if corners else "--box"
-        raise OptionError(f"{missing}: expected at least one, got none; say --box 10,20,200,150 --prompt cup")
+        raise OptionError(f"{missing}: expected at least one, got none; give --box 10,20,200,150 --prompt cup")
     arguments.check_resolution(resolution)
     inputs = arguments.find_inputs(images)
     seg = arguments.load_segmenter(model)
@@ -207,7 +206,7 @@ def rank(
     captions = prompt or []
     if not captions:
         raise OptionError(
-            "--prompt: expected at least one caption, got none; say --prompt 'a red circle on a white background'"
+            "--prompt: expected at least one caption, got none; give --prompt 'a red circle on a white background'"
         )
     inputs = arguments.find_inputs(images)
     seg = arguments.load_segmenter(model)

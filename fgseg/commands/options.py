@@ -115,7 +115,7 @@ class PromptOptions:
         None
     )
     background: Annotated[
-        list[str] | None, Option(help="Word for everything else, not the model's own; repeat for more, '' for none.")
+        list[str] | None, Option(help="Word for everything else, replacing the model's; repeat for more, '' for none.")
     ] = None
     negative: Annotated[
         list[str] | None, Option(help="Word that competes with the classes but labels no pixel; repeat for more.")

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 def log_to_stderr(level: int) -> None:
-    """Send log lines of the package to stderr only, from this level upwards."""
+    """Send the package's log lines of this level and above to stderr only."""
     log = logging.getLogger("fgseg")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
@@ -47,7 +47,7 @@ def run(
     header: Sequence[str],
     options: ReportOptions,
 ) -> None:
-    """Process every image; an image that fails is reported on stderr, and the others go on.
+    """Process every image; an image that fails is reported on stderr, and the run continues.
 
     Args:
         inputs: the images.

@@ -39,10 +39,10 @@ class RecipeOptions:
     steps: Annotated[int | None, Option(min=1, help="Optimizer steps. [default: as many as --epochs needs]")] = None
     learning_rate: Annotated[float, Option(min=0, help="Peak rate of AdamW; it falls to 0 along a cosine.")] = 1e-6
     warmup: Annotated[int, Option(min=0, help="Steps of linear warm-up.")] = 200
-    weight_decay: Annotated[float, Option(min=0, help="Not for biases, LayerNorms and temperatures.")] = 1e-3
+    weight_decay: Annotated[float, Option(min=0, help="Not applied to biases, LayerNorms and temperatures.")] = 1e-3
     max_norm: Annotated[float, Option(min=0, help="Maximum norm of the gradient; 0 disables clipping.")] = 1.0
     temperatures: Annotated[
-        str, Option(help="Box temperature of an FG-CLIP. copy: that of whole images, as published. keep: its own.")
+        str, Option(help="Initial box temperature. copy: that of whole images, as published. keep: its own.")
     ] = "copy"
     from_scratch: Annotated[
         bool, Option("--from-scratch", help="Keep the model's sizes and tokenizer, but draw random weights.")
@@ -71,7 +71,7 @@ def train(
         ),
     ],
     out: Annotated[Path, Option("--out", "-o", parser=named_folder, metavar="FOLDER", help="Output folder.")],
-    images: Annotated[Path | None, Option(help="Folder that the paths in the records (f_path) start from.")] = None,
+    images: Annotated[Path | None, Option(help="Folder of the images, to which f_path is relative.")] = None,
     resume: Annotated[
         bool, Option("--resume", help="Continue from the checkpoint in --out, or start if there is none.")
     ] = False,

@@ -121,8 +121,8 @@ class Dataset:
         """The same images with some of the classes; pixels of the others are ignored.
 
         Args:
-            names: class names or their query words, in any order; case does not matter. A query word of several
-                classes that is the name of none stands for the first of them.
+            names: class names or their query words, in any order; case does not matter. A query word that
+                several classes share, and that is not a class name, stands for the first of them.
 
         Raises:
             DatasetError: no name, or a name of no class.

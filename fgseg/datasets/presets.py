@@ -46,7 +46,7 @@ class Preset:
 
 
 _WORD = ("background",)
-_POSITIONS = "the position table is resized to the size asked for, not by the factor (g + 0.1) / G"
+_POSITIONS = "the position table is resized to the requested size, not by the factor (g + 0.1) / G"
 _WHOLE = "a whole image keeps its trailing part of a patch, which the published code drops"
 
 # The settings of each method on every benchmark, and then the settings that differ on some.

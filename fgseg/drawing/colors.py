@@ -1,7 +1,7 @@
 """Colors of classes, and color tables for score maps.
 
 Score maps hold presence in [0, 1] and are drawn on that fixed range, never stretched to their own range, so that an
-absent object does not look hot.
+absent object stays dark.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_number, describe
+from fgseg._checks import check_array, check_choice, check_color, check_number, check_shares, describe
 from fgseg.errors import OptionError, ShapeError
 from fgseg.prompts.classes import PromptClass
 
@@ -99,11 +99,7 @@ def to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     """
     if not (isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating)):
         raise ShapeError(f"values: expected a floating point array in [0, 1], got {describe(values)}")
-    if values.size:
-        low, high = float(values.min()), float(values.max())
-        # Comparisons with NaN are false, so that it is refused here too.
-        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
-            raise ShapeError(f"values: expected numbers in [0, 1], got {low:g} to {high:g}; give presence, not logits")
+    check_shares("values", values, slack=OVERSHOOT, hint="give presence, not logits")
     return np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
@@ -141,9 +137,7 @@ def check_colors(colors: Sequence[Color], count: int) -> None:
             f"colors: expected one color per class, {count}, got {len(colors)}; palette({count}) returns them"
         )
     for color in colors:
-        whole = len(color) == 3 and all(isinstance(channel, (int, np.integer)) for channel in color)
-        if not (whole and all(0 <= channel <= 255 for channel in color)):
-            raise OptionError(f"colors: expected (red, green, blue) whole numbers from 0 to 255, got {color!r}")
+        check_color("colors", color)
 
 
 @cache

@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from fgseg._checks import check_array
+from fgseg._checks import check_array, check_shares
 from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
 from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_masks
@@ -55,7 +55,7 @@ LETTER, LINE = 0.09, 0.19
 SMALLEST_CELL = 0.5
 """Width of a matrix's cell that holds a number, in inches."""
 LEVEL_WIDTH = 5.0
-"""Inches; if horizontal names above the columns need more, they are turned."""
+"""Inches; if horizontal names above the columns need more, they are rotated."""
 
 
 class NotebookFigure(Figure):
@@ -238,7 +238,7 @@ def matrix_size(row_names: Sequence[str], column_names: Sequence[str]) -> tuple[
 
 
 def _turned(names: Sequence[str]) -> bool:
-    """Whether names above the columns are turned, because horizontal names would make the matrix too wide."""
+    """Whether names above the columns are rotated, because horizontal names would make the matrix too wide."""
     return max(SMALLEST_CELL, _names_size(names)[0] + 0.15) * len(names) > LEVEL_WIDTH
 
 
@@ -252,10 +252,7 @@ def _check_matrix(name: str, values: NDArray[np.floating], rows: int, columns: i
     check_array(name, values, (rows, columns), hint="one row and one column per name")
     if not (rows and columns):
         raise ShapeError(f"{name}: expected at least one row and one column, got {rows} x {columns}")
-    # Comparisons with NaN are false, so that it is refused here too.
-    if not (values.min() >= 0 and values.max() <= 1):
-        low, high = values.min(), values.max()
-        raise ShapeError(f"{name}: expected numbers in [0, 1], got {low:g} to {high:g}; give probabilities")
+    check_shares(name, values, hint="give probabilities")
 
 
 def plain_name(name: str) -> str:

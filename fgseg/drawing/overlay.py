@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_image, check_mask, check_number, describe
+from fgseg._checks import check_array, check_image, check_integers, check_mask, check_number
 from fgseg.drawing.colors import Color, check_colors, color_table, to_uint8
-from fgseg.errors import OptionError, ShapeError
+from fgseg.errors import OptionError
 from fgseg.types import UNLABELLED
 
 __all__ = ["outline_thickness", "overlay_heatmap", "overlay_labels", "overlay_masks"]
@@ -63,15 +63,16 @@ def overlay_labels(
         (H, W, 3) uint8 RGB; unlabelled pixels are those of `image`.
 
     Raises:
-        ShapeError: `image` or `labels` has another shape or dtype.
-        OptionError: a label without a color, a color that is not RGB, or an opacity out of range.
+        ShapeError: `image` or `labels` has another shape or dtype, or a label has no color.
+        OptionError: a color that is not RGB, or an opacity out of range.
 
     >>> image = np.full((1, 3, 3), 100, np.uint8)
     >>> overlay_labels(image, np.array([[-1, 0, 0]]), [(200, 0, 0)])[0].tolist()
     [[100, 100, 100], [200, 0, 0], [150, 50, 50]]
     """
     check_image("image", image)
-    _check_labels(labels, image.shape[:2], len(colors))
+    check_array("labels", labels, image.shape[:2], hint="a label map has the height and width of the image")
+    check_integers("labels", labels, low=UNLABELLED, high=len(colors) - 1, hint="give one color per class")
     check_colors(colors, len(colors))
     check_number("opacity", opacity, low=0, high=1)
     table = np.array([(0, 0, 0), *colors], np.uint8)
@@ -224,15 +225,3 @@ def _window(mask: NDArray[np.bool_], *, margin: int) -> tuple[slice, slice]:
     if not width:
         return slice(0, 0), slice(0, 0)
     return slice(max(0, top - margin), top + height + margin), slice(max(0, left - margin), left + width + margin)
-
-
-def _check_labels(labels: NDArray[np.integer], image_hw: tuple[int, ...], count: int) -> None:
-    check_array("labels", labels, image_hw, hint="a label map has the height and width of the image")
-    if not (isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer)):
-        raise ShapeError(f"labels: expected integers, got {describe(labels)}")
-    low, high = int(labels.min()), int(labels.max())
-    if low < UNLABELLED or high >= count:
-        raise OptionError(
-            f"labels: expected {UNLABELLED} to {count - 1} for {count} colors, got {low} to {high}; "
-            "give one color per class"
-        )

@@ -37,7 +37,7 @@ class Encoder(Protocol):
         logit_scale: factor on cosines of regions with texts before a softmax or sigmoid.
         global_logit_scale: factor on cosines of whole images with captions.
         global_logit_bias: added to those before a sigmoid; None for a model whose captions compete in a softmax.
-        takes_any_aspect: whether the model was trained on images of any aspect; otherwise on squares.
+        takes_any_aspect: whether the model was trained on images of any aspect ratio; otherwise on squares.
         config: content of config.json.
     """
 

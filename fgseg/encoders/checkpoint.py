@@ -64,9 +64,9 @@ MODELS: Mapping[str, HubModel | None] = {
     "fg-clip-large": HubModel(
         "qihoo360/fg-clip-large", "5a8f0f23b5a06dc92310e907599b2a0c2d58fe6f", "FG-CLIP 1, ViT-L/14 at 336"
     ),
-    "fg-clip2-base": HubModel("qihoo360/fg-clip2-base", None, "FG-CLIP 2, patch 16, any aspect"),
-    "fg-clip2-large": HubModel("qihoo360/fg-clip2-large", None, "FG-CLIP 2, patch 16, any aspect"),
-    "fg-clip2-so400m": HubModel("qihoo360/fg-clip2-so400m", None, "FG-CLIP 2, patch 16, any aspect"),
+    "fg-clip2-base": HubModel("qihoo360/fg-clip2-base", None, "FG-CLIP 2, patch 16, any aspect ratio"),
+    "fg-clip2-large": HubModel("qihoo360/fg-clip2-large", None, "FG-CLIP 2, patch 16, any aspect ratio"),
+    "fg-clip2-so400m": HubModel("qihoo360/fg-clip2-so400m", None, "FG-CLIP 2, patch 16, any aspect ratio"),
 }
 
 
@@ -138,7 +138,7 @@ def find_checkpoint(
         _refuse_revision(name, revision)
         return _from_folder("mini", Path(str(files("fgseg") / "assets" / "mini")), None)
     folder, is_folder, is_file = Path(name), False, False
-    with contextlib.suppress(RuntimeError, OSError):  # a home of no user, or a name longer than a file may have
+    with contextlib.suppress(RuntimeError, OSError):  # "~" of an unknown user, or too long a name for a file
         folder = folder.expanduser()
         is_folder, is_file = folder.is_dir(), folder.is_file()
     if name and is_folder:  # "" would be the working directory

@@ -33,7 +33,7 @@ ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
 
 
 def normalized_pixels(pixels: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, with OpenAI CLIP's mean and deviation taken out."""
+    """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, normalised with OpenAI CLIP's mean and standard deviation."""
     statistics = torch.tensor((PIXEL_MEAN, PIXEL_STD), dtype=torch.float32, device=pixels.device)
     mean, std = statistics[0, :, None, None], statistics[1, :, None, None]
     return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
@@ -70,11 +70,11 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
         Args:
             images: (H, W, 3) uint8 RGB, of any sizes.
-            fit: `squash` resizes to (side, side) and loses the aspect, as FG-CLIP 1's model card does. `keep` keeps the
-                aspect to within a patch: the shorter side has `side` pixels, or FG-CLIP 2 takes as many patches as a
+            fit: `squash` resizes to (side, side), as FG-CLIP 1's model card does. `keep` keeps the aspect ratio
+                to within a patch: the shorter side has `side` pixels, or FG-CLIP 2 takes as many patches as a
                 square of that side has. `exact` rounds both sides to whole patches.
             side: pixels; None takes the native side, and for FG-CLIP 2's `keep` the published choice for the image.
-            max_side: pixels of the longer side with `keep`, at most. FG-CLIP 2 bounds the number of patches instead.
+            max_side: maximum pixels of the longer side with `keep`. FG-CLIP 2 bounds the number of patches instead.
 
         Returns:
             One DenseFeatures per image, in order. Images of the same fitted size share batches.
@@ -260,7 +260,7 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
         return torch.cat([normalised(self.model.text_features(rows, route=route)) for rows in batches])
 
     def _patches(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Patches:
-        """NaFlex input of images of one size: resized as Pillow's bilinear, mean and deviation 0.5, no padding."""
+        """NaFlex input of images of one size: resized by Pillow's bilinear filter, mean and deviation 0.5, unpadded."""
         rows = []
         for image in images:
             resized = image if _hw(image) == image_hw else resize_bilinear(image, image_hw)

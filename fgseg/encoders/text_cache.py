@@ -1,4 +1,4 @@
-"""Values of texts in one SQLite file, so that a text is encoded once.
+"""A cache of text features in one SQLite file, so that a text is encoded once.
 
 The cache never makes a run fail: a file that cannot be read or written is skipped with one warning of the logger
 "fgseg", and a damaged file is deleted, so that the next write makes a new one. Each value has a checksum over its key
@@ -70,7 +70,7 @@ def cache_folder() -> Path | None:
     try:
         return folder.expanduser().absolute()
     except RuntimeError:
-        log.warning("text cache: no home folder; texts are encoded anew. FGSEG_CACHE names a folder, or is off")
+        log.warning("text cache: no home folder, so no text is kept; set FGSEG_CACHE to a folder, or to off")
         return None
 
 
@@ -163,7 +163,7 @@ class TextCache:
                     self.path.unlink(missing_ok=True)
                     Path(f"{self.path}-journal").unlink(missing_ok=True)
             if not self._refused:
-                hint = "texts are encoded anew. FGSEG_CACHE names another folder, or is off"
+                hint = "texts are encoded again; set FGSEG_CACHE to another folder, or to off"
                 log.warning("text cache %s: cannot be %s (%s); %s", self.path, done, error, hint)
             self._refused.add(done)
 

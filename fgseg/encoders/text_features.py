@@ -34,8 +34,8 @@ TextOrGroup = TypeVar("TextOrGroup", str, tuple[str, ...])
 class StoredTexts:
     """Text features of an encoder, each read from the cache where it is known.
 
-    Small models, and encoders that have no `Checkpoint` as their `checkpoint`, do without the cache. A feature is known
-    by the files of its model: whoever changes weights in memory turns the cache off (`FGSEG_CACHE=off`).
+    Small models, and encoders that have no `Checkpoint` as their `checkpoint`, do without the cache. The cache
+    identifies weights by their files: code that changes weights in memory must turn it off (`FGSEG_CACHE=off`).
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -85,7 +85,7 @@ class StoredTexts:
         try:
             keys = {item: cache_key(*self._space, route, item) for item in items} if cache else {}
         except OSError as error:  # a model folder that was removed after it was loaded
-            log.warning("text cache: %s; texts are encoded anew", error)
+            log.warning("text cache: %s; texts are encoded again", error)
             cache = self._cache = None
         if cache is None:
             return make(items)
@@ -102,7 +102,7 @@ class StoredTexts:
     @cached_property
     def _space(self) -> tuple[str, ...]:
         """What a feature depends on besides its route and text; kinds of devices round differently."""
-        assert self._cache is not None  # without a cache nobody asks
+        assert self._cache is not None  # called only with a cache
         files = self._checkpoint.config_files()
         config = self._remembered(self._cache, files, self._checkpoint.config_digest)
         return self.digest(), config, self._encoder.device.type, str(self._encoder.dtype)
@@ -110,7 +110,7 @@ class StoredTexts:
     def _remembered(self, cache: TextCache, files: Sequence[Path], compute: Callable[[], str]) -> str:
         """What `compute` gives for files, remembered until the place, size or time of one changes.
 
-        The time of the last change of any kind counts too, since copying tools set that of modification back.
+        The change time counts too, since copying tools restore the modification time.
         """
         stats = [(str(path.resolve()), path.stat()) for path in files]
         state = [[path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stats]

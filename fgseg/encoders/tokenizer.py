@@ -117,7 +117,7 @@ def check_length(token_count: int, limit: int, text: str, route: str, long_limit
         limit: maximum number of tokens on this route.
         text: the text, for the message.
         route: "region", "short" or "long". The message suggests the long route in place of "short" only: long texts
-            compare with whole images, not with regions.
+            are compared with whole images, not with regions.
         long_limit: maximum number of tokens on the model's long route; None for a model without one.
 
     Raises:

@@ -66,13 +66,13 @@ def write_pictures(task: EvaluationTask, outcome: Outcome, folder: Path) -> list
 
 
 def best_and_worst(rows: Sequence[Mapping[str, Any]], count: int, *, num_classes: int) -> tuple[list[str], list[str]]:
-    """Names of the images with the highest and with the lowest mean IoU over their own classes, without a name in both.
+    """Names of the images with the highest and with the lowest mean IoU over their own classes; no name is in both.
 
     The mean IoU of one image is not part of any figure; it only selects what to show.
 
     Args:
         rows: the rows of a segmentation.
-        count: most names in each list.
+        count: maximum number of names in each list.
         num_classes: number of classes of the data set.
 
     >>> row = {"model": {"confusion": [[0, 0, 3], [0, 1, 1]]}}

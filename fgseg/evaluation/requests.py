@@ -48,7 +48,7 @@ class BenchmarkRequest:
         route: text route of retrieval.
         scenes: number of scenes in each procedural set.
         side: side of the procedural scenes in pixels.
-        limit: number of images to keep of each set, from its first; None keeps all.
+        limit: number of images to keep of each set, counted from the first; None keeps all.
     """
 
     task: str = "segmentation"
@@ -97,12 +97,12 @@ def make_task(seg: Segmenter, data: EvaluationData, request: BenchmarkRequest) -
     """
     settings = dict(request.settings)
     if isinstance(data, CaptionSet):
-        _refuse("retrieval takes a route alone", [*settings, *_segmentation_options(request)])
+        _refuse("retrieval takes only a route", [*settings, *_segmentation_options(request)])
         return RetrievalTask(seg, data, request.route)
     templates = templates_named(settings.get("templates") or seg.defaults.templates)
     if isinstance(data, BoxSet):
         unused = [name for name in settings if name not in ("templates", "resolution")]
-        _refuse("boxes take templates and a resolution alone", [*unused, *_segmentation_options(request)])
+        _refuse("boxes take only templates and a resolution", [*unused, *_segmentation_options(request)])
         return _box_task(seg, data, templates, settings.get("resolution", "auto"))
     if request.only == (KNOWN,):
         data = known_classes(seg, data, templates)

@@ -56,7 +56,7 @@ class RowStore:
             write_bytes(path, _line(head))
 
     def keep(self, is_current: Callable[[Row], bool]) -> None:
-        """Forget the rows that are out of date; new rows of the same names will be appended."""
+        """Drop the rows that are out of date; new rows of the same names will be appended."""
         self.rows = {name: row for name, row in self.rows.items() if is_current(row)}
 
     def append(self, row: Row) -> None:

@@ -41,7 +41,7 @@ def detections(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[int, 
         import supervision
     except ImportError as error:
         raise OptionError(
-            "detections: expected the package supervision, got none; pip install fgseg[detections]"
+            'detections: expected the package supervision, got none; pip install "fgseg[detections]"'
         ) from error
     stack = np.zeros((len(regions), *image_hw), bool)
     for full, (region, mask) in zip(stack, region_masks(masks, regions, image_hw), strict=True):

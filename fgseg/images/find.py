@@ -32,11 +32,11 @@ log = logging.getLogger("fgseg")
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """List the files of files, folders and glob patterns.
+    """List the files that files, folders and glob patterns name.
 
-    A path that exists is never read as a pattern. A path that does not exist and is no pattern is returned, so that
-    its reader can report it and go on with the others. A folder with other files or subfolders logs a warning that
-    counts them.
+    A path that exists is never read as a pattern. A path that does not exist and is not a pattern is returned, so
+    that its reader can report it and continue with the others. A folder with other files or subfolders logs a
+    warning that counts them.
 
     Args:
         sources: files (any suffix); folders, for the pictures directly inside (`IMAGE_SUFFIXES`), sorted by name,
@@ -78,12 +78,12 @@ def _expand(source: str | Path) -> list[Path]:
     try:
         found = _pictures_in(path) if is_folder else _matches(str(source))
     except OSError as error:
-        raise ImageError(f"{one_line(path)}: cannot be listed ({reason(error)}); check its rights") from error
+        raise ImageError(f"{one_line(path)}: cannot be listed ({reason(error)}); check its permissions") from error
     if not found:
         other = f", but {_left_out(path)}" if is_folder and _left_out(path) else ""
         raise ImageError(
             f"{one_line(path)}: no picture in this {'folder' if is_folder else 'pattern'}{other}; "
-            f"files with these endings count: {' '.join(IMAGE_SUFFIXES)}"
+            f"files with these suffixes are read: {' '.join(IMAGE_SUFFIXES)}"
         )
     return sorted(found)
 

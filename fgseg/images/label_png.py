@@ -101,7 +101,7 @@ def read_stored_values(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tup
 
 
 def label_png_hw(path: str | Path) -> tuple[int, int]:
-    """Height and width of a label map, of which only the header is read.
+    """Height and width of a label map, from its header.
 
     Raises:
         ImageError: as `read_label_png`, except that damaged pixels are not noticed.

@@ -180,7 +180,7 @@ def read_image_hw(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def open_image(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """Open an image file with Pillow, of which only the header is read.
+    """Open an image file with Pillow and read only its header.
 
     Raises:
         ImageError: as `read_image`, also for anything that goes wrong inside the block, such as decoding.

@@ -81,7 +81,7 @@ def resize_image(image: NDArray[np.uint8], image_hw: tuple[int, int], *, antiali
         image: (H, W, 3) uint8 RGB.
         image_hw: the new (height, width), in pixels.
         antialias: False: bilinear between the four nearest pixels, as published evaluation code does it; large
-            photographs alias, because pixels between are skipped. True: an axis that shrinks takes the mean of the
+            photographs alias, because the pixels between are skipped. True: an axis that shrinks takes the mean of the
             pixels that it covers, and an axis that grows stays bilinear.
 
     Returns:

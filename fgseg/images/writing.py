@@ -61,7 +61,7 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     check_image("image", image)
     height, width, _ = image.shape
     if max(height, width) > _JPEG_MAX_SIDE:
-        raise OptionError(f"image: JPEG holds {_JPEG_MAX_SIDE} pixels a side, got {width} x {height}; use PNG")
+        raise OptionError(f"image: JPEG holds {_JPEG_MAX_SIDE} pixels per side, got {width} x {height}; use PNG")
     return encode(Image.fromarray(image), "JPEG", quality=_JPEG_QUALITY, subsampling=0)
 
 

@@ -46,7 +46,7 @@ class RowBuffer:
         self._top = 0
 
     def take(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top..bottom-1; `top` never falls from call to call, and the rows above it are forgotten."""
+        """Rows top..bottom-1; `top` never decreases from call to call, and the rows above it are dropped."""
         held = next(self._bands) if self._held is None else self._held
         parts, self._top = [held[top - self._top :]], top
         while sum(map(len, parts)) < bottom - top:

@@ -8,7 +8,7 @@ from functools import cached_property
 from fgseg._checks import check_whole
 from fgseg.errors import OptionError
 from fgseg.scoring.resolution import Resolution
-from fgseg.scoring.windows import window_boxes
+from fgseg.scoring.windows import spans
 
 __all__ = ["WindowPlan", "plan_windows"]
 
@@ -37,14 +37,12 @@ class WindowPlan:
     @cached_property
     def rows(self) -> tuple[tuple[int, int], ...]:
         """(top, bottom) of each row of windows."""
-        boxes = window_boxes((self.canvas_hw[0], 1), crop=self.crop, stride=self.stride)
-        return tuple((top, bottom) for _, top, _, bottom in boxes)
+        return spans(self.canvas_hw[0], self.crop, self.stride)
 
     @cached_property
     def columns(self) -> tuple[tuple[int, int], ...]:
         """(left, right) of each column of windows."""
-        boxes = window_boxes((1, self.canvas_hw[1]), crop=self.crop, stride=self.stride)
-        return tuple((left, right) for left, _, right, _ in boxes)
+        return spans(self.canvas_hw[1], self.crop, self.stride)
 
     @property
     def windows(self) -> int:
@@ -59,7 +57,7 @@ def plan_windows(
 
     Args:
         image_hw: (height, width) in pixels.
-        resolution: "slide", of which crop and stride are used; None takes the encoder's.
+        resolution: "slide"; only its crop and stride are used. None takes the encoder's sizes.
         native: side of the images that the encoder was trained on, in pixels.
         reduction: whole number that each side is divided by; 1 keeps the image's own scale.
 

@@ -6,11 +6,9 @@ above the current strip, only counts, measures of components and an overview are
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from fgseg.large.streamed_regions import StreamedRegions
 from fgseg.large.strips import LabelRequest, label_strips
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
-from fgseg.segmentation.summary import class_summaries, classes_json, found_names, json_text, with_class_legend
+from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import UNLABELLED, Region
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
@@ -47,7 +45,7 @@ _PIXELS_AT_ONCE = 2**20  # in which components are found: their numbers take mor
 
 
 @dataclass(frozen=True, eq=False)
-class LargeSegmentation:
+class LargeSegmentation(ClassResult):
     """The segmentation of an image read by region; its labels are in a file.
 
     Attributes:
@@ -56,7 +54,7 @@ class LargeSegmentation:
         image_hw: (height, width) in pixels.
         prompts: the classes with their query words and colours, in label order.
         pixels: number of pixels of each class.
-        regions: the connected components (8-connected) of every class, by class, then by falling area; at most
+        regions: the connected components (8-connected) of every class, by class, then by decreasing area; at most
             `MAX_REGIONS`, the largest.
         parts: number of connected components.
         overview: (h, w, 3) uint8 RGB, the image shrunk by a whole number to at most 2048 pixels per side.
@@ -76,16 +74,6 @@ class LargeSegmentation:
     settings: Mapping[str, Any]
     no_data_pixels: int = 0
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
-        return tuple(prompt.name for prompt in self.prompts)
-
-    @cached_property
-    def colors(self) -> tuple[tuple[int, int, int], ...]:
-        """(red, green, blue) of each class: its own, or the palette's."""
-        return class_colors(self.prompts)
-
     def read_labels(self, box_xyxy: BoxXyxy) -> NDArray[np.int32]:
         """The labels of a part of the image, read from the file.
 
@@ -104,7 +92,7 @@ class LargeSegmentation:
     def overlay(self) -> NDArray[np.uint8]:
         """The overview with its labels drawn over it and a legend of the classes found."""
         drawn = overlay_labels(self.overview, self.overview_labels, self.colors)
-        return with_class_legend(drawn, self.classes, self.colors, self.pixels)
+        return self._with_legend(drawn, self.pixels)
 
     def _repr_png_(self) -> bytes:
         """The overlay, which a notebook shows."""
@@ -143,21 +131,13 @@ class LargeSegmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON, with the keys of `Segmentation.to_dict` and `parts`."""
-        height, width = self.image_hw
-        return {
-            "height": height,
-            "width": width,
-            "no_data_pixels": self.no_data_pixels,
-            "mode": "exclusive",
-            "classes": class_summaries(self.classes, self.pixels, total=height * width - self.no_data_pixels),
-            "regions": json.loads(regions_json(self.regions)),
-            "parts": self.parts,
-            "settings": dict(self.settings),
-        }
+        return self._summary(
+            self.image_hw, "exclusive", self.pixels, self.regions, no_data_pixels=self.no_data_pixels, parts=self.parts
+        )
 
     def __repr__(self) -> str:
         height, width = self.image_hw
-        found = found_names(self.classes, self.pixels)
+        found = self._found(self.pixels)
         return f"LargeSegmentation({height} x {width}, {len(self.prompts)} classes, found: {found})"
 
 

@@ -1,8 +1,8 @@
-"""Connected components of a label map that arrives in strips, measured without ever holding it.
+"""Connected components of a label map that arrives in strips, measured without holding the whole map.
 
 The components of a strip are found as in any image. Those that touch the row above are merged with what they touch
-there, and a component that the next strip does not touch is finished. Held: a row, a strip, and the measures of
-components.
+there, and a component that the next strip does not touch is finished. Only a row, a strip, and the measures of
+components are held.
 """
 
 from __future__ import annotations

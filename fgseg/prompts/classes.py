@@ -87,7 +87,7 @@ class PromptSet:
     Attributes:
         classes: the classes, in label order.
         background: words for "anything else". A pixel where one of them scores best belongs to no class.
-        negatives: words for "not this". They compete like background words and never label a pixel.
+        negatives: words for what is not meant. They compete like background words and never label a pixel.
 
     Raises:
         PromptError: no class, two classes of one name, the same word twice in a list, or a background or
@@ -177,7 +177,7 @@ def make_prompt_set(
         prompts: the classes, as `parse_classes` takes them.
         background: background words; `()` for none. None takes `default_background` without the query words of
             the classes, so that a class "sky" does not compete with the default word "sky".
-        negatives: words for "not this". Commas separate words in `background` and `negatives` too.
+        negatives: words for what is not meant. Commas separate words in `background` and `negatives` too.
         default_background: the model's own background words.
         shared_synonyms: as in `parse_classes`.
 
@@ -242,16 +242,14 @@ def check_distinct(classes: Sequence[PromptClass], places: Sequence[str], *, sha
     """Refuse two classes of one name and, unless allowed, a query word of two classes."""
     if shared_synonyms not in ("refuse", "allow"):
         raise OptionError(f"shared_synonyms: expected 'refuse' or 'allow', got {shared_synonyms!r:.60}")
-    repeat = first_repeat(entry.name for entry in classes)
-    if repeat:
+    if repeat := first_repeat(entry.name for entry in classes):
         first, second = (places[index] for index in repeat)
         name = quote(classes[repeat[1]].name)
         raise PromptError(f"{first} and {second}: expected each class once, got {name} twice; rename or drop one")
     if shared_synonyms == "allow":
         return
     queries = [(place, word) for place, entry in zip(places, classes, strict=True) for word in entry.synonyms]
-    repeat = first_repeat(word for _, word in queries)
-    if repeat:
+    if repeat := first_repeat(word for _, word in queries):
         (first, _), (second, word) = (queries[index] for index in repeat)
         raise PromptError(
             f"{first} and {second}: expected a query word in one class, got {quote(word)} in both, where "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,13 +69,10 @@ def _template_path(value: str | os.PathLike[str]) -> Path:
     if isinstance(value, str) and "{}" in value:
         raise PromptError(f"templates: expected a name or a list, got one template; write [{quote(value)}]")
     path = Path(value)
-    try:
-        is_there = path.is_file()
-    except OSError:  # the name is too long for a file
-        is_there = False
-    if not is_there:
-        raise PromptError(f"templates: expected {_TEMPLATES}, got {str(value)!r:.200}, and there is no such file")
-    return path
+    with suppress(OSError):  # the name is too long for a file
+        if path.is_file():
+            return path
+    raise PromptError(f"templates: expected {_TEMPLATES}, got {str(value)!r:.200}, and there is no such file")
 
 
 def expand(classes: Sequence[PromptClass], templates: Sequence[str]) -> TextPlan:

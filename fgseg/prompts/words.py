@@ -79,7 +79,7 @@ def check_characters(place: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise PromptError(f"{place}: expected whole characters, got {text!a:.60}; write it in UTF-8") from error
+        raise PromptError(f"{place}: expected valid Unicode, got {text!a:.60}; write it in UTF-8") from error
 
 
 def split_words(place: str, value: object) -> tuple[str, ...]:
@@ -97,8 +97,7 @@ def check_words(name: str, words: object) -> None:
         raise PromptError(f"{name}: expected a tuple of strings, got {describe(words)}; write ('red',)")
     for place, word in zip(places_in(name, words), words, strict=True):
         check_word(place, word)
-    repeat = first_repeat(words)
-    if repeat:
+    if repeat := first_repeat(words):
         raise PromptError(f"{name}: expected each word once, got {quote(words[repeat[1]])} twice; drop one")
 
 
@@ -116,20 +115,17 @@ def check_sequence(name: str, values: object) -> Sequence[Any]:
     return values
 
 
-def check_templates(templates: Sequence[object], places: Sequence[str]) -> None:
+def check_templates(templates: Sequence[Any], places: Sequence[str]) -> None:
     """Refuse an empty list, a template without exactly one "{}", and a template given twice."""
     if isinstance(templates, str) or not templates:
         raise PromptError(f"templates: expected a list, got {describe(templates)}; ['{{}}'] is the word alone")
-    texts = []
     for place, template in zip(places, templates, strict=True):
         if not isinstance(template, str) or template.count("{}") != 1:
             raise PromptError(f"{place}: expected one {{}} where the word goes, got {describe(template)}; write one")
         check_characters(place, template)
-        texts.append(template)
-    repeat = first_repeat(texts)
-    if repeat:
+    if repeat := first_repeat(templates):
         first, second = (places[index] for index in repeat)
         raise PromptError(
-            f"{first} and {second}: expected each template once, got {quote(texts[repeat[1]])} twice; "
+            f"{first} and {second}: expected each template once, got {quote(templates[repeat[1]])} twice; "
             "drop one, because it would count double in the mean"
         )

@@ -93,8 +93,7 @@ def fill_holes(mask: NDArray[np.bool_], *, max_area: int) -> NDArray[np.bool_]:
     for border in (outside[:1], outside[-1:], outside[:, :1], outside[:, -1:]):
         is_filled[border] = False
     is_filled[0] = True  # number 0 is the mask itself
-    filled: NDArray[np.bool_] = is_filled[outside]
-    return filled
+    return is_filled[outside]
 
 
 def remove_small_labels(labels: NDArray[np.int32], *, min_area: int) -> NDArray[np.int32]:
@@ -144,8 +143,7 @@ def labelled_components(
 def _small(values: NDArray[np.bool_] | NDArray[np.int32], min_area: int) -> NDArray[np.bool_]:
     """(H, W) bool: the pixels in components of fewer than `min_area` pixels, and possibly the background."""
     components, count = labelled_components(values, connectivity=8)
-    small: NDArray[np.bool_] = (np.bincount(components.ravel(), minlength=count + 1) < min_area)[components]
-    return small
+    return (np.bincount(components.ravel(), minlength=count + 1) < min_area)[components]
 
 
 def _check_area(name: str, area: int) -> None:

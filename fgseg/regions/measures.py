@@ -110,7 +110,7 @@ def euler_quarters(components: NDArray[np.integer], count: int) -> NDArray[np.fl
 
 
 def regions_of(rows: NDArray[np.void], names: Sequence[str]) -> tuple[Region, ...]:
-    """The regions of a table with every sum complete: by class, then by falling area, then from the top left."""
+    """The regions of a table with every sum complete: by class, then by decreasing area, then from the top left."""
     ordered = rows[np.lexsort((rows["left"], rows["top"], -rows["area"], rows["class_index"]))]
     return tuple(_region(dict(zip(COMPONENT.names or (), row, strict=True)), names) for row in ordered.tolist())
 

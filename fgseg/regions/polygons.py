@@ -97,8 +97,7 @@ def single_ring(polygon: PixelPolygon) -> NDArray[np.int32]:
     for hole in sorted(polygon.holes_xy, key=lambda hole: int(hole[:, 0].min())):
         ring = _cut_open(ring, hole)
     distinct = np.concatenate([[True], (ring[1:] != ring[:-1]).any(axis=1)])
-    corners: NDArray[np.int32] = ring[distinct]
-    return corners
+    return ring[distinct]
 
 
 def _corner_graph(padded: NDArray[np.bool_], *, joined: bool) -> tuple[NDArray[np.int32], list[int], list[int]]:

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_mask, check_whole
-from fgseg.errors import OptionError, ShapeError
+from fgseg._checks import check_array, check_mask, check_shares, check_whole
+from fgseg.errors import OptionError
 from fgseg.regions.components import labelled_components
 from fgseg.regions.measures import COMPONENT, euler_quarters, measured, regions_of
 from fgseg.types import Region
 
 __all__ = ["region_table"]
+
+_PRESENCE = "compute it from a score map with fgseg.scoring.presence.presence"
 
 
 def region_table(
@@ -30,7 +32,7 @@ def region_table(
         min_area: the area in pixels that a component needs to be listed.
 
     Returns:
-        Regions in the order of `masks`, within a class by falling area, equal areas from the top left.
+        Regions in the order of `masks`, within a class by decreasing area, equal areas from the top left.
 
     Raises:
         ShapeError: not a mask; a score map of another shape or with values outside [0, 1].
@@ -51,7 +53,8 @@ def region_table(
         check_mask(f"masks[{name!r}]", mask)
         if mask.any():
             score_map = scores[name]
-            _check_score_map(f"scores[{name!r}]", score_map, mask)
+            check_array(f"scores[{name!r}]", score_map, mask.shape, hint="a score for each pixel of the mask")
+            check_shares(f"scores[{name!r}]", score_map[mask], hint=_PRESENCE)
             found.append(_components(mask, score_map, index))
     rows = np.concatenate(found)
     return regions_of(rows[rows["area"] >= min_area], tuple(masks))
@@ -67,14 +70,3 @@ def _components(mask: NDArray[np.bool_], score_map: NDArray[np.float32], class_i
     rows = measured(components, score_map[window], classes, count, corner_yx=(top, left))
     rows["euler_quarters"] = euler_quarters(np.pad(components, ((1, 1), (0, 0))) - 1, count)
     return rows
-
-
-def _check_score_map(name: str, score_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-    check_array(name, score_map, mask.shape, hint="a score for each pixel of the mask")
-    lowest = score_map.min(where=mask, initial=1)
-    highest = score_map.max(where=mask, initial=0)
-    if not (lowest >= 0 and highest <= 1):  # false for NaN as well
-        raise ShapeError(
-            f"{name}: expected presence in [0, 1], got {lowest:g} to {highest:g} inside the mask; "
-            "compute it from a score map with fgseg.scoring.presence.presence"
-        )

@@ -81,7 +81,7 @@ def cast_shadow(rng: np.random.Generator, picture: Floats, coverage: Floats) -> 
 def _blurred(values: Floats, radius: int) -> Floats:
     """Box blur along the first two axes; edges are repeated."""
     size = 2 * radius + 1
-    for axis in (0, 1):  # not cv2.blur, which rounds otherwise and would change the bytes of every scene
+    for axis in (0, 1):  # not cv2.blur, which rounds differently and would change the bytes of every scene
         padded = np.pad(np.moveaxis(values, axis, 0), [(radius, radius)] + [(0, 0)] * (values.ndim - 1), mode="edge")
         total = np.insert(np.cumsum(padded, axis=0, dtype=np.float32), 0, 0, axis=0)
         values = np.moveaxis((total[size:] - total[:-size]) / size, 0, axis)
@@ -110,6 +110,6 @@ def as_pixels(picture: Floats) -> NDArray[np.uint8]:
 
 
 def _compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """The image after JPEG compression. cv2 takes red for blue on the way in and on the way out."""
+    """The image after JPEG compression. cv2 swaps red and blue twice, when it encodes and when it decodes."""
     _, stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)

@@ -253,7 +253,7 @@ def _contrasting_shape(rng: np.random.Generator, canvas: _Canvas, beneath: Float
 def _add_distinct(
     rng: np.random.Generator, things: Sequence[Thing], count: int, make: Callable[[np.random.Generator], Thing]
 ) -> list[Thing]:
-    """`things` and `count` more. Each is redrawn until every phrase fits its own thing only, and is open for none."""
+    """`things` and `count` more. Each is redrawn until every phrase is true of its own thing and of no other."""
     together = list(things)
     while len(together) < len(things) + count:
         thing = make(rng)

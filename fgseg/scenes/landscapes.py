@@ -102,7 +102,7 @@ def collage(rng: np.random.Generator, image_hw: tuple[int, int]) -> list[Layer]:
 
 
 def _fits(material: str, used: Sequence[str]) -> bool:
-    """Whether no name of the material may also mean a used one, and the reverse."""
+    """Whether no name of the material may mean a used one, and no name of a used one may mean the material."""
     return all(
         material != other
         and not set(MATERIALS[material]) & {*MATERIALS[other], *MAYBE.get(other, ())}

@@ -1,13 +1,13 @@
 """Presence, the probability of a class against its best rival, and the labels and masks that follow from it.
 
-Presence makes one number mean the same for every prompt, and an absent object does not look hot.
+Presence has the same meaning for every prompt, so one threshold serves all, and the map of an absent object stays low.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from fgseg._checks import check_array, check_number
+from fgseg._checks import check_array, check_number, check_shares
 from fgseg.errors import ShapeError
 from fgseg.types import UNLABELLED
 
@@ -55,8 +55,7 @@ def presence_of(
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite logit is a presence of exactly 0 or 1
         logits = np.float32(logit_scale) * (score_map - rival_map)
     # The logistic function written as a tanh, which cannot overflow.
-    probability: NDArray[np.float32] = (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
-    return probability
+    return (0.5 * (1 + np.tanh(0.5 * logits))).astype(np.float32)
 
 
 def exclusive_labels(
@@ -118,7 +117,8 @@ def automatic_threshold(presence_map: NDArray[np.float32], *, low: float = 0.5) 
     >>> automatic_threshold(np.float32([[0.1, 0.1, 0.3]])), automatic_threshold(np.float32([[0.8, 0.9]]))
     (0.5, 0.5)
     """
-    _check_presence(presence_map)
+    check_array("presence_map", presence_map, ("H", "W"))
+    check_shares("presence_map", presence_map, hint="compute it from a score map with presence()")
     check_number("low", low, low=0, high=1)
     bins = np.minimum(presence_map * np.float32(_BINS), _BINS - 1).astype(np.uint8)
     counts = np.bincount(bins.ravel(), minlength=_BINS)
@@ -130,12 +130,3 @@ def automatic_threshold(presence_map: NDArray[np.float32], *, low: float = 0.5) 
     if mean_of_lower >= low:
         return float(low)
     return max(float(low), (last_low_bin + 1) / _BINS)
-
-
-def _check_presence(presence_map: NDArray[np.float32]) -> None:
-    check_array("presence_map", presence_map, ("H", "W"))
-    if presence_map.size and not (presence_map.min() >= 0 and presence_map.max() <= 1):
-        raise ShapeError(
-            f"presence_map: expected values in [0, 1], got {presence_map.min():g} to {presence_map.max():g}; "
-            "compute it from a score map with presence()"
-        )

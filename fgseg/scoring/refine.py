@@ -35,9 +35,8 @@ _SOFTNESS, _FLAT = 0.1, 1e-8
 _MAPS_AT_ONCE = 8
 # The colour variance below which the guided filter counts a window as flat, on colours in [0, 1]; in its paper's range.
 _GUIDED_EPSILON = 1e-3
-_RADIUS_IN_PATCHES = (
-    1.5  # the best of 0.5, 0.75, 1, 1.5 and 2 for the embedded model on scenes kept for choosing settings
-)
+# The best of 0.5, 0.75, 1, 1.5 and 2 for the embedded model on scenes kept for choosing settings.
+_RADIUS_IN_PATCHES = 1.5
 _RADIUS_OVER_SUBSAMPLING = 4  # as the paper of the fast guided filter recommends
 # Superpixels per patch: small enough to follow edges, large enough to average. scikit-image's compactness.
 _SUPERPIXELS_PER_PATCH, _COMPACTNESS = 2.0, 10.0
@@ -112,7 +111,7 @@ def pamr(
 
     Returns:
         (T, H, W) float32, inside the range of each map; a tensor or an array like `scores`. Prompts are refined one at
-        a time; the memory beside the result is that of 8 * len(dilations) score maps and about 25 more.
+        a time; besides the result, the memory is that of 8 * len(dilations) score maps and about 25 more.
 
     Raises:
         ShapeError: other axes, another size than the image's, or no prompt.
@@ -150,7 +149,7 @@ def guided_filter(
     epsilon: float,
     subsampling: int = 1,
 ) -> NDArray[np.float32]:
-    """Smooth a score map but not across edges of the image: in each window a linear function of the colours fits it.
+    """Smooth a score map but not across edges of the image: in each window, a linear function of the colours is fitted.
 
     He, Sun and Tang, "Guided Image Filtering", ECCV 2010, with a colour guide (their equations 19 to 21);
     windows are cut at the border of the image. With `subsampling` it is He and Sun's "Fast Guided Filter" (2015,
@@ -230,8 +229,7 @@ def _superpixels(image: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
     from skimage.segmentation import slic  # takes half a second, so it is imported only when it is used
 
     # Achanta et al., TPAMI 2012
-    segments: NDArray[np.intp] = slic(image, n_segments=int(count), compactness=_COMPACTNESS, start_label=0)
-    return segments
+    return slic(image, n_segments=int(count), compactness=_COMPACTNESS, start_label=0)
 
 
 def _segment_means(segments: NDArray[np.intp], score_map: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
@@ -265,11 +263,7 @@ def _affinities(image: torch.Tensor, dilations: Sequence[int]) -> torch.Tensor:
     weights = image.new_empty(8 * len(dilations), *image.shape[1:])
     for weight, n in zip(weights, _neighbours(image, dilations), strict=True):
         weight.copy_((image - n).abs_().div_(scale).mean(0).neg_())
-    return _softmax_in_place(weights)
-
-
-def _softmax_in_place(weights: torch.Tensor) -> torch.Tensor:
-    """Softmax over the first axis; torch's own needs a second copy."""
+    # The softmax in place: torch's own needs a second copy.
     weights.sub_(weights.amax(0)).exp_()
     return weights.div_(weights.sum(0))
 

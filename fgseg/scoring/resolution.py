@@ -1,11 +1,11 @@
-"""The resolution an image is encoded at: a square, the image's shape, or windows over it."""
+"""The resolution an image is encoded at: a square, the image's own aspect ratio, or windows over it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
-from fgseg._checks import check_choice, check_side, check_size
+from fgseg._checks import check_choice, check_side, describe
 from fgseg.errors import OptionError
 
 __all__ = ["MAX_SIDE", "Resolution", "check_stride", "parse_resolution", "short_side_hw", "whole_image"]
@@ -25,8 +25,8 @@ class Resolution:
     """How an image is resized and cut for the encoder. Sizes that are None are the encoder's own (see `resolved`).
 
     Attributes:
-        mode: "squash" resizes to a square, whatever the image's shape (the model card's quick start); "keep" keeps the
-            shape of the image, as one window; "slide" keeps it, in overlapping square windows.
+        mode: "squash" resizes to a square, as in FG-CLIP's model card; "keep" keeps the aspect ratio of the image, as
+            one window; "slide" keeps it, in overlapping square windows.
         short_side: the image's short side after resizing, in pixels; the side of the square for "squash". FG-CLIP 2's
             "keep" takes as many patches as a square of this side has.
         crop: side of a window in pixels, "slide" only.
@@ -64,12 +64,10 @@ class Resolution:
 
     def __str__(self) -> str:
         """The text that `parse_resolution` reads; it does not contain `max_side`."""
-        sizes = (
-            (self.short_side, self.crop, self.stride)
-            if (self.crop, self.stride) != (None, None)
-            else (self.short_side,)
-        )
-        if sizes == (None,):
+        sizes = [self.short_side, self.crop, self.stride]
+        if sizes[1:] == [None, None]:
+            del sizes[1:]
+        if sizes == [None]:
             return self.mode
         return f"{self.mode}:{'/'.join('auto' if size is None else str(size) for size in sizes)}"
 
@@ -100,7 +98,7 @@ def parse_resolution(text: str) -> Resolution:
         The resolution; sizes that are not given are None, the encoder's own.
 
     Raises:
-        OptionError: any other text.
+        OptionError: any other text, or no text.
 
     Example:
         >>> parse_resolution("slide:448/224/112").stride
@@ -110,6 +108,8 @@ def parse_resolution(text: str) -> Resolution:
         >>> parse_resolution("keep").short_side is None
         True
     """
+    if not isinstance(text, str):
+        raise OptionError(f"resolution: expected text such as 'keep:448', got {describe(text)}; {_SPELLING}")
     mode, colon, rest = text.partition(":")
     sizes = rest.split("/") if colon else []
     allowed = (0, 1, 3) if mode == "slide" else (0, 1)
@@ -157,18 +157,13 @@ def short_side_hw(image_hw: tuple[int, int], short_side: int, max_side: int = MA
     Returns:
         (height, width) in pixels, at least 1 each.
 
-    Raises:
-        OptionError: a size that is not a whole number of at least 1.
-
     Example:
         >>> short_side_hw((375, 500), 336)
         (336, 448)
         >>> short_side_hw((50, 4000), 336)
         (26, 2048)
     """
-    height, width = check_size("image_hw", image_hw)
-    check_side("short_side", short_side)
-    check_side("max_side", max_side)
+    height, width = image_hw
     scale = min(short_side / min(height, width), max_side / max(height, width))
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg.upsample.argmax import ScoreMap, top_two
+from fgseg.upsample.argmax import top_two
+from fgseg.upsample.tensors import Values
 
 __all__ = ["class_top_two", "looked_up"]
 
 
 def class_top_two(
-    maps: Iterable[ScoreMap], query_to_class: Sequence[int], num_classes: int
-) -> tuple[Any, ScoreMap, ScoreMap]:
+    maps: Iterable[Values], query_to_class: Sequence[int], num_classes: int
+) -> tuple[Any, Values, Values]:
     """The winning class of each pixel, from the score maps of query words; one map is held at a time.
 
     Args:
@@ -38,7 +39,7 @@ def class_top_two(
     return winner, best, next(of_classes, second)
 
 
-def _class_maps(maps: Iterable[ScoreMap], query_to_class: Sequence[int]) -> Iterator[ScoreMap]:
+def _class_maps(maps: Iterable[Values], query_to_class: Sequence[int]) -> Iterator[Values]:
     """The largest score map of each class."""
     for _, pairs in groupby(zip(query_to_class, maps, strict=True), key=itemgetter(0)):
         of_class = (score_map for _, score_map in pairs)
@@ -50,5 +51,4 @@ def _class_maps(maps: Iterable[ScoreMap], query_to_class: Sequence[int]) -> Iter
 def looked_up(values: NDArray[np.int32], index: NDArray[np.intp] | NDArray[np.int32]) -> NDArray[np.int32]:
     """The value at each index, by torch, because numpy first copies 32-bit indexes to 64 bits."""
     found = torch.from_numpy(values).index_select(0, torch.from_numpy(index).flatten())
-    looked_up: NDArray[np.int32] = found.view(index.shape).numpy()
-    return looked_up
+    return found.view(index.shape).numpy()

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_image, check_side, check_size, describe
+from fgseg._checks import check_array, check_boxes, check_image, check_side, check_size, describe
 from fgseg.errors import OptionError, ShapeError
 from fgseg.scoring.resolution import check_stride
 from fgseg.upsample.tensors import full_precision
 
-__all__ = ["BoxXyxy", "crops", "stitch_chunks", "stitched_chunks", "window_boxes"]
+__all__ = ["BoxXyxy", "crops", "spans", "stitch_chunks", "window_boxes"]
 
 BoxXyxy = tuple[int, int, int, int]
 """(left, top, right, bottom) pixels, half open."""
@@ -45,8 +45,8 @@ def window_boxes(image_hw: tuple[int, int], *, crop: int, stride: int) -> tuple[
     height, width = check_size("image_hw", image_hw)
     check_side("crop", crop)
     check_stride(stride, crop)
-    spans = [_spans(height, crop, stride), _spans(width, crop, stride)]
-    return tuple((left, top, right, bottom) for top, bottom in spans[0] for left, right in spans[1])
+    rows, columns = spans(height, crop, stride), spans(width, crop, stride)
+    return tuple((left, top, right, bottom) for top, bottom in rows for left, right in columns)
 
 
 def crops(image: NDArray[np.uint8], boxes: Sequence[BoxXyxy]) -> tuple[NDArray[np.uint8], ...]:
@@ -60,15 +60,14 @@ def crops(image: NDArray[np.uint8], boxes: Sequence[BoxXyxy]) -> tuple[NDArray[n
         One (bottom - top, right - left, 3) uint8 view of the image per box; nothing is copied.
 
     Raises:
-        ShapeError: not an RGB image.
-        OptionError: a box outside the image or without pixels.
+        ShapeError: not an RGB image, or a box outside it or without pixels.
 
     Example:
         >>> [window.shape for window in crops(np.zeros((4, 7, 3), np.uint8), [(0, 0, 4, 4), (3, 0, 7, 4)])]
         [(4, 4, 3), (4, 4, 3)]
     """
     check_image("image", image)
-    _check_boxes(boxes, image.shape[:2])
+    check_boxes("boxes", np.reshape(boxes, (-1, 4)), image_hw=(image.shape[0], image.shape[1]))
     return tuple(image[top:bottom, left:right] for left, top, right, bottom in boxes)
 
 
@@ -93,8 +92,8 @@ def stitch_chunks(
         An iterator over (t, h, w) float32 on the windows' device, t = `chunk` except in the last, in prompt order.
 
     Raises:
-        ShapeError: no window, or scores of other axes or another T; before the first chunk is computed.
-        OptionError: not one box per window, a box outside the canvas, a pixel without a window, or `chunk` below 1.
+        ShapeError: no window, scores of other axes or another T, or a box outside the canvas; before the first chunk.
+        OptionError: not one box per window, a pixel without a window, or `chunk` below 1.
 
     Example:
         >>> left, right = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
@@ -104,31 +103,20 @@ def stitch_chunks(
     if chunk is not None:
         check_side("chunk", chunk)
     _check_windows(window_scores, boxes, canvas_hw)
-    coverage = _coverage(boxes, canvas_hw, window_scores[0].device)
-    if not bool(coverage.all()):
-        row, column = (coverage == 0).nonzero()[0].tolist()
-        raise OptionError(f"boxes: expected every pixel covered, got no window over row {row}, column {column}")
-    return stitched_chunks(window_scores, boxes, canvas_hw, chunk)
-
-
-def stitched_chunks(
-    window_scores: Sequence[torch.Tensor],
-    boxes: Sequence[BoxXyxy],
-    canvas_hw: tuple[int, int],
-    chunk: int | None = None,
-) -> Iterator[torch.Tensor]:
-    """`stitch_chunks` without its checks, for the scores of windows from `window_boxes`."""
-    coverage = _coverage(boxes, canvas_hw, window_scores[0].device)
+    coverage = _coverage(boxes, canvas_hw).to(window_scores[0].device)
     step = chunk or max(_CHUNK_BYTES // (4 * coverage.numel()), 1)
     starts = range(0, len(window_scores[0]), step)
     return (_stitched([scores[s : s + step] for scores in window_scores], boxes, coverage) for s in starts)
 
 
-def _coverage(boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """(h, w) float32 number of windows over each pixel of the canvas."""
-    coverage = torch.zeros(canvas_hw, dtype=torch.float32, device=device)
+def _coverage(boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]) -> torch.Tensor:
+    """(h, w) float32 number of windows over each pixel of the canvas, at least 1; on the CPU, so that no GPU waits."""
+    coverage = torch.zeros(canvas_hw, dtype=torch.float32, device="cpu")
     for left, top, right, bottom in boxes:
         coverage[top:bottom, left:right] += 1
+    if not bool(coverage.all()):
+        row, column = (coverage == 0).nonzero()[0].tolist()
+        raise OptionError(f"boxes: expected every pixel covered, got no window over row {row}, column {column}")
     return coverage
 
 
@@ -161,7 +149,7 @@ def _bilinear(patches: int, pixels: int) -> torch.Tensor:
 
 
 def _check_windows(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], canvas_hw: tuple[int, int]) -> None:
-    height, width = check_size("canvas_hw", canvas_hw)
+    size = check_size("canvas_hw", canvas_hw)
     if not len(window_scores):
         raise ShapeError("window_scores: expected the scores of at least one window, got none")
     if len(window_scores) != len(boxes):
@@ -170,21 +158,11 @@ def _check_windows(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyx
         check_array("window_scores", scores, (len(window_scores[0]), "Gh", "Gw"), hint="the same prompts everywhere")
         if not scores.numel():
             raise ShapeError(f"window_scores: expected at least one prompt and patch, got {describe(scores)}")
-    _check_boxes(boxes, (height, width))
+    check_boxes("boxes", np.reshape(boxes, (-1, 4)), image_hw=size)
 
 
-def _spans(size: int, crop: int, stride: int) -> list[tuple[int, int]]:
+def spans(size: int, crop: int, stride: int) -> tuple[tuple[int, int], ...]:
+    """The (start, stop) pixels of windows along one axis; as `window_boxes`, without its checks."""
     count = max(size - crop + stride - 1, 0) // stride + 1
     stops = [min(index * stride + crop, size) for index in range(count)]
-    return [(max(stop - crop, 0), stop) for stop in stops]
-
-
-def _check_boxes(boxes: Sequence[BoxXyxy], image_hw: tuple[int, ...]) -> None:
-    height, width = image_hw
-    for box in boxes:
-        left, top, right, bottom = box
-        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise OptionError(
-                "boxes: expected (left, top, right, bottom) with at least one pixel, inside height "
-                f"{height} and width {width}, got {tuple(box)}"
-            )
+    return tuple((max(stop - crop, 0), stop) for stop in stops)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fgseg._checks import check_array, check_image
 from fgseg.errors import ShapeError
 from fgseg.scoring.resolution import Resolution
-from fgseg.scoring.windows import stitched_chunks
+from fgseg.scoring.windows import stitch_chunks
 from fgseg.similarity import cosines
 from fgseg.types import DenseFeatures
 from fgseg.upsample.labels import running_argmax
@@ -87,7 +87,7 @@ class EncodedImage:
         if len(scores) == 1:
             yield scores[0]
         else:
-            yield from stitched_chunks(scores, self.boxes_xyxy, self.canvas_hw)
+            yield from stitch_chunks(scores, self.boxes_xyxy, self.canvas_hw)
 
     def label_map(self, text: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The winning text of each pixel and its score, both (H, W)."""

@@ -81,10 +81,6 @@ class ImageEncoder:
         """
         if isinstance(resolution, Resolution):
             return resolution
-        if not isinstance(resolution, str):
-            raise OptionError(
-                f"resolution: expected text such as 'keep:448' or a Resolution, got {describe(resolution)}"
-            )
         return parse_resolution(self._defaults.resolution if resolution == "auto" else resolution)
 
     def sizes(self, resolution: Resolution) -> Resolution:

@@ -16,7 +16,7 @@ KEPT_BYTES = 2**26
 
 
 class KeptMasks(LazyMaps[np.bool_]):
-    """Class name -> (H, W) bool; a mask is kept as bits after it is first computed, while `KEPT_BYTES` last.
+    """Class name -> (H, W) bool; a mask is kept as bits after it is first computed, up to `KEPT_BYTES` in all.
 
     >>> calls = []
     >>> masks = KeptMasks(["red"], lambda index: calls.append(index) or np.array([[True, False]]))

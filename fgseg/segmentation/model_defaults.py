@@ -44,10 +44,10 @@ class ModelDefaults:
 def model_defaults(encoder: Encoder) -> ModelDefaults:
     """The defaults of one model.
 
-    Models trained on squares see windows; models trained on every aspect see the whole image in its own aspect.
+    Models trained on squares encode windows; models trained on every aspect ratio encode the whole image in its own.
 
     Raises:
-        WeightsError: its config.json recommends something that fgseg cannot follow.
+        WeightsError: its config.json recommends something that fgseg cannot use.
     """
     given = check_recommendations(encoder.name, encoder.config)
     lists = {name: tuple(given[name]) for name in ("background", "templates") if name in given}
@@ -59,7 +59,7 @@ def check_recommendations(name: str, config: Mapping[str, Any]) -> dict[str, Any
     """The entry `fgseg` of a model's config.json; empty where there is none.
 
     Raises:
-        WeightsError: an entry that fgseg cannot follow.
+        WeightsError: an entry that fgseg cannot use.
     """
     given = config.get("fgseg", {})
     place = f"{name}: config.json: fgseg"
@@ -72,10 +72,7 @@ def check_recommendations(name: str, config: Mapping[str, Any]) -> dict[str, Any
         check_choice("refine", given.get("refine", "none"), OFFERED)
         check_words("background", tuple(check_sequence("background", given.get("background", ()))))
         templates_named(check_sequence("templates", given.get("templates", ("{}",))))
-        resolution = given.get("resolution", "keep")
-        if not isinstance(resolution, str):
-            raise OptionError(f"resolution: expected text such as 'keep', got {resolution!r:.60}")
-        parse_resolution(resolution)
+        parse_resolution(given.get("resolution", "keep"))
     except (OptionError, PromptError) as error:
         raise WeightsError(f"{place}.{error}") from error
     return given

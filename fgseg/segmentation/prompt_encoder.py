@@ -67,10 +67,7 @@ class PromptEncoder:
 
     def phrases(self, phrases: Sequence[str], templates: str | Sequence[str]) -> Tensor:
         """(T, D) unit text of each phrase, in which commas do not separate synonyms."""
-        listed = check_texts(phrases)
-        sentences = templates_named(templates)
-        plan = expand([PromptClass(text, (text,)) for text in listed], sentences)
-        return self._ensembled(listed, plan, sentences)
+        return self.class_texts([PromptClass(text, (text,)) for text in check_texts(phrases)], templates).text
 
     def captions(self, captions: Sequence[str], route: Route) -> Tensor:
         """(T, D) unit text of each caption."""
@@ -126,16 +123,8 @@ class PromptTexts:
     query_to_class: tuple[int, ...]
     templates: tuple[str, ...]
 
-    def of(self, index: int) -> Tensor:
-        """The rows of one class."""
-        return self.text[[row for row, class_index in enumerate(self.query_to_class) if class_index == index]]
-
     def select(self, classes: Iterable[int]) -> PromptTexts:
         """The texts of some classes, which keep their indices."""
         kept = set(classes)
         rows = [row for row, index in enumerate(self.query_to_class) if index in kept]
         return replace(self, text=self.text[rows], query_to_class=tuple(self.query_to_class[row] for row in rows))
-
-    def below(self, count: int) -> Tensor:
-        """The rows of the first `count` classes."""
-        return self.text[: sum(class_index < count for class_index in self.query_to_class)]

@@ -1,9 +1,10 @@
-"""The result of a segmentation: labels, masks, scores, regions, pictures and files."""
+"""The result of a segmentation: labels, masks, scores, regions, pictures, and its files, one function per format."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,25 +13,28 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_image
-from fgseg.drawing.colors import class_colors
+from fgseg._checks import check_array, check_choice, check_choices, check_image, check_integers, check_labels
+from fgseg._files import write_text
 from fgseg.drawing.overlay import overlay_labels, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import OptionError, ShapeError
+from fgseg.formats.coco import coco_annotations
+from fgseg.formats.polygons import geojson, labelme, yolo_segments
 from fgseg.formats.supervision_detections import detections
-from fgseg.formats.tables import regions_json
+from fgseg.formats.tables import regions_csv, regions_json
+from fgseg.images.label_png import write_label_png
 from fgseg.images.resizing import shrink
-from fgseg.images.writing import encode_png
+from fgseg.images.writing import encode_png, write_image, write_mask_png
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions.table import region_table
-from fgseg.segmentation.saving import save
-from fgseg.segmentation.summary import class_summaries, found_names, with_class_legend
+from fgseg.segmentation.heatmaps import write_heatmaps
+from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import UNLABELLED, Region
 
 if TYPE_CHECKING:
     from supervision import Detections
 
-__all__ = ["Segmentation", "check_mode"]
+__all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode"]
 
 Mode = Literal["exclusive", "independent"]
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -39,14 +43,14 @@ NOTEBOOK_SIDE = 1024  # pixels; a result that draws itself in a notebook is shru
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(ClassResult):
     """Which class each pixel of an image belongs to, and how surely.
 
     The same type when nothing is found: `labels` is then UNLABELLED everywhere and `regions` is empty.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the image that was segmented.
-        labels: (H, W) int32, index into `classes`; UNLABELLED (-1) where nothing wins. In independent mode the
+        labels: (H, W) int32, index into `classes`; UNLABELLED (-1) where no class wins. In independent mode the
             winner among the masks that hold the pixel.
         prompts: the classes with their query words and colours, in label order.
         masks: class name -> (H, W) bool, computed when read. They may overlap in independent mode.
@@ -80,25 +84,11 @@ class Segmentation:
         check_image("image", self.image)
         check_array("labels", self.labels, self.image.shape[:2], hint="one label per pixel of the image")
         check_choice("mode", self.mode, get_args(Mode))
-        low, high = int(self.labels.min()), int(self.labels.max())
-        if self.labels.dtype != np.int32 or low < UNLABELLED or high >= len(self.prompts):
-            raise ShapeError(
-                f"labels: expected int32 from {UNLABELLED} to {len(self.prompts) - 1}, "
-                f"got {self.labels.dtype} from {low} to {high}"
-            )
+        check_labels(self.labels)
+        check_integers("labels", self.labels, low=UNLABELLED, high=len(self.prompts) - 1)
         for kind, maps in (("masks", self.masks), ("scores", self.scores)):
             if tuple(maps) != self.classes:
                 raise ShapeError(f"{kind}: expected the classes {self.classes!r:.200}, got {tuple(maps)!r:.200}")
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
-        return tuple(prompt.name for prompt in self.prompts)
-
-    @cached_property
-    def colors(self) -> tuple[tuple[int, int, int], ...]:
-        """(red, green, blue) of each class: its own, or the palette's."""
-        return class_colors(self.prompts)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
@@ -120,7 +110,7 @@ class Segmentation:
             drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline)
         else:
             drawn = overlay_masks(self.image, self.masks.values(), self.colors, opacity=opacity, outline=outline)
-        return with_class_legend(drawn, self.classes, self.colors, self._pixel_counts) if legend else drawn
+        return self._with_legend(drawn, self._pixel_counts) if legend else drawn
 
     def heatmap_sheet(self) -> NDArray[np.uint8]:
         """The presence of every class over the image, with a colour bar.
@@ -145,24 +135,18 @@ class Segmentation:
             OptionError: an unknown format.
             OutputError: the folder cannot be written.
         """
-        return save(self, Path(folder), formats)
+        check_choices("formats", formats, FORMATS)
+        settings = json_text(dict(self.settings))
+        written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](self, Path(folder))]
+        return [*written, *_save_text(Path(folder) / "run.json", settings)]
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON: size, mode, classes with the pixels of their masks, regions, settings.
 
         In independent mode masks may overlap, so shares may add up to more than 1.
         """
-        height, width = self._image_hw()
         missing = 0 if self.no_data is None else int(self.no_data.sum())
-        return {
-            "height": height,
-            "width": width,
-            "no_data_pixels": missing,
-            "mode": self.mode,
-            "classes": class_summaries(self.classes, self._pixel_counts, total=height * width - missing),
-            "regions": json.loads(regions_json(self.regions)),
-            "settings": dict(self.settings),
-        }
+        return self._summary(self._image_hw(), self.mode, self._pixel_counts, self.regions, no_data_pixels=missing)
 
     def to_detections(self) -> Detections:
         """`supervision.Detections` with one row per region.
@@ -188,7 +172,7 @@ class Segmentation:
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        found = found_names(self.classes, self._pixel_counts)
+        found = self._found(self._pixel_counts)
         return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found})"
 
 
@@ -201,3 +185,93 @@ def check_mode(mode: str, *, max_hole: int) -> None:
     check_choice("mode", mode, get_args(Mode))
     if max_hole and mode == "exclusive":
         raise OptionError('max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0')
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse a format that is not one of FORMATS, or none at all.
+
+    Raises:
+        OptionError: one of these.
+    """
+    if not formats:
+        raise OptionError(f"formats: expected at least one of {', '.join(FORMATS)}, got none")
+    check_choices("formats", formats, FORMATS)
+
+
+def _image_name(result: Segmentation) -> str:
+    return str(result.settings.get("image") or "image.png")
+
+
+def _save_labels(result: Segmentation, folder: Path) -> list[Path]:
+    write_label_png(folder / "labels.png", result.labels, colors=result.colors)
+    write_text(folder / "classes.json", classes_json(result.prompts))
+    return [folder / "labels.png", folder / "classes.json"]
+
+
+def _save_overlay(result: Segmentation, folder: Path) -> list[Path]:
+    write_image(folder / "overlay.png", result.overlay())
+    return [folder / "overlay.png"]
+
+
+def _save_heatmaps(result: Segmentation, folder: Path) -> list[Path]:
+    return write_heatmaps(result.image, result.scores, result.grid_hw, folder)
+
+
+def _save_regions(result: Segmentation, folder: Path) -> list[Path]:
+    write_text(folder / "regions.json", regions_json(result.regions))
+    write_text(folder / "regions.csv", regions_csv(result.regions))
+    return [folder / "regions.json", folder / "regions.csv"]
+
+
+def _save_coco(result: Segmentation, folder: Path) -> list[Path]:
+    document = coco_annotations(
+        result.masks, result.regions, image_hw=result._image_hw(), file_name=_image_name(result)
+    )
+    return _save_text(folder / "coco.json", json_text(document))
+
+
+def _save_geojson(result: Segmentation, folder: Path) -> list[Path]:
+    return _save_text(folder / "masks.geojson", json_text(geojson(result.masks, result.regions)))
+
+
+def _save_yolo(result: Segmentation, folder: Path) -> list[Path]:
+    return _save_text(folder / "yolo.txt", yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
+
+
+def _save_labelme(result: Segmentation, folder: Path) -> list[Path]:
+    name = _image_name(result)
+    with suppress(ValueError):  # on Windows there is no relative path between drives
+        # LabelMe resolves the path from its file's folder, following links; the image keeps its own name.
+        image = Path(name)
+        name = os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
+    document = labelme(result.masks, result.regions, image_name=name, image_hw=result._image_hw())
+    return _save_text(folder / "labelme.json", json_text(document))
+
+
+def _save_text(path: Path, text: str) -> list[Path]:
+    write_text(path, text)
+    return [path]
+
+
+def _save_masks(result: Segmentation, folder: Path) -> list[Path]:
+    written = []
+    for index, (name, mask) in enumerate(result.masks.items()):
+        safe = "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
+        path = folder / "masks" / f"{index:03d}_{safe}.png"
+        write_mask_png(path, mask)
+        written.append(path)
+    return written
+
+
+FORMATS: Mapping[str, Callable[[Segmentation, Path], list[Path]]] = {
+    "labels": _save_labels,
+    "overlay": _save_overlay,
+    "regions": _save_regions,
+    "heatmaps": _save_heatmaps,
+    "masks": _save_masks,
+    "coco": _save_coco,
+    "geojson": _save_geojson,
+    "yolo": _save_yolo,
+    "labelme": _save_labelme,
+}
+"""What a result can be saved as: name -> function that writes it and returns the files."""

@@ -64,7 +64,7 @@ class ScoreField:
         """Labels of all pixels, also of those without data."""
         if threshold == TIE and self.has_rivals and self.refine == "none":
             return self._not_beaten()
-        winner, best = self._best(self.texts.below(len(self.names)))
+        winner, best = self._best(self.texts.select(range(len(self.names))).text)
         labels = looked_up(np.asarray(self.texts.query_to_class, np.int32), winner)
         if threshold == "auto":
             return self._auto_thresholded(labels)
@@ -96,7 +96,7 @@ class ScoreField:
         labels = np.full(self.view.image_hw, UNLABELLED, np.int32)
         best = np.full(self.view.image_hw, -np.inf, np.float32)
         for index, name in enumerate(masks):
-            score_map = self._class_map(self.texts.of(index))
+            score_map = self._class_map(self.texts.select([index]).text)
             better = masks[name] & (score_map > best)
             labels[better], best[better] = index, score_map[better]
         return labels
@@ -104,13 +104,13 @@ class ScoreField:
     def presence(self, index: int) -> NDArray[np.float32]:
         """(H, W) float32 in [0, 1] of one class; 0 where there is no data."""
         rival = self._shared_rival if self.has_rivals else self._best_other(index)
-        score_map = presence_of(self._class_map(self.texts.of(index)), rival, self.logit_scale)
+        score_map = presence_of(self._class_map(self.texts.select([index]).text), rival, self.logit_scale)
         return score_map if self.view.no_data is None else np.where(self.view.no_data, np.float32(0), score_map)
 
     @cached_property
     def _shared_rival(self) -> NDArray[np.float32]:
         """(H, W) best score of the background words and negatives."""
-        return self._best(self.texts.of(len(self.names)))[1]
+        return self._best(self.texts.select([len(self.names)]).text)[1]
 
     def _best_other(self, index: int) -> NDArray[np.float32]:
         """(H, W) best score of the other classes."""
@@ -120,7 +120,7 @@ class ScoreField:
     @cached_property
     def _top_two(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """(H, W) each: the winning class, its score, and the score of the runner-up."""
-        return top_two(self._class_map(self.texts.of(index)) for index in range(len(self.names)))
+        return top_two(self._class_map(self.texts.select([index]).text) for index in range(len(self.names)))
 
     def _auto_thresholded(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         kept = labels.copy()

@@ -1,9 +1,10 @@
-"""What results of every size tell of themselves: classes with their pixels, the legend, classes.json."""
+"""Summaries of results of every size: classes with their pixels, the legend, classes.json."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,41 +12,55 @@ from numpy.typing import NDArray
 
 from fgseg.drawing.colors import Color, class_colors
 from fgseg.drawing.legend import with_legend
+from fgseg.formats.tables import regions_json
 from fgseg.prompts.classes import PromptClass
-from fgseg.types import unlabelled_value
+from fgseg.types import Region, unlabelled_value
 
-__all__ = ["class_summaries", "classes_json", "found_names", "json_text", "with_class_legend"]
-
-
-def class_summaries(names: Sequence[str], pixels: Sequence[int], *, total: int) -> list[dict[str, Any]]:
-    """Index, name, pixels and share of the `total` pixels that have data, for each class.
-
-    >>> class_summaries(["red"], [2], total=4)
-    [{'index': 0, 'name': 'red', 'pixels': 2, 'share': 0.5}]
-    """
-    return [
-        {"index": index, "name": name, "pixels": count, "share": round(count / max(1, total), 6)}
-        for index, (name, count) in enumerate(zip(names, pixels, strict=True))
-    ]
+__all__ = ["ClassResult", "classes_json", "json_text"]
 
 
-def found_names(names: Sequence[str], pixels: Sequence[int]) -> str:
-    """The classes that hold a pixel, between commas.
+class ClassResult:
+    """What results of every size tell of their classes; the base of `Segmentation` and `LargeSegmentation`."""
 
-    >>> found_names(["red", "blue"], [3, 0]), found_names(["red"], [0])
-    ('red', 'none')
-    """
-    return ", ".join(name for name, count in zip(names, pixels, strict=True) if count) or "none"
+    prompts: tuple[PromptClass, ...]
+    settings: Mapping[str, Any]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple(prompt.name for prompt in self.prompts)
 
-def with_class_legend(
-    picture: NDArray[np.uint8], names: Sequence[str], colors: Sequence[Color], pixels: Sequence[int]
-) -> NDArray[np.uint8]:
-    """The picture with a legend of the classes that hold a pixel; the picture itself where none does."""
-    present = [index for index, count in enumerate(pixels) if count]
-    if not present:
-        return picture
-    return with_legend(picture, [names[index] for index in present], [colors[index] for index in present])
+    @cached_property
+    def colors(self) -> tuple[Color, ...]:
+        """(red, green, blue) of each class: its own, or the palette's."""
+        return class_colors(self.prompts)
+
+    def _found(self, pixels: Sequence[int]) -> str:
+        """The classes that hold a pixel, separated by commas."""
+        return ", ".join(name for name, count in zip(self.classes, pixels, strict=True) if count) or "none"
+
+    def _with_legend(self, picture: NDArray[np.uint8], pixels: Sequence[int]) -> NDArray[np.uint8]:
+        """The picture with a legend of the classes that hold a pixel; the picture itself where none does."""
+        present = [index for index, count in enumerate(pixels) if count]
+        if not present:
+            return picture
+        names = [self.classes[index] for index in present]
+        return with_legend(picture, names, [self.colors[index] for index in present])
+
+    def _summary(
+        self, image_hw: tuple[int, int], mode: str, pixels: Sequence[int], regions: Sequence[Region], *,
+        no_data_pixels: int, **more: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """A summary for JSON: size, mode, classes with their pixels and share of the data, regions, settings."""
+        height, width = image_hw
+        with_data = max(1, height * width - no_data_pixels)
+        classes = [
+            {"index": index, "name": name, "pixels": count, "share": round(count / with_data, 6)}
+            for index, (name, count) in enumerate(zip(self.classes, pixels, strict=True))
+        ]
+        tables = {"classes": classes, "regions": json.loads(regions_json(regions))}
+        sizes = {"height": height, "width": width, "no_data_pixels": no_data_pixels}
+        return {**sizes, "mode": mode, **tables, **more, "settings": dict(self.settings)}
 
 
 def classes_json(prompts: Sequence[PromptClass]) -> str:

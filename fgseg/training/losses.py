@@ -71,7 +71,7 @@ def hard_negative_loss(
         texts: (M, K, D) unit length, the true caption first.
         scale: scalar that multiplies the cosines.
         is_text: (M, K) bool, False where a box has fewer than K captions; None if every box has K.
-        total: number of boxes in the global batch, of whose mean loss the share is computed; None for M.
+        total: number of boxes in the global batch, whose loss is a mean over all of them; None for M.
 
     Returns:
         scalar; 0 if there are no boxes.

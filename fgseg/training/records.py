@@ -143,7 +143,7 @@ def _text(entry: dict[str, Any], key: str, kind: str = "empty caption") -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:  # a lone surrogate
-        raise DatasetError(f"broken caption: {key}: expected whole characters, got {text!a:.60}") from error
+        raise DatasetError(f"broken caption: {key}: expected valid Unicode, got {text!a:.60}") from error
     return text
 
 
@@ -205,7 +205,7 @@ class FileRecords:
         self.files = _files(places)
         if not self.images.is_dir():
             raise DatasetError(
-                f"images: expected a folder, got {one_line(images)}; give the folder that the f_path are relative to"
+                f"images: expected a folder, got {one_line(images)}; give the folder that f_path is relative to"
             )
         digest, bad = hashlib.sha256(), []
         spans = array("q")

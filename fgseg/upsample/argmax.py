@@ -11,16 +11,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-__all__ = ["Axis", "ScoreMap", "axes", "compare_blocks", "compare_maps", "compare_stacks", "sample", "top_two"]
+from fgseg.upsample.tensors import Values
 
-ScoreMap = TypeVar("ScoreMap", torch.Tensor, NDArray[np.float32])
-"""A score map of one of two kinds, the same in arguments and results."""
+__all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "compare_stacks", "joined", "sample", "top_two"]
 
 # A prompt may be dropped only where another is above it by more than the rounding error of float32. A bilinear value of
 # four numbers of size m takes six roundings of m * 2^-24; two values at pixels and two at corners are compared.
@@ -65,19 +63,12 @@ def axes(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[Axis, Axis]:
     return _axis(rows, image_hw[0], grids.device), _axis(columns, image_hw[1], grids.device)
 
 
-def sample(grid: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
-    """A (h, w, ...) grid at the crossings of some pixel rows and columns: (R, C, ...)."""
-    return _sample_rows(_sample_columns(grid, columns), rows)
-
-
-def _sample_columns(grid: torch.Tensor, columns: Axis) -> torch.Tensor:
-    left, right = grid.index_select(1, columns.low), grid.index_select(1, columns.high)
-    return left.lerp_(right, columns.weight.view(-1, *[1] * (grid.ndim - 2)))
-
-
-def _sample_rows(grid: torch.Tensor, rows: Axis) -> torch.Tensor:
-    above, below = grid.index_select(0, rows.low), grid.index_select(0, rows.high)
-    return above.lerp_(below, rows.weight.view(-1, *[1] * (grid.ndim - 1)))
+def sample(grids: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
+    """Grids (..., h, w) at the crossings of some pixel rows and columns: (..., R, C)."""
+    left, right = grids.index_select(-1, columns.low), grids.index_select(-1, columns.high)
+    wide = left.lerp_(right, columns.weight)
+    above, below = wide.index_select(-2, rows.low), wide.index_select(-2, rows.high)
+    return above.lerp_(below, rows.weight[:, None])
 
 
 def compare_maps(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,7 +83,7 @@ def compare_maps(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.
     return labels, best
 
 
-def top_two(maps: Iterable[ScoreMap]) -> tuple[Any, ScoreMap, ScoreMap]:
+def top_two(maps: Iterable[Values]) -> tuple[Any, Values, Values]:
     """The largest and the second largest of score maps that arrive one after another.
 
     Args:
@@ -120,17 +111,19 @@ def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     """
     rows, columns = axes(grids, image_hw)
     at_once = max(1, _STACKED // (image_hw[0] * image_hw[1]))
-    best = torch.full(image_hw, -torch.inf, dtype=torch.float32, device=grids.device)
-    labels = torch.zeros(image_hw, dtype=torch.int32, device=grids.device)
-    for first in range(0, len(grids), at_once):
-        some = grids[first : first + at_once]
-        left, right = some.index_select(2, columns.low), some.index_select(2, columns.high)
-        wide = left.lerp_(right, columns.weight)
-        above, below = wide.index_select(1, rows.low), wide.index_select(1, rows.high)
-        maps = above.lerp_(below, rows.weight[:, None])
-        highest, prompt = maps.amax(0), maps.argmax(0)  # `max` may return the index of any map that ties
-        labels = torch.where(highest > best, (prompt + first).int(), labels)  # strict, as above
-        best = torch.maximum(best, highest)
+    stacks = (sample(some, rows, columns) for some in torch.split(grids, at_once))
+    # `max` may return the index of any map that ties.
+    return joined((maps.argmax(0).int(), maps.amax(0), len(maps)) for maps in stacks)
+
+
+def joined(found: Iterable[tuple[torch.Tensor, torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and best scores of all prompts, from those of consecutive prompts and how many these are."""
+    remaining = iter(found)
+    labels, best, seen = next(remaining)
+    for later_labels, later_best, count in remaining:
+        labels = torch.where(later_best > best, later_labels + seen, labels)  # strict, as above
+        best = torch.maximum(best, later_best)
+        seen += count
     return labels, best
 
 
@@ -146,10 +139,6 @@ class _Blocks:
 
     def __len__(self) -> int:
         return len(self.edges) - 1
-
-    @property
-    def longest(self) -> int:
-        return int(self.edges.diff().max())
 
     def split(self, size: int) -> _Blocks:
         """Each block cut into the same number of parts, at most `size` pixels long if no part becomes empty.
@@ -168,7 +157,8 @@ class _Blocks:
 
     def pixels(self) -> torch.Tensor:
         """The pixels of each block, the last one repeated up to the longest block: (B, longest)."""
-        inside = self.edges[:-1, None] + torch.arange(self.longest, device=self.edges.device)
+        longest = int(self.edges.diff().max())
+        inside = self.edges[:-1, None] + torch.arange(longest, device=self.edges.device)
         return torch.minimum(inside, self.edges[1:, None] - 1)
 
 
@@ -202,7 +192,7 @@ def compare_blocks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torc
     at_a_time = max(1, min(_PAIRS // len(grids), _PIXELS * len(rows) * len(columns) // labels.numel()))
     for start in range(0, len(undecided), at_a_time):
         candidates = _split(_candidates(grids, rows, columns, undecided[start : start + at_a_time], margin), margin)
-        _write_winners(candidates, _runs(candidates), labels, best)
+        _write_winners(candidates, labels, best)
     return labels, best
 
 
@@ -330,42 +320,34 @@ def _highest(values: torch.Tensor, block: torch.Tensor, num_blocks: int) -> torc
     return lowest.scatter_reduce_(0, block, key, "amax") & 0xFFFFFFFF
 
 
-class _Runs(NamedTuple):
-    """Blocks (B,) int64, the first pair of each, and its number of pairs."""
-
-    block: torch.Tensor
-    first: torch.Tensor
-    counts: torch.Tensor
-
-
-def _runs(candidates: _Candidates) -> _Runs:
-    block, counts = torch.unique_consecutive(candidates.block, return_counts=True)
-    return _Runs(block, counts.cumsum(0) - counts, counts)
-
-
-def _write_winners(candidates: _Candidates, runs: _Runs, labels: torch.Tensor, best: torch.Tensor) -> None:
+def _write_winners(candidates: _Candidates, labels: torch.Tensor, best: torch.Tensor) -> None:
     """Compare the candidates of some blocks, and write winners and scores to their pixels of (H, W) labels and best."""
-    rows, columns = candidates.rows, candidates.columns
-    down = rows.pixels()[runs.block // len(columns)]
-    across = columns.pixels()[runs.block % len(columns)]
+    block, counts = torch.unique_consecutive(candidates.block, return_counts=True)
+    down = candidates.rows.pixels()[block // len(candidates.columns)]
+    across = candidates.columns.pixels()[block % len(candidates.columns)]
     place = (down[:, :, None] * labels.shape[1] + across[:, None]).flatten()
-    winner, score = _compare_runs(candidates, runs)
+    weight_down = candidates.rows.axis.weight[down][:, :, None]
+    weight_across = candidates.columns.axis.weight[across][:, None]
+    winner, score = _compare_runs(candidates, counts, weight_down, weight_across)
     # A block shorter than the longest writes its last pixels again, with the same values.
     labels.view(-1).index_copy_(0, place, winner.flatten())
     best.view(-1).index_copy_(0, place, score.flatten())
 
 
-def _compare_runs(candidates: _Candidates, runs: _Runs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Winners and scores of some blocks (B, longest, longest), by a running maximum over their candidates."""
-    rows, columns = candidates.rows, candidates.columns
-    down = rows.axis.weight[rows.pixels()][runs.block // len(columns), :, None]
-    across = columns.axis.weight[columns.pixels()][runs.block % len(columns), None]
-    best = down.new_full((len(runs.block), down.shape[1], across.shape[2]), -torch.inf)
+def _compare_runs(
+    candidates: _Candidates, counts: torch.Tensor, down: torch.Tensor, across: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Winners and scores (B, longest, longest) of blocks, by a running maximum over their candidates.
+
+    counts: (B,) candidates of each block; down, across: (B, longest, 1) and (B, 1, longest) weights of its pixels.
+    """
+    first = counts.cumsum(0) - counts
+    best = down.new_full((len(counts), down.shape[1], across.shape[2]), -torch.inf)
     winner = torch.zeros(best.shape, dtype=torch.int32, device=down.device)
-    here = torch.arange(len(runs.block), device=down.device)
-    for rank in range(int(runs.counts.max())):
-        here = here[runs.counts[here] > rank]
-        pair = runs.first[here] + rank
+    here = torch.arange(len(counts), device=down.device)
+    for rank in range(int(counts.max())):
+        here = here[counts[here] > rank]
+        pair = first[here] + rank
         sides = candidates.patches[:, :, pair, None, None]
         above, below = torch.lerp(sides[:, 0], sides[:, 1], across[here])
         score = torch.lerp(above, below, down[here])

@@ -13,15 +13,15 @@ from itertools import chain
 import torch
 
 from fgseg.errors import ShapeError
-from fgseg.upsample.argmax import compare_blocks, compare_maps, compare_stacks
+from fgseg.upsample.argmax import compare_blocks, compare_maps, compare_stacks, joined
 from fgseg.upsample.maps import checked_scores
 from fgseg.upsample.tensors import Values, like
 
 __all__ = ["label_map", "running_argmax", "running_label_map"]
 
 # The assumed cost of dropping prompts, in pixels of a compared map: as much as five maps on every pixel, and two pixels
-# per patch for each prompt. These numbers only choose between two ways to the same labels; benchmarks/speed.py times
-# the way that was chosen.
+# per patch for each prompt. These numbers only choose between two methods with the same labels;
+# benchmarks/speed.py times the method that was chosen.
 _DROPPING_A_PIXEL, _DROPPING_A_PATCH = 5, 2
 
 
@@ -31,8 +31,8 @@ def label_map(scores: Values, image_hw: tuple[int, int]) -> tuple[Values, Values
     Each score map is bilinear between four neighbouring patch centres. Inside any block of such a cell, a
     prompt that another prompt beats at all four corners cannot win. Prompts are dropped cell by cell and again in
     smaller blocks, and the rest are compared pixel by pixel. Prompts within float32 rounding of each other
-    are kept, so the result is that of comparing whole maps. Cells are processed in groups. Memory beside the
-    result is a copy of one map and the candidates of one group: 13 MB (16 on noise) for 171 prompts from 32x48
+    are kept, so the result is that of comparing whole maps. Cells are processed in groups. Memory besides
+    the result is a copy of one map and the candidates of one group: 13 MB (16 on noise) for 171 prompts from 32x48
     patches to 1080x1920, 17 MB (34 on noise) for 847 to 2160x3840. On a GPU whole maps are compared, as many at a time
     as 64 MB hold, in about three copies, because a few large steps are faster there than many small ones.
 
@@ -62,7 +62,7 @@ def label_map(scores: Values, image_hw: tuple[int, int]) -> tuple[Values, Values
 def running_label_map(chunks: Iterable[Values], image_hw: tuple[int, int]) -> tuple[Values, Values]:
     """`label_map` of scores that arrive some prompts at a time, such as the canvases of stitched windows.
 
-    Holds two label maps and two score maps beside the chunk, whatever the number of chunks.
+    Holds two label maps and two score maps besides the chunk, whatever the number of chunks.
 
     Args:
         chunks: (t, h, w) scores each, in prompt order; t may vary.
@@ -92,21 +92,7 @@ def running_label_map(chunks: Iterable[Values], image_hw: tuple[int, int]) -> tu
 
 def running_argmax(chunks: Iterable[torch.Tensor], image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """`running_label_map` without its checks, for at least one chunk of finite float32 tensors."""
-    remaining = iter(chunks)
-    first = next(remaining)
-    labels, best = _argmax(first, image_hw)
-    seen = len(first)
-    for chunk in remaining:
-        later_labels, later_best = _argmax(chunk, image_hw)
-        # Strict: an equal score leaves the pixel to the lower index.
-        labels = torch.where(later_best > best, later_labels + seen, labels)
-        best = torch.maximum(best, later_best)
-        seen += len(chunk)
-    return labels, best
-
-
-def _argmax(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    return _fastest(grids, image_hw)(grids, image_hw)
+    return joined((*_fastest(grids, image_hw)(grids, image_hw), len(grids)) for grids in chunks)
 
 
 def _fastest(grids: torch.Tensor, image_hw: tuple[int, int]) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:

@@ -110,7 +110,7 @@ def checked_scores(
     """
     check_array("scores", scores, ("T", "h", "w"))
     grids = float32_tensor(scores)
-    # The minimum and the maximum show any NaN or infinity, in a tenth of the time that a look at each value takes.
+    # The minimum and the maximum show any NaN or infinity, in a tenth of the time of checking each value.
     if not (grids.numel() and bool(torch.stack(torch.aminmax(grids)).isfinite().all())):
         raise ShapeError(
             f"scores: expected finite scores of at least one prompt, got {_flaw(grids)}; check the features"

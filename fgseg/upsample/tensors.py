@@ -1,7 +1,7 @@
 """Conversion between numpy arrays and torch tensors.
 
-It lives in `upsample` because that is the lowest floor that works on tensors: `similarity`, `scoring` and `regions`
-stand above it and may all import it.
+It lives in `upsample` because that is the lowest package that works on tensors, so `similarity`, `scoring` and
+`regions` may all import it.
 """
 
 from collections.abc import Callable

@@ -35,7 +35,7 @@ class BusyError(FgsegError, RuntimeError):
 
 
 class GoneError(FgsegError, LookupError):
-    """An image is not kept any longer."""
+    """An image is no longer kept."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Limits:
         if size_bytes > self.upload_bytes:
             raise LimitError(
                 f"image: expected a file of at most {self.upload_bytes / MEGA:g} MB, got {size_bytes / MEGA:.1f} MB; "
-                "save it smaller"
+                "save a smaller file"
             )
 
     def check_request(self, request: SegmentationRequest) -> None:

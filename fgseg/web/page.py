@@ -27,7 +27,7 @@ WAITING = 256  # events in Gradio's queue; the service refuses requests before i
 RESOLUTIONS = {
     "auto": "Automatic",
     "squash": "Whole image, as a square",
-    "keep": "Whole image, in its own shape",
+    "keep": "Whole image, aspect ratio kept",
     "slide": "Overlapping windows",
 }
 
@@ -116,7 +116,7 @@ class _Page:
             elem_id="fg-prompts",
         )
         self.negatives = gr.Textbox(
-            label="Not this",
+            label="Negative prompts",
             info="One word per line. These words compete with the prompts but get no mask.",
             placeholder="none",
             lines=1,

@@ -36,7 +36,7 @@ FILES: Mapping[str, tuple[str, str, str]] = {
     "coco.json": ("coco", "application/json", "Masks (COCO JSON)"),
     "regions.csv": ("regions", "text/csv", "Regions (CSV)"),
 }
-"""The downloads: file name -> (name in `fgseg.segmentation.saving.FORMATS`, media type, title of the link)."""
+"""The downloads: file name -> (name in `fgseg.segmentation.result.FORMATS`, media type, title of the link)."""
 
 
 class SegmentationService:

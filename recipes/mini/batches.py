@@ -194,7 +194,7 @@ def _phrases(rng: np.random.Generator, drawn: Scene, changes: int) -> list[Phras
 
 
 def _not_held_out(make: Callable[[], Phrase]) -> Phrase:
-    """A phrase that is not a held-out combination. Used only where it is false, one would be learned as never true."""
+    """A phrase that is not a held-out combination. As a false phrase only, one would be learned as never true."""
     while is_held_out_phrase(phrase := make()):
         pass
     return phrase

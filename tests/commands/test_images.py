@@ -12,7 +12,7 @@ from command_runs import DONE, SOME_FAILED, USAGE, assert_refused, run_json
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
-from fgseg.segmentation.saving import FORMATS
+from fgseg.segmentation.result import FORMATS
 
 SMALL = ("--resolution", "squash:32")
 

@@ -53,7 +53,7 @@ def test_bytes_are_rounded_not_truncated():
 
 @pytest.mark.parametrize("bad", [1.004, -0.01, np.nan, np.inf])
 def test_numbers_outside_the_range_are_refused(bad):
-    with pytest.raises(ShapeError, match=r"values: expected numbers in \[0, 1\], got .* to .*; give presence"):
+    with pytest.raises(ShapeError, match=r"values: expected values in \[0, 1\], got .* to .*; give presence"):
         to_uint8(np.array([0.5, bad]))
 
 
@@ -86,7 +86,7 @@ def test_wrong_maps_and_colors_are_refused():
     with pytest.raises(OptionError, match=r"colors: expected one color per class, 2, got 1; palette\(2\)"):
         check_colors([(0, 0, 0)], 2)
     for bad in [(0, 0), (0, 0, 256), (0, 0, 0.5)]:
-        with pytest.raises(OptionError, match=r"colors: expected \(red, green, blue\) whole numbers"):
+        with pytest.raises(OptionError, match=r"colors: expected \(red, green, blue\), whole numbers"):
             check_colors([bad], 1)
 
 

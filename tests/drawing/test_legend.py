@@ -1,11 +1,10 @@
-from itertools import combinations
-
+import cv2
 import numpy as np
 import pytest
 
 from fgseg.drawing.colors import palette
-from fgseg.drawing.legend import legend_layout, with_legend
-from fgseg.drawing.text import line_height, wrap_text
+from fgseg.drawing.legend import LINE_IN_FONTS, legend_panel, with_legend
+from fgseg.drawing.text import font_size_within, line_height, text_block
 from fgseg.errors import OptionError, ShapeError
 
 PHRASES = [
@@ -23,7 +22,7 @@ SIZES = [
     (50, 4000),
     (4000, 50),
     (2000, 3000),
-    (6000, 8000),
+    (3000, 4000),
     (8000, 64),
     (100, 20_000),
     (300_000, 400),
@@ -34,41 +33,37 @@ def many_names(count):
     return [f"{PHRASES[index % len(PHRASES)]} {index}" for index in range(count)]
 
 
-def overlap(first, second):
-    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+def places_of(names, panel, font_size):
+    """(x, y) of the text of each name on a legend."""
+    texts = [text_block(name, font_size, LINE_IN_FONTS * font_size) for name in names]
+    return [cv2.minMaxLoc(cv2.matchTemplate(panel, text, cv2.TM_SQDIFF))[2] for text in texts]
 
 
 @pytest.mark.parametrize("image_hw", SIZES)
 @pytest.mark.parametrize("count", [1, 2, 5, 12, 40])
 def test_no_label_is_cut_or_overlaps_at_any_size(image_hw, count):
-    layout = legend_layout(image_hw, many_names(count))
-    left, top, right, bottom = layout.panel_xyxy
-    height, width = layout.canvas_hw
-    assert 0 <= left < right <= width
-    assert 0 <= top < bottom <= height
-    assert not overlap(layout.panel_xyxy, (0, 0, image_hw[1], image_hw[0]))
-    boxes = [box for row in layout.rows for box in (row.swatch_xyxy, row.text_xyxy)]
-    assert len(boxes) == 2 * count
-    for box in boxes:
-        assert left < box[0] < box[2] < right
-        assert top < box[1] < box[3] < bottom
-    assert not any(overlap(*pair) for pair in combinations(boxes, 2))
-    assert layout.font_size >= 13
+    names, font_size = many_names(count), font_size_within(image_hw)
+    panel, _ = legend_panel(image_hw, names, palette(count))
+    texts = [text_block(name, font_size, LINE_IN_FONTS * font_size) for name in names]
+    is_inked = (panel < 255).any(2)
+    assert is_inked.sum() == sum((text < 255).any(2).sum() for text in texts) + count * font_size**2
+    assert not is_inked[:4].any()
+    assert not is_inked[-4:].any()
+    assert not is_inked[:, :4].any()
+    assert not is_inked[:, -4:].any()
 
 
-@pytest.mark.parametrize(("image_hw", "side"), [((50, 4000), "below"), ((4000, 50), "beside"), ((480, 640), "below")])
-def test_a_legend_lies_along_the_longer_side(image_hw, side):
-    layout = legend_layout(image_hw, many_names(5))
-    height, width = image_hw
-    assert layout.panel_xyxy[:2] == ((0, height) if side == "below" else (width, 0))
+@pytest.mark.parametrize(("image_hw", "axis"), [((50, 4000), 0), ((4000, 50), 1), ((480, 640), 0)])
+def test_a_legend_lies_along_the_longer_side(image_hw, axis):
+    assert legend_panel(image_hw, many_names(5), palette(5))[1] == axis
 
 
 @pytest.mark.parametrize("image_hw", [(100, 20_000), (100, 100_000), (400, 6000), (400, 300_000)])
 def test_a_legend_is_no_higher_than_its_panorama(image_hw):
-    names = ["sky", "old town houses", "river with boats"]
-    height, width = legend_layout(image_hw, names).canvas_hw
-    assert height <= 2 * image_hw[0]
-    assert width == image_hw[1]
+    panel, axis = legend_panel(image_hw, ["sky", "old town houses", "river with boats"], palette(3))
+    assert axis == 0
+    assert panel.shape[0] <= image_hw[0]
+    assert panel.shape[1] <= image_hw[1]
 
 
 def test_the_picture_of_a_panorama_with_its_legend_stays_a_panorama():
@@ -77,10 +72,10 @@ def test_the_picture_of_a_panorama_with_its_legend_stays_a_panorama():
 
 
 def test_names_keep_their_order_from_column_to_column():
-    rows = legend_layout((480, 640), many_names(12)).rows
-    assert [row.name for row in rows] == many_names(12)
-    corners = [row.text_xyxy[:2] for row in rows]
+    panel, _ = legend_panel((480, 640), many_names(12), palette(12))
+    corners = places_of(many_names(12), panel, 13)
     assert corners == sorted(corners)
+    assert len({x for x, _ in corners}) > 1
 
 
 def test_the_picture_is_unchanged_in_the_top_left_corner():
@@ -89,25 +84,25 @@ def test_the_picture_is_unchanged_in_the_top_left_corner():
     canvas = with_legend(image, many_names(12), palette(12))
     np.testing.assert_array_equal(canvas[:64, :64], image)
     np.testing.assert_array_equal(image, before)
-    assert canvas.shape[:2] == legend_layout((64, 64), many_names(12)).canvas_hw
 
 
-def test_every_swatch_has_its_color_and_every_text_box_its_ink():
+@pytest.mark.parametrize(("image_hw", "corner_yx"), [((64, 640), (64, 0)), ((640, 64), (0, 64))])
+def test_the_legend_stands_below_or_beside_the_picture(image_hw, corner_yx):
+    names, colors = many_names(5), palette(5)
+    canvas = with_legend(np.zeros((*image_hw, 3), np.uint8), names, colors)
+    panel, _ = legend_panel(image_hw, names, colors)
+    y, x = corner_yx
+    np.testing.assert_array_equal(canvas[y : y + panel.shape[0], x : x + panel.shape[1]], panel)
+
+
+def test_a_swatch_of_its_color_stands_before_each_name():
     names, colors = many_names(12), palette(12)
-    canvas = with_legend(np.zeros((64, 64, 3), np.uint8), names, colors)
-    layout = legend_layout((64, 64), names)
-    for row, color in zip(layout.rows, colors, strict=True):
-        left, top, right, bottom = row.swatch_xyxy
-        assert tuple(canvas[(top + bottom) // 2, (left + right) // 2]) == color
-        left, top, right, bottom = row.text_xyxy
-        assert bottom - top == len(wrap_text(row.name, 13, 260)) * line_height(13)
-        assert (canvas[top:bottom, left:right] < 100).any()
-        canvas[top:bottom, left:right] = 255
-        left, top, right, bottom = row.swatch_xyxy
-        canvas[top:bottom, left:right] = 255
-    left, top, right, bottom = layout.panel_xyxy
-    # Nothing is drawn outside the boxes.
-    assert (canvas[top:bottom, left:right] == 255).all()
+    panel, _ = legend_panel((64, 64), names, colors)
+    for (x, y), color in zip(places_of(names, panel, 13), colors, strict=True):
+        swatch = panel[y + (line_height(13) - 13) // 2 :, x - 6 - 13 :][:13, :13]
+        assert (swatch[1:-1, 1:-1] == color).all()
+        assert (swatch[[0, -1]] == 96).all()
+        assert (swatch[:, [0, -1]] == 96).all()
 
 
 def test_without_names_the_picture_is_copied():

@@ -209,13 +209,13 @@ MASK = np.ones((5, 5), bool)
     [
         (lambda: overlay_labels(GREY[..., 0], LABELS, [RED]), ShapeError, "image: expected an RGB image"),
         (lambda: overlay_labels(GREY, LABELS[:4], [RED]), ShapeError, r"labels: .*\(5, 5\).*\(4, 5\)"),
-        (lambda: overlay_labels(GREY, LABELS * 1.0, [RED]), ShapeError, "labels: expected integers"),
+        (lambda: overlay_labels(GREY, LABELS * 1.0, [RED]), ShapeError, "labels: expected a numpy array of integers"),
         (
             lambda: overlay_labels(GREY, LABELS + 1, [RED]),
-            OptionError,
-            "labels: expected -1 to 0 for 1 colors",
+            ShapeError,
+            "labels: expected values from -1 to 0, got 1",
         ),
-        (lambda: overlay_labels(GREY, LABELS - 2, [RED]), OptionError, "labels: expected -1 to 0 .* got -2"),
+        (lambda: overlay_labels(GREY, LABELS - 2, [RED]), ShapeError, "labels: expected values from -1 to 0, got -2"),
         (lambda: overlay_labels(GREY, LABELS, [(0, 0, 300)]), OptionError, "colors: expected .red"),
         (lambda: overlay_labels(GREY, LABELS, [RED], opacity=1.1), OptionError, "opacity: .* 0 to 1"),
         (lambda: overlay_masks(GREY, [LABELS], [RED]), ShapeError, "masks: expected a mask"),
@@ -226,7 +226,7 @@ MASK = np.ones((5, 5), bool)
         (lambda: overlay_masks(GREY, [MASK], [RED], opacity=-1), OptionError, "opacity: .* 0 to 1"),
         (lambda: overlay_masks(MASK, [MASK], [RED]), ShapeError, "image: expected an RGB image"),
         (lambda: overlay_heatmap(GREY, np.zeros((4, 5))), ShapeError, r"score_map: .*\(5, 5\)"),
-        (lambda: overlay_heatmap(GREY, np.full((5, 5), 2.0)), ShapeError, "values: expected numbers in"),
+        (lambda: overlay_heatmap(GREY, np.full((5, 5), 2.0)), ShapeError, "values: expected values in"),
         (lambda: overlay_heatmap(GREY, np.zeros((5, 5)), opacity=2), OptionError, "opacity: .* 0 to 1"),
         (
             lambda: overlay_heatmap(GREY, np.zeros((5, 5)), colormap="x"),

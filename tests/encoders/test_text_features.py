@@ -174,7 +174,7 @@ def test_a_model_folder_that_is_removed_disables_the_cache_and_does_not_stop_the
     stored, expected = StoredTexts(encoder), encoder.encode_texts(WORDS)
     shutil.rmtree(folder)
     assert torch.equal(stored.encode(WORDS, route="region"), expected)
-    assert "encoded anew" in caplog.text
+    assert "encoded again" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [[], [" "], "red", [3]], ids=repr)

@@ -54,7 +54,7 @@ def test_a_threshold_needs_a_background_class(seg, colors):
         ({"prompts": "some"}, "prompts: expected one of all, present"),
         ({"refine": "crf"}, "refine: expected one of none, guided, pamr, superpixel"),
         ({"logit_scale": -1.0}, "logit_scale"),
-        ({"decision": "presence", "background": ()}, "background: expected words, with which presence"),
+        ({"decision": "presence", "background": ()}, "background: expected words for presence"),
         ({"decision": "presence", "min_foreground_share": 0.1}, "min_foreground_share: expected 0 with decision"),
     ],
 )

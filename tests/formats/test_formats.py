@@ -353,5 +353,5 @@ def test_detections_are_of_supervision_and_its_absence_says_what_to_install(monk
         return real(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(OptionError, match=r"pip install fgseg\[detections\]"):
+    with pytest.raises(OptionError, match=r'pip install "fgseg\[detections\]"'):
         detections({}, (), image_hw=(1, 1))

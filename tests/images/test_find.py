@@ -112,7 +112,7 @@ def test_files_that_do_not_exist_are_returned_so_that_their_reader_reports_them(
     [("empty", "empty: no picture in this folder"), ("*.gif", r"\*.gif: no picture in this pattern")],
 )
 def test_a_folder_or_pattern_without_pictures_is_refused_with_its_name_and_the_suffixes_that_count(album, source, what):
-    with pytest.raises(ImageError, match=rf"{what}; files with these endings count: \.jpg \.jpeg .*\.tif"):
+    with pytest.raises(ImageError, match=rf"{what}; files with these suffixes are read: \.jpg \.jpeg .*\.tif"):
         find_images([album / "a.png", album / source])
 
 
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_listed_is_an_image_error(album, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(ImageError, match=r"empty: cannot be listed \(Permission denied\); check its rights"):
+    with pytest.raises(ImageError, match=r"empty: cannot be listed \(Permission denied\); check its permissions"):
         find_images([album / "empty"])
 
 

@@ -370,7 +370,7 @@ def test_a_file_without_read_permission_is_an_image_error(tmp_path, monkeypatch)
 
     path = odd_images.rgb_png(tmp_path)
     monkeypatch.setattr(Path, "open", refuse)  # file modes do not stop root, who may run the tests
-    with pytest.raises(ImageError, match=r"rgb.png: no permission to read it; check the rights"):
+    with pytest.raises(ImageError, match=r"rgb.png: no permission to read it; check its permissions"):
         read_image(path)
 
 

@@ -47,7 +47,7 @@ def test_another_suffix_than_png_and_jpeg_is_refused(tmp_path):
 
 def test_a_picture_too_large_for_jpeg_is_refused_and_can_be_written_as_png(tmp_path):
     long = np.zeros((1, 65_501, 3), np.uint8)
-    with pytest.raises(OptionError, match=r"JPEG holds 65500 pixels a side, got 65501 x 1; use PNG"):
+    with pytest.raises(OptionError, match=r"JPEG holds 65500 pixels per side, got 65501 x 1; use PNG"):
         write_image(tmp_path / "long.jpg", long)
     write_image(tmp_path / "long.png", long)
     assert read_image(tmp_path / "long.png").shape == long.shape

@@ -169,7 +169,7 @@ def test_json_and_yaml_files_of_another_form_are_refused_with_the_entry(tmp_path
         ("c.yaml", "- name: 2020-99-99\n", "not a list of classes .* put odd names in quotes"),
         ("c.yaml", "- name: !!bool maybe\n", "not a list of classes .* put odd names in quotes"),
         ("c.yaml", "- name: !!timestamp abc\n", "not a list of classes .* put odd names in quotes"),
-        ("c.json", '[{"name": "a", "prompts": ["red\\ud83d"]}]', "expected whole characters, got 'red.ud83d'"),
+        ("c.json", '[{"name": "a", "prompts": ["red\\ud83d"]}]', "expected valid Unicode, got 'red.ud83d'"),
         ("c.yaml", "- 1: a\n", "entry 1: unknown key 1; the known ones"),
         (
             "c.yaml",

@@ -66,7 +66,7 @@ def test_templates_come_by_name_from_a_file_or_from_a_list(tmp_path):
         (None, "templates: expected 'none', 'imagenet', a text file or a list of templates, got NoneType"),
         ({"{}"}, "templates: expected 'none', 'imagenet', a text file or a list of templates, got set"),
         ("x" * 5000, "templates: expected 'none', .*, and there is no such file"),
-        (["a {}\ud83d"], r"templates\[0\]: expected whole characters, got 'a {}.ud83d'"),
+        (["a {}\ud83d"], r"templates\[0\]: expected valid Unicode, got 'a {}.ud83d'"),
     ],
 )
 def test_lists_of_templates_that_are_none_are_refused(templates, match):

@@ -125,7 +125,7 @@ def test_the_region_table_refuses_missing_misshaped_and_impossible_scores():
     with pytest.raises(ShapeError, match=r"scores\['a'\]: expected an array of shape \(2, 3\)"):
         region_table({"a": mask}, {"a": score.T})
     for bad in (np.nan, 1.5, -0.1):
-        with pytest.raises(ShapeError, match=r"scores\['a'\]: expected presence in \[0, 1\]"):
+        with pytest.raises(ShapeError, match=r"scores\['a'\]: expected values in \[0, 1\]"):
             region_table({"a": mask}, {"a": np.where(np.eye(2, 3), bad, score).astype(np.float32)})
     with pytest.raises(ShapeError, match=r"masks\['a'\]: expected a mask"):
         region_table({"a": score}, {"a": score})

@@ -98,15 +98,6 @@ def test_one_side_has_the_given_length_and_a_transposed_image_has_the_transposed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "name"),
-    [(((0, 3), 4), "image_hw"), (((3,), 4), "image_hw"), (((3, 3), 0), "short_side"), (((3, 3), 4, 0), "max_side")],
-)
-def test_sides_that_are_not_whole_numbers_are_refused(arguments, name):
-    with pytest.raises(OptionError, match=name):
-        short_side_hw(*arguments)
-
-
-@pytest.mark.parametrize(
     ("resolution", "whole"),
     [
         ("squash", "squash"),

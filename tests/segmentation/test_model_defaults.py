@@ -44,7 +44,7 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
         ("templates", "a {}", "fgseg.templates: expected a list of strings, got str 'a {}'"),
         ("templates", ["a thing"], "templates.*'a thing'"),
         ("templates", [], "templates: expected"),
-        ("resolution", None, "fgseg.resolution: expected text such as 'keep', got None"),
+        ("resolution", None, "fgseg.resolution: expected text such as 'keep:448', got NoneType"),
         ("thresold", 0.5, "fgseg: expected some of background, .*, got thresold"),
         ("resolution", "huge", "got 'huge'"),
     ],

@@ -84,7 +84,7 @@ def test_an_image_without_boxes_is_valid():
         (with_box(bbox=["a", 0.2, 0.3, 0.4]), "not a record.*x1, y1, x2, y2"),
         (with_box(bbox=[10**400, 0.2, 0.3, 0.4]), "not a record.*x1, y1, x2, y2"),
         (with_box(bbox={}), "not a record.*x1, y1, x2, y2"),
-        (entry(caption="cut \ud83d"), r"broken caption: caption: expected whole characters, got 'cut \\ud83d'"),
+        (entry(caption="cut \ud83d"), r"broken caption: caption: expected valid Unicode, got 'cut \\ud83d'"),
         (with_box(short_expr=""), r"empty caption: bbox_info\[0\]: short_expr"),
         (with_box(long_expr=7), r"empty caption: bbox_info\[0\]: long_expr: expected words, got 7"),
         (with_box(short_expr_negs={}), "empty caption.*flag_short_neg is 1"),

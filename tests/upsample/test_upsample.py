@@ -343,13 +343,13 @@ def test_prompts_that_cannot_win_are_dropped_before_pixels_are_compared(monkeypa
     scores[3, :, :4] = 1
     scores[7, :, 4:] = 1
     seen = []
-    compare = argmax._write_winners
+    compare = argmax._compare_runs
 
-    def spy(candidates, runs, *found):
-        seen.append(runs.counts)
-        compare(candidates, runs, *found)
+    def spy(candidates, counts, *weights):
+        seen.append(counts)
+        return compare(candidates, counts, *weights)
 
-    monkeypatch.setattr(argmax, "_write_winners", spy)
+    monkeypatch.setattr(argmax, "_compare_runs", spy)
     labels, _ = argmax.compare_blocks(torch.from_numpy(scores), (256, 256))
     counts = torch.cat(seen)
     assert counts.min() == 1

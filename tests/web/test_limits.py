@@ -42,7 +42,7 @@ def test_prompts_at_the_limits_are_accepted():
 def test_the_error_of_a_large_upload_says_both_sizes():
     limits = Limits(upload_bytes=2_000_000)
     limits.check_upload(2_000_000)
-    with pytest.raises(LimitError, match=r"image: expected a file of at most 2 MB, got 2\.1 MB; save it smaller"):
+    with pytest.raises(LimitError, match=r"image: expected a file of at most 2 MB, got 2\.1 MB; save a smaller file"):
         limits.check_upload(2_100_000)
 
 

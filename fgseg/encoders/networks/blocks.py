@@ -42,7 +42,7 @@ class TowerConfig:
         layers: number of blocks.
         mlp_width: hidden channels of each block's MLP.
         activation: name of the MLP's non-linearity in config.json.
-        epsilon: what every LayerNorm adds to the variance.
+        epsilon: added to the variance by every LayerNorm.
     """
 
     width: int
@@ -113,8 +113,8 @@ class Conv2d(_Uninitialised, nn.Conv2d):
 class Linear(_Uninitialised, nn.Linear):
     """nn.Linear without initialisation, and on a CPU with weights in oneDNN's order.
 
-    `F.linear` reorders the weights at every call, and in float32 it uses MKL, which is slow on processors of other
-    makers. `torch.ops.mkldnn._linear_pointwise` is private, but with weights that are reordered once it computes the
+    `F.linear` reorders the weights at every call, and in float32 it uses MKL, which is slow on processors that are not
+    Intel's. `torch.ops.mkldnn._linear_pointwise` is private, but with weights that are reordered once it computes the
     products of a ViT-B block 1.11 to 1.21 times as fast (`weights` in benchmarks/results/choices.json).
 
     Attributes:
@@ -145,8 +145,7 @@ class Linear(_Uninitialised, nn.Linear):
             weight, bias = self.weight.detach(), None if self.bias is None else self.bias.detach()
             ordered = torch.ops.mkldnn._reorder_linear_weight(before * after * weight, _ROWS_EXPECTED)
             self._packed = _Packed(made_of, (weight, bias), ordered, None if bias is None else after * bias)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed.ordered, self._packed.bias, "none", [], "")
-        return out
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed.ordered, self._packed.bias, "none", [], "")
 
 
 class _Packed(NamedTuple):
@@ -196,8 +195,7 @@ class Attention(nn.Module):
 
     def merge(self, x: Tensor) -> Tensor:
         """(B, heads, N, width / heads) -> (B, N, width), through the output projection."""
-        merged: Tensor = self.out_proj(x.transpose(1, 2).flatten(-2))
-        return merged
+        return self.out_proj(x.transpose(1, 2).flatten(-2))
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """(B, N, width) -> (B, N, width). mask: bool, broadcasts to (B, heads, N, N), true where a token attends."""
@@ -218,8 +216,7 @@ class Mlp(nn.Module):
         """(..., width) -> (..., width)."""
         if self.activation is _quick_gelu and not torch.is_grad_enabled():
             return self._quick(x)
-        out: Tensor = self.fc2(self.activation(self.fc1(x)))
-        return out
+        return self.fc2(self.activation(self.fc1(x)))
 
     def _quick(self, x: Tensor) -> Tensor:
         """quick_gelu(h) = silu(c h) / c: the products take the factors, and one pass over h replaces three.

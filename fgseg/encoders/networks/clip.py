@@ -56,7 +56,7 @@ class VisionEmbeddings(nn.Module):
         return torch.cat([class_token, tokens], 1) + self.positions(grid_hw), grid_hw
 
     def _patches(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The convolution as one matrix product, as no windows overlap; oneDNN's convolution takes 3 times as long."""
+        """The convolution as one matrix product (no patches overlap); oneDNN's convolution takes 3 times as long."""
         side = self.patch_embedding.kernel_size[0]
         rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
         cut = pixels[..., : rows * side, : columns * side].reshape(*pixels.shape[:2], rows, side, columns, side)
@@ -64,7 +64,7 @@ class VisionEmbeddings(nn.Module):
         return F.linear(flat, self.patch_embedding.weight.flatten(1)), (rows, columns)
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """(1 + Gh*Gw, width): the table, resized (bicubic) for any other grid than the native; row 0 is the class's."""
+        """(1 + Gh*Gw, width): the table, resized (bicubic) to any other grid; row 0 belongs to the class token."""
         table = self.position_embedding.weight
         if grid_hw == (self.side, self.side):
             return table
@@ -94,8 +94,7 @@ class VisionTower(nn.Module):
 
     def global_token(self, before_last: Tensor) -> Tensor:
         """(B, 1 + N, width) -> (B, width): the class token after the last block."""
-        out: Tensor = self.post_layernorm(self.encoder.layers[-1](before_last)[:, 0])
-        return out
+        return self.post_layernorm(self.encoder.layers[-1](before_last)[:, 0])
 
     def patch_tokens(self, before_last: Tensor, grid_hw: tuple[int, int], recipe: str) -> Tensor:
         """(B, 1 + Gh*Gw, width) -> (B, Gh*Gw, width): the patches after the last block, by `recipe`."""
@@ -105,17 +104,16 @@ class VisionTower(nn.Module):
         x = _attended(block, before_last, grid_hw, recipe)
         if recipe in _WHOLE_BLOCK:
             x = block.add_mlp(add(before_last, x))
-        patches = x if recipe == "value" else x[:, 1:]
-        out: Tensor = self.post_layernorm(patches)
-        return out
+        return self.post_layernorm(x if recipe == "value" else x[:, 1:])
 
 
 def _attended(block: Block, x: Tensor, grid_hw: tuple[int, int], recipe: str) -> Tensor:
     """The attention half of the last block, without the residual."""
     attention, x = block.self_attn, block.layer_norm1(x)
-    if recipe in ("vanilla", "value"):
-        out: Tensor = attention(x) if recipe == "vanilla" else attention.out_proj(attention.v_proj(x))
-        return out
+    if recipe == "vanilla":
+        return attention(x)
+    if recipe == "value":
+        return attention.out_proj(attention.v_proj(x))
     q, k, v = (attention.split(project(x)) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
     if recipe == "sclip":
         return attention.merge(F.scaled_dot_product_attention(q, q, v) + F.scaled_dot_product_attention(k, k, v))
@@ -190,15 +188,13 @@ class TextTower(nn.Module):
             raise ShapeError(f"input_ids: expected at most {len(positions)} tokens on the {route} route, got {length}")
         x = self.embeddings.token_embedding(input_ids[:, :length]) + positions[:length]
         x = self.final_layer_norm(self.encoder(x, causal=True))
-        features: Tensor = x[torch.arange(len(x), device=x.device), end]
-        return features
+        return x[torch.arange(len(x), device=x.device), end]
 
     def shared(self, trees: PrefixTrees, route: str) -> Tensor:
         """(T, width) of the texts of some trees: as `forward`, with each distinct prefix computed once."""
         x = self.embeddings.token_embedding(trees.tokens) + self.embeddings.positions(route)[trees.depths]
         x = self.encoder(x, mask=trees.mask[:, None])
-        features: Tensor = self.final_layer_norm(x[trees.ends[:, 0], trees.ends[:, 1]])
-        return features
+        return self.final_layer_norm(x[trees.ends[:, 0], trees.ends[:, 1]])
 
     def _first_end(self, input_ids: Tensor) -> Tensor:
         check_array("input_ids", input_ids, ("T", "L"))
@@ -253,8 +249,7 @@ class ClipModel(nn.Module):
         """
         self._check_pixels(pixel_values)
         x, _ = self.vision_model.before_last(pixel_values)
-        out: Tensor = self.visual_projection(self.vision_model.global_token(x))
-        return out
+        return self.visual_projection(self.vision_model.global_token(x))
 
     def text_features(self, input_ids: Tensor, *, route: Route = "region") -> Tensor:
         """Text features: (T, L) token ids, padded or not -> (T, D), not normalised.
@@ -264,13 +259,11 @@ class ClipModel(nn.Module):
             ShapeError: a row without an end token, or more tokens than the route takes.
         """
         check_route(route, self.routes)
-        out: Tensor = self._projection(route)(self.text_model(input_ids, route))
-        return out
+        return self._projection(route)(self.text_model(input_ids, route))
 
     def shared_text_features(self, trees: PrefixTrees, *, route: Route = "region") -> Tensor:
-        """(T, D) features of the texts of some trees, as `text_features`, for a route and texts that `limit` allows."""
-        out: Tensor = self._projection(route)(self.text_model.shared(trees, route))
-        return out
+        """(T, D) features of the texts of some trees, as `text_features`; each text fits the `limit` of the route."""
+        return self._projection(route)(self.text_model.shared(trees, route))
 
     def limit(self, route: str) -> int:
         """Maximum number of tokens on a route, start and end tokens included."""

@@ -1,7 +1,7 @@
 """FG-CLIP 2: SigLIP 2 NaFlex towers with a dense head and three text heads (arXiv:2510.10921).
 
-Images of any aspect are lists of patches. The text tower is not causal and its feature is read at the last position, so
-padding is part of the input.
+Images of any aspect ratio are lists of patches. The text tower is not causal and its feature is read at the last
+position, so padding is part of the input.
 """
 
 import math
@@ -55,7 +55,7 @@ def patch_budget(image_hw: tuple[int, int], *, patch: int = 16) -> int:
 
 
 def fit_to_patches(image_hw: tuple[int, int], *, patch: int, max_patches: int) -> tuple[int, int]:
-    """The NaFlex size of an image: about the same aspect, sides that are multiples of the patch.
+    """The NaFlex size of an image: about the same aspect ratio, sides that are multiples of the patch.
 
     This is the largest scale at which the sides, rounded up to the patch, give at most `max_patches`. It is found by
     bisection to 1e-5, as in the published processor.
@@ -63,7 +63,7 @@ def fit_to_patches(image_hw: tuple[int, int], *, patch: int, max_patches: int) -
     Args:
         image_hw: (height, width) in pixels.
         patch: patch side in pixels.
-        max_patches: most patches the resized image may have.
+        max_patches: maximum number of patches of the resized image.
 
     Returns:
         (height, width) in pixels.
@@ -146,8 +146,7 @@ class PoolingHead(nn.Module):
         k, v = kv.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = self.attention.out_proj(attended.transpose(1, 2).flatten(-2))
-        out: Tensor = x + self.mlp(self.layernorm(x))
-        return out
+        return x + self.mlp(self.layernorm(x))
 
 
 class VisionTower(nn.Module):
@@ -193,8 +192,7 @@ class TextTower(nn.Module):
                 "FG-CLIP 2 reads a text at its last position, so pad it to the full length"
             )
         x = self.embeddings.token_embedding(input_ids) + positions
-        out: Tensor = self.final_layer_norm(self.encoder(x))[:, -1]
-        return out
+        return self.final_layer_norm(self.encoder(x))[:, -1]
 
 
 class FgClip2Model(nn.Module):
@@ -242,8 +240,7 @@ class FgClip2Model(nn.Module):
         """
         x, mask = self.vision_model(_checked(pixel_values, spatial_shapes, pixel_attention_mask))
         head: PoolingHead = self.vision_model.head
-        pooled: Tensor = head(head.probe.expand(len(x), -1, -1), x, mask)[:, 0]
-        return pooled
+        return head(head.probe.expand(len(x), -1, -1), x, mask)[:, 0]
 
     def text_features(self, input_ids: Tensor, *, route: Route = "region") -> Tensor:
         """Text features: (T, L) token ids padded to the route's length -> (T, D), not normalised.
@@ -254,8 +251,7 @@ class FgClip2Model(nn.Module):
         """
         check_route(route, self.routes)
         heads = {"region": self.boxtext_head, "short": self.text_model.head, "long": self.longtext_head}
-        out: Tensor = heads[route](self.text_model(input_ids, route))
-        return out
+        return heads[route](self.text_model(input_ids, route))
 
     def limit(self, route: str) -> int:
         """Number of tokens on a route; texts are padded to it."""

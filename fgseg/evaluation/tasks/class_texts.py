@@ -39,7 +39,7 @@ def known_classes(seg: Segmenter, dataset: Dataset, templates: Sequence[str]) ->
     if not known:
         raise PromptError(
             f"{dataset.name}: {seg.encoder.name} has words for none of its classes; --classes FILE gives other words, "
-            "--model another model"
+            "--model chooses another model"
         )
     return dataset.select_classes([entry.name for entry in known]).with_classes(known)
 
@@ -57,7 +57,8 @@ def explained(seg: Segmenter, dataset: Dataset, templates: Sequence[str], error:
     )
     return PromptError(
         f"{dataset.name}: {seg.encoder.name} does not know the words of {count - len(known)} of {count} classes; "
-        f"{choice}, --only NAME some of them, --classes FILE gives other words, --model another model (first: {error})"
+        f"{choice}, --only NAME measures some of them, --classes FILE gives other words, --model chooses another model "
+        f"(first: {error})"
     )
 
 

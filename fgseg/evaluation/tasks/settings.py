@@ -75,7 +75,7 @@ class SegmentationSettings:
         check_number("threshold", self.threshold, low=0, high=1)
         check_number("min_foreground_share", self.min_foreground_share, low=0, high=1)
         if self.decision == "presence" and not self.background:
-            raise OptionError("background: expected words, with which presence is a comparison, got none; give some")
+            raise OptionError("background: expected words for presence to compare with, got none; give some")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `resolution` becomes its attributes."""
