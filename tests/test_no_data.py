@@ -8,6 +8,7 @@ import tiff_files as tf
 
 import fgseg
 from fgseg.images.reading import read_picture
+from fgseg.segmentation.result import FORMATS
 from fgseg.types import UNLABELLED
 
 RED, WHITE = (200, 30, 40), (235, 235, 235)
@@ -50,7 +51,7 @@ def test_an_image_without_any_data_has_no_label(seg, tmp_path):
     result = seg.segment(np.full((32, 48), np.nan), ["red", "white"], threshold="auto")
     assert (result.labels == UNLABELLED).all()
     assert [entry["share"] for entry in result.to_dict()["classes"]] == [0, 0]
-    result.save(tmp_path, formats=fgseg.segmentation.saving.FORMATS)
+    result.save(tmp_path, formats=tuple(FORMATS))
     result.overlay()
 
 
