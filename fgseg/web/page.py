@@ -14,7 +14,7 @@ from gradio.themes.utils.fonts import LocalFont
 
 from fgseg._version import __version__
 from fgseg.images.resizing import shrink
-from fgseg.web.events import Actions, Form, Update
+from fgseg.web.events import Actions, Form, Update, explained
 from fgseg.web.html import data_uri
 from fgseg.web.limits import MEGA
 from fgseg.web.service import SegmentationService
@@ -165,7 +165,7 @@ class _Page:
 
         # Gradio fills in a parameter with one of these two annotations.
         def answer(event_data: gr.EventData, request: gr.Request, secret: str | None, *values: Any) -> list[Any]:
-            update = action(secret, Form(*values), event_data._data, str(request.session_hash))
+            update = explained(action, secret, Form(*values), event_data._data, str(request.session_hash))
             changes = [getattr(update, name) for name in outputs]
             return [gr.skip() if value is None else value for value in changes]
 
