@@ -242,25 +242,9 @@ def _steps(run: _Run, first: int) -> Iterator[dict[str, Any]]:
 
 
 def _loader(run: _Run, first: int) -> DataLoader[Batch]:
-    options, config = run.options, run.model.config
-    preparation = Preparation(
-        source=run.source,
-        tokenizer=Tokenizer(run.initial.folder),
-        end_token=config.end_token,
-        side=config.side,
-        short_limit=config.positions,
-        seed=options.seed,
-        with_boxes=options.stage == 2,
-    )
-    batches = Batches(
-        preparation,
-        steps=range(first, run.steps),
-        batch_size=options.batch_size,
-        accumulate=options.accumulate,
-        rank=run.processes.rank,
-        world_size=run.processes.world_size,
-    )
-    return DataLoader(batches, batch_size=None, num_workers=options.workers)
+    preparation = Preparation(run.source, Tokenizer(run.initial.folder), run.model.config, run.options)
+    batches = Batches(preparation, range(first, run.steps), run.processes)
+    return DataLoader(batches, batch_size=None, num_workers=run.options.workers)
 
 
 def _collect_bad(run: _Run, batches: list[Batch]) -> None:
