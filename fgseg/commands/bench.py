@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from typer import Option
 from fgseg.commands.arguments import check_resolution, check_writable, load_segmenter, split_words
 from fgseg.commands.exit_codes import SOME_FAILED, USAGE
 from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, named_folder, with_option_groups
-from fgseg.commands.output import complain, table, to_json
+from fgseg.commands.output import complain, progress_bar, table, to_json
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _measured(
         folder = output.out / name
         if output.fresh:
             drop_rows(folder / ROWS_FILE)
-        outcome = run_task(task, folder, progress=_progress_bar(name, quiet))
+        outcome = run_task(task, folder, progress=partial(progress_bar, desc=name, unit="image", quiet=quiet))
         written = write_run(outcome, folder)
         if output.pictures and outcome.rows:
             from fgseg.evaluation.html_report import write_pictures
@@ -187,16 +187,6 @@ def _warn_of_unknown_classes(model: str, data: EvaluationData, task: EvaluationT
             f"warning: {data.name}: {model} has words for {known} of {count} classes; measured on those alone, "
             "pixels of the others are not counted; --only all refuses this, --model takes another"
         )
-
-
-def _progress_bar(name: str, quiet: bool) -> Any:
-    def wrapped(names: Sequence[str]) -> Iterable[str]:
-        from tqdm import tqdm
-
-        # None: no bar if stderr is not a terminal
-        return tqdm(names, desc=name, unit="image", file=sys.stderr, disable=True if quiet else None)
-
-    return wrapped
 
 
 def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:

@@ -32,6 +32,7 @@ __all__ = [
     "Batches",
     "Preparation",
     "make_batch",
+    "own_numbers",
     "padded_ids",
     "step_records",
 ]
@@ -132,13 +133,9 @@ class Batches(IterableDataset[Batch]):
     processes: ProcessGroup
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the micro-batches. Of W workers, each prepares every W-th, since the loader interleaves them."""
-        worker = get_worker_info()
-        start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        if worker:
-            torch.set_num_threads(1)
+        """Yield the micro-batches of this worker."""
         accumulate = self.preparation.options.accumulate
-        for number in range(start, len(self.steps) * accumulate, stride):
+        for number in own_numbers(len(self.steps) * accumulate):
             step, micro = divmod(number, accumulate)
             yield self._batch(self.steps[step], micro)
 
@@ -149,6 +146,12 @@ class Batches(IterableDataset[Batch]):
         epoch, indices = step_records(count, step=step, global_batch=global_batch, seed=options.seed)
         first = own * self.processes.rank + options.batch_size * micro
         return make_batch(self.preparation, indices[first : first + options.batch_size].tolist(), epoch)
+
+
+def own_numbers(count: int) -> range:
+    """The numbers below `count` that are this worker's: of W workers each takes every W-th, as a loader expects."""
+    worker = get_worker_info()
+    return range(worker.id, count, worker.num_workers) if worker else range(count)
 
 
 @dataclass(frozen=True)
