@@ -47,8 +47,7 @@ def run_document(outcome: Outcome) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
     }
-    cleaned: dict[str, Any] = _without_nan(document)
-    return cleaned
+    return {key: _without_nan(value) for key, value in document.items()}
 
 
 def parts_of(document: Mapping[str, Any]) -> str:

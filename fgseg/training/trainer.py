@@ -32,7 +32,7 @@ from fgseg.training.checkpoints import (
 )
 from fgseg.training.distributed import ProcessGroup, join_processes
 from fgseg.training.initialise import initial_model, parameter_groups, stage_parameters
-from fgseg.training.loss_plot import plot_losses
+from fgseg.training.loss_plot import LOSSES, plot_losses
 from fgseg.training.options import DEFAULTS, TrainingOptions, learning_rate, total_steps
 from fgseg.training.records import BadRecord, Source, bad_lines, check_bad_share
 from fgseg.training.samples import Batch, Batches, Preparation
@@ -41,7 +41,6 @@ from fgseg.training.stages import checkpoint_blocks, step_gradients
 __all__ = ["BAD_RECORDS", "LOSS_PLOT", "RUN", "Outcome", "train"]
 
 BAD_RECORDS, LOSS_PLOT, RUN = "bad_records.jsonl", "loss.png", "run.json"
-LOSSES: tuple[str, ...] = ("loss", "short", "long", "region", "hard")
 HEADER = ("step", "binding", "bad")  # of a checkpoint
 log = logging.getLogger("fgseg")
 

@@ -134,10 +134,8 @@ class _Page:
         with gr.Row():
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)
-        self.resolution = gr.Dropdown(self._resolutions(), value="auto", label="Resolution")
-
-    def _resolutions(self) -> list[tuple[str, str]]:
-        return [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
+        named = [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
+        self.resolution = gr.Dropdown(named, value="auto", label="Resolution")
 
     def _events(self) -> None:
         on, actions = self._on, self.actions
