@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import chain, count
 from math import isfinite
@@ -70,13 +71,10 @@ def read_threshold(text: str | None) -> Any:
     """
     if text is None or text == "auto":
         return text
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit <= 1:
-        raise OptionError(f"--threshold: expected a number from 0 to 1 or auto, got {text!r}")
-    return limit
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise OptionError(f"--threshold: expected a number from 0 to 1 or auto, got {text!r}")
 
 
 def check_resolution(text: str) -> None:

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Option
 
 from fgseg.commands.arguments import check_resolution, check_writable, load_segmenter, split_words
 from fgseg.commands.exit_codes import SOME_FAILED, USAGE
-from fgseg.commands.options import (
-    Device,
-    Dtype,
-    Model,
-    ModelOptions,
-    Offline,
-    Quiet,
-    Revision,
-    Route,
-    Templates,
-    Verbose,
-    named_folder,
-)
-from fgseg.commands.output import complain, table, to_json
+from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, named_folder, with_option_groups
+from fgseg.commands.output import complain, progress_bar, table, to_json
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
     from fgseg.evaluation.requests import BenchmarkRequest, EvaluationData
     from fgseg.evaluation.runner import EvaluationTask, Outcome
-    from fgseg.evaluation.tasks.sweep import Grid
     from fgseg.segmenter import Segmenter
 
 __all__ = ["bench"]
@@ -39,156 +27,131 @@ __all__ = ["bench"]
 _MOST_LISTED = 5  # faults or failed images
 
 
-class TaskKind(StrEnum):
-    """What is measured."""
+@dataclass(frozen=True)
+class DataOptions:
+    """What is measured, and on which images."""
 
-    segmentation = "segmentation"
-    boxes = "boxes"
-    retrieval = "retrieval"
-
-
-class PromptedClasses(StrEnum):
-    """Which classes compete in an image."""
-
-    all = "all"
-    present = "present"
-
-
-class LabelDecision(StrEnum):
-    """How scores become labels."""
-
-    protocol = "protocol"
-    presence = "presence"
-
-
-Data_ = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data", "-d",
-        help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all eight), "
-        "scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder or a JSON file; repeatable. "
-        "[default: the four sets of scenes]",
-    ),
-]  # fmt: skip
-Root = Annotated[Path | None, typer.Option(help="Folder of a standard set, or of the images of a JSON file.")]
-Preset = Annotated[str | None, typer.Option(help="Published settings: sclip, naclip, clearclip, proxyclip.")]
-Classes = Annotated[Path | None, typer.Option("--classes", help="Class file with other words, in label order.")]
-Words = Annotated[
-    str | None,
-    typer.Option(
-        help="names: first word of each class; synonyms: all. [default: names for standard sets, else synonyms]"
-    ),
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--only",
-        help="Class to keep; repeatable. 'all' keeps every class and refuses a model that lacks words. "
-        "[default: the classes that the model has words for]",
-    ),
-]
-Background = Annotated[list[str] | None, typer.Option("--background", help="Word for the background; repeatable.")]
-_SEVERAL = " With --sweep: one or more, separated by commas."
-Threshold = Annotated[str | None, typer.Option(help="Minimum probability or presence, 0 to 1." + _SEVERAL)]
-LogitScale = Annotated[
-    str | None, typer.Option(help="Factor on scores. [default: that of the preset or model]" + _SEVERAL)
-]
-Resolution = Annotated[
-    str, typer.Option(help="auto, squash, keep or slide, with an optional size: slide:448." + _SEVERAL)
-]
-Recipe = Annotated[str, typer.Option(help="value, vanilla, sclip, naclip, kk, clearclip." + _SEVERAL)]
-Refine = Annotated[str, typer.Option(help="auto (that of the model), none, guided, pamr or superpixel." + _SEVERAL)]
-
-
-def bench(
-    task: Annotated[TaskKind, typer.Option(help="What is measured.")] = TaskKind.segmentation,
-    data: Data_ = None,
-    root: Root = None,
-    preset: Preset = None,
-    classes: Classes = None,
-    words: Words = None,
-    only: Only = None,
-    prompts: Annotated[PromptedClasses, typer.Option(help="Classes that compete in an image.")] = PromptedClasses.all,
-    decision: Annotated[
-        LabelDecision, typer.Option(help="Softmax as in published evaluations, or presence as in `fgseg segment`.")
-    ] = LabelDecision.protocol,
-    threshold: Threshold = None,
-    logit_scale: LogitScale = None,
-    background: Background = None,
-    templates: Templates = None,
-    resolution: Resolution = "auto",
-    recipe: Recipe = "value",
-    refine: Refine = "auto",
-    route: Annotated[Route, typer.Option(help="Text encoding of captions: short or long.")] = Route.short,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Measure every combination and choose the best mIoU.")] = False,
-    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes in each procedural set.")] = 60,
-    side: Annotated[int, typer.Option(min=32, help="Side of the procedural scenes in pixels.")] = 224,
+    task: Annotated[Literal["segmentation", "boxes", "retrieval"], Option(help="What is measured.")] = "segmentation"
+    data: Annotated[
+        list[str] | None,
+        Option(
+            "--data",
+            "-d",
+            help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all "
+            "eight), scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder or a JSON file; "
+            "repeatable. [default: the four sets of scenes]",
+        ),
+    ] = None
+    root: Annotated[Path | None, Option(help="Folder of a standard set, or of the images of a JSON file.")] = None
+    classes: Annotated[Path | None, Option(help="Class file with other words, in label order.")] = None
+    words: Annotated[
+        str | None,
+        Option(
+            help="names: first word of each class; synonyms: all. [default: names for standard sets, else synonyms]"
+        ),
+    ] = None
+    only: Annotated[
+        list[str] | None,
+        Option(
+            help="Class to keep; repeatable. 'all' keeps every class and refuses a model that lacks words. "
+            "[default: the classes that the model has words for]"
+        ),
+    ] = None
+    route: Annotated[Route, Option(help="Text encoding of captions: short or long.")] = "short"
+    scenes: Annotated[int, Option(min=1, help="Number of scenes in each procedural set.")] = 60
+    side: Annotated[int, Option(min=32, help="Side of the procedural scenes in pixels.")] = 224
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Number of images to measure in each set, counted from the first.")
-    ] = None,
+        int | None, Option(min=1, help="Number of images to measure in each set, counted from the first.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class SettingOptions:
+    """How images become labels; --recipe is an option of the model."""
+
+    preset: Annotated[str | None, Option(help="Published settings: sclip, naclip, clearclip, proxyclip.")] = None
+    prompts: Annotated[Literal["all", "present"], Option(help="Classes that compete in an image.")] = "all"
+    decision: Annotated[
+        Literal["protocol", "presence"],
+        Option(help="Softmax as in published evaluations, or presence as in `fgseg segment`."),
+    ] = "protocol"
+    threshold: Annotated[str | None, Option(help="Minimum probability or presence, 0 to 1.")] = None
+    logit_scale: Annotated[str | None, Option(help="Factor on scores. [default: that of the preset or model]")] = None
+    background: Annotated[list[str] | None, Option(help="Word for the background; repeatable.")] = None
+    templates: Templates = None
+    resolution: Annotated[str, Option(help="auto, squash, keep or slide, with an optional size: slide:448.")] = "auto"
+    refine: Annotated[str, Option(help="auto (that of the model), none, guided, pamr or superpixel.")] = "auto"
+    sweep: Annotated[
+        bool,
+        Option(
+            "--sweep",
+            help="Measure every combination of --recipe, --resolution, --refine, --logit-scale and --threshold, each "
+            "with one or more values separated by commas, and choose the best mIoU.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is measured again, and what is written where."""
+
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="If some files of a set have faults, measure the other images.")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the rows of an earlier run first.")] = False,
-    pictures: Annotated[
-        bool, typer.Option(help="Write the figure and the page with the best and worst images.")
-    ] = True,
-    model: Model = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    offline: Offline = False,
+        bool, Option("--keep-going", help="If some files of a set have faults, measure the other images.")
+    ] = False
+    fresh: Annotated[bool, Option("--fresh", help="Remove the rows of an earlier run first.")] = False
+    pictures: Annotated[bool, Option(help="Write the figure and the page with the best and worst images.")] = True
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", parser=named_folder, metavar="FOLDER", help="Output folder; one subfolder per data set."
-        ),
-    ] = Path("fgseg-bench"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per data set.")] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+        Option("--out", "-o", parser=named_folder, metavar="FOLDER", help="Output folder; one subfolder per data set."),
+    ] = Path("fgseg-bench")
+
+
+@with_option_groups
+def bench(
+    *, what: DataOptions, how: SettingOptions, model: ModelOptions, output: OutputOptions, report: ReportOptions
 ) -> None:
     """Measure a model on labelled images. Without --data, it is measured on procedural scenes."""
-    from fgseg.evaluation.requests import BenchmarkRequest, open_data
+    from fgseg.evaluation.requests import open_data
 
-    given = {
-        "preset_name": preset, "templates": templates, "background": background,
-        "decision": None if decision is LabelDecision.protocol else decision.value,
-        "prompts": None if prompts is PromptedClasses.all else prompts.value,
-    }  # fmt: skip
-    grid, single = _grid(sweep, threshold, logit_scale, resolution, recipe, refine)
-    settings = {name: value for name, value in {**given, **single}.items() if value is not None}
-    if classes is not None and words is not None:
-        raise OptionError("--classes: a class file has its words; leave --words out")
-    options: dict[str, Any] = {} if not data else {"data": tuple(data)}
-    if kept := tuple(split_words(only)):
-        options["only"] = kept
-    request = BenchmarkRequest(
-        task=task.value, root=root, words=classes or words, settings=tuple(settings.items()),
-        grid=grid, route=route.value, scenes=scenes, side=side, limit=limit, **options,
-    )  # fmt: skip
-    if task is not TaskKind.segmentation and not data:
-        raise OptionError(f"--data: the task {task.value} needs a JSON file, got none; give --data annotations.json")
+    values = _values(how, model.recipe)
+    request = _request(what, how, values)
     sets = open_data(request)
-    _refuse_faults(sets, keep_going=keep_going)
-    check_writable(out)
-    base = recipe if grid is None else (grid.recipes[0] or "value")
-    seg = load_segmenter(ModelOptions(model, device, dtype, base, revision, offline, verbose))
-    documents = _measured(seg, sets, request, out, fresh=fresh, pictures=pictures, quiet=quiet)
-    _print(documents, as_json=as_json)
+    _refuse_faults(sets, keep_going=output.keep_going)
+    check_writable(output.out)
+    seg = load_segmenter(replace(model, recipe=values["recipe"][0]))
+    documents = _measured(seg, sets, request, output, quiet=report.quiet)
+    _print(documents, as_json=report.as_json)
     if any(document["n_failed"] for document in documents):
         raise typer.Exit(SOME_FAILED)
 
 
+def _request(what: DataOptions, how: SettingOptions, values: Mapping[str, tuple[Any, ...]]) -> BenchmarkRequest:
+    from fgseg.datasets.scenes import SCENE_SETS
+    from fgseg.evaluation.requests import BenchmarkRequest
+    from fgseg.evaluation.tasks.sweep import Grid
+
+    if what.classes is not None and what.words is not None:
+        raise OptionError("--classes: a class file has its words; leave --words out")
+    if what.task != "segmentation" and not what.data:
+        raise OptionError(f"--data: {what.task} needs a JSON file, got none; say --data annotations.json")
+    settings = {
+        "preset_name": how.preset, "templates": how.templates, "background": how.background,
+        "decision": None if how.decision == "protocol" else how.decision,
+        "prompts": None if how.prompts == "all" else how.prompts,
+    }  # fmt: skip
+    if not how.sweep:
+        settings |= {name: value for name, (value,) in values.items() if name != "recipe" and value != "auto"}
+    return BenchmarkRequest(
+        task=what.task, data=tuple(what.data or SCENE_SETS), root=what.root, words=what.classes or what.words,
+        only=tuple(split_words(what.only)) or ("known",), route=what.route,
+        settings=tuple((name, value) for name, value in settings.items() if value is not None),
+        grid=Grid(*values.values()) if how.sweep else None,
+        scenes=what.scenes, side=what.side, limit=what.limit,
+    )  # fmt: skip
+
+
 def _measured(
-    seg: Segmenter,
-    sets: Sequence[EvaluationData],
-    request: BenchmarkRequest,
-    out: Path,
-    *,
-    fresh: bool,
-    pictures: bool,
-    quiet: bool,
+    seg: Segmenter, sets: Sequence[EvaluationData], request: BenchmarkRequest, output: OutputOptions, *, quiet: bool
 ) -> list[dict[str, Any]]:
     """Run every data set; all tasks are made first, so that an unknown word is refused before any set is measured."""
     from fgseg.evaluation.report import run_document, write_run
@@ -201,12 +164,12 @@ def _measured(
     for data, task in zip(sets, tasks, strict=True):
         _warn_of_unknown_classes(seg.encoder.name, data, task)
     for task, name in zip(tasks, folder_names(sets), strict=True):
-        folder = out / name
-        if fresh:
+        folder = output.out / name
+        if output.fresh:
             drop_rows(folder / ROWS_FILE)
-        outcome = run_task(task, folder, progress=_progress_bar(name, quiet))
+        outcome = run_task(task, folder, progress=partial(progress_bar, desc=name, unit="image", quiet=quiet))
         written = write_run(outcome, folder)
-        if pictures and outcome.rows:
+        if output.pictures and outcome.rows:
             from fgseg.evaluation.html_report import write_pictures
 
             written += write_pictures(task, outcome, folder)
@@ -228,16 +191,6 @@ def _warn_of_unknown_classes(model: str, data: EvaluationData, task: EvaluationT
             f"warning: {data.name}: {model} has words for {known} of {count} classes; measured on those alone, "
             "pixels of the others are not counted; --only all refuses this, --model chooses another model"
         )
-
-
-def _progress_bar(name: str, quiet: bool) -> Any:
-    def wrapped(names: Sequence[str]) -> Iterable[str]:
-        from tqdm import tqdm
-
-        # None: no bar if stderr is not a terminal
-        return tqdm(names, desc=name, unit="image", file=sys.stderr, disable=True if quiet else None)
-
-    return wrapped
 
 
 def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
@@ -268,52 +221,39 @@ def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool) -> None:
         raise typer.Exit(USAGE)
 
 
-def _grid(
-    sweep: bool, threshold: str | None, logit_scale: str | None, resolution: str, recipe: str, refine: str
-) -> tuple[Grid | None, dict[str, Any]]:
-    """The values of a sweep, or the single values of a run."""
-    numbers = {
-        "threshold": _numbers("--threshold", threshold),
-        "logit-scale": _numbers("--logit-scale", logit_scale),
-    }
-    texts = {"resolution": split_words([resolution]), "recipe": split_words([recipe]), "refine": split_words([refine])}
-    for name, given in texts.items():
-        if not given:
-            raise OptionError(f"--{name}: expected a name, got none; leave it out")
-    for one in texts["resolution"]:
+def _values(how: SettingOptions, recipe: str) -> dict[str, tuple[Any, ...]]:
+    """The values of each setting that a sweep may vary, in the order of `Grid`; None takes the default."""
+    for one in split_words([how.resolution]):
         check_resolution(one)
-    if sweep:
-        from fgseg.evaluation.tasks.sweep import Grid
-
-        recipes = tuple(texts["recipe"])
-        refinements = tuple(None if one == "auto" else one for one in texts["refine"])
-        none: tuple[float | None, ...] = (None,)
-        return Grid(
-            recipes, tuple(texts["resolution"]), refinements,
-            numbers["logit-scale"] or none, numbers["threshold"] or none,
-        ), {}  # fmt: skip
-    for name, values in {**numbers, **texts}.items():
-        if len(values) > 1:
-            raise OptionError(f"--{name}: expected one value, got {len(values)}; several need --sweep")
-    single = {
-        "threshold": next(iter(numbers["threshold"]), None), "logit_scale": next(iter(numbers["logit-scale"]), None),
-        "resolution": None if resolution == "auto" else resolution, "refine": None if refine == "auto" else refine,
-    }  # fmt: skip
-    return None, single
+    values = {
+        "recipe": _split("recipe", recipe, str),
+        "resolution": _split("resolution", how.resolution, str),
+        "refine": tuple(None if one == "auto" else one for one in _split("refine", how.refine, str)),
+        "logit_scale": _split("logit-scale", how.logit_scale, float),
+        "threshold": _split("threshold", how.threshold, float),
+    }
+    for name, several in values.items():
+        if len(several) > 1 and not how.sweep:
+            flag = name.replace("_", "-")
+            raise OptionError(f"--{flag}: expected one value, got {len(several)}; several are for --sweep")
+    return values
 
 
-def _numbers(name: str, text: str | None) -> tuple[float, ...]:
+def _split(name: str, text: str | None, kind: type[str] | type[float]) -> tuple[Any, ...]:
+    """The values between the commas; None alone if the option is not given."""
+    if text is None:
+        return (None,)
     try:
-        numbers = tuple(float(part) for part in split_words(None if text is None else [text]))
+        values = tuple(kind(part) for part in split_words([text]))
     except ValueError as error:
-        raise OptionError(f"{name}: expected numbers separated by commas, got {text!r}") from error
-    if text is not None and not numbers:
-        raise OptionError(f"{name}: expected a number, got none; leave it out")
-    return numbers
+        raise OptionError(f"--{name}: expected numbers between commas, got {text!r}") from error
+    if not values:
+        raise OptionError(f"--{name}: expected {'a name' if kind is str else 'a number'}, got none; leave it out")
+    return values
 
 
 def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    from fgseg.evaluation.report import table_rows
+    from fgseg.evaluation.report import SWEPT, table_rows
 
     if as_json:
         for document in documents:
@@ -329,8 +269,5 @@ def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     for document in documents:
         if "chosen" in document:
             chosen = document["chosen"]
-            values = ", ".join(f"{key} {chosen[key]}" for key in _SWEPT)
+            values = ", ".join(f"{key} {chosen[key]}" for key in SWEPT)
             typer.echo(f"chosen on {chosen['on']['images']} images of {chosen['on']['name']}: {values}")
-
-
-_SWEPT = ("recipe", "resolution", "refine", "logit_scale", "threshold")

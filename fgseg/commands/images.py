@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
 from fgseg.commands import arguments
 from fgseg.commands.options import (
     Images,
-    Mode,
     ModelOptions,
     PromptOptions,
     ReportOptions,
@@ -42,8 +41,9 @@ def segment(
     *,
     words: PromptOptions,
     mode: Annotated[
-        Mode, Option(help="exclusive: one class per pixel. independent: one mask per class; masks may overlap.")
-    ] = Mode.exclusive,
+        Literal["exclusive", "independent"],
+        Option(help="exclusive: one class per pixel. independent: one mask per class; masks may overlap."),
+    ] = "exclusive",
     threshold: Annotated[
         str | None,
         Option(help="Minimum presence of a labelled pixel, 0 to 1, or auto. [default: the model's, 0.5 for most]"),
@@ -78,7 +78,7 @@ def segment(
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
-    check_mode(mode.value, max_hole=max_hole)
+    check_mode(mode, max_hole=max_hole)
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     presence = arguments.read_threshold(threshold)
     arguments.check_resolution(options.resolution)
@@ -86,7 +86,7 @@ def segment(
     arguments.check_writable(options.out)
     seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
-        "mode": mode.value, "threshold": presence, "resolution": options.resolution, "refine": options.refine.value,
+        "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
         "min_area": min_area, "max_hole": max_hole,
     }  # fmt: skip
     large = arguments.read_by_region(inputs.paths, always=by_region)
@@ -133,8 +133,8 @@ def heatmap(
     folders = arguments.result_folders(inputs.paths, options.out)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        image, refine = encoded.take(path), cast(Any, options.refine.value)
-        maps = seg.heatmaps(image, prompts, resolution=options.resolution, refine=refine, **competitors)
+        image = encoded.take(path)
+        maps = seg.heatmaps(image, prompts, resolution=options.resolution, refine=options.refine, **competitors)
         classes: list[dict[str, Any]] = []
         written = maps.save(folders[path], observe=lambda name, score_map: classes.append(_summary(name, score_map)))
         return [{"image": str(path), "classes": classes, "files": [str(file) for file in written]}]
@@ -198,7 +198,7 @@ def rank(
     prompt: Annotated[list[str] | None, Option("--prompt", "-p", help="A caption; repeat for more.")] = None,
     route: Annotated[
         Route, Option(help="Text encoding of captions: short (at most 77 tokens) or long (at most 248).")
-    ] = Route.short,
+    ] = "short",
     model: ModelOptions,
     report: ReportOptions,
 ) -> None:
@@ -212,7 +212,7 @@ def rank(
     seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        ranking = seg.rank([path], captions, route=route.value)
+        ranking = seg.rank([path], captions, route=route)
         scores = _scores(captions, ranking.cosine[0], ranking.probabilities[0])
         return [{"image": str(path), "scores": [scores[index] for index in ranking.order[0]]}]
 

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
 
 from fgseg._version import __version__
 from fgseg.commands.bench import bench
@@ -35,23 +34,8 @@ def _click_error() -> type[Exception]:
     return cast("type[Exception]", next(k for k in typer.BadParameter.__mro__ if k.__name__ == "ClickException"))
 
 
-class _Commands(TyperGroup):
-    """Sets the exit status in two cases that typer would handle in its own way."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:  # typer would print an empty line
-            complain("interrupted")
-            raise typer.Exit(INTERRUPTED) from error
-        except BrokenPipeError as error:  # typer would exit with status 1
-            _discard_output()
-            raise typer.Exit(DONE) from error
-
-
 app = typer.Typer(
     name="fgseg",
-    cls=_Commands,
     help="Words to masks: open-vocabulary segmentation with FG-CLIP.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -114,14 +98,13 @@ def _exit_status(words: list[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words))
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # an unreadable file raises an error as well
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal cannot show
-        code = app(args=words, prog_name="fgseg", standalone_mode=False)
-        sys.stdout.flush()
+        _run(words)
+    except typer.Exit as leaving:
+        return leaving.exit_code
     except _click_error() as error:
         complain(_usage(error))
         return USAGE
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
@@ -138,7 +121,17 @@ def _exit_status(words: list[str]) -> int:
             + ("" if verbose else " (run it again with -v for the traceback)")
         )
         return FAILED
-    return code if isinstance(code, int) else DONE
+    return DONE
+
+
+def _run(words: list[str]) -> None:
+    """Run a command. Typer's own `main` would print an empty line after Ctrl-C, and fail for a closed pipe."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal cannot show
+    command = typer.main.get_command(app)
+    with command.make_context("fgseg", words) as context:
+        command.invoke(context)
+    sys.stdout.flush()
 
 
 def _discard_output() -> None:

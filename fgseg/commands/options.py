@@ -3,10 +3,9 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
@@ -16,44 +15,16 @@ __all__ = [
     "Device",
     "Dtype",
     "Images",
-    "Mode",
     "Model",
     "ModelOptions",
-    "Offline",
     "PromptOptions",
-    "Quiet",
     "ReportOptions",
-    "Revision",
     "Route",
     "RunOptions",
     "Templates",
-    "Verbose",
     "named_folder",
     "with_option_groups",
 ]
-
-
-class Mode(StrEnum):
-    """How masks share pixels."""
-
-    exclusive = "exclusive"
-    independent = "independent"
-
-
-class Refine(StrEnum):
-    """How score maps follow the edges of the image."""
-
-    auto = "auto"
-    none = "none"
-    guided = "guided"
-    pamr = "pamr"
-
-
-class Route(StrEnum):
-    """How the model encodes a caption of a whole image."""
-
-    short = "short"
-    long = "long"
 
 
 def named_folder(text: str | Path) -> Path:
@@ -78,13 +49,8 @@ Model = Annotated[
 ]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, Option(help="auto, float32, bfloat16 or float16.")]
-Revision = Annotated[str | None, Option(help="Commit, tag or branch on the hub. [default: the pinned one]")]
-Offline = Annotated[bool, Option("--offline", help="Never use the network.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Show no progress bar.")]
-Verbose = Annotated[
-    bool, Option("--verbose", "-v", help="Log what is done, and show the traceback of an unexpected error.")
-]
+Route = Literal["short", "long"]
 
 
 @dataclass(frozen=True)
@@ -98,9 +64,11 @@ class ModelOptions:
         str,
         Option(help="Attention of the last block, CLIP and FG-CLIP 1: value, vanilla, sclip, naclip, kk, clearclip."),
     ] = "value"
-    revision: Revision = None
-    offline: Offline = False
-    verbose: Verbose = False
+    revision: Annotated[str | None, Option(help="Commit, tag or branch on the hub. [default: the pinned one]")] = None
+    offline: Annotated[bool, Option("--offline", help="Never use the network.")] = False
+    verbose: Annotated[
+        bool, Option("--verbose", "-v", help="Log what is done, and show the traceback of an unexpected error.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -131,8 +99,9 @@ class RunOptions:
         str, Option(help="auto, squash, keep or slide, optionally with sizes: slide:448, slide:448/224/112.")
     ] = "auto"
     refine: Annotated[
-        Refine, Option(help="Make the score maps follow the edges of the image. auto: the model's choice.")
-    ] = Refine.auto
+        Literal["auto", "none", "guided", "pamr"],
+        Option(help="Make the score maps follow the edges of the image. auto: the model's choice."),
+    ] = "auto"
     batch: Annotated[
         int, Option(min=1, help="Images encoded together, for GPUs. Above 1, labels of nearly tied pixels may change.")
     ] = 1
@@ -147,7 +116,7 @@ class ReportOptions:
     """What is printed."""
 
     as_json: Annotated[bool, Option("--json", help="Print one JSON object per line instead of a table.")] = False
-    quiet: Quiet = False
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Show no progress bar.")] = False
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -18,7 +18,7 @@ from fgseg.commands.exit_codes import SOME_FAILED
 from fgseg.commands.options import ReportOptions
 from fgseg.errors import ImageError, OutputError, ShapeError
 
-__all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "row_bar", "run", "table", "to_json"]
+__all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "progress_bar", "row_bar", "run", "table", "to_json"]
 
 Record = dict[str, Any]
 
@@ -56,12 +56,9 @@ def run(
         header: of the table's columns.
         options: whether records are printed as lines of JSON or as one table, and whether progress is shown.
     """
-    from tqdm import tqdm
-
     failed = 0
     printed: list[Sequence[Any]] = []
-    is_silent = True if options.quiet or len(inputs.paths) == 1 else None  # None: silent unless stderr is a terminal
-    with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
+    with progress_bar(inputs.paths, unit="image", quiet=options.quiet or len(inputs.paths) == 1) as bar:
         for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
             bar.clear()
             if "error" in record:
@@ -89,12 +86,17 @@ def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
     return [{"image": str(path), "error": message}]
 
 
+def progress_bar(entries: Iterable[Any] | None = None, *, quiet: bool, **look: Any) -> Any:
+    """A progress bar of tqdm on stderr; none if `quiet`, or if stderr is not a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(entries, file=sys.stderr, disable=True if quiet else None, **look)
+
+
 @contextmanager
 def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr for one large image; call it with the rows that are done and the number of rows."""
-    from tqdm import tqdm
-
-    with tqdm(desc=name, unit="row", file=sys.stderr, disable=True if quiet else None, leave=False) as bar:
+    with progress_bar(desc=name, unit="row", leave=False, quiet=quiet) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -15,7 +15,6 @@ from fgseg.commands.output import complain
 
 __all__ = ["serve"]
 
-MEGA = 1_000_000
 REQUIRED = ("gradio", "fastapi", "uvicorn")
 
 
@@ -32,7 +31,7 @@ def serve(
     if any(find_spec(package) is None for package in REQUIRED):
         complain('the web page needs Gradio: pip install "fgseg[web]"')
         raise typer.Exit(FAILED)
-    from fgseg.web.limits import Limits
+    from fgseg.web.limits import MEGA, Limits
     from fgseg.web.server import serve as run_server
 
     limits = Limits(

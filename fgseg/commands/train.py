@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
 from fgseg.commands.arguments import check_writable
 from fgseg.commands.options import AsJson, Device, named_folder, with_option_groups
-from fgseg.commands.output import log_to_stderr, pairs, to_json
+from fgseg.commands.output import log_to_stderr, pairs, progress_bar, to_json
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -116,10 +115,4 @@ def _source(data: list[str], images: Path | None, *, quiet: bool) -> Source:
         raise OptionError(
             "--images: expected the folder that the paths in f_path are relative to, got none; give --images ."
         )
-
-    def watch(entries: Iterator[Any]) -> Iterator[Any]:
-        from tqdm import tqdm
-
-        return iter(tqdm(entries, unit="record", desc="checking", file=sys.stderr, disable=True if quiet else None))
-
-    return FileRecords(data, images, watch=watch)
+    return FileRecords(data, images, watch=partial(progress_bar, unit="record", desc="checking", quiet=quiet))

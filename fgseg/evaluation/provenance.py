@@ -121,7 +121,8 @@ def file_list_hash(files: Sequence[Path], root: Path) -> str:
     >>> file_list_hash([], Path("."))[:8]
     'e3b0c442'
     """
-    return hash_of("\n".join(f"{_relative(path, root)} {size_and_time(path)[0]}" for path in files))
+    names = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in files]
+    return hash_of("\n".join(f"{name} {size_and_time(path)[0]}" for name, path in zip(names, files, strict=True)))
 
 
 def size_and_time(path: Path) -> list[int]:
@@ -147,7 +148,3 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} {torch.cuda.get_device_name(device)}"
     return f"{device} {platform.machine()}"
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

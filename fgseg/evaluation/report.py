@@ -16,8 +16,9 @@ from fgseg.evaluation.runner import Outcome
 from fgseg.evaluation.statistics import RESAMPLES, SEED
 from fgseg.metrics import BOUNDARY_SHARE
 
-__all__ = ["parts_of", "run_document", "table_rows", "write_run"]
+__all__ = ["SWEPT", "parts_of", "run_document", "table_rows", "write_run"]
 
+SWEPT = ("recipe", "resolution", "refine", "logit_scale", "threshold")
 _HEADINGS = {"miou": "mIoU", "aacc": "aAcc", "macc": "mAcc", "boundary_iou": "boundary IoU"}
 
 METRIC = {
@@ -46,8 +47,7 @@ def run_document(outcome: Outcome) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
     }
-    cleaned: dict[str, Any] = _without_nan(document)
-    return cleaned
+    return {key: _without_nan(value) for key, value in document.items()}
 
 
 def parts_of(document: Mapping[str, Any]) -> str:
@@ -112,16 +112,15 @@ def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
 
 
 def _sweep_rows(sweep: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    settings = ("recipe", "resolution", "refine", "logit_scale", "threshold")
     rows = [
         (
-            *(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in settings),
+            *(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in SWEPT),
             _cell({"value": row["miou"], "interval": row["interval"]}),
             _cell({"value": row["aacc"]}),
         )
         for row in sweep
     ]
-    return (*settings, "mIoU", "aAcc"), rows
+    return (*SWEPT, "mIoU", "aAcc"), rows
 
 
 def _cell(figure: Mapping[str, Any]) -> str:

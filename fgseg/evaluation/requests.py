@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
-from fgseg._checks import check_choice, check_whole
 from fgseg._files import one_line
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.faults import preflight
@@ -28,7 +28,6 @@ from fgseg.segmenter import Segmenter
 __all__ = ["BenchmarkRequest", "EvaluationData", "faults", "folder_names", "make_task", "open_data"]
 
 EvaluationData = Dataset | BoxSet | CaptionSet
-TASKS = ("segmentation", "boxes", "retrieval")
 KNOWN, ALL = "known", "all"
 """Values of `only`: the classes that the model has words for, which is the default, and every class."""
 
@@ -38,7 +37,7 @@ class BenchmarkRequest:
     """The options of a benchmark.
 
     Attributes:
-        task: one of TASKS.
+        task: "segmentation", "boxes" or "retrieval".
         data: names of standard or procedural sets, folders, or annotation files; "standard" is all eight.
         root: folder of the data of a standard set, or of the images of an annotation file.
         words: "names", "synonyms", or a class file that gives the classes other words; None takes the default.
@@ -51,7 +50,7 @@ class BenchmarkRequest:
         limit: number of images to keep of each set, counted from the first; None keeps all.
     """
 
-    task: str = "segmentation"
+    task: Literal["segmentation", "boxes", "retrieval"] = "segmentation"
     data: tuple[str, ...] = SCENE_SETS
     root: Path | None = None
     words: str | Path | None = None
@@ -70,9 +69,6 @@ def open_data(request: BenchmarkRequest) -> list[EvaluationData]:
     Raises:
         DatasetError, OptionError, PromptError: as `open_dataset`, `open_boxes` and `open_captions`.
     """
-    check_choice("task", request.task, TASKS)
-    if request.limit is not None:
-        check_whole("limit", request.limit, low=1, high=2**62)
     if request.route != "short" and request.task != "retrieval":
         raise OptionError(f"route: {request.task} takes no text route, got {request.route!r}; leave it out")
     names = [name for text in request.data for name in (STANDARD_SETS if text == "standard" else (text,))]
@@ -173,9 +169,6 @@ def folder_names(data: Sequence[EvaluationData]) -> list[str]:
     for one in data:
         letters = [letter if letter.isalnum() or letter in "-_." else "-" for letter in one.name]
         base = "".join(letters).strip(".") or "data"
-        name, number = base, 1
-        while name in names:
-            number += 1
-            name = f"{base}-{number}"
-        names.append(name)
+        candidates = chain([base], (f"{base}-{number}" for number in count(2)))
+        names.append(next(name for name in candidates if name not in names))
     return names

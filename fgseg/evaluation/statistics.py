@@ -11,18 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg import metrics
 from fgseg.evaluation.rows import Row
-from fgseg.metrics import (
-    boundary_counts,
-    boundary_distance,
-    boundary_mask,
-    class_accuracy,
-    class_counts,
-    class_iou,
-    confusion,
-    mean_of_classes,
-    pixel_accuracy,
-)
 from fgseg.types import UNLABELLED
 
 __all__ = [
@@ -80,9 +70,9 @@ def image_row(
 def _image_boundary(truth: NDArray[np.int32], num_classes: int, ignore: int | None) -> dict[str, Any]:
     """The boundary pixels of a prediction of one class, and how many of them are on the true boundary of each class."""
     counted = np.ones(truth.shape, bool) if ignore is None else truth != ignore
-    distance = boundary_distance((truth.shape[0], truth.shape[1]))
-    boundary = boundary_mask(counted.astype(np.int32), distance) & counted
-    both = boundary & boundary_mask(np.where(counted, truth, -1), distance)
+    distance = metrics.boundary_distance((truth.shape[0], truth.shape[1]))
+    boundary = metrics.boundary_mask(counted.astype(np.int32), distance) & counted
+    both = boundary & metrics.boundary_mask(np.where(counted, truth, -1), distance)
     hits = np.bincount(truth[both], minlength=num_classes)
     return {"given": int(boundary.sum()), "both": [[int(index), int(hits[index])] for index in np.flatnonzero(hits)]}
 
@@ -92,8 +82,8 @@ def _sparse(
 ) -> dict[str, list[list[int]]]:
     # Unlabelled pixels get a column of their own: their class is missed, and no class is predicted.
     given = np.where(prediction == UNLABELLED, num_classes, prediction)
-    counts = confusion(given, truth, num_classes + 1, ignore)
-    edges = boundary_counts(given, truth, num_classes + 1, ignore)[:, :num_classes]
+    counts = metrics.confusion(given, truth, num_classes + 1, ignore)
+    edges = metrics.boundary_counts(given, truth, num_classes + 1, ignore)[:, :num_classes]
     rows, columns = np.nonzero(counts)
     present = np.flatnonzero(edges.any(0))
     return {
@@ -106,8 +96,8 @@ def _sparse_by_class(
     guess: NDArray[np.int32], truth: NDArray[np.int32], num_classes: int, ignore: int | None
 ) -> dict[str, list[list[int]]]:
     """Five counts per class; the confusion matrix of a random prediction is not sparse."""
-    right, predicted, _ = class_counts(confusion(guess, truth, num_classes, ignore))
-    counts = np.stack([right, predicted, *boundary_counts(guess, truth, num_classes, ignore)])
+    right, predicted, _ = metrics.class_counts(metrics.confusion(guess, truth, num_classes, ignore))
+    counts = np.stack([right, predicted, *metrics.boundary_counts(guess, truth, num_classes, ignore)])
     present = np.flatnonzero(counts.any(0))
     return {"classes": np.concatenate([present[None], counts[:, present]]).T.tolist()}
 
@@ -145,7 +135,7 @@ def counts_of_row(row: Mapping[str, Any], num_classes: int) -> Counts:
     >>> counts_of_row({"model": {"confusion": [[0, 0, 3], [0, 2, 5]]}}, 2).tolist()
     [[3, 0], [3, 0], [8, 0]]
     """
-    return class_counts(_dense_confusion(row, num_classes))[:, :num_classes]
+    return metrics.class_counts(_dense_confusion(row, num_classes))[:, :num_classes]
 
 
 def _dense_confusion(row: Mapping[str, Any], num_classes: int) -> Counts:
@@ -201,10 +191,10 @@ def figures(sums: Counts) -> dict[str, NDArray[np.float64]]:
     """
     pixels, boundary = sums[..., :3, :], sums[..., 3:, :]
     return {
-        "miou": mean_of_classes(class_iou(pixels)),
-        "aacc": pixel_accuracy(pixels),
-        "macc": mean_of_classes(class_accuracy(pixels)),
-        "boundary_iou": mean_of_classes(class_iou(boundary)),
+        "miou": metrics.mean_of_classes(metrics.class_iou(pixels)),
+        "aacc": metrics.pixel_accuracy(pixels),
+        "macc": metrics.mean_of_classes(metrics.class_accuracy(pixels)),
+        "boundary_iou": metrics.mean_of_classes(metrics.class_iou(boundary)),
     }
 
 

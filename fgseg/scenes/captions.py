@@ -38,8 +38,7 @@ def long_caption(drawn: Scene) -> str:
     """One sentence per thing, with its position and size; for at most six shapes."""
     front, ground = _front_and_ground(drawn)
     sentences = [f"this image shows {_COUNTS[len(front)]} things"] if front else []
-    for index in front:
-        sentences.append(f"a {_size(drawn, index)}{drawn.things[index].phrase.text} is {_position(drawn, index)}")
+    sentences += [f"a {_size(drawn, i)}{drawn.things[i].phrase.text} is {_position(drawn, i)}" for i in front]
     for index in ground:
         where = f" {_position(drawn, index)}" if len(ground) > 1 else ""
         sentences.append(f"there is a {drawn.things[index].phrase.text}{where}")

@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating[Any]]
+Rgb = tuple[float, float, float]
 Window = tuple[slice, slice]
 WHOLE: Window = (slice(None), slice(None))
 Kind = Literal["shapes", "outdoors", "room", "collage", "sheet"]
@@ -69,8 +70,8 @@ class Thing:
         phrase: the full name of the thing.
     """
 
-    rgb: tuple[float, float, float]
-    second_rgb: tuple[float, float, float]
+    rgb: Rgb
+    second_rgb: Rgb
     pattern: str
     shape: str
     phrase: Phrase
@@ -150,7 +151,7 @@ class _Canvas:
     """A picture under construction, with the index of the thing at each pixel; without light there is no shading."""
 
     def __init__(self, image_hw: tuple[int, int], *, is_lit: bool) -> None:
-        self.is_lit = is_lit
+        self.image_hw, self.is_lit = image_hw, is_lit
         self.picture = np.zeros((*image_hw, 3), np.float32)
         self.labels = np.zeros(image_hw, np.int32)
         self.things: list[Thing] = []
@@ -179,14 +180,14 @@ def _of_material(layer: Layer) -> Thing:
     return Thing(_rgb(mean), _rgb(other), "plain", layer.material, Phrase(noun=noun))
 
 
-def _rgb(color: Floats) -> tuple[float, float, float]:
+def _rgb(color: Floats) -> Rgb:
     r, g, b = np.clip(color, 0, 1).tolist()
     return r, g, b
 
 
 def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> None:
     """Draw shapes on one to three backgrounds."""
-    image_hw = canvas.labels.shape[0], canvas.labels.shape[1]
+    image_hw = canvas.image_hw
     areas = _add_distinct(rng, [], int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15])), _background)
     for index, thing in enumerate(areas):
         color = _surface(rng, image_hw, thing, is_lit=canvas.is_lit)
@@ -209,7 +210,7 @@ def _shapes(rng: np.random.Generator, canvas: _Canvas, *, held_out: bool) -> Non
 
 def _sheet(rng: np.random.Generator, canvas: _Canvas) -> None:
     """Draw rows of shapes of similar size on one background, several times as many as in other scenes."""
-    image_hw = canvas.labels.shape[0], canvas.labels.shape[1]
+    image_hw = canvas.image_hw
     ground = _background(rng)
     color = _surface(rng, image_hw, ground, is_lit=canvas.is_lit)
     canvas.lay(ground, color, np.ones(image_hw, np.float32))
@@ -281,7 +282,7 @@ def _place(
     return coverage if must else None
 
 
-def _color(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
+def _color(rng: np.random.Generator) -> tuple[Rgb, str]:
     """A colour and a name that fits it; half of the names are basic terms."""
     if rng.random() < 0.5:
         name = BASIC_COLORS[rng.integers(len(BASIC_COLORS))]
@@ -294,7 +295,7 @@ def _color(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
     return _jittered(rng, NAMED_RGB[name], 0.012), name
 
 
-def _paper(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
+def _paper(rng: np.random.Generator) -> tuple[Rgb, str]:
     """A pale grey without hue, as most pale surfaces have, and a name that fits it."""
     level = float(rng.uniform(0.7, 1))
     rgb = level, level, level
@@ -302,22 +303,20 @@ def _paper(rng: np.random.Generator) -> tuple[tuple[float, float, float], str]:
     return rgb, names[rng.integers(len(names))]
 
 
-def _jittered(rng: np.random.Generator, rgb: Sequence[float], spread: float = 0.04) -> tuple[float, float, float]:
-    r, g, b = np.clip(np.array(rgb) + rng.normal(0, spread, 3), 0, 1)
-    return float(r), float(g), float(b)
+def _jittered(rng: np.random.Generator, rgb: Sequence[float], spread: float = 0.04) -> Rgb:
+    return _rgb(np.array(rgb) + rng.normal(0, spread, 3))
 
 
-def _second(rng: np.random.Generator, rgb: Sequence[float], pattern: str) -> tuple[float, float, float]:
+def _second(rng: np.random.Generator, rgb: Rgb, pattern: str) -> Rgb:
     """The second colour of a pattern: white, black, a shade of the first, or a random colour."""
-    first = np.array(rgb)
     if pattern == "plain":
-        return tuple(first.tolist())
+        return rgb
+    first = np.array(rgb)
     shade = first * 0.45 if first.mean() > 0.45 else 1 - (1 - first) * 0.45
     others = [np.full(3, 0.97), np.full(3, 0.04), shade, rng.random(3)]
     distances = [np.abs(other - first).sum() for other in others]
     far = [other for other, distance in zip(others, distances, strict=True) if distance > 0.5]
-    second = far[rng.integers(len(far))] if far else others[int(np.argmax(distances))]
-    return tuple(second.tolist())
+    return _rgb(far[rng.integers(len(far))] if far else others[int(np.argmax(distances))])
 
 
 def _background(rng: np.random.Generator) -> Thing:
@@ -343,7 +342,7 @@ def _random_shape(rng: np.random.Generator, *, held_out: bool) -> Thing:
 
 
 @lru_cache(maxsize=2048)
-def _fitting_names(rgb: tuple[float, float, float], names: tuple[str, ...]) -> list[str]:
+def _fitting_names(rgb: Rgb, names: tuple[str, ...]) -> list[str]:
     fits = color_truth(np.array([rgb]), names)[0] == 1
     return [name for name, fit in zip(names, fits, strict=True) if fit]
 

@@ -1,6 +1,6 @@
 """The initial model of a training run: an FG-CLIP, a CLIP extended to one, or random weights."""
 
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
@@ -12,19 +12,10 @@ from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import LONG_POSITIONS, FgClipModel, stretch_positions
 from fgseg.errors import WeightsError
 
-__all__ = [
-    "TEMPERATURES",
-    "Temperatures",
-    "extend_clip",
-    "initial_model",
-    "parameter_groups",
-    "random_clip",
-    "stage_parameters",
-]
+__all__ = ["Temperatures", "initial_model", "parameter_groups", "stage_parameters"]
 
 ModelT = TypeVar("ModelT", bound=ClipModel)
 Temperatures = Literal["copy", "keep"]
-TEMPERATURES: tuple[str, ...] = get_args(Temperatures)
 _SHORT_POSITIONS = (LONG_POSITIONS + 3 * KEPT_POSITIONS) // 4  # 77, the length that stretches to the long table
 _EMBEDDINGS = "text_model.embeddings"
 

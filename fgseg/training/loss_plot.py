@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-__all__ = ["plot_losses", "running_mean"]
+__all__ = ["LOSSES", "plot_losses", "running_mean"]
 
-_LOSSES = {
+LOSSES = {
     "loss": ("total", "black"),
     "short": ("short captions", "#1f77b4"),
     "long": ("long captions", "#17becf"),
@@ -32,7 +32,7 @@ def plot_losses(rows: Sequence[Mapping[str, Any]]) -> bytes:
     figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     steps = [row["step"] for row in rows]
-    for name, (label, color) in _LOSSES.items():
+    for name, (label, color) in LOSSES.items():
         if name in rows[0]:
             values = np.array([row[name] for row in rows], np.float64)
             above.plot(steps, values, color=color, alpha=0.25, linewidth=1)

@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from fgseg._checks import check_choice, check_number
 from fgseg.errors import OptionError
-from fgseg.training.initialise import TEMPERATURES, Temperatures
+from fgseg.training.initialise import Temperatures
 
 __all__ = ["DEFAULTS", "TrainingOptions", "learning_rate", "total_steps"]
 
@@ -82,7 +82,7 @@ class TrainingOptions:
         for name in ("learning_rate", "weight_decay", "max_norm"):
             check_number(name, getattr(self, name), low=0, high=float("inf"))
         check_number("max_bad_share", self.max_bad_share, low=0, high=1)
-        check_choice("temperatures", self.temperatures, TEMPERATURES)
+        check_choice("temperatures", self.temperatures, get_args(Temperatures))
         if self.dtype == "float16":
             raise OptionError("dtype: float16 overflows in contrastive training; use bfloat16 or float32")
         check_choice("dtype", self.dtype, DTYPES)

@@ -100,15 +100,12 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Number of good records."""
-        ...
 
     def name(self, index: int) -> str:
         """The location of a record, for the log."""
-        ...
 
     def sample(self, index: int) -> tuple[Record, NDArray[np.uint8]]:
         """A record and its (H, W, 3) uint8 RGB image."""
-        ...
 
 
 def parse_record(entry: Any) -> Record:

@@ -15,10 +15,13 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fgseg._files import one_line
+from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import LONG_POSITIONS
 from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import ImageError, PromptError
 from fgseg.images.resizing import resize_bicubic
+from fgseg.training.distributed import ProcessGroup
+from fgseg.training.options import TrainingOptions
 from fgseg.training.records import BadRecord, Source
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "Batches",
     "Preparation",
     "make_batch",
+    "own_numbers",
     "padded_ids",
     "step_records",
 ]
@@ -46,20 +50,14 @@ class Preparation:
     Attributes:
         source: the records.
         tokenizer: of the model.
-        end_token: the token that ends and pads a text.
-        side: side in pixels of the square that images are resized to.
-        short_limit: maximum number of tokens of the short route.
-        seed: of the choice among captions.
-        with_boxes: whether to prepare boxes, which stage 2 needs.
+        config: sizes of the model.
+        options: of the run.
     """
 
     source: Source
     tokenizer: Tokenizer
-    end_token: int
-    side: int
-    short_limit: int
-    seed: int
-    with_boxes: bool
+    config: ClipConfig
+    options: TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -127,35 +125,33 @@ class Batches(IterableDataset[Batch]):
     Attributes:
         preparation: how records become samples.
         steps: the steps to prepare.
-        batch_size: images per micro-batch.
-        accumulate: micro-batches per step and process.
-        rank: index of this process.
-        world_size: number of processes.
+        processes: of the run.
     """
 
     preparation: Preparation
     steps: range
-    batch_size: int
-    accumulate: int
-    rank: int
-    world_size: int
+    processes: ProcessGroup
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the micro-batches. Of W workers, each prepares every W-th, since the loader interleaves them."""
-        worker = get_worker_info()
-        start, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        if worker:
-            torch.set_num_threads(1)
-        for number in range(start, len(self.steps) * self.accumulate, stride):
-            step, micro = divmod(number, self.accumulate)
+        """Yield the micro-batches of this worker."""
+        accumulate = self.preparation.options.accumulate
+        for number in own_numbers(len(self.steps) * accumulate):
+            step, micro = divmod(number, accumulate)
             yield self._batch(self.steps[step], micro)
 
     def _batch(self, step: int, micro: int) -> Batch:
-        own = self.batch_size * self.accumulate
-        count, seed = len(self.preparation.source), self.preparation.seed
-        epoch, indices = step_records(count, step=step, global_batch=own * self.world_size, seed=seed)
-        first = own * self.rank + self.batch_size * micro
-        return make_batch(self.preparation, indices[first : first + self.batch_size].tolist(), epoch)
+        options, count = self.preparation.options, len(self.preparation.source)
+        own = options.batch_size * options.accumulate
+        global_batch = own * self.processes.world_size
+        epoch, indices = step_records(count, step=step, global_batch=global_batch, seed=options.seed)
+        first = own * self.processes.rank + options.batch_size * micro
+        return make_batch(self.preparation, indices[first : first + options.batch_size].tolist(), epoch)
+
+
+def own_numbers(count: int) -> range:
+    """The numbers below `count` that are this worker's: of W workers each takes every W-th, as a loader expects."""
+    worker = get_worker_info()
+    return range(worker.id, count, worker.num_workers) if worker else range(count)
 
 
 @dataclass(frozen=True)
@@ -184,13 +180,13 @@ def make_batch(preparation: Preparation, indices: Sequence[int], epoch: int) -> 
 
 def _sample(preparation: Preparation, index: int, epoch: int) -> _Sample:
     record, image = preparation.source.sample(index)
-    regions = record.regions[:MAX_BOXES] if preparation.with_boxes else ()
-    rng = np.random.default_rng([preparation.seed, epoch, index])
+    regions = record.regions[:MAX_BOXES] if preparation.options.stage == 2 else ()
+    rng = np.random.default_rng([preparation.options.seed, epoch, index])
     captions = [region.long if rng.random() < 0.5 else region.short for region in regions]
     hard = [[region.short, *region.negatives[:FALSE_CAPTIONS]] if region.negatives else [] for region in regions]
     encode = preparation.tokenizer.encode
     return _Sample(
-        pixels=resize_bicubic(image, (preparation.side, preparation.side)),
+        pixels=resize_bicubic(image, (preparation.config.side, preparation.config.side)),
         short=encode([PREFIX + record.short_caption])[0],
         long=encode([record.caption])[0],
         boxes=[region.box_xyxy for region in regions],
@@ -200,7 +196,8 @@ def _sample(preparation: Preparation, index: int, epoch: int) -> _Sample:
 
 
 def _collated(samples: list[_Sample], preparation: Preparation, bad: tuple[tuple[int, BadRecord], ...]) -> Batch:
-    side, end, short_limit = preparation.side, preparation.end_token, preparation.short_limit
+    config = preparation.config
+    side, end, short_limit = config.side, config.end_token, config.positions
     captions_of_box = [texts for sample in samples for texts in sample.hard_texts]
     hard = [texts for texts in captions_of_box if texts]
     count = 1 + FALSE_CAPTIONS

@@ -20,19 +20,10 @@ from fgseg.encoders.devices import pick_dtype
 from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.errors import OptionError, TrainingError
-from fgseg.training.checkpoints import (
-    append_metrics,
-    check_binding,
-    kept_metrics,
-    read_header,
-    restore,
-    save_checkpoint,
-    save_model,
-    write_metrics,
-)
+from fgseg.training import checkpoints
 from fgseg.training.distributed import ProcessGroup, join_processes
 from fgseg.training.initialise import initial_model, parameter_groups, stage_parameters
-from fgseg.training.loss_plot import plot_losses
+from fgseg.training.loss_plot import LOSSES, plot_losses
 from fgseg.training.options import DEFAULTS, TrainingOptions, learning_rate, total_steps
 from fgseg.training.records import BadRecord, Source, bad_lines, check_bad_share
 from fgseg.training.samples import Batch, Batches, Preparation
@@ -41,7 +32,6 @@ from fgseg.training.stages import checkpoint_blocks, step_gradients
 __all__ = ["BAD_RECORDS", "LOSS_PLOT", "RUN", "Outcome", "train"]
 
 BAD_RECORDS, LOSS_PLOT, RUN = "bad_records.jsonl", "loss.png", "run.json"
-LOSSES: tuple[str, ...] = ("loss", "short", "long", "region", "hard")
 HEADER = ("step", "binding", "bad")  # of a checkpoint
 log = logging.getLogger("fgseg")
 
@@ -117,12 +107,12 @@ def train(
     """
     out = Path(out)
     with join_processes(options.device) as (processes, device):
-        saved = read_header(out, HEADER)
+        saved = checkpoints.read_header(out, HEADER)
         _check_out(out, saved, resume)
         run = _begin(model, source, out, options, processes, device, saved)
         first = saved["step"] if saved else 0
         _check_same_state(run, first)
-        rows = kept_metrics(out, first) if saved else []
+        rows = checkpoints.kept_metrics(out, first) if saved else []
         if processes.leads:
             _write_beginning(run, rows)
         disable = None if show_progress and processes.leads else True  # None disables the bar outside a terminal
@@ -183,8 +173,8 @@ def _begin(
     }
     run = _Run(out, initial, source, options, processes, device, steps, network, optimizer, binding)
     if saved:
-        check_binding(saved["binding"], binding, out)
-        restore(out, network, [optimizer])
+        checkpoints.check_binding(saved["binding"], binding, out)
+        checkpoints.restore(out, network, [optimizer])
         run.bad = {index: BadRecord(where, why) for index, where, why in saved["bad"]}
         log.info("resuming from step %d of %d", saved["step"], steps)
     return run
@@ -242,25 +232,9 @@ def _steps(run: _Run, first: int) -> Iterator[dict[str, Any]]:
 
 
 def _loader(run: _Run, first: int) -> DataLoader[Batch]:
-    options, config = run.options, run.model.config
-    preparation = Preparation(
-        source=run.source,
-        tokenizer=Tokenizer(run.initial.folder),
-        end_token=config.end_token,
-        side=config.side,
-        short_limit=config.positions,
-        seed=options.seed,
-        with_boxes=options.stage == 2,
-    )
-    batches = Batches(
-        preparation,
-        steps=range(first, run.steps),
-        batch_size=options.batch_size,
-        accumulate=options.accumulate,
-        rank=run.processes.rank,
-        world_size=run.processes.world_size,
-    )
-    return DataLoader(batches, batch_size=None, num_workers=options.workers)
+    preparation = Preparation(run.source, Tokenizer(run.initial.folder), run.model.config, run.options)
+    batches = Batches(preparation, range(first, run.steps), run.processes)
+    return DataLoader(batches, batch_size=None, num_workers=run.options.workers)
 
 
 def _collect_bad(run: _Run, batches: list[Batch]) -> None:
@@ -301,7 +275,7 @@ def _counts(run: _Run, batches: list[Batch]) -> dict[str, int]:
 def _write_beginning(run: _Run, rows: list[dict[str, Any]]) -> None:
     write_text(run.out / BAD_RECORDS, bad_lines(run.all_bad))
     log.info("%s", check_bad_share(run.all_bad, run.source.found, limit=run.options.max_bad_share))
-    write_metrics(run.out, rows)
+    checkpoints.write_metrics(run.out, rows)
     versions = {name: version_of(name) for name in ("torch", "numpy", "pillow")}
     about = {
         "fgseg": __version__, "model": run.initial.name, "revision": run.initial.revision, "records": len(run.source),
@@ -313,15 +287,16 @@ def _write_beginning(run: _Run, rows: list[dict[str, Any]]) -> None:
 
 def _record(run: _Run, rows: list[dict[str, Any]]) -> None:
     """Write the last row, and in steps with a checkpoint also the checkpoint and the model."""
-    append_metrics(run.out, rows[-1])
+    checkpoints.append_metrics(run.out, rows[-1])
     step = rows[-1]["step"]
     if step % run.options.checkpoint_every == 0 or step == run.steps:
         bad = [(index, record.where, record.reason) for index, record in run.bad.items()]
-        save_checkpoint(run.out, {"step": step, "binding": run.binding, "bad": bad}, run.model, [run.optimizer])
+        header = {"step": step, "binding": run.binding, "bad": bad}
+        checkpoints.save_checkpoint(run.out, header, run.model, [run.optimizer])
         _write_model(run, rows)
 
 
 def _write_model(run: _Run, rows: list[dict[str, Any]]) -> None:
-    save_model(run.out, run.model, run.initial)
+    checkpoints.save_model(run.out, run.model, run.initial)
     if rows:
         write_bytes(run.out / LOSS_PLOT, plot_losses(rows))

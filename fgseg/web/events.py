@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import Any, cast
 
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
@@ -13,9 +12,7 @@ from fgseg.web.limits import Mode, SegmentationRequest, explain, prompt_lines
 from fgseg.web.service import SegmentationService
 from fgseg.web.sessions import MASKS, PREVIEW_SIDE, ViewState
 
-__all__ = ["Actions", "Form", "Update"]
-
-P = ParamSpec("P")
+__all__ = ["Actions", "Form", "Update", "explained"]
 
 
 @dataclass(frozen=True)
@@ -67,36 +64,27 @@ class Update:
     prompts: str | None = None
 
 
-def _explains_errors(
-    action: Callable[Concatenate["Actions", P], Update],
-) -> Callable[Concatenate["Actions", P], Update]:
-    """Make an action return the message of its error instead of raising it."""
-
-    @wraps(action)
-    def explained(self: "Actions", /, *args: P.args, **kwargs: P.kwargs) -> Update:
-        try:
-            return action(self, *args, **kwargs)
-        except Exception as error:  # whatever it is, the page shows a message
-            return Update(note=html.error_note(explain(error)))
-
-    return explained
+def explained(action: Callable[..., Update], *arguments: Any) -> Update:
+    """What an action returns; the message of its error if it fails."""
+    try:
+        return action(*arguments)
+    except Exception as error:  # whatever it is, the page shows a message
+        return Update(note=html.error_note(explain(error)))
 
 
 class Actions:
-    """The events of the page."""
+    """The events of the page. `explained` turns their errors into messages."""
 
     def __init__(self, service: SegmentationService) -> None:
         """Keep the service that does the work."""
         self.service, self.sessions = service, service.sessions
 
-    @_explains_errors
     def uploaded(self, data: Mapping[str, Any], form: Form, owner: str) -> Update:
         """An image was uploaded or refused: `data` holds its "secret" or an "error"."""
         if "error" in data:
             return Update(note=html.error_note(str(data["error"])[:500]))
         return self._start(str(data.get("secret")), form, owner)
 
-    @_explains_errors
     def example(self, data: Mapping[str, Any], form: Form, owner: str) -> Update:
         """An example was chosen: `data` holds its "name". It sets its prompts unless the user has written others."""
         name = str(data.get("name"))
@@ -107,7 +95,6 @@ class Actions:
             form = replace(form, prompts=proposals[name])
         return replace(self._start(secret, form, owner), prompts=form.prompts)
 
-    @_explains_errors
     def run(self, secret: str | None, form: Form) -> Update:
         """Segment the image."""
         if secret is None:
@@ -123,19 +110,16 @@ class Actions:
             downloads=html.downloads(secret),
         )
 
-    @_explains_errors
     def refresh(self, secret: str | None, form: Form) -> Update:
         """An option has changed: segment again if there is a result."""
         return self.run(secret, form) if self._has_result(secret) else Update()
 
-    @_explains_errors
     def redraw(self, secret: str | None, opacity: float) -> Update:
         """The opacity has changed: draw again if there is a result."""
         if not self._has_result(secret):
             return Update()
         return Update(stage=self._stage(secret, opacity, self.sessions.view(secret).layer))
 
-    @_explains_errors
     def choose(self, secret: str | None, data: Mapping[str, Any], opacity: float) -> Update:
         """Show all masks or the heatmap of one prompt: `data` holds the "layer"."""
         layer = data.get("layer")
@@ -144,7 +128,6 @@ class Actions:
         stage = self._stage(secret, opacity, layer)  # refuses an unknown layer
         return Update(stage=stage, legend=self._legend(secret, self.sessions.view(secret, layer=layer)))
 
-    @_explains_errors
     def mark(self, secret: str | None, data: Mapping[str, Any]) -> Update:
         """A point or box was marked, or the mark was cleared: `data` holds the "box" in fractions, or None."""
         box = data.get("box")
@@ -176,7 +159,7 @@ class Actions:
         )
         if not form.prompts.strip():
             return bare
-        update = self.run(secret, form)
+        update = explained(self.run, secret, form)
         return update if update.stage else replace(bare, note=update.note)  # without a stage, the note holds the error
 
     def _stage(self, secret: str | None, opacity: float, layer: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gradio.themes.utils.fonts import LocalFont
 
 from fgseg._version import __version__
 from fgseg.images.resizing import shrink
-from fgseg.web.events import Actions, Form, Update
+from fgseg.web.events import Actions, Form, Update, explained
 from fgseg.web.html import data_uri
 from fgseg.web.limits import MEGA
 from fgseg.web.service import SegmentationService
@@ -134,10 +134,8 @@ class _Page:
         with gr.Row():
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)
-        self.resolution = gr.Dropdown(self._resolutions(), value="auto", label="Resolution")
-
-    def _resolutions(self) -> list[tuple[str, str]]:
-        return [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
+        named = [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
+        self.resolution = gr.Dropdown(named, value="auto", label="Resolution")
 
     def _events(self) -> None:
         on, actions = self._on, self.actions
@@ -165,7 +163,7 @@ class _Page:
 
         # Gradio fills in a parameter with one of these two annotations.
         def answer(event_data: gr.EventData, request: gr.Request, secret: str | None, *values: Any) -> list[Any]:
-            update = action(secret, Form(*values), event_data._data, str(request.session_hash))
+            update = explained(action, secret, Form(*values), event_data._data, str(request.session_hash))
             changes = [getattr(update, name) for name in outputs]
             return [gr.skip() if value is None else value for value in changes]
 

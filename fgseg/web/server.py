@@ -66,7 +66,6 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             ws="none",
         )
-        listener.listen()
         ready(f"http://{HOST}:{listener.getsockname()[1]}")
         try:
             uvicorn.Server(config).run(sockets=[listener])
@@ -74,19 +73,13 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
             service.queue.close()
 
 
-@contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
-    with socket.socket() as listener:
-        if os.name == "posix":  # on Windows it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            raise OptionError(
-                f"--port: expected a free port, got {port} ({error.__class__.__name__}); "
-                "choose another, or 0 for a free one"
-            ) from error
-        yield listener
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        raise OptionError(
+            f"--port: expected a free port, got {port} ({type(error).__name__}); choose another, or 0 for a free one"
+        ) from error
 
 
 @contextmanager

@@ -26,13 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first scene")
     parser.add_argument("--initial-model", type=Path, help="folder of a model whose weights the run begins with")
     parser.add_argument("--hours", type=float, default=math.inf, help="time limit of the run")
-    options = parser.parse_args(arguments)
-    schedule = Schedule(
-        options.shifts, options.attention, options.batch_size, options.rate, options.workers, options.views,
-        options.first_seed,
-    )  # fmt: skip
+    options = vars(parser.parse_args(arguments))
+    run = {name: options.pop(name) for name in ("out", "initial_model", "hours")}
     try:
-        print(train(options.out, schedule, initial_model=options.initial_model, hours=options.hours))
+        print(train(schedule=Schedule(**options), **run))
     except FgsegError as error:
         parser.error(str(error))
 

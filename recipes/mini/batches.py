@@ -19,7 +19,7 @@ from fgseg.encoders.networks.clip import Route
 from fgseg.scenes.captions import change_phrase, long_caption, narrow_phrase, random_phrase, short_caption
 from fgseg.scenes.composition import Kind, Scene, Thing, is_held_out_phrase, phrase_truth, scene
 from fgseg.scenes.vocabulary import BASIC_COLORS, CLUTTER, PATTERNS, RIVAL, SHAPES, Phrase
-from fgseg.training.samples import padded_ids
+from fgseg.training.samples import own_numbers, padded_ids
 
 __all__ = ["ATTRIBUTE_PHRASES", "PATCH", "SIDE", "STRIDE", "Batch", "BatchSpec", "Schedule", "Tokenized", "loader"]
 
@@ -273,10 +273,8 @@ class _Stream(IterableDataset[Tokenized]):
     tokenizer: Tokenizer
 
     def __iter__(self) -> Iterator[Tokenized]:
-        worker = torch.utils.data.get_worker_info()
-        number, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        for step in range(self.first + number, self.schedule.steps, stride):
-            batch = make_batch(self.schedule.spec(step))
+        for number in own_numbers(self.schedule.steps - self.first):
+            batch = make_batch(self.schedule.spec(self.first + number))
             yield batch, self._ids(batch.phrases), self._ids(batch.captions)
 
     def _ids(self, texts: tuple[str, ...]) -> Tensor:
@@ -285,9 +283,8 @@ class _Stream(IterableDataset[Tokenized]):
 
 
 def _init_worker(worker: int) -> None:
-    """Restrict a worker to one thread, with a lower priority than the training process."""
+    """Restrict a worker to one thread, as torch does, with a lower priority than the training process."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
     if hasattr(os, "nice"):  # not on Windows
         os.nice(5)

@@ -26,15 +26,7 @@ from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.errors import OptionError
 from fgseg.scenes.composition import scene
 from fgseg.scenes.vocabulary import RIVAL, words
-from fgseg.training.checkpoints import (
-    append_metrics,
-    kept_metrics,
-    read_header,
-    restore,
-    save_checkpoint,
-    write_metrics,
-    write_tensors,
-)
+from fgseg.training import checkpoints
 from recipes.mini import shifts
 from recipes.mini.batches import PATCH, SIDE, Schedule, Tokenized, loader
 from recipes.mini.muon import Muon
@@ -120,7 +112,7 @@ def save(model: FgClipModel, tokenizer: Tokenizer, config: dict[str, object], fo
     """Write config.json, model.safetensors (bf16, with the scales in float32) and tokenizer.json."""
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     tensors = {name: t if t.ndim == 0 else t.bfloat16() for name, t in model.state_dict().items()}
-    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    checkpoints.write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
@@ -176,7 +168,7 @@ def train(
         is_last = step + 1 == schedule.steps or passed >= 1
         if (step + 1) % CHECKPOINT_STEPS == 0 or is_last:
             header = {"step": step + 1, "seconds": time.monotonic() - started}
-            save_checkpoint(out, header, model, optimizers)
+            checkpoints.save_checkpoint(out, header, model, optimizers)
             save(_plain_model(model) if is_shifted else model, tokenizer, config, out / "model")
         if is_last:
             break
@@ -244,15 +236,15 @@ def _update(
 
 def _resume(out: Path, model: FgClipModel, optimizers: Sequence[torch.optim.Optimizer]) -> tuple[int, float]:
     """Restore the checkpoint in `out`, if any; returns the next step and the seconds of training so far."""
-    header = read_header(out, ("step", "seconds"))
+    header = checkpoints.read_header(out, ("step", "seconds"))
     if header is None:
         return 0, 0.0
-    restore(out, model, optimizers)
-    write_metrics(out, kept_metrics(out, header["step"] - 1))
+    checkpoints.restore(out, model, optimizers)
+    checkpoints.write_metrics(out, checkpoints.kept_metrics(out, header["step"] - 1))
     log.info("resuming from step %d", header["step"])
     return header["step"], header["seconds"]
 
 
 def _log(out: Path, model: FgClipModel, values: dict[str, Tensor], row: dict[str, float]) -> None:
     rounded = {name: round(value.item(), 4) for name, value in values.items()}
-    append_metrics(out, row | rounded | {"scale": round(model.logit_scale_finegraind.exp().item(), 2)})
+    checkpoints.append_metrics(out, row | rounded | {"scale": round(model.logit_scale_finegraind.exp().item(), 2)})

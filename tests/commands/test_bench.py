@@ -4,40 +4,19 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from command_runs import DONE, SOME_FAILED, USAGE
 from evaluation_data import color_folder, picture, write_json
 from PIL import Image
 
-from fgseg.commands import main as cli
-
-DONE, USAGE, SOME_FAILED = 0, 2, 3
 SMALL = ("--resolution", "squash:32", "--no-pictures")
 
 
-@dataclass(frozen=True)
-class Run:
-    """Exit status, stdout and stderr of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def bench(capsys, monkeypatch, tmp_path, tiny_model):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FGSEG_MODEL", raising=False)
-
-    def run(*words):
-        with pytest.raises(SystemExit) as left:
-            cli.main(["bench", *map(str, words), "--model", tiny_model, "--dtype", "float32", "--quiet"])
-        captured = capsys.readouterr()
-        return Run(left.value.code, captured.out, captured.err)
-
-    return run
+def bench(fgseg):
+    return lambda *words: fgseg("bench", *words, "--quiet")
 
 
 def test_the_four_sets_of_scenes_are_measured_if_no_data_is_given(bench, tmp_path):

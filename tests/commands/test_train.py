@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from fgseg.commands import main as cli
 from fgseg.commands.train import train as command
 from fgseg.training.options import TrainingOptions
 from fgseg.training.records import parse_record
@@ -18,15 +17,12 @@ QUICK = ("--batch-size", "4", "--warmup", "1", "--workers", "0", "--device", "cp
 
 
 @pytest.fixture
-def train(capsys, monkeypatch, tmp_path, tiny_model):
+def train(fgseg):
     """Runs `fgseg train` in an empty folder; returns the exit status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
 
-    def run(*words, model=tiny_model):
-        with pytest.raises(SystemExit) as left:
-            cli.main(["train", *(["--model", model] if model else []), *map(str, words)])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
+    def run(*words, **model):
+        done = fgseg("train", *words, **model)
+        return done.code, done.out, done.err
 
     return run
 

@@ -11,7 +11,9 @@ from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.tokenizer import Tokenizer
 from fgseg.regions.pooling import box_features
 from fgseg.training import samples
+from fgseg.training.distributed import SINGLE, ProcessGroup
 from fgseg.training.initialise import initial_model
+from fgseg.training.options import TrainingOptions
 from fgseg.training.records import Record, RegionText
 from fgseg.training.samples import FALSE_CAPTIONS, Batches, Preparation, make_batch, step_records
 from fgseg.training.scene_records import SceneRecords
@@ -38,10 +40,9 @@ class Listed:
         return self.records[index], self.image
 
 
-def preparation(folder, source, *, seed=0, with_boxes=True):
+def preparation(folder, source, *, seed=0):
     config = load_encoder(folder, dtype="float32", device="cpu").model.config
-    return Preparation(source, Tokenizer(find_checkpoint(folder).folder), config.end_token, config.side,
-                       config.positions, seed, with_boxes)  # fmt: skip
+    return Preparation(source, Tokenizer(find_checkpoint(folder).folder), config, TrainingOptions(seed=seed))
 
 
 def region(box=(0.0, 0.0, 1.0, 1.0), short="red circle", long="there is a red circle", negatives=()):
@@ -99,15 +100,17 @@ def test_a_batch_has_four_boxes_per_image_and_ten_false_captions_per_box(tiny_mo
 def test_seed_epoch_and_index_choose_the_phrase_of_a_box(tiny_model):
     source = Listed([record([region()]) for _ in range(60)])
     how = preparation(tiny_model, source)
-    lengths = [tuple((make_batch(how, range(60), epoch).box_ids != how.end_token).sum(1).tolist()) for epoch in (0, 1)]
+    lengths = [
+        tuple((make_batch(how, range(60), epoch).box_ids != how.config.end_token).sum(1).tolist()) for epoch in (0, 1)
+    ]
     counted = Counter(lengths[0])
     assert len(counted) == 2
     assert min(counted.values()) > 15
     assert lengths[0] != lengths[1]
     again = make_batch(how, [7], 0).box_ids
-    assert int((again != how.end_token).sum()) == lengths[0][7]  # the same alone and among others
+    assert int((again != how.config.end_token).sum()) == lengths[0][7]  # the same alone and among others
     other = preparation(tiny_model, source, seed=1)
-    assert tuple((make_batch(other, range(60), 0).box_ids != how.end_token).sum(1).tolist()) != lengths[0]
+    assert tuple((make_batch(other, range(60), 0).box_ids != how.config.end_token).sum(1).tolist()) != lengths[0]
 
 
 def test_a_text_over_its_limit_is_cut_before_the_end_token_and_counted(tiny_model):
@@ -117,7 +120,7 @@ def test_a_text_over_its_limit_is_cut_before_the_end_token_and_counted(tiny_mode
     assert (batch.short_ids.shape[1], batch.long_ids.shape[1], batch.box_ids.shape[1]) == (77, 248, 77)
     assert batch.cut == 3
     for ids in (batch.short_ids, batch.long_ids):
-        assert (ids[0] == how.end_token).tolist() == [False] * (ids.shape[1] - 1) + [True]
+        assert (ids[0] == how.config.end_token).tolist() == [False] * (ids.shape[1] - 1) + [True]
 
 
 def test_a_record_that_cannot_be_prepared_is_left_out_and_reported(tiny_model):
@@ -150,14 +153,14 @@ def test_every_epoch_takes_each_record_once_except_an_incomplete_batch():
 
 
 def test_two_processes_with_two_micro_batches_take_the_records_of_one_process(tiny_model):
-    how = dataclasses.replace(preparation(tiny_model, SceneRecords(20, side=32)), with_boxes=False)
+    how = preparation(tiny_model, SceneRecords(20, side=32))
 
-    def pixels(**changes):
-        shape = {"steps": range(2, 4), "batch_size": 8, "accumulate": 1, "rank": 0, "world_size": 1} | changes
-        return [batch.pixels for batch in Batches(how, **shape)]
+    def pixels(processes, **options):
+        own = dataclasses.replace(how, options=TrainingOptions(stage=1, **options))
+        return [batch.pixels for batch in Batches(own, range(2, 4), processes)]
 
-    whole = pixels()
-    processes = [pixels(batch_size=2, accumulate=2, rank=rank, world_size=2) for rank in (0, 1)]
+    whole = pixels(SINGLE, batch_size=8)
+    processes = [pixels(ProcessGroup(rank, 2), batch_size=2, accumulate=2) for rank in (0, 1)]
     for step in range(2):
         micro_batches = [processes[rank][2 * step + micro] for rank in (0, 1) for micro in (0, 1)]
         assert torch.equal(torch.cat(micro_batches), whole[step])

@@ -7,7 +7,7 @@ from random_images import random_image
 
 import fgseg
 from fgseg.images.writing import encode_png
-from fgseg.web.events import Actions, Form
+from fgseg.web.events import Actions, Form, explained
 from fgseg.web.examples import examples, known_prompts
 from fgseg.web.sessions import MASKS
 
@@ -67,7 +67,8 @@ def test_an_example_sets_its_prompts_unless_the_user_has_written_others(actions)
     own = actions.example({"name": "coffee.png"}, replace(FORM, prompts="purple"), "me")
     assert own.prompts == "purple"
     assert len(actions.service.sessions) == 1
-    assert "example: expected one of coffee.png" in actions.example({"name": "/etc/passwd"}, FORM, "me").note
+    unknown = explained(actions.example, {"name": "/etc/passwd"}, FORM, "me")
+    assert "example: expected one of coffee.png" in unknown.note
 
 
 def test_the_layer_is_kept_until_the_prompts_change_and_the_mark_until_it_is_cleared(actions):
@@ -127,7 +128,7 @@ def test_opacity_draws_again_without_scoring_and_does_nothing_before_a_result(ac
     ],
 )
 def test_an_error_appears_in_the_note_and_changes_nothing_else(actions, act, message):
-    update = act(actions)
+    update = explained(act, actions)
     assert message.replace("'", "&#x27;") in update.note
     assert all(value is None for name, value in vars(update).items() if name != "note")
 
@@ -139,7 +140,7 @@ def test_an_unexpected_error_shows_no_traceback_and_no_path(actions, monkeypatch
         raise FileNotFoundError("/home/someone/secret.bin")
 
     monkeypatch.setattr(actions.service, "segment", broken)
-    note = actions.run(secret, FORM).note
+    note = explained(actions.run, secret, FORM).note
     assert "Something went wrong on the server" in note
     assert "/home" not in note
     assert "Traceback" not in note
