@@ -235,7 +235,7 @@ def _values(how: SettingOptions, recipe: str) -> dict[str, tuple[Any, ...]]:
     for name, several in values.items():
         if len(several) > 1 and not how.sweep:
             flag = name.replace("_", "-")
-            raise OptionError(f"--{flag}: expected one value, got {len(several)}; several are for --sweep")
+            raise OptionError(f"--{flag}: expected one value, got {len(several)}; several need --sweep")
     return values
 
 
