@@ -133,7 +133,7 @@ def _request(what: DataOptions, how: SettingOptions, values: Mapping[str, tuple[
     if what.classes is not None and what.words is not None:
         raise OptionError("--classes: a class file has its words; leave --words out")
     if what.task != "segmentation" and not what.data:
-        raise OptionError(f"--data: {what.task} needs a JSON file, got none; say --data annotations.json")
+        raise OptionError(f"--data: the task {what.task} needs a JSON file, got none; give --data annotations.json")
     settings = {
         "preset_name": how.preset, "templates": how.templates, "background": how.background,
         "decision": None if how.decision == "protocol" else how.decision,
@@ -246,7 +246,7 @@ def _split(name: str, text: str | None, kind: type[str] | type[float]) -> tuple[
     try:
         values = tuple(kind(part) for part in split_words([text]))
     except ValueError as error:
-        raise OptionError(f"--{name}: expected numbers between commas, got {text!r}") from error
+        raise OptionError(f"--{name}: expected numbers separated by commas, got {text!r}") from error
     if not values:
         raise OptionError(f"--{name}: expected {'a name' if kind is str else 'a number'}, got none; leave it out")
     return values

@@ -152,7 +152,6 @@ def test_an_image_that_is_named_twice_is_processed_once(fgseg, tmp_path):
     folder.mkdir()
     odd_images.rgb_png(folder)
     odd_images.gray_png(folder)
-    (folder / "notes.txt").write_text("not a picture")
     run = fgseg("segment", "photos", "photos/*.png", folder / "rgb.png", "-p", "red", "--json")
     assert (run.code, run.err) == (DONE, "")
     assert [record["image"] for record in run.records] == [str(Path("photos", n)) for n in ("gray.png", "rgb.png")]
