@@ -125,7 +125,8 @@ def bench(
         int | None, typer.Option(min=1, help="Number of images to measure of each set, from its first.")
     ] = None,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Measure the images without faults of a set that has faults.")
+        bool,
+        typer.Option("--keep-going", help="Measure what has no fault of a set with faulty images or annotations."),
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the rows of an earlier run first.")] = False,
     pictures: Annotated[
@@ -243,6 +244,9 @@ def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
 
     for image, reason in outcome.failed[:_MOST_LISTED]:
         complain(f"error: {name}, {image}: {reason}")
+    skipped = [f"{count} {reason}" for reason, count in outcome.summary.get("boxes_skipped", {}).items() if count]
+    if skipped:
+        complain(f"{name}: skipped boxes: {', '.join(skipped)}")
     resumed = f", {outcome.resumed} measured before" if outcome.resumed else ""
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     files = ", ".join(path.name for path in written)
@@ -252,8 +256,11 @@ def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
 
 
 def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool) -> None:
+    from fgseg.datasets.dataset import Dataset
     from fgseg.evaluation.requests import faults
 
+    for note in (note for data in sets if isinstance(data, Dataset) for note in data.notes):
+        complain(f"warning: {note}")
     found = [fault for data in sets for fault in faults(data)]
     if not found:
         return
@@ -262,7 +269,10 @@ def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool) -> None:
     if len(found) > _MOST_LISTED:
         complain(f"and {len(found) - _MOST_LISTED} more")
     if not keep_going:
-        complain("nothing was measured; correct these, or --keep-going measures the others and counts these as failed")
+        complain(
+            "nothing was measured; correct these, or --keep-going leaves faulty annotations out, counts faulty images "
+            "as failed and measures the rest"
+        )
         raise typer.Exit(USAGE)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from fgseg._files import one_line, reason
 from fgseg.datasets.dataset import Dataset, LabelledImage
-from fgseg.datasets.documents import expect_layout, read_document
+from fgseg.datasets.documents import check_file_name, expect_layout, find_image, read_document, same_name
 from fgseg.datasets.labels import IdTable, PngLabels
-from fgseg.datasets.standard_sets import BACKGROUND
+from fgseg.datasets.standard_sets import BACKGROUND, is_background
 from fgseg.errors import DatasetError
 from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.prompts.classes import PromptClass
@@ -69,36 +69,29 @@ def open_json_folder(folder: Path) -> Dataset:
         return _json_dataset(folder, document)
 
 
-def is_background(entry: PromptClass) -> bool:
-    """Whether the name or a query word of a class is "background".
-
-    >>> is_background(PromptClass("null", ("Background",)))
-    True
-    """
-    return "background" in {word.casefold() for word in (entry.name, *entry.synonyms)}
-
-
 def _json_dataset(folder: Path, document: Mapping[str, Any]) -> Dataset:
     ignored = document.get("ignore_index")
     rows = sorted((row for row in document["classes"] if row["id"] != ignored), key=lambda row: int(row["id"]))
     classes = tuple(PromptClass(row["name"], (row.get("prompt", row["name"]),)) for row in rows)
     ignore = None if ignored is None else unlabelled_value(len(classes))
     index_of = {int(row["id"]): index for index, row in enumerate(rows)}
-    if len(index_of) < len(rows) or not all(0 <= value <= 65_535 for value in index_of):
+    if len(index_of) < len(rows) or not all(0 <= value <= 65_535 for value in (*index_of, int(ignored or 0))):
         raise ValueError("class ids are not different whole numbers from 0 to 65535")
     if ignored is not None:
         index_of[int(ignored)] = unlabelled_value(len(classes))
     ids, images = IdTable(index_of), _by_stem(folder / "images")
+    names = [check_file_name(str(row["id"])) for row in document["items"]]
+    labels = [PngLabels(find_image(folder / "labels", f"{name}.png"), ids) for name in names]
     items = tuple(
-        LabelledImage(name, _image_path(folder, images, name), PngLabels(folder / "labels" / f"{name}.png", ids))
-        for name in (str(row["id"]) for row in document["items"])
+        LabelledImage(name, _image_path(folder, images, name), source)
+        for name, source in zip(names, labels, strict=True)
     )
     name = str(document.get("name") or _name(folder))
     return Dataset(name, folder, classes, items, ignore, bool(classes) and is_background(classes[0]))
 
 
 def _read_classes(folder: Path) -> tuple[PromptClass, ...]:
-    found = [folder / name for name in _CLASS_FILES if (folder / name).is_file()]
+    found = [path for path in _files(folder) if path.name.lower() in _CLASS_FILES]
     if len(found) != 1:
         raise DatasetError(
             f"{one_line(folder)}: expected one class file ({', '.join(_CLASS_FILES)}) or a dataset.json, got "
@@ -121,27 +114,33 @@ def _pairs(folder: Path, kind: str, ids: IdTable) -> tuple[LabelledImage, ...]:
 
 
 def _image_path(folder: Path, images: Mapping[str, Path], stem: str) -> Path:
-    return images.get(stem, folder / "images" / f"{stem}.*")
+    return images.get(same_name(stem), folder / "images" / f"{stem}.*")
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by the key of their name without its ending."""
+    found: dict[str, Path] = {}
+    for path in _files(folder):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        key = same_name(path.stem)
+        if key in found:
+            raise DatasetError(
+                f"{one_line(folder)}: expected one file per name, got {found[key].name} and {path.name}; "
+                "an image and its label are found by the name without its ending"
+            )
+        found[key] = path
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder by name, without hidden ones."""
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise DatasetError(
             f"{one_line(folder)}: expected this folder, got {reason(error)}; check the layout"
         ) from error
-    found: dict[str, Path] = {}
-    for path in files:
-        if path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise DatasetError(
-                f"{one_line(folder)}: expected one file per name, got {found[path.stem].name} and {path.name}; "
-                "an image and its label are found by the name without its ending"
-            )
-        found[path.stem] = path
-    return found
 
 
 def _name(folder: Path) -> str:

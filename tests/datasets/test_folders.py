@@ -37,7 +37,7 @@ def test_json_and_yaml_class_files_are_read(tmp_path):
 def test_two_class_files_or_none_are_refused(tmp_path):
     label_folder(tmp_path)
     (tmp_path / "classes.json").write_text("[]")
-    with pytest.raises(DatasetError, match=r"expected one class file .* got classes.txt, classes.json"):
+    with pytest.raises(DatasetError, match=r"expected one class file .* got classes.json, classes.txt"):
         open_dataset(tmp_path)
     for path in tmp_path.glob("classes.*"):
         path.unlink()
