@@ -1,10 +1,12 @@
-"""Folders of custom labelled images: images, labels or masks, and a list of classes."""
+"""Folders of custom labelled images: images, labels or masks, and a list of classes; and the results of fgseg."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fgseg._files import one_line, reason
+from fgseg.datasets.coco import open_coco
 from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.datasets.documents import check_file_name, expect_layout, find_image, read_document, same_name
 from fgseg.datasets.labels import IdTable, PngLabels
@@ -15,9 +17,10 @@ from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
 from fgseg.types import unlabelled_value
 
-__all__ = ["open_json_folder", "open_label_folder", "open_mask_folder"]
+__all__ = ["open_json_folder", "open_label_folder", "open_mask_folder", "open_results", "result_files"]
 
 _CLASS_FILES = ("classes.txt", "classes.json", "classes.yaml", "classes.yml")
+_RESULT_FILES = ("labels.png", "labels.tif", "coco.json")  # what `fgseg segment` writes; the first that exists is read
 
 
 def open_label_folder(folder: Path) -> Dataset:
@@ -67,6 +70,91 @@ def open_json_folder(folder: Path) -> Dataset:
     document = read_document(path)
     with expect_layout(path, "classes with id, name and prompt, and items with id"):
         return _json_dataset(folder, document)
+
+
+def result_files(path: Path) -> tuple[Path, ...]:
+    """The label maps or coco.json that `fgseg segment` wrote: this file, or one of each result in this folder."""
+    if path.is_file():
+        return (path,) if path.name in _RESULT_FILES and (path.parent / "run.json").is_file() else ()
+    if not path.is_dir():
+        return ()
+    own = _result_file(path)
+    below = [_result_file(folder) for folder in _files(path) if folder.is_dir()]
+    return (own,) if own else tuple(file for file in below if file)
+
+
+def _result_file(folder: Path) -> Path | None:
+    if not (folder / "run.json").is_file():
+        return None
+    return next((folder / name for name in _RESULT_FILES if (folder / name).is_file()), None)
+
+
+def open_results(files: Sequence[Path], root: Path | None) -> Dataset:
+    """Results of `fgseg segment` as the truth: label maps with the pixels of no class ignored, or coco.json.
+
+    Args:
+        files: from `result_files`, at least one.
+        root: folder of the images; None takes the paths that were given to `fgseg segment`.
+
+    Raises:
+        DatasetError: a file of a result cannot be read, or two results have other classes.
+        PromptError: as `read_class_file`.
+    """
+    parts = [_open_result(file, root) for file in files]
+    first = parts[0]
+    for file, part in zip(files, parts, strict=True):
+        if (part.classes, part.has_background) != (first.classes, first.has_background):
+            names = ", ".join(entry.name for entry in part.classes)
+            raise DatasetError(
+                f"{one_line(file)}: expected the classes of {one_line(files[0])}, got {names:.80}; "
+                "measure results of other classes one by one"
+            )
+    folder = files[0].absolute().parent
+    return replace(
+        first,
+        name=folder.name if len(files) == 1 else folder.parent.name,
+        items=tuple(item for part in parts for item in part.items),
+        annotation_faults=tuple(fault for part in parts for fault in part.annotation_faults),
+        notes=tuple(note for part in parts for note in part.notes),
+        annotations_left_out=sum(part.annotations_left_out for part in parts),
+    )
+
+
+def _open_result(file: Path, root: Path | None) -> Dataset:
+    """The data set of the one image of a result. The files beside it say its classes and the path of its image."""
+    folder = file.parent
+    settings = read_document(folder / "run.json")
+    with expect_layout(folder / "run.json", "the settings of a result of `fgseg segment`"):
+        classes = tuple(PromptClass(row["name"], tuple(row["prompts"])) for row in settings["classes"])
+        image = _segmented_image(folder, check_file_name(settings["image"]), root)
+    name = folder.absolute().name
+    if file.name == "coco.json":
+        data = open_coco(file, image.parent)
+        named = data.with_classes((BACKGROUND, *(entry for entry in classes if not is_background(entry))))
+        return replace(named, items=tuple(replace(item, name=name, image_path=image) for item in data.items))
+    ignore = unlabelled_value(len(classes))
+    stored = _unlabelled(folder / "classes.json", classes) if (folder / "classes.json").is_file() else ignore
+    ids = IdTable({**{index: index for index in range(len(classes))}, stored: ignore})
+    return Dataset(name, folder, classes, (LabelledImage(name, image, PngLabels(file, ids)),), ignore)
+
+
+def _segmented_image(folder: Path, name: str, root: Path | None) -> Path:
+    """The image of a result: below `root`, or else where it was when it was segmented, seen from the current folder."""
+    if root is not None:
+        return find_image(root, name)
+    return Path(name) if Path(name).is_file() else find_image(folder.parent, name)
+
+
+def _unlabelled(path: Path, classes: Sequence[PromptClass]) -> int:
+    """The stored value of a pixel of no class, from a classes.json, whose names are those of run.json."""
+    with expect_layout(path, "the classes of run.json, and unlabelled, a value from 0 to 65535 that is no class"):
+        document = read_document(path)
+        if [row["name"] for row in document["classes"]] != [entry.name for entry in classes]:
+            raise ValueError("other names")
+        value = document["unlabelled"]
+        if type(value) is not int or not len(classes) <= value <= 65_535:
+            raise ValueError(f"unlabelled {value!r:.40}")
+        return value
 
 
 def _json_dataset(folder: Path, document: Mapping[str, Any]) -> Dataset:
