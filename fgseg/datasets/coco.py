@@ -141,19 +141,20 @@ def _panoptic(rows: CocoRows, folder: Path) -> Dataset:
     ignore = unlabelled_value(len(rows.classes))
     own = rows.path.with_suffix("")
     maps = own if own.is_dir() else rows.path.parent / "panoptic"
-    sources, faults = [], list(rows.faults)
+    sources, faults, used = [], list(rows.faults), 0
     for image in rows.images:
         annotations, more = kept_rows(rows.annotations.get(image.key, ()), _segment_map)
         segments, unknown = _segments(rows, [segment for _, found in annotations for segment in found], ignore)
         file_name = annotations[0][0] if annotations else Path(image.values["file_name"]).with_suffix(".png").name
         sources.append(PanopticLabels(find_image(maps, file_name), {0: ignore, **segments}))
         faults += [*more, *unknown]
+        used += len(annotations)
     items = _items(folder, rows.images, sources)
     return Dataset(
         *(rows.path.stem, folder.parent, rows.classes, items, ignore),
         annotation_faults=fault_lines(rows.path, faults),
         notes=_notes_of_names(rows),
-        annotations_left_out=rows.total - sum(map(len, rows.annotations.values())),
+        annotations_left_out=rows.total - used,
     )
 
 
@@ -198,7 +199,7 @@ def _instance(rows: CocoRows, folder: Path) -> Dataset:
     return Dataset(
         *(rows.path.stem, folder.parent, (BACKGROUND, *others), items, None, True),
         full_size=len(rows.images) if len(items) < len(rows.images) else None,
-        annotation_faults=fault_lines(rows.path, faults),
+        annotation_faults=(*_no_masks(rows.path, instances), *fault_lines(rows.path, faults)),
         notes=(*_notes_of_names(rows), *_notes_of_instances(rows, instances)),
         annotations_left_out=rows.total - sum(one.mask is not None for one in instances),
     )
@@ -221,6 +222,15 @@ def _instance_of(rows: CocoRows, labels: Sequence[int], size_hw: tuple[int, int]
         return _Instance(row, label, mask, is_shorter)
 
     return instance
+
+
+def _no_masks(path: Path, instances: Sequence[_Instance]) -> tuple[str, ...]:
+    """The fault of a file for object detection, in which every pixel would be background."""
+    if not instances or any(one.mask is not None for one in instances):
+        return ()
+    return (
+        f"{one_line(path)}: expected masks, got {len(instances)} annotations without one; --task boxes measures boxes",
+    )
 
 
 def _notes_of_names(rows: CocoRows) -> tuple[str, ...]:

@@ -155,6 +155,12 @@ def test_a_box_without_a_mask_is_no_mask_and_is_counted(tmp_path, shape):
     assert data.annotations_left_out == 2
 
 
+def test_a_file_of_boxes_alone_is_a_fault(tmp_path):
+    data = open_dataset(coco_folder(tmp_path, [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 2, 2]}]))
+    (fault,) = preflight(data)
+    assert "annotations.json: expected masks, got 1 annotations without one; --task boxes measures boxes" in fault
+
+
 def test_good_rings_beside_an_empty_one_are_drawn(tmp_path):
     corner = [0, 0, 1, 0, 1, 1, 0, 1]
     data = opened_beside(tmp_path, {"segmentation": [[], corner, [1, 1, 3, 3]], "category_id": 90})
@@ -377,6 +383,51 @@ def test_a_segment_that_the_annotation_does_not_list_is_refused(tmp_path):
     data = open_dataset(panoptic_folder(tmp_path, IDS, SEGMENTS[:1]))
     with pytest.raises(DatasetError, match="expected the segment ids that its annotation lists, got 300 as well"):
         data.items[0].read_labels()
+
+
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        (
+            {"id": 300, "category_id": 4},
+            "segment 300 of image 'a.jpg': expected the id of a category of the file, got 4",
+        ),
+        ({"id": 300.0}, "segment 300.0 of image 'a.jpg': expected an id that is a whole number or a text, got None"),
+    ],
+)
+def test_the_pixels_of_a_segment_without_a_category_are_ignored(tmp_path, segment, message):
+    data = open_dataset(panoptic_folder(tmp_path, IDS, [SEGMENTS[0], segment]))
+    (fault,) = preflight(data)
+    assert message in fault
+    assert data.items[0].read_labels().tolist() == [[255, 255, 255, 0, 0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "left_out"),
+    [
+        ({"segments_info": 5}, "annotation number 2 of image 'b.jpg': expected a list of segments, got 5", 1),
+        ({"segments_info": [7]}, "expected a list of segments, got [7]", 1),
+        ({"segments_info": [], "file_name": None}, "expected the file_name of a PNG, got None", 1),
+        ({"segments_info": [{"id": -1, "category_id": 3}]}, "expected a segment id from 0 to 16777215, got -1", 0),
+        ({"segments_info": [{"id": 2**24, "category_id": 3}]}, "got 16777216", 0),
+        ({"segments_info": [{"id": "300", "category_id": 3}]}, "got '300'", 0),
+    ],
+)
+def test_a_faulty_panoptic_annotation_costs_its_own_image_alone(tmp_path, change, message, left_out):
+    panoptic_folder(tmp_path, IDS, SEGMENTS)
+    path = tmp_path / "panoptic.json"
+    document = json.loads(path.read_text())
+    document["images"].append(IMAGE | {"id": 8, "file_name": "b.jpg"})
+    document["annotations"].append({"image_id": 8, "file_name": "b.png", **change})
+    path.write_text(json.dumps(document))
+    put_image(tmp_path / "images" / "b.jpg", (4, 5))
+    put_png(tmp_path / "panoptic" / "b.png", np.zeros((4, 5, 3), np.uint8))
+    data = open_dataset(tmp_path)
+    (fault,) = preflight(data)
+    assert message in fault
+    assert data.annotations_left_out == left_out
+    assert data.items[0].read_labels().tolist() == [[255, 1, 1, 0, 0]] * 4
+    assert data.items[1].read_labels().tolist() == [[255] * 5] * 4
 
 
 def test_a_grey_panoptic_png_is_a_fault(tmp_path):
