@@ -66,11 +66,14 @@ Data_ = Annotated[
     typer.Option(
         "--data", "-d",
         help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all eight), "
-        "scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder or a JSON file; repeatable. "
+        "scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder, a JSON file or the "
+        "output folder of fgseg segment; repeatable. "
         "[default: the four sets of scenes]",
     ),
 ]  # fmt: skip
-Root = Annotated[Path | None, typer.Option(help="Folder of a standard set, or of the images of a JSON file.")]
+Root = Annotated[
+    Path | None, typer.Option(help="Folder of a standard set, or of the images of a JSON file or of results.")
+]
 Preset = Annotated[str | None, typer.Option(help="Published settings: sclip, naclip, clearclip, proxyclip.")]
 Classes = Annotated[Path | None, typer.Option("--classes", help="Class file that gives other words, in label order.")]
 Words = Annotated[
@@ -244,9 +247,10 @@ def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
 
     for image, reason in outcome.failed[:_MOST_LISTED]:
         complain(f"error: {name}, {image}: {reason}")
-    skipped = [f"{count} {reason}" for reason, count in outcome.summary.get("boxes_skipped", {}).items() if count]
+    skipped = {reason: count for reason, count in outcome.summary.get("boxes_skipped", {}).items() if count}
     if skipped:
-        complain(f"{name}: skipped boxes: {', '.join(skipped)}")
+        reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
+        complain(f"{name}: {sum(skipped.values())} boxes skipped ({reasons})")
     resumed = f", {outcome.resumed} measured before" if outcome.resumed else ""
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     files = ", ".join(path.name for path in written)
