@@ -28,6 +28,7 @@ __all__ = [
     "is_number",
     "kept_rows",
     "read_coco",
+    "short_text",
     "whole_number",
 ]
 
@@ -37,7 +38,7 @@ _LISTS = ("images", "annotations", "categories")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _LARGEST_ID = 10**300  # above 1e308 a whole number and a float cannot be compared
 
-_short = Repr()  # repr would write all of a list of a million corners, to be cut afterwards
+_short = Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 50
 _short.maxlist = _short.maxdict = _short.maxlevel = 4
 
@@ -54,7 +55,7 @@ class UnusableError(ValueError):
         """Describe `got`; `note` says what is wrong with it."""
         super().__init__(expected)
         self.expected = expected
-        self.got = one_line(_short.repr(got)) + (f" ({note})" if note else "")
+        self.got = short_text(got) + (f" ({note})" if note else "")
 
 
 class Fault(NamedTuple):
@@ -169,6 +170,15 @@ def fault_lines(path: Path, faults: Sequence[Fault]) -> tuple[str, ...]:
     return (f"{name}: {len(lines)} rows are left out: {reasons}", *lines)
 
 
+def short_text(value: Any) -> str:
+    """A JSON value in one short line; `repr` would write all of a list of a million corners, to be cut afterwards.
+
+    >>> short_text([[1, 2], *range(1_000_000)])
+    '[[1, 2], 0, 1, 2, ...]'
+    """
+    return one_line(_short.repr(value))
+
+
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a number; true and false are not."""
     return type(value) in (int, float)
@@ -195,7 +205,7 @@ def _numbered(kind: str, rows: Sequence[Any]) -> Iterable[CocoRow]:
     """Rows that are not checked yet; a row is called by its number until its id is known."""
     for number, row in enumerate(rows, start=1):
         named = isinstance(row, dict) and "id" in row
-        yield CocoRow(f"{kind} {_short.repr(row['id'])}" if named else f"{kind} number {number}", "", row)
+        yield CocoRow(f"{kind} {short_text(row['id'])}" if named else f"{kind} number {number}", "", row)
 
 
 def _image(row: CocoRow) -> CocoRow:
@@ -208,7 +218,7 @@ def _image(row: CocoRow) -> CocoRow:
         name = check_file_name(name)
     except ValueError as error:
         raise UnusableError("a file_name", name, one_line(error)[:60]) from error
-    return CocoRow(f"image {_short.repr(name)}", key, {**values, "file_name": name})
+    return CocoRow(f"image {short_text(name)}", key, {**values, "file_name": name})
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

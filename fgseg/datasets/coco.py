@@ -22,6 +22,7 @@ from fgseg.datasets.annotations import (
     fault_lines,
     kept_rows,
     read_coco,
+    short_text,
     whole_number,
 )
 from fgseg.datasets.coco_masks import Mask, checked_mask, draw_masks
@@ -168,7 +169,9 @@ def _segment_map(row: CocoRow) -> tuple[str, list[CocoRow]]:
     except ValueError as error:
         raise UnusableError("the file_name of a PNG", file_name) from error
     place = row.place.partition(" of ")[2]
-    return name, [CocoRow(f"segment {segment.get('id')!r:.20} of {place}", row.key, segment) for segment in segments]
+    return name, [
+        CocoRow(f"segment {short_text(segment.get('id'))} of {place}", row.key, segment) for segment in segments
+    ]
 
 
 def _segments(rows: CocoRows, segments: Sequence[CocoRow], ignore: int) -> tuple[dict[int, int], list[Fault]]:

@@ -74,6 +74,8 @@ def _checked_runs(segmentation: Mapping[str, Any], size_hw: tuple[int, int]) -> 
     if not (isinstance(size, list) and all(map(is_number, size)) and size == list(size_hw)):
         raise UnusableError(_RUNS, size, f"its size; the image has {list(size_hw)}")
     counts, pixels = segmentation.get("counts"), size_hw[0] * size_hw[1]
+    if isinstance(counts, str) and len(counts) > _FIELDS * (pixels + 1):  # before it takes 40 times its length
+        raise UnusableError(_RUNS, counts, f"{len(counts)} characters for {pixels} pixels")
     runs = _runs(counts)
     if not ((runs >= 0) & (runs <= pixels)).all() or runs.sum() != pixels:
         raise UnusableError(_RUNS, counts, f"not {pixels} pixels in all")

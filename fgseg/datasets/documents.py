@@ -41,13 +41,13 @@ def expect_layout(path: Path, layout: str) -> Iterator[None]:
         layout: what was expected, for the message.
 
     Raises:
-        DatasetError: the block raised KeyError, TypeError, ValueError, AttributeError or OverflowError.
+        DatasetError: the block raised one of the errors of reading a value of another kind.
     """
     try:
         yield
     except DatasetError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(
             f"{one_line(path)}: expected {layout}, got something else ({type(error).__name__}: {one_line(error)})"
         ) from error

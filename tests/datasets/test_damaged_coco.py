@@ -112,6 +112,24 @@ def test_a_file_damaged_anywhere_is_a_data_set_or_an_error_of_ours(folder, docum
     read_all(path)
 
 
+DEEP = "[" * 700 + "]" * 700
+
+
+@pytest.mark.parametrize(
+    ("document", "value"),
+    [
+        (INSTANCES, '"01c0"'), (INSTANCES, '"counts": "01c0"'), (INSTANCES, '"a.jpg"'), (INSTANCES, '"car"'),
+        (INSTANCES, '"category_id": 3'), (PANOPTIC, '"id": 0'), (PANOPTIC, '"a.png"'),
+    ],
+)  # fmt: skip
+def test_lists_in_lists_are_a_fault(folder, document, value):
+    text = json.dumps(document)
+    assert value in text
+    key = value.partition(": ")[0] + ": " if ": " in value else ""
+    (folder / "deep.json").write_text(text.replace(value, key + DEEP))
+    read_all(folder / "deep.json")
+
+
 LISTED = {
     "name": "pets",
     "ignore_index": 9,

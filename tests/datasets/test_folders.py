@@ -10,6 +10,9 @@ from dataset_folders import HW, STORED, coco_folder, label_folder, put_image, pu
 from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
 from fgseg.errors import DatasetError, ImageError, OptionError
+from fgseg.images.label_png import write_label_png
+from fgseg.prompts.classes import PromptClass
+from fgseg.segmentation.summary import classes_json
 
 
 def test_a_folder_of_images_and_labels_with_a_class_file_is_opened(tmp_path):
@@ -33,6 +36,17 @@ def test_json_and_yaml_class_files_are_read(tmp_path):
             path.unlink()
         (tmp_path / f"classes{suffix}").write_text(text)
         assert [entry.name for entry in open_dataset(tmp_path).classes] == ["cat", "dog"]
+
+
+def test_label_maps_and_the_classes_json_of_a_result_are_a_data_set(tmp_path):
+    put_image(tmp_path / "images" / "a.jpg")
+    classes = (PromptClass("cat", ("cat", "kitten"), (1, 2, 3)), PromptClass("dog", ("dog",), (4, 5, 6)))
+    write_label_png(tmp_path / "labels" / "a.png", np.array([[0, 1, -1]] * 2), colors=[(0, 0, 0)] * 2)
+    (tmp_path / "classes.json").write_text(classes_json(classes))
+    data = open_dataset(tmp_path)
+    assert (data.classes, data.ignore) == (classes, 255)
+    assert data.items[0].read_labels().tolist() == [[0, 1, 255]] * 2
+    assert preflight(data) == ()
 
 
 def test_two_class_files_or_none_are_refused(tmp_path):

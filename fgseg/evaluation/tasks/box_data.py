@@ -115,7 +115,7 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         keys = ("id", "bbox_xywh", "difficulty", "positive", "negatives")
         boxes = [_captioned_box(*(row[key] for key in keys)) for row in document["rows"]]
         return _with_captions(files[0].stem, images, boxes)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(
