@@ -27,7 +27,7 @@ from fgseg.datasets.annotations import (
 )
 from fgseg.datasets.coco_masks import Mask, checked_mask, draw_masks
 from fgseg.datasets.dataset import Dataset, LabelledImage
-from fgseg.datasets.documents import check_file_name, find_image
+from fgseg.datasets.documents import check_file_name, find_image, is_file
 from fgseg.datasets.labels import LabelSource
 from fgseg.datasets.standard_sets import BACKGROUND, is_background
 from fgseg.errors import DatasetError
@@ -291,7 +291,7 @@ def _image_folder(path: Path, images: Sequence[CocoRow]) -> Path:
     for folder in candidates:
         if folder.is_dir():
             return folder
-    if any(find_image(path.parent, image.values["file_name"]).is_file() for image in images):
+    if any(is_file(find_image(path.parent, image.values["file_name"])) for image in images):
         return path.parent
     tried = ", ".join(one_line(folder) for folder in candidates)
     raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root")

@@ -12,7 +12,7 @@ from fgseg._files import one_line, reason
 from fgseg.errors import DatasetError
 from fgseg.images.find import IMAGE_SUFFIXES
 
-__all__ = ["check_file_name", "expect_layout", "find_image", "read_document", "same_name"]
+__all__ = ["check_file_name", "expect_layout", "find_image", "is_file", "read_document", "same_name"]
 
 _LONGEST_PART, _LONGEST_NAME = 240, 1024  # bytes; systems take 255 with the suffix, and 4096 with the folder
 
@@ -82,8 +82,12 @@ def find_image(folder: Path, name: str) -> Path:
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         candidates += [folder / (name + suffix) for suffix in (".jpg", ".png")]
     forms = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD") for path in candidates)
-    # os.path.isfile, because Path.is_file raises an error for a name that is too long
-    return next((path for path in (*candidates, *forms) if os.path.isfile(path)), candidates[0])  # noqa: PTH113
+    return next((path for path in (*candidates, *forms) if is_file(path)), candidates[0])
+
+
+def is_file(path: Path) -> bool:
+    """Whether the file exists; Path.is_file raises an error for a long name and in a folder that may not be read."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def same_name(text: str) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_number
 from fgseg._files import one_line
 from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.documents import is_file
 from fgseg.datasets.labels import PngLabels
 from fgseg.errors import FgsegError
 from fgseg.images.reading import read_image_hw
@@ -67,10 +68,10 @@ def _spread(count: int, sample: int) -> list[int]:
 
 def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
     name = one_line(item.image_path)
-    if not item.image_path.is_file():
+    if not is_file(item.image_path):
         yield f"{name}: no such image, for label {one_line(item.label_path)}"
         return
-    if not item.label_path.is_file():
+    if not is_file(item.label_path):
         hint = f"; {dataset.label_hint}" if dataset.label_hint else "; it has the image's name"
         yield f"{one_line(item.label_path)}: no such label file, for image {name}{hint}"
         return

@@ -8,7 +8,7 @@ from typing import Any
 from fgseg._files import one_line, reason
 from fgseg.datasets.coco import open_coco
 from fgseg.datasets.dataset import Dataset, LabelledImage
-from fgseg.datasets.documents import check_file_name, expect_layout, find_image, read_document, same_name
+from fgseg.datasets.documents import check_file_name, expect_layout, find_image, is_file, read_document, same_name
 from fgseg.datasets.labels import IdTable, PngLabels
 from fgseg.datasets.standard_sets import BACKGROUND, is_background
 from fgseg.errors import DatasetError
@@ -74,8 +74,8 @@ def open_json_folder(folder: Path) -> Dataset:
 
 def result_files(path: Path) -> tuple[Path, ...]:
     """The label maps or coco.json that `fgseg segment` wrote: this file, or one of each result in this folder."""
-    if path.is_file():
-        return (path,) if path.name in _RESULT_FILES and (path.parent / "run.json").is_file() else ()
+    if is_file(path):
+        return (path,) if path.name in _RESULT_FILES and is_file(path.parent / "run.json") else ()
     if not path.is_dir():
         return ()
     own = _result_file(path)
@@ -84,9 +84,9 @@ def result_files(path: Path) -> tuple[Path, ...]:
 
 
 def _result_file(folder: Path) -> Path | None:
-    if not (folder / "run.json").is_file():
+    if not is_file(folder / "run.json"):
         return None
-    return next((folder / name for name in _RESULT_FILES if (folder / name).is_file()), None)
+    return next((folder / name for name in _RESULT_FILES if is_file(folder / name)), None)
 
 
 def open_results(files: Sequence[Path], root: Path | None) -> Dataset:
@@ -142,7 +142,7 @@ def _segmented_image(folder: Path, name: str, root: Path | None) -> Path:
     """The image of a result: below `root`, or else where it was when it was segmented, seen from the current folder."""
     if root is not None:
         return find_image(root, name)
-    return Path(name) if Path(name).is_file() else find_image(folder.parent, name)
+    return Path(name) if is_file(Path(name)) else find_image(folder.parent, name)
 
 
 def _unlabelled(path: Path, classes: Sequence[PromptClass]) -> int:
