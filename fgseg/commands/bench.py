@@ -38,11 +38,13 @@ class DataOptions:
             "--data",
             "-d",
             help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all "
-            "eight), scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder or a JSON file; "
-            "repeatable. [default: the four sets of scenes]",
+            "eight), scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder, a JSON file, or "
+            "the output folder of fgseg segment; repeatable. [default: the four sets of scenes]",
         ),
     ] = None
-    root: Annotated[Path | None, Option(help="Folder of a standard set, or of the images of a JSON file.")] = None
+    root: Annotated[
+        Path | None, Option(help="Folder of a standard set, or of the images of a JSON file or of results.")
+    ] = None
     classes: Annotated[Path | None, Option(help="Class file with other words, in label order.")] = None
     words: Annotated[
         str | None,
@@ -96,7 +98,7 @@ class OutputOptions:
     """What is measured again, and what is written where."""
 
     keep_going: Annotated[
-        bool, Option("--keep-going", help="If some files of a set have faults, measure the other images.")
+        bool, Option("--keep-going", help="If images or annotations of a set have faults, measure the others.")
     ] = False
     fresh: Annotated[bool, Option("--fresh", help="Remove the rows of an earlier run first.")] = False
     pictures: Annotated[bool, Option(help="Write the figure and the page with the best and worst images.")] = True
@@ -198,6 +200,10 @@ def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
 
     for image, reason in outcome.failed[:_MOST_LISTED]:
         complain(f"error: {name}, {image}: {reason}")
+    skipped = {reason: count for reason, count in outcome.summary.get("boxes_skipped", {}).items() if count}
+    if skipped:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
+        complain(f"{name}: {sum(skipped.values())} boxes skipped ({reasons})")
     resumed = f", {outcome.resumed} measured before" if outcome.resumed else ""
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     files = ", ".join(path.name for path in written)
@@ -207,8 +213,11 @@ def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
 
 
 def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool) -> None:
+    from fgseg.datasets.dataset import Dataset
     from fgseg.evaluation.requests import faults
 
+    for note in (note for data in sets if isinstance(data, Dataset) for note in data.notes):
+        complain(f"warning: {note}")
     found = [fault for data in sets for fault in faults(data)]
     if not found:
         return
@@ -217,7 +226,10 @@ def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool) -> None:
     if len(found) > _MOST_LISTED:
         complain(f"and {len(found) - _MOST_LISTED} more")
     if not keep_going:
-        complain("nothing was measured; correct these, or --keep-going measures the others and counts these as failed")
+        complain(
+            "nothing was measured; correct these, or --keep-going leaves faulty annotations out, counts faulty images "
+            "as failed and measures the rest"
+        )
         raise typer.Exit(USAGE)
 
 

@@ -4,28 +4,39 @@ The formats are described at cocodataset.org/#format-data.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_rle
 
 from fgseg._files import one_line
+from fgseg.datasets.annotations import (
+    CocoRow,
+    CocoRows,
+    Fault,
+    UnusableError,
+    fault_lines,
+    kept_rows,
+    read_coco,
+    short_text,
+    whole_number,
+)
+from fgseg.datasets.coco_masks import Mask, checked_mask, draw_masks
 from fgseg.datasets.dataset import Dataset, LabelledImage
-from fgseg.datasets.documents import expect_layout, read_document
-from fgseg.datasets.standard_sets import BACKGROUND
+from fgseg.datasets.documents import check_file_name, find_image, is_file
+from fgseg.datasets.labels import LabelSource
+from fgseg.datasets.standard_sets import BACKGROUND, is_background
 from fgseg.errors import DatasetError
 from fgseg.images.reading import MAX_PIXELS, open_image, read_image
-from fgseg.prompts.classes import PromptClass
 from fgseg.types import unlabelled_value
 
 __all__ = ["InstanceLabels", "PanopticLabels", "open_coco"]
 
-Row = Mapping[str, Any]
+_MOST_NAMED = 5  # annotations that a message names
 
 
 @dataclass(frozen=True)
@@ -71,142 +82,208 @@ class PanopticLabels:
 
 @dataclass(frozen=True)
 class InstanceLabels:
-    """Classes of polygons and run lengths. Small shapes are drawn over large ones; all other pixels are background, 0.
+    """Classes of polygons and run lengths. Small masks are drawn over large ones; all other pixels are background, 0.
 
     Attributes:
         path: the annotation file.
         size_hw: (height, width) of the image, from the annotation file.
-        shapes: per instance its class index and COCO's `segmentation`, which is polygons or RLE of either form.
+        masks: label and mask of each instance, the mask from `checked_mask`.
     """
 
     path: Path
     size_hw: tuple[int, int]
-    shapes: Sequence[tuple[int, Any]]
+    masks: Sequence[tuple[int, Mask]]
 
     def meaning(self) -> str:
-        """The shapes and their classes, as text."""
-        return json.dumps([self.size_hw, list(self.shapes)])
+        """The masks and their classes, as text."""
+        return json.dumps([self.size_hw, list(self.masks)])
 
     def image_hw(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.size_hw
 
     def read(self) -> NDArray[np.int32]:
-        """Draw the shapes. A shape that does not fit the image is refused."""
-        height, width = self.size_hw
-        labels = np.zeros((width, height), np.int32)  # run lengths go along the columns
-        drawn = [(index, self._runs(shape)) for index, shape in self.shapes]
-        for index, runs in sorted(drawn, key=lambda pair: -sum(pair[1][1::2])):
-            inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-            labels[inside.reshape(width, height)] = index
-        return np.ascontiguousarray(labels.T)
-
-    def _runs(self, shape: Any) -> list[int]:
-        """Lengths of the runs of pixels outside, inside, outside and so on, of a shape in any of COCO's forms."""
-        height, width = self.size_hw
-        try:
-            runs = _polygon_runs(shape, height, width) if isinstance(shape, list) else _stored_runs(shape["counts"])
-            if not isinstance(shape, list) and tuple(shape["size"]) != self.size_hw:
-                raise ValueError("another size")
-            if min(runs) < 0 or sum(runs) != height * width:
-                raise ValueError(f"{sum(runs)} pixels")
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise DatasetError(
-                f"{one_line(self.path)}: expected polygons or run lengths of {width} x {height} pixels, "
-                f"got {shape!r:.60} ({one_line(error)})"
-            ) from error
-        return runs
+        """Draw the masks."""
+        return draw_masks(self.masks, self.size_hw)
 
 
-def _polygon_runs(polygons: list[Any], height: int, width: int) -> list[int]:
-    if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise ValueError("a polygon has at least three corners, with x and y of each")
-    return _stored_runs(coco_rle.merge(coco_rle.frPyObjects(polygons, height, width))["counts"])
+class _Instance(NamedTuple):
+    """An annotation: its label, its mask if it has one, and whether a ring without an area was left out."""
 
-
-def _stored_runs(counts: Any) -> list[int]:
-    """Run lengths from a list, or from COCO's string: five bits per character, from the fourth run on as differences.
-
-    pycocotools' decoder (2.0.11) is not used, because numpy 2 warns of it. The format is that of rleFrString in
-    cocoapi's maskApi.c.
-
-    >>> _stored_runs("01c0")
-    [0, 1, 19]
-    """
-    if isinstance(counts, list):
-        return [int(run) for run in counts]
-    runs: list[int] = []
-    value = bits = 0
-    for character in counts.encode("ascii") if isinstance(counts, str) else counts:
-        value |= ((character - 48) & 0x1F) << bits
-        bits += 5
-        if not (character - 48) & 0x20:  # the last character of this run
-            if (character - 48) & 0x10:  # negative: only a difference can be
-                value -= 1 << bits
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = bits = 0
-    return runs
+    row: CocoRow
+    label: int
+    mask: Mask | None
+    has_empty_ring: bool
 
 
 def open_coco(path: Path, images: Path | None) -> Dataset:
     """The images of an annotation file, panoptic or instance.
 
-    Pixels of no segment are ignored in a panoptic file, and are class 0, background, in an instance file. A crowd
-    counts as its class. The classes are the file's categories in the order of their ids; "_" in a name becomes a
-    space in the query word.
+    Pixels of no segment are ignored in a panoptic file, and are class 0, background, in an instance file, together with
+    those of a category of that name. A crowd counts as its class. The classes are the file's categories in the order of
+    their ids; "_" in a name becomes a space in the query word. Rows that cannot be used are left out and become
+    `annotation_faults`.
 
     Args:
         path: the annotation file.
         images: folder of the images. None looks for `images` beside the file and for COCO's own layout
-            (`val2017` beside the folder of `instances_val2017.json`).
+            (`val2017` beside the folder of `instances_val2017.json`), or else takes the paths in the file.
 
     Raises:
-        DatasetError: the file has another form, or there is no folder of images.
+        DatasetError: the file has another form, or its images are not found.
     """
-    document = read_document(path)
-    with expect_layout(path, "COCO's layout with images, annotations and categories"):
-        rows = defaultdict(list)
-        for annotation in document["annotations"]:
-            rows[annotation["image_id"]].append(annotation)
-        categories = sorted(document["categories"], key=lambda row: int(row["id"]))
-        folder = images or _image_folder(path)
-        build = _panoptic if any("segments_info" in row for row in document["annotations"]) else _instance
-        return build(path, folder, categories, [(row, rows[row["id"]]) for row in document["images"]])
+    rows = read_coco(path)
+    folder = images or _image_folder(path, rows.images)
+    is_panoptic = any("segments_info" in row.values for found in rows.annotations.values() for row in found)
+    return (_panoptic if is_panoptic else _instance)(rows, folder)
 
 
-def _panoptic(path: Path, folder: Path, categories: Sequence[Row], images: Sequence[tuple[Row, list[Row]]]) -> Dataset:
-    index_of = {int(row["id"]): index for index, row in enumerate(categories)}
-    ignore = unlabelled_value(len(categories))
-    maps = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent / "panoptic"
-    items = []
-    for image, rows in images:
-        file_name = rows[0]["file_name"] if rows else Path(image["file_name"]).with_suffix(".png").name
-        segments = {int(s["id"]): index_of[s["category_id"]] for row in rows for s in row["segments_info"]}
-        items.append(_item(folder, image, PanopticLabels(maps / file_name, {0: ignore, **segments})))
-    return Dataset(path.stem, folder.parent, _classes(categories), tuple(items), ignore)
+def _panoptic(rows: CocoRows, folder: Path) -> Dataset:
+    ignore = unlabelled_value(len(rows.classes))
+    own = rows.path.with_suffix("")
+    maps = own if own.is_dir() else rows.path.parent / "panoptic"
+    sources, faults, used = [], list(rows.faults), 0
+    for image in rows.images:
+        annotations, more = kept_rows(rows.annotations.get(image.key, ()), _segment_map)
+        segments, unknown = _segments(rows, [segment for _, found in annotations for segment in found], ignore)
+        file_name = annotations[0][0] if annotations else Path(image.values["file_name"]).with_suffix(".png").name
+        sources.append(PanopticLabels(find_image(maps, file_name), {0: ignore, **segments}))
+        faults += [*more, *unknown]
+        used += len(annotations)
+    items = _items(folder, rows.images, sources)
+    return Dataset(
+        *(rows.path.stem, folder.parent, rows.classes, items, ignore),
+        annotation_faults=fault_lines(rows.path, faults),
+        notes=_notes_of_names(rows),
+        annotations_left_out=rows.total - used,
+    )
 
 
-def _instance(path: Path, folder: Path, categories: Sequence[Row], images: Sequence[tuple[Row, list[Row]]]) -> Dataset:
-    index_of = {int(row["id"]): index for index, row in enumerate(categories, start=1)}
-    items = []
-    for image, rows in images:
-        shapes = [(index_of[row["category_id"]], row["segmentation"]) for row in rows]
-        size_hw = int(image["height"]), int(image["width"])
-        items.append(_item(folder, image, InstanceLabels(path, size_hw, shapes)))
-    classes = (BACKGROUND, *_classes(categories))
-    return Dataset(path.stem, folder.parent, classes, tuple(items), ignore=None, has_background=True)
+def _segment_map(row: CocoRow) -> tuple[str, list[CocoRow]]:
+    """The name of the PNG of an annotation, and its segments."""
+    segments, file_name = row.values.get("segments_info"), row.values.get("file_name")
+    if not (isinstance(segments, list) and all(isinstance(segment, dict) for segment in segments)):
+        raise UnusableError("a list of segments", segments)
+    try:
+        name = check_file_name(file_name)
+    except ValueError as error:
+        raise UnusableError("the file_name of a PNG", file_name) from error
+    place = row.place.partition(" of ")[2]
+    return name, [
+        CocoRow(f"segment {short_text(segment.get('id'))} of {place}", row.key, segment) for segment in segments
+    ]
 
 
-def _item(folder: Path, image: Row, labels: PanopticLabels | InstanceLabels) -> LabelledImage:
-    file_name = str(image["file_name"])
-    return LabelledImage(Path(file_name).with_suffix("").as_posix(), folder / file_name, labels)
+def _segments(rows: CocoRows, segments: Sequence[CocoRow], ignore: int) -> tuple[dict[int, int], list[Fault]]:
+    """The label of each segment id. Pixels of a segment without a category are ignored."""
+    ids, faults = kept_rows(segments, lambda row: (_segment_id(row), row))
+    labels, more = kept_rows([row for _, row in ids], lambda row: (_segment_id(row), rows.category(row.values)))
+    return dict.fromkeys((number for number, _ in ids), ignore) | dict(labels), [*faults, *more]
 
 
-def _classes(categories: Sequence[Row]) -> tuple[PromptClass, ...]:
-    return tuple(PromptClass(row["name"], (" ".join(row["name"].replace("_", " ").split()),)) for row in categories)
+def _segment_id(row: CocoRow) -> int:
+    return whole_number(row.values.get("id"), 0, 2**24 - 1, "a segment id from 0 to 16777215")
 
 
-def _image_folder(path: Path) -> Path:
+def _instance(rows: CocoRows, folder: Path) -> Dataset:
+    others = [entry for entry in rows.classes if not is_background(entry)]
+    label_of = {entry.name: label for label, entry in enumerate(others, start=1)}  # 0, the background, for the rest
+    labels = [label_of.get(entry.name, 0) for entry in rows.classes]
+    sized, faults = kept_rows(rows.images, lambda row: (row, _size_hw(row)))
+    faults = [*rows.faults, *faults]
+    sources, instances = [], []
+    for image, size_hw in sized:
+        found, more = kept_rows(rows.annotations.get(image.key, ()), _instance_of(rows, labels, size_hw))
+        masks = [(one.label, one.mask) for one in found if one.mask is not None]
+        sources.append(InstanceLabels(rows.path, size_hw, masks))
+        instances += found
+        faults += more
+    items = _items(folder, [image for image, _ in sized], sources)
+    return Dataset(
+        *(rows.path.stem, folder.parent, (BACKGROUND, *others), items, None, True),
+        full_size=len(rows.images) if len(items) < len(rows.images) else None,
+        annotation_faults=(*_no_masks(rows.path, instances), *fault_lines(rows.path, faults)),
+        notes=(*_notes_of_names(rows), *_notes_of_instances(rows, instances)),
+        annotations_left_out=rows.total - sum(one.mask is not None for one in instances),
+    )
+
+
+def _size_hw(row: CocoRow) -> tuple[int, int]:
+    expected = f"a height and a width, of at most {MAX_PIXELS} pixels"
+    height, width = (whole_number(row.values.get(side), 1, MAX_PIXELS, expected) for side in ("height", "width"))
+    if height * width > MAX_PIXELS:
+        raise UnusableError(expected, [height, width])
+    return height, width
+
+
+def _instance_of(rows: CocoRows, labels: Sequence[int], size_hw: tuple[int, int]) -> Callable[[CocoRow], _Instance]:
+    def instance(row: CocoRow) -> _Instance:
+        label = labels[rows.category(row.values)]
+        segmentation = row.values.get("segmentation")
+        mask = checked_mask(segmentation, size_hw)
+        is_shorter = isinstance(mask, list) and isinstance(segmentation, list) and len(mask) < len(segmentation)
+        return _Instance(row, label, mask, is_shorter)
+
+    return instance
+
+
+def _no_masks(path: Path, instances: Sequence[_Instance]) -> tuple[str, ...]:
+    """The fault of a file for object detection, in which every pixel would be background."""
+    if not instances or any(one.mask is not None for one in instances):
+        return ()
+    return (
+        f"{one_line(path)}: expected masks, got {len(instances)} annotations without one; --task boxes measures boxes",
+    )
+
+
+def _notes_of_names(rows: CocoRows) -> tuple[str, ...]:
+    """What becomes of categories of the same name."""
+    counts = Counter(rows.index_of.values())
+    return tuple(
+        f"{one_line(rows.path)}: {count} categories are called {rows.classes[index].name!r:.60}; they are one class"
+        for index, count in counts.items()
+        if count > 1
+    )
+
+
+def _notes_of_instances(rows: CocoRows, instances: Sequence[_Instance]) -> list[str]:
+    """What else becomes of categories and annotations of an instance file."""
+    name = one_line(rows.path)
+    notes = [
+        f"{name}: category {entry.name!r:.60} is the background, class 0, like all pixels without a mask"
+        for entry in rows.classes
+        if is_background(entry)
+    ]
+    boxes = [one.row.place for one in instances if one.mask is None]
+    rings = [one.row.place for one in instances if one.has_empty_ring]
+    if boxes:
+        counted = f"{len(boxes)} of {rows.total} annotations"
+        notes.append(f"{name}: {counted} have no mask, at most a box, and are not drawn: {_named(boxes)}")
+    if rings:
+        notes.append(
+            f"{name}: {len(rings)} of {rows.total} annotations have a ring of under three corners, which is left out "
+            f"beside their other rings: {_named(rings)}"
+        )
+    return notes
+
+
+def _named(places: Sequence[str]) -> str:
+    return ", ".join(places[:_MOST_NAMED]) + (", ..." if len(places) > _MOST_NAMED else "")
+
+
+def _items(folder: Path, images: Sequence[CocoRow], sources: Sequence[LabelSource]) -> tuple[LabelledImage, ...]:
+    files = [image.values["file_name"] for image in images]
+    stems = [Path(name).with_suffix("").as_posix().lstrip("/") for name in files]
+    counts = Counter(stems)
+    # a.jpg and a.png have one stem, and names are unique
+    names = [stem if counts[stem] == 1 else name.lstrip("/") for stem, name in zip(stems, files, strict=True)]
+    return tuple(
+        LabelledImage(name, find_image(folder, file), source)
+        for name, file, source in zip(names, files, sources, strict=True)
+    )
+
+
+def _image_folder(path: Path, images: Sequence[CocoRow]) -> Path:
     split = path.stem.partition("_")[2]
     candidates = [path.parent / "images"]
     if split:
@@ -214,5 +291,7 @@ def _image_folder(path: Path) -> Path:
     for folder in candidates:
         if folder.is_dir():
             return folder
+    if any(is_file(find_image(path.parent, image.values["file_name"])) for image in images):
+        return path.parent
     tried = ", ".join(one_line(folder) for folder in candidates)
     raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root")

@@ -69,6 +69,9 @@ class Dataset:
         label_hint: how to make missing label files, for messages.
         full_size: number of images of the published set. For custom data the number before some were selected, or None.
         left_out: names of the classes that `select_classes` left out; their pixels do not count.
+        annotation_faults: one line per row of an annotation file that cannot be used and is left out.
+        notes: what else was made of an annotation file, one line each, such as boxes without a mask.
+        annotations_left_out: number of annotations that label no pixel, for any of these reasons.
 
     Raises:
         DatasetError: no class, two classes or two images of one name, or an `ignore` that is a class.
@@ -87,6 +90,9 @@ class Dataset:
     label_hint: str = ""
     full_size: int | None = None
     left_out: tuple[str, ...] = ()
+    annotation_faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    annotations_left_out: int = 0
 
     def __post_init__(self) -> None:
         if not self.classes:

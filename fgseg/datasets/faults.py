@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_number
 from fgseg._files import one_line
 from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.documents import is_file
 from fgseg.datasets.labels import PngLabels
 from fgseg.errors import FgsegError
 from fgseg.images.reading import read_image_hw
@@ -30,7 +31,8 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
         sample: the number of images that are decoded, at least 1.
 
     Returns:
-        One line per fault, with its file, in the order of the images; empty if there is none.
+        One line per fault, with its file, in the order of the images, after the faults of an annotation file; empty
+        if there is none.
 
     Raises:
         OptionError: `sample` below 1.
@@ -43,7 +45,8 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
     check_number("sample", sample, low=1, high=float("inf"))
     if not dataset.items:
         where = one_line(dataset.root)
-        return (f"{dataset.name}: expected images, got none in {where}; check the folder and its layout",)
+        none = f"{dataset.name}: expected images, got none in {where}; check the folder and its layout"
+        return (*dataset.annotation_faults, none)
     faults = [list(_file_faults(dataset, item)) for item in dataset.items]
     sound = [index for index, found in enumerate(faults) if not found]
     sampled = [sound[index] for index in _spread(len(sound), sample)]
@@ -52,7 +55,8 @@ def preflight(dataset: Dataset, *, sample: int = SAMPLE) -> tuple[str, ...]:
     for index in sampled:
         faults[index] += [f"{fault} {note}" for fault in _value_faults(dataset.items[index], values)]
     flat = [fault for found in faults for fault in found]
-    return tuple(flat) + tuple(f"{fault} {note}" for fault in _set_faults(dataset, list(values.values())))
+    of_set = [f"{fault} {note}" for fault in _set_faults(dataset, list(values.values()))]
+    return (*dataset.annotation_faults, *flat, *of_set)
 
 
 def _spread(count: int, sample: int) -> list[int]:
@@ -64,10 +68,10 @@ def _spread(count: int, sample: int) -> list[int]:
 
 def _file_faults(dataset: Dataset, item: LabelledImage) -> Iterator[str]:
     name = one_line(item.image_path)
-    if not item.image_path.is_file():
+    if not is_file(item.image_path):
         yield f"{name}: no such image, for label {one_line(item.label_path)}"
         return
-    if not item.label_path.is_file():
+    if not is_file(item.label_path):
         hint = f"; {dataset.label_hint}" if dataset.label_hint else "; it has the image's name"
         yield f"{one_line(item.label_path)}: no such label file, for image {name}{hint}"
         return

@@ -11,7 +11,8 @@ Layouts of custom data:
 * `images/`, `labels/` (PNG with class indices, 255 ignored) and `classes.txt`, `.json` or `.yaml`;
 * `images/`, `masks/` (PNG with 0 and 255) and such a class file with one class;
 * `images/`, `labels/` and `dataset.json`, whose ids may be sparse;
-* COCO's panoptic or instance annotations: the file itself, or a folder with `images/` and the file.
+* COCO's panoptic or instance annotations: the file itself, or a folder with `images/` and the file;
+* what `fgseg segment` wrote: its output folder, or labels.png, labels.tif or coco.json of one image.
 """
 
 import os
@@ -21,7 +22,13 @@ from pathlib import Path
 from fgseg._files import one_line
 from fgseg.datasets.coco import open_coco
 from fgseg.datasets.dataset import Dataset
-from fgseg.datasets.folders import open_json_folder, open_label_folder, open_mask_folder
+from fgseg.datasets.folders import (
+    open_json_folder,
+    open_label_folder,
+    open_mask_folder,
+    open_results,
+    result_files,
+)
 from fgseg.datasets.standard_sets import STANDARD_SETS, open_standard_set
 from fgseg.errors import DatasetError, OptionError
 from fgseg.prompts.files import read_class_file
@@ -38,10 +45,10 @@ def open_dataset(
     r"""Open a data set by name or folder. Its files are listed; only its lists of images and classes are read.
 
     Args:
-        name_or_folder: one of `STANDARD_SETS` (write `./voc21` for a folder of that name), a folder in one of the
-            layouts of this module, or a COCO annotation file.
+        name_or_folder: one of `STANDARD_SETS` (write `./voc21` for a folder of that name), or a folder or file in one
+            of the layouts of this module.
         root: for a standard set the folder with `VOCdevkit`, `coco_stuff164k`, `cityscapes` or
-            `ADEChallengeData2016`; for a COCO file the folder of the images; otherwise None.
+            `ADEChallengeData2016`; for a COCO file or results of fgseg the folder of the images; otherwise None.
         words: the query words of the classes. "names": the first of each class; "synonyms": all of the class list;
             or the path of a class file with other words, such as a method's published list, in label order and
             with the background first if there is one. None means "names" for a standard set, because most
@@ -74,6 +81,8 @@ def open_dataset(
             raise OptionError(f"root: expected the folder that holds {name}'s data, got None; ./{name} is a folder")
         return _with_words(open_standard_set(name, Path(root)), words or "names")
     path = Path(name_or_folder)
+    if results := result_files(path):
+        return _with_words(open_results(results, None if root is None else Path(root)), words or "synonyms")
     if path.is_file() and path.suffix.lower() == ".json":
         return _with_words(open_coco(path, None if root is None else Path(root)), words or "synonyms")
     if root is not None:
@@ -100,7 +109,8 @@ def _open_folder(folder: Path) -> Dataset:
 
 
 def _annotation_file(folder: Path) -> Path:
-    found = sorted(path for path in folder.glob("*.json") if not path.name.startswith("classes"))
+    listed = (path for path in folder.iterdir() if path.suffix.lower() == ".json")
+    found = sorted(path for path in listed if not path.name.lower().startswith((".", "classes")))
     if len(found) == 1:
         return found[0]
     files = ", ".join(path.name for path in found[:5]) or "no annotation file"

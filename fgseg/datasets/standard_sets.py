@@ -15,7 +15,7 @@ from fgseg.errors import DatasetError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file
 
-__all__ = ["BACKGROUND", "STANDARD_SETS", "open_standard_set", "standard_classes"]
+__all__ = ["BACKGROUND", "STANDARD_SETS", "is_background", "open_standard_set", "standard_classes"]
 
 BACKGROUND = PromptClass("background", ("background",))
 """Class 0 of a set with a background. A preset gives it other words."""
@@ -89,6 +89,15 @@ _LAYOUTS = {
 
 STANDARD_SETS: tuple[str, ...] = tuple(_LAYOUTS)
 """The names of the standard benchmarks."""
+
+
+def is_background(entry: PromptClass) -> bool:
+    """Whether the name or a query word of a class is "background".
+
+    >>> is_background(PromptClass("null", ("Background",)))
+    True
+    """
+    return "background" in {word.casefold() for word in (entry.name, *entry.synonyms)}
 
 
 def standard_classes(name: str) -> tuple[PromptClass, ...]:

@@ -96,6 +96,7 @@ def _is_docstring(statement: ast.stmt) -> bool:
 def data_provenance(dataset: Dataset) -> dict[str, Any]:
     """The images, in order, and the classes with their query words."""
     files = [path for item in dataset.items for path in (item.image_path, item.label_path)]
+    left_out = dataset.annotations_left_out
     return {
         "name": dataset.name,
         "images": len(dataset.items),
@@ -107,6 +108,7 @@ def data_provenance(dataset: Dataset) -> dict[str, Any]:
         "classes_sha256": class_list_hash(dataset.classes),
         "ignore": dataset.ignore,
         "has_background": dataset.has_background,
+        **({"annotations_left_out": left_out} if left_out else {}),
     }
 
 

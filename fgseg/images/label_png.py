@@ -1,4 +1,4 @@
-"""Label maps as PNG files, in 8 or 16 bits."""
+"""Label maps as PNG files, in 8 or 16 bits; those that `fgseg segment` writes as TIFF are read too."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from fgseg._checks import check_array, check_color, check_integers, describe
 from fgseg._files import one_line, write_bytes
@@ -19,6 +19,7 @@ from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
 __all__ = ["label_png_hw", "read_label_png", "read_stored_values", "write_label_png"]
 
 _MODES = ("1", "L", "P", "I;16")  # Pillow's names for grey levels of 1 to 16 bits and palette indices
+_PHOTOMETRIC, _BLACK_IS_ZERO, _PALETTE = 262, 1, 3  # TIFF 6.0: in the other kinds values are levels of a picture
 
 
 def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]) -> None:
@@ -56,7 +57,7 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
 
 
 def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
-    """Read a label map: a palette PNG (its indices, not its colours) or a grey PNG of 1 to 16 bits.
+    """Read a label map: a palette PNG (its indices, not its colours) or a grey PNG of 1 to 16 bits, or such a TIFF.
 
     Args:
         path: the file.
@@ -67,7 +68,7 @@ def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray
         than 8 bits has no unlabelled value.
 
     Raises:
-        ImageError: as `read_image`; also a file that is not PNG, or a PNG with colours or alpha.
+        ImageError: as `read_image`; also a file that is neither PNG nor TIFF, or one with colours or alpha.
 
     Example:
         >>> import tempfile
@@ -113,7 +114,7 @@ def label_png_hw(path: str | Path) -> tuple[int, int]:
 @contextmanager
 def _open_label_png(path: str | Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     with open_image(Path(path), max_pixels) as image:
-        if image.format != "PNG" or image.mode not in _MODES:
+        if not _holds_labels(image):
             raise ImageError(
                 f"{one_line(path)}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
                 f"{image.mode}; a colour picture or a lossy format does not hold class indices, so write the "
@@ -122,8 +123,16 @@ def _open_label_png(path: str | Path, max_pixels: int) -> Iterator[ImageFile.Ima
         yield image
 
 
+def _holds_labels(image: ImageFile.ImageFile) -> bool:
+    if image.mode not in _MODES:
+        return False
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2.get(_PHOTOMETRIC) in (_BLACK_IS_ZERO, _PALETTE)
+    return image.format == "PNG"
+
+
 def _low_depth_scale(image: ImageFile.ImageFile) -> int:
-    """The factor by which Pillow spreads a grey PNG of 2 or 4 bits over 8; 1 for any other PNG."""
+    """The factor by which Pillow spreads a grey file of 2 or 4 bits over 8; 1 for any other file."""
     rawmode = image.tile[0].args if image.tile else ""
     return {"L;2": 255 // 3, "L;4": 255 // 15}.get(str(rawmode), 1)
 

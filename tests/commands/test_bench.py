@@ -121,6 +121,23 @@ def test_a_sweep_prints_every_setting_and_the_best(bench, tmp_path):
     assert document["chosen"]["on"]["images"] == 2
 
 
+def test_boxes_that_are_skipped_are_counted_by_their_reasons(bench, tmp_path):
+    picture(tmp_path / "images" / "a.png")
+    row = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9]}
+    changes = [{}, {"iscrowd": 1}, {"bbox": [90, 2, 9, 9]}, {"id": 4, "bbox": None}]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "red"}],
+        "annotations": [row | change for change in changes],
+    }
+    write_json(tmp_path / "boxes.json", document)
+    run = bench("--task", "boxes", "--data", "boxes.json")
+    assert (run.code, "annotation 4 of image 'a.png': expected a bbox of four numbers" in run.err) == (USAGE, True)
+    going = bench("--task", "boxes", "--data", "boxes.json", "--keep-going")
+    assert going.code == DONE
+    assert "boxes: 3 boxes skipped (crowds 1, faults 1, no area in the image 1)" in going.err
+
+
 def test_boxes_and_captions_are_measured_from_their_files(bench, tmp_path):
     picture(tmp_path / "images" / "a.png")
     row = {"id": "a", "difficulty": "hard", "bbox_xywh": [1, 2, 9, 9], "positive": ["red"], "negatives": ["blue"]}

@@ -1,14 +1,18 @@
 """Folders of images with labels, masks or a dataset.json."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
-from dataset_folders import HW, STORED, label_folder, put_image, put_png
+from dataset_folders import HW, STORED, coco_folder, label_folder, put_image, put_png
 
 from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
 from fgseg.errors import DatasetError, ImageError, OptionError
+from fgseg.images.label_png import write_label_png
+from fgseg.prompts.classes import PromptClass
+from fgseg.segmentation.summary import classes_json
 
 
 def test_a_folder_of_images_and_labels_with_a_class_file_is_opened(tmp_path):
@@ -34,10 +38,21 @@ def test_json_and_yaml_class_files_are_read(tmp_path):
         assert [entry.name for entry in open_dataset(tmp_path).classes] == ["cat", "dog"]
 
 
+def test_label_maps_and_the_classes_json_of_a_result_are_a_data_set(tmp_path):
+    put_image(tmp_path / "images" / "a.jpg")
+    classes = (PromptClass("cat", ("cat", "kitten"), (1, 2, 3)), PromptClass("dog", ("dog",), (4, 5, 6)))
+    write_label_png(tmp_path / "labels" / "a.png", np.array([[0, 1, -1]] * 2), colors=[(0, 0, 0)] * 2)
+    (tmp_path / "classes.json").write_text(classes_json(classes))
+    data = open_dataset(tmp_path)
+    assert (data.classes, data.ignore) == (classes, 255)
+    assert data.items[0].read_labels().tolist() == [[0, 1, 255]] * 2
+    assert preflight(data) == ()
+
+
 def test_two_class_files_or_none_are_refused(tmp_path):
     label_folder(tmp_path)
     (tmp_path / "classes.json").write_text("[]")
-    with pytest.raises(DatasetError, match=r"expected one class file .* got classes.txt, classes.json"):
+    with pytest.raises(DatasetError, match=r"expected one class file .* got classes.json, classes.txt"):
         open_dataset(tmp_path)
     for path in tmp_path.glob("classes.*"):
         path.unlink()
@@ -96,6 +111,49 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
     put_image(tmp_path / "images" / "a.png")
     with pytest.raises(DatasetError, match=r"expected one file per name, got a.jpg and a.png"):
         open_dataset(tmp_path)
+
+
+NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(("image", "label"), [(NFC, NFD), (NFD, NFC)])
+@pytest.mark.parametrize("layout", ["classes.txt", "dataset.json"])
+def test_an_image_and_a_label_are_a_pair_however_an_accent_is_written(tmp_path, layout, image, label):
+    put_image(tmp_path / "images" / f"{image}.JPG")
+    put_png(tmp_path / "labels" / f"{label}.png", np.array([[0, 1, 1]] * 2, np.uint8))
+    classes = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+    text = "cat\ndog\n" if layout == "classes.txt" else json.dumps({"classes": classes, "items": [{"id": label}]})
+    (tmp_path / layout).write_text(text)
+    data = open_dataset(tmp_path)
+    assert len(data.items) == 1
+    assert preflight(data) == ()
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_two_files_of_one_name_with_an_accent_are_refused(tmp_path, kind):
+    label_folder(tmp_path)
+    for name in (NFC, NFD):
+        put_png(tmp_path / kind / f"{name}.png", STORED)
+    with pytest.raises(DatasetError, match=f"{kind}: expected one file per name"):
+        open_dataset(tmp_path)
+
+
+def test_the_case_of_endings_and_hidden_files_do_not_matter(tmp_path):
+    put_image(tmp_path / "images" / "a.JPG")
+    put_png(tmp_path / "labels" / "a.PNG", np.array([[0, 1, 2]] * 2, np.uint8))
+    (tmp_path / "Classes.TXT").write_text("background\ncat\ndog\n")
+    for name in ("images/._a.JPG", "images/.DS_Store", "labels/._a.PNG", "._Classes.TXT", ".classes.txt"):
+        (tmp_path / name).write_bytes(b"\0")
+    (tmp_path / "images" / "Thumbs.db").write_bytes(b"\0")
+    data = open_dataset(tmp_path)
+    assert [item.name for item in data.items] == ["a"]
+    assert preflight(data) == ()
+
+
+def test_hidden_annotation_files_are_not_read(tmp_path):
+    coco_folder(tmp_path, [], "Annotations.JSON")
+    (tmp_path / "._Annotations.JSON").write_bytes(b"\0")
+    assert preflight(open_dataset(tmp_path)) == ()
 
 
 def test_labels_without_a_folder_of_images_are_refused(tmp_path):
@@ -167,6 +225,10 @@ def test_an_id_that_dataset_json_does_not_list_is_a_fault(tmp_path):
     [
         ({"classes": None}, "expected classes with id, name and prompt"),
         ({"items": [{}]}, r"KeyError: 'id'"),
+        ({"items": [{"id": "a\0"}]}, "no name of a file"),
+        ({"items": [{"id": "a" * 300}]}, "longer than the name of a file can be"),
+        ({"ignore_index": 70_000}, "class ids are not different whole numbers from 0 to 65535"),
+        ({"classes": [{"id": float("inf"), "name": "a"}]}, "OverflowError"),
         ({"classes": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "class ids are not different"),
         ({"classes": [{"id": 70_000, "name": "a"}]}, "class ids are not different whole numbers from 0 to 65535"),
         ({"classes": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "expected each class once, got 'a' 2 times"),

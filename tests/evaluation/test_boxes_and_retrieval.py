@@ -162,8 +162,8 @@ def test_fgovd_rows_of_a_json_file_are_read_and_images_are_found_without_a_suffi
     [
         ("{", "cannot be read as JSON"),
         ("[]", "expected a JSON object, got list"),
-        ('{"images": []}', "neither COCO's instances nor FG-OVD's rows"),
-        ('{"images": [], "categories": [], "annotations": [[1]]}', "neither COCO's instances nor FG-OVD's rows"),
+        ('{"images": []}', "expected COCO's layout .* got no list of annotations and categories"),
+        ('{"rows": [[1]]}', "neither COCO's instances nor FG-OVD's rows"),
     ],
 )
 def test_a_file_of_another_format_is_refused(tmp_path, text, message):
@@ -196,12 +196,43 @@ def test_only_a_line_feed_ends_a_line_of_json(tmp_path, ending):
     assert boxes.images[1].answers == (Phrased("hard", tuple(texts)),)
 
 
-def test_two_images_with_the_same_id_are_refused(tmp_path):
+def test_a_second_image_of_one_id_is_a_fault_and_the_first_is_measured(tmp_path):
     path = instances(tmp_path)
     document = json.loads(path.read_text())
     document["images"] += document["images"][:1]
-    with pytest.raises(DatasetError, match="instances: expected each image once, got '1' 2 times"):
-        open_boxes(Path(write_json(path, document)), None)
+    boxes = open_boxes(write_json(path, document), None)
+    assert [image.name for image in boxes.images] == ["1", "2"]
+    (fault,) = faults(boxes)
+    assert "instances.json: image '1.png': expected each image id once, got id 1 again; it is left out" in fault
+
+
+def test_every_box_that_is_left_out_is_counted_with_its_reason(seg, tmp_path):
+    path = instances(tmp_path)
+    document = json.loads(path.read_text())
+    document["annotations"] += [
+        {"id": 11, "image_id": 1, "category_id": 3, "bbox": [1, 1, None, 2]},
+        {"id": 12, "image_id": 1, "category_id": 3, "bbox": [1, 1, 1e300, 2]},
+        {"id": 13, "image_id": 1, "category_id": 8, "bbox": [1, 1, 2, 2]},
+        {"id": 14, "image_id": 5, "category_id": 3, "bbox": [1, 1, 2, 2]},
+        {"id": 15, "image_id": 1, "category_id": 3, "bbox": [1, 1, 2, 2], "iscrowd": "no"},
+        {"id": 16, "image_id": 1, "category_id": 3},
+        {"id": 17, "image_id": 1, "category_id": 3, "bbox": [1, 1, 2, 2], "iscrowd": True},
+        17,
+    ]
+    boxes = open_boxes(write_json(path, document), None)
+    assert [len(image.boxes_xyxy) for image in boxes.images] == [2, 2]
+    assert boxes.skipped == {"crowds": 2, "faults": 7}
+    counts, *lines = faults(boxes)
+    assert counts.endswith(
+        "7 rows are left out: 3 where a bbox of four numbers, x, y, width and height was expected, "
+        "1 where the id of an image that can be used was expected, 1 where a JSON object was expected, "
+        "1 where the id of a category of the file was expected, 1 where an iscrowd of 0 or 1 was expected"
+    )
+    assert any(
+        "annotation 11 of image '1.png': expected a bbox" in line and "[1, 1, None, 2]" in line for line in lines
+    )
+    outcome = run_task(box_task(seg, boxes), tmp_path / "out")
+    assert outcome.summary["boxes_skipped"] == {"crowds": 2, "faults": 7, "no area in the image": 1}
 
 
 def test_missing_and_broken_images_are_faults(tmp_path):

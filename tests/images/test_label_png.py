@@ -5,6 +5,8 @@ import struct
 import numpy as np
 import odd_images
 import pytest
+import tifffile
+from fgseg.large.tiled_tiff import write_label_tiff
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from odd_images import GRAY, INDICES
@@ -172,3 +174,25 @@ def test_the_size_of_a_label_map_is_read_from_its_header_and_other_pictures_are_
     for builder in (odd_images.rgb_png, odd_images.gray_alpha_png, odd_images.exif_rotated_jpeg):
         with pytest.raises(ImageError, match="expected a label map, a palette or grey PNG, got"):
             label_png_hw(builder(tmp_path))
+
+
+@pytest.mark.parametrize("classes", [3, 300])
+def test_the_label_map_of_an_image_read_by_region_is_read(tmp_path, classes):
+    labels = np.array([[0, 1, classes - 1], [-1, 2, -1]], np.int32)
+    write_label_tiff(tmp_path / "labels.tif", iter([labels]), image_hw=(2, 3), colors=spectrum(classes))
+    assert read_label_png(tmp_path / "labels.tif").tolist() == labels.tolist()
+    assert label_png_hw(tmp_path / "labels.tif") == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((4, 5), {"photometric": "miniswhite"}),
+        ((4, 5, 3), {"photometric": "rgb"}),
+        ((4, 5, 2), {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}),
+    ],
+)
+def test_a_tiff_of_levels_is_no_label_map(tmp_path, shape, options):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, np.uint8), **options)
+    with pytest.raises(ImageError, match="expected a label map, a palette or grey PNG, got TIFF"):
+        read_label_png(tmp_path / "a.tif")

@@ -1,14 +1,17 @@
 """Class files and template files."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from fgseg.errors import PromptError
 from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.files import read_class_file, read_template_file
 from fgseg.prompts.templates import expand, templates_named
+from fgseg.segmentation.summary import classes_json
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -73,6 +76,120 @@ def test_a_text_file_that_would_shift_or_lose_a_class_is_refused_with_the_line(t
     assert_refused_file(write(tmp_path, "c.txt", content), match)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0: cat\n1: dog, puppy\n2: a dog\\, sitting\n",
+        "0 cat\n1 dog, puppy\n2  a dog\\, sitting\n",
+        "0\tcat\n1\tdog, puppy\n2\ta dog\\, sitting\n",
+        "0. cat\n1. dog, puppy\n2. a dog\\, sitting\n",
+        "# from 0\n0) cat\n1)dog, puppy\n2 - a dog\\, sitting\n\n",
+        "0,cat\n1,dog,puppy\n2, a dog\\, sitting\n",
+        "[0] cat\n[1] dog, puppy\n2 = a dog\\, sitting\n",
+    ],
+)
+def test_numbers_that_count_from_0_are_left_out(tmp_path, text):
+    classes = read_class_file(write(tmp_path, "c.txt", text))
+    assert [entry.synonyms for entry in classes] == [("cat",), ("dog", "puppy"), ("a dog, sitting",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("1: cat\n2: dog\n", 1),
+        ("1 cat\n2 dog\n", 1),
+        ("0: cat\n2: dog\n", 2),
+        ("0: cat\ndog\n", 2),
+        ("cat\n1: dog\n", 1),
+        ("0 cat\n0 dog\n", 2),
+        ("64 128 64\tAnimal\n192 0 128\tArchway\n", 1),
+    ],
+)
+def test_other_numbers_are_refused_and_never_words(tmp_path, text, line):
+    match = f"line {line}: expected number {line - 1} in a file of numbered classes, which begins with 0, got"
+    assert_refused_file(write(tmp_path, "c.txt", text), match)
+
+
+def test_names_that_begin_with_a_number_are_names_among_others(tmp_path):
+    names = ["car", "2 door car", "16:9 screen", "3d printer", "7-inch nail", "1.5 l bottle", "24/7 store", "#1 mug"]
+    classes = read_class_file(write(tmp_path, "c.txt", "\n".join(names)))
+    assert [entry.name for entry in classes] == names
+
+
+@pytest.mark.parametrize("text", ["cat: 0\ndog: 1\n", "cat=0\ndog=1\n", "background:0,0,0::\ncat:128,0,0::\n"])
+def test_numbers_after_the_names_are_refused(tmp_path, text):
+    assert_refused_file(
+        write(tmp_path, "c.txt", text), "line 1: expected a name without numbers, got .* write one class"
+    )
+
+
+def test_tabs_between_words_are_refused(tmp_path):
+    assert_refused_file(
+        write(tmp_path, "c.txt", "cat\tkitten\n"), "line 1: expected commas between synonyms, got a tab"
+    )
+    assert_refused_file(write(tmp_path, "c.txt", "0\tcat\tkitten\n"), "line 1: expected commas .* got a tab")
+
+
+CVAT = [
+    {"name": "cat", "id": 71, "color": "#33ddff", "type": "any", "attributes": []},
+    {"name": "dog", "id": 5, "color": "", "type": "polygon", "attributes": [{"name": "fur", "values": ["white"]}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.json", '["cat", "dog"]'),
+        ("c.json", '["0: cat", "1: dog"]'),
+        ("c.json", '[{"name": "cat"}, "dog"]'),
+        ("c.json", '{"1": "dog", "0": "cat"}'),
+        ("c.json", json.dumps([entry | {"color": ""} for entry in CVAT])),
+        ("c.json", '{"unlabelled": 255, "classes": [{"index": 0, "name": "cat"}, {"index": 1, "name": "dog"}]}'),
+        ("c.yaml", "- cat\n- dog\n"),
+        ("c.yaml", "0: cat\n1: dog\n"),
+        ("data.yaml", "path: ../pets\ntrain: images/train\nval: images/val\nnc: 2\nnames: [cat, dog]\n"),
+        ("data.yml", "train: a\nval: b\nnames:\n  0: cat\n  1: dog\n"),
+    ],
+)
+def test_lists_of_other_tools_are_read(tmp_path, name, text):
+    assert read_class_file(write(tmp_path, name, text)) == (PromptClass("cat", ("cat",)), PromptClass("dog", ("dog",)))
+
+
+def test_colors_of_cvat_are_read(tmp_path):
+    classes = read_class_file(write(tmp_path, "c.json", json.dumps(CVAT)))
+    assert [entry.color for entry in classes] == [(0x33, 0xDD, 0xFF), None]
+
+
+def test_the_classes_json_of_a_result_is_a_class_file(tmp_path):
+    classes = (PromptClass("cat", ("cat", "a cat, sitting"), (1, 2, 3)), PromptClass("dog", ("dog",), (4, 5, 6)))
+    assert read_class_file(write(tmp_path, "classes.json", classes_json(classes))) == classes
+
+
+KEYS = st.sampled_from(["name", "prompts", "color", "classes", "names", "nc", "index", "attributes", "0", "1"])
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(value=VALUES, suffix=st.sampled_from([".json", ".yaml"]))
+@settings(deadline=None, max_examples=100)
+def test_any_document_is_a_list_of_classes_or_refused(tmp_path_factory, value, suffix):
+    file = write(tmp_path_factory.getbasetemp(), f"any{suffix}", json.dumps(value))
+    with suppress(PromptError):
+        assert all(isinstance(entry, PromptClass) for entry in read_class_file(file))
+
+
+@given(text=st.text(alphabet="01 :\t,;.)=-a\\\n#[]", max_size=20))
+@settings(deadline=None, max_examples=100)
+def test_any_text_is_a_list_of_classes_or_refused(tmp_path_factory, text):
+    file = write(tmp_path_factory.getbasetemp(), "any.txt", text)
+    with suppress(PromptError):
+        assert all(isinstance(entry, PromptClass) for entry in read_class_file(file))
+
+
 def test_class_files_that_are_missing_or_of_another_kind_are_refused(tmp_path):
     assert_refused_file(tmp_path / "no.txt", r"cannot be read \(No such file or directory\); check the path")
     (tmp_path / "folder.txt").mkdir()
@@ -113,13 +230,33 @@ def test_json_and_yaml_files_have_names_prompts_and_colors(tmp_path, suffix, wra
     [
         ([], "expected at least one class, got none"),
         ({"classes": []}, "expected at least one class, got none"),
-        ({}, r"expected a list of classes or {\"classes\": \[...\]}, got NoneType"),
+        ({}, r"expected a list of classes or {\"classes\": \[...\]}, got dict {}"),
         ("red", "expected a list of classes .* got str 'red'"),
-        ({"classes": [], "colour": 1, "x": 2}, "unknown key colour, x; the known ones are classes"),
-        (["red"], r"entry 1: expected a class, got str 'red'; write {\"name\": \"red\"}"),
+        ({"classes": [], "colour": 1, "x": 2}, "unknown key colour, x; the known ones are classes, unlabelled"),
+        ([["red"]], r"entry 1: expected a class, got list \['red'\]; write {\"name\": \"red\"}"),
+        (
+            ["red", "cup, mug"],
+            r'entry 2: expected one name, got \'cup, mug\'; write {"name": "cup", "prompts": \["cup", "mug"\]}',
+        ),
+        (
+            {"mug": ["white"]},
+            r'expected a list of classes, got an object; write \[{"name": "mug", "prompts": \["white"\]}\]',
+        ),
+        ({"mug": "white", "cup": 1}, r'write \[{"name": "mug", "prompts": \["white"\]}, ...\]'),
+        ({"cat": 0, "dog": 1}, r'got an object; write \[{"name": "cat"}, ...\]'),
+        ({"0": "cat", "2": "dog"}, "expected the numbers from 0 to 1 as keys, got 0, 2; write a list of names"),
+        ({"1": "cat"}, "expected the numbers from 0 to 0 as keys, got 1"),
+        ({"0": ["cat", "kitten"]}, r"\[0\]: expected a class, got list"),
+        ({"names": "cat"}, r"names: expected a list of names, got str 'cat'; write names: \[cat, dog\]"),
+        ({"nc": 3, "names": ["cat", "dog"]}, "expected as many names as nc says, 3, got 2; correct one"),
+        ({"nc": 1, "names": {"1": "cat"}}, "names: expected the numbers from 0 to 0 as keys, got 1"),
+        ({"nc": 1, "names": [5]}, r"names\[0\]: expected a class, got int 5"),
+        ([{"name": "a", "index": 1}], "entry 1, index: expected 0, got int 1; list classes in label order"),
+        ([{"name": "a", "id": 1, "supercategory": "b"}], "entry 1: unknown key id, supercategory"),
+        (["0: cat", "2: dog"], "entry 2: expected number 1 in a file of numbered classes"),
         (
             [{"name": "a"}, {"name": "b", "colour": 1}],
-            "entry 2: unknown key colour; the known ones are name, prompts, color",
+            "entry 2: unknown key colour; the known ones are name, prompts, color, index",
         ),
         ([{"prompts": ["a"]}], "entry 1: expected a name, got only prompts"),
         ([{}], "entry 1: expected a name, got only nothing"),
@@ -176,6 +313,9 @@ def test_json_and_yaml_files_of_another_form_are_refused_with_the_entry(tmp_path
             "- name: a\n  color: #ff0000\n",
             "entry 1, color: expected .* got NoneType None; .* YAML needs the quotes",
         ),
+        ("c.yaml", "- &a [x, x]\n- [*a, *a]\n", "line 2: not YAML .an alias; write the words out"),
+        ("c.json", "[" * 900 + "]" * 900, "not a list of classes|not JSON|expected a class"),
+        ("c.yaml", "- " + hex(10**5000), "not a list of classes .* write names"),
         ("c.yaml", "- !!python/object/apply:os.getcwd []\n", "line 1: not YAML"),
     ],
 )

@@ -8,16 +8,26 @@ captions with wrong attributes. Its four files, as FG-CLIP's repository has them
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fgseg._files import one_line, reason
-from fgseg.datasets.documents import read_document
+from fgseg.datasets.annotations import (
+    CocoRow,
+    CocoRows,
+    UnusableError,
+    fault_lines,
+    is_number,
+    kept_rows,
+    read_coco,
+)
+from fgseg.datasets.documents import check_file_name, find_image, read_document
 from fgseg.errors import DatasetError
 from fgseg.evaluation.tasks.image_list import ImageList, ListedImage, images_folder
-from fgseg.images.find import IMAGE_SUFFIXES
+from fgseg.images.reading import MAX_PIXELS
 from fgseg.prompts.classes import PromptClass
 
 __all__ = ["DIFFICULTIES", "BoxImage", "BoxSet", "Phrased", "open_boxes"]
@@ -59,12 +69,20 @@ class BoxSet(ImageList):
 
     Attributes:
         classes: the classes; empty if every box has captions.
+        annotation_faults: one line per row of the file that cannot be used and is left out.
+        skipped: number of annotations that are left out, by the reason.
     """
 
     annotations: ClassVar[str] = "boxes"
 
     images: tuple[BoxImage, ...]
     classes: tuple[PromptClass, ...] = ()
+    annotation_faults: tuple[str, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    def faults(self) -> tuple[str, ...]:
+        """The faults of the file and of the image files, one line per fault."""
+        return (*self.annotation_faults, *super().faults())
 
 
 def open_boxes(path: Path, root: Path | None) -> BoxSet:
@@ -78,8 +96,10 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         DatasetError: a file cannot be read or has another format.
     """
     if path.is_dir():
-        files = sorted(path.glob("*.jsonl")) or sorted(path.glob("*.json"))
-        if not files or (files[0].suffix == ".json" and len(files) > 1):
+        visible = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        by_suffix = {kind: [file for file in visible if file.suffix.lower() == kind] for kind in (".jsonl", ".json")}
+        files = by_suffix[".jsonl"] or by_suffix[".json"]
+        if not files or (not by_suffix[".jsonl"] and len(files) > 1):
             raise DatasetError(
                 f"{one_line(path)}: expected FG-OVD's .jsonl files or one .json, got {len(files)} .json files; name one"
             )
@@ -87,15 +107,15 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
     else:
         files, images = [path], images_folder(root, path.parent)
     try:
-        if files[0].suffix == ".jsonl":
+        if files[0].suffix.lower() == ".jsonl":
             return _with_captions(path.stem, images, chain.from_iterable(map(_lines, files)))
         document = read_document(files[0])
-        if "rows" in document:
-            keys = ("id", "bbox_xywh", "difficulty", "positive", "negatives")
-            boxes = [_captioned_box(*(row[key] for key in keys)) for row in document["rows"]]
-            return _with_captions(files[0].stem, images, boxes)
-        return _with_classes(files[0].stem, images, document)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if "rows" not in document:
+            return _with_classes(files[0], images)
+        keys = ("id", "bbox_xywh", "difficulty", "positive", "negatives")
+        boxes = [_captioned_box(*(row[key] for key in keys)) for row in document["rows"]]
+        return _with_captions(files[0].stem, images, boxes)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(
@@ -103,25 +123,33 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         ) from error
 
 
-def _with_classes(name: str, folder: Path, document: Mapping[str, Any]) -> BoxSet:
-    categories = sorted(document["categories"], key=lambda row: int(row["id"]))
-    index_of = {int(row["id"]): index for index, row in enumerate(categories)}
-    boxes: dict[Any, list[tuple[list[float], int]]] = defaultdict(list)
-    for row in document["annotations"]:
-        if not row.get("iscrowd", 0):
-            boxes[row["image_id"]].append((row["bbox"], index_of[int(row["category_id"])]))
-    images = [
-        BoxImage(
-            str(row["id"]),
-            _image_path(folder, str(row.get("file_name") or "/".join(row["coco_url"].split("/")[-2:]))),
-            tuple(_xyxy(box) for box, _ in boxes[row["id"]]),
-            tuple(index for _, index in boxes[row["id"]]),
-        )
-        for row in document["images"]
-        if boxes[row["id"]]
-    ]
-    classes = tuple(PromptClass(row["name"], (" ".join(row["name"].replace("_", " ").split()),)) for row in categories)
-    return BoxSet(name, folder, tuple(images), classes=classes)
+def _with_classes(path: Path, folder: Path) -> BoxSet:
+    rows = read_coco(path)
+    images, faults, crowds = [], list(rows.faults), 0
+    for row in rows.images:
+        found, more = kept_rows(rows.annotations.get(row.key, ()), lambda one: _class_box(rows, one))
+        boxes = [box for box in found if box is not None]
+        crowds += len(found) - len(boxes)
+        faults += more
+        if boxes:
+            corners, answers = zip(*boxes, strict=True)
+            images.append(BoxImage(row.key, find_image(folder, row.values["file_name"]), corners, answers))
+    skipped = {"crowds": crowds, "faults": len(faults)}
+    lines = fault_lines(path, faults)
+    return BoxSet(path.stem, folder, tuple(images), classes=rows.classes, annotation_faults=lines, skipped=skipped)
+
+
+def _class_box(rows: CocoRows, row: CocoRow) -> tuple[BoxXyxy, int] | None:
+    """The box and the class index of an annotation; None for a crowd, which is several objects."""
+    is_crowd, box, index = row.values.get("iscrowd"), row.values.get("bbox"), rows.category(row.values)
+    if is_crowd not in (None, 0, 1):
+        raise UnusableError("an iscrowd of 0 or 1", is_crowd)
+    if is_crowd:
+        return None
+    # no side of an image is longer than MAX_PIXELS
+    if not (isinstance(box, list) and len(box) == 4 and all(is_number(x) and abs(x) <= MAX_PIXELS for x in box)):
+        raise UnusableError("a bbox of four numbers, x, y, width and height", box)
+    return _xyxy(box), index
 
 
 def _lines(path: Path) -> Iterator[CaptionedBox]:
@@ -137,7 +165,7 @@ def _lines(path: Path) -> Iterator[CaptionedBox]:
                 row = json.loads(line)
                 captions = row["pos_expression"], row["neg_expression"]
                 yield _captioned_box(row["img_path"], row["bbox"], group, *captions)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise DatasetError(
                     f"{one_line(path)}, line {number}: expected img_path, bbox, pos_expression and neg_expression "
                     f"({type(error).__name__}: {one_line(error)})"
@@ -151,7 +179,7 @@ def _captioned_box(image: Any, box_xywh: Any, group: Any, true: Any, false: Any)
         raise ValueError(
             f"a box needs a true caption and at least one false caption, got {true!r:.80} and {false!r:.80}"
         )
-    return str(image), _xyxy(box_xywh), Phrased(str(group), tuple(texts))
+    return check_file_name(str(image)), _xyxy(box_xywh), Phrased(str(group), tuple(texts))
 
 
 def _with_captions(name: str, folder: Path, boxes: Iterable[CaptionedBox]) -> BoxSet:
@@ -159,7 +187,7 @@ def _with_captions(name: str, folder: Path, boxes: Iterable[CaptionedBox]) -> Bo
     for image, box, captions in boxes:
         grouped[image].append((box, captions))
     images = [
-        BoxImage(image, _image_path(folder, image), tuple(box for box, _ in group), tuple(own for _, own in group))
+        BoxImage(image, find_image(folder, image), tuple(box for box, _ in group), tuple(own for _, own in group))
         for image, group in grouped.items()
     ]
     return BoxSet(name, folder, tuple(images))
@@ -171,12 +199,6 @@ def _listed(value: Any) -> list[Any]:
 
 def _xyxy(box_xywh: Sequence[float]) -> BoxXyxy:
     left, top, width, height = (float(value) for value in box_xywh)
+    if not all(map(isfinite, (left, top, width, height))):
+        raise ValueError(f"a box of four numbers, got {box_xywh!r:.60}")
     return left, top, left + width, top + height
-
-
-def _image_path(folder: Path, name: str) -> Path:
-    """The path of an image: by its name, without the folders in its name, or with a suffix if the name has none."""
-    candidates = [folder / name, folder / Path(name).name]
-    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-        candidates += [folder / (name + suffix) for suffix in (".jpg", ".png")]
-    return next((path for path in candidates if path.is_file()), candidates[0])

@@ -79,9 +79,10 @@ class BoxTask(ImageListTask):
 
     def summary(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Accuracies with intervals, and those of guessing."""
-        skipped = sum(row["skipped"] for row in rows)
+        outside = sum(row["skipped"] for row in rows)
         figures = _by_class(rows, self.data.classes) if self.data.classes else _by_difficulty(rows)
-        return {"n_boxes_skipped": skipped, **figures}
+        reasons = {**self.data.skipped, "no area in the image": outside}
+        return {"n_boxes_skipped": outside, "boxes_skipped": reasons, **figures}
 
     def _ranked(self, feature: torch.Tensor, answer: int | Phrased) -> list[int | str]:
         """The class of a box and its rank; or the difficulty, the rank of the true caption, and their number."""

@@ -98,12 +98,12 @@ class LabelledImagesTask:
             ImageError, DatasetError: a file cannot be read, or the two differ in size.
         """
         item = self.items[name]
-        pixels, truth = item.read_image(), item.read_labels()
-        if pixels.shape[:2] != truth.shape:
+        pixels, label_hw = item.read_image(), item.source.image_hw()
+        if pixels.shape[:2] != label_hw:  # before labels of a size that a file only claims are made
             raise DatasetError(
-                f"{item.label_path}: expected labels of the image's size, {pixels.shape[:2]}, got {truth.shape}"
+                f"{item.label_path}: expected labels of the image's size, {pixels.shape[:2]}, got {label_hw}"
             )
-        return pixels, truth
+        return pixels, item.read_labels()
 
     def prompted(self, truth: NDArray[np.int32]) -> list[int]:
         """The classes that compete in an image: all, or the background and those present in it."""
