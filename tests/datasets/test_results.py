@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from dataset_folders import put_image, put_png
-from fgseg.large.tiled_tiff import write_label_tiff
+from fgseg.large.label_tiff import write_label_tiff
 
 from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset

@@ -6,7 +6,7 @@ import numpy as np
 import odd_images
 import pytest
 import tifffile
-from fgseg.large.tiled_tiff import write_label_tiff
+from fgseg.large.label_tiff import write_label_tiff
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from odd_images import GRAY, INDICES
