@@ -17,6 +17,7 @@ import typer
 from fgseg.commands.exit_codes import USAGE
 from fgseg.commands.options import ModelOptions, PromptOptions
 from fgseg.commands.output import Inputs, complain, log_to_stderr
+from fgseg.commands.status import STATUS
 from fgseg.errors import ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -197,14 +198,16 @@ def check_writable(out: Path) -> None:
         raise OutputError(f"--out: no permission to write into {out}; choose another folder")
 
 
-def load_segmenter(options: ModelOptions) -> Segmenter:
-    """Load the model, and send its log to stderr."""
-    from fgseg.segmenter import load
-
+def load_segmenter(options: ModelOptions, *, quiet: bool) -> Segmenter:
+    """Load the model, and send its log to stderr; unless `quiet`, a terminal shows what is done from now on."""
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
     given = {**asdict(options), "offline": options.offline or None}
     del given["verbose"]
-    seg = load(**given)
+    STATUS.start(quiet=quiet)
+    with STATUS.during(f"loading {options.model or os.environ.get('FGSEG_MODEL') or 'mini'}"):
+        from fgseg.segmenter import load
+
+        seg = load(**given, progress=STATUS)
     logging.getLogger("fgseg").info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
     return seg
 

@@ -171,7 +171,7 @@ def bench(
     _refuse_faults(sets, keep_going=keep_going)
     check_writable(out)
     base = recipe if grid is None else (grid.recipes[0] or "value")
-    seg = load_segmenter(ModelOptions(model, device, dtype, base, revision, offline, verbose))
+    seg = load_segmenter(ModelOptions(model, device, dtype, base, revision, offline, verbose), quiet=quiet)
     documents = _measured(seg, sets, request, out, fresh=fresh, pictures=pictures, quiet=quiet)
     _print(documents, as_json=as_json)
     if any(document["n_failed"] for document in documents):

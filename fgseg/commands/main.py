@@ -24,6 +24,7 @@ from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import AsJson, Device, Dtype, Model
 from fgseg.commands.output import complain, pairs, table, to_json
 from fgseg.commands.serve import serve
+from fgseg.commands.status import STATUS
 from fgseg.commands.train import train
 from fgseg.errors import FgsegError
 
@@ -138,6 +139,8 @@ def _exit_status(words: list[str]) -> int:
             + ("" if verbose else " (run it again with -v for the traceback)")
         )
         return FAILED
+    finally:
+        STATUS.stop()
     return code if isinstance(code, int) else DONE
 
 

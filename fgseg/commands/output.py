@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ import typer
 
 from fgseg.commands.exit_codes import SOME_FAILED
 from fgseg.commands.options import ReportOptions
+from fgseg.commands.status import CLEAR_LINE, STATUS
 from fgseg.errors import ImageError, OutputError, ShapeError
 
 __all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "row_bar", "run", "table", "to_json"]
@@ -27,7 +28,8 @@ def log_to_stderr(level: int) -> None:
     """Send log lines of the package to stderr only, from this level upwards."""
     log = logging.getLogger("fgseg")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    start = CLEAR_LINE if sys.stderr.isatty() else ""
+    handler.setFormatter(logging.Formatter(f"{start}%(name)s: %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(level)
 
@@ -61,7 +63,7 @@ def run(
     failed = 0
     printed: list[Sequence[Any]] = []
     is_silent = True if options.quiet or len(inputs.paths) == 1 else None  # None: silent unless stderr is a terminal
-    with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar:
+    with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar, _shown(bar, inputs.paths):
         for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
             bar.clear()
             if "error" in record:
@@ -76,6 +78,11 @@ def run(
     if failed:
         complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
         raise typer.Exit(SOME_FAILED)
+
+
+def _shown(bar: Any, paths: Sequence[Path]) -> AbstractContextManager[None]:
+    """Keeps the line of the terminal moving: the bar of several images, or the name of the only one."""
+    return STATUS.during(paths[0].name) if len(paths) == 1 else STATUS.refreshing(bar)
 
 
 def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
@@ -100,7 +107,8 @@ def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
             bar.total = total
             bar.update(done - bar.n)
 
-        yield show
+        with STATUS.refreshing(bar):
+            yield show
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -149,4 +157,5 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 def complain(line: str) -> None:
     """Print one line on stderr; line breaks in the message become spaces."""
+    STATUS.clear()
     typer.echo(f"fgseg: {' '.join(line.split())}", err=True)

@@ -12,6 +12,7 @@ from fgseg.commands.arguments import load_segmenter
 from fgseg.commands.exit_codes import FAILED
 from fgseg.commands.options import ModelOptions, with_option_groups
 from fgseg.commands.output import complain
+from fgseg.commands.status import STATUS
 
 __all__ = ["serve"]
 
@@ -38,7 +39,8 @@ def serve(
     limits = Limits(
         upload_bytes=round(max_megabytes * MEGA), pixels=round(max_megapixels * MEGA), in_flight=max_requests
     )
-    seg = load_segmenter(model)
+    seg = load_segmenter(model, quiet=False)
+    STATUS.stop()
     name = seg.encoder.name
 
     def ready(address: str) -> None:
