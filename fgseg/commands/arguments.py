@@ -198,12 +198,11 @@ def check_writable(out: Path) -> None:
         raise OutputError(f"--out: no permission to write into {out}; choose another folder")
 
 
-def load_segmenter(options: ModelOptions, *, quiet: bool) -> Segmenter:
-    """Load the model, and send its log to stderr; unless `quiet`, a terminal shows what is done from now on."""
+def load_segmenter(options: ModelOptions) -> Segmenter:
+    """Load the model, and send its log to stderr."""
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
     given = {**asdict(options), "offline": options.offline or None}
     del given["verbose"]
-    STATUS.start(quiet=quiet)
     with STATUS.during(f"loading {options.model or os.environ.get('FGSEG_MODEL') or 'mini'}"):
         from fgseg.segmenter import load
 

@@ -26,6 +26,7 @@ from fgseg.commands.options import (
     named_folder,
 )
 from fgseg.commands.output import complain, table, to_json
+from fgseg.commands.status import STATUS
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def bench(
     verbose: Verbose = False,
 ) -> None:
     """Measure a model on labelled images, or on procedural scenes if no data is given."""
+    STATUS.start(quiet=quiet)
     from fgseg.evaluation.requests import BenchmarkRequest, open_data
 
     given = {
@@ -171,8 +173,9 @@ def bench(
     _refuse_faults(sets, keep_going=keep_going)
     check_writable(out)
     base = recipe if grid is None else (grid.recipes[0] or "value")
-    seg = load_segmenter(ModelOptions(model, device, dtype, base, revision, offline, verbose), quiet=quiet)
+    seg = load_segmenter(ModelOptions(model, device, dtype, base, revision, offline, verbose))
     documents = _measured(seg, sets, request, out, fresh=fresh, pictures=pictures, quiet=quiet)
+    STATUS.stop()
     _print(documents, as_json=as_json)
     if any(document["n_failed"] for document in documents):
         raise typer.Exit(SOME_FAILED)

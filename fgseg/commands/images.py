@@ -85,7 +85,7 @@ def segment(
     arguments.check_resolution(options.resolution)
     inputs = arguments.find_inputs(images)
     arguments.check_writable(options.out)
-    seg = arguments.load_segmenter(model, quiet=report.quiet)
+    seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
         "mode": mode.value, "threshold": presence, "resolution": options.resolution, "refine": options.refine.value,
         "min_area": min_area, "max_hole": max_hole,
@@ -129,7 +129,7 @@ def heatmap(
     arguments.check_resolution(options.resolution)
     inputs = arguments.find_inputs(images)
     arguments.check_writable(options.out)
-    seg = arguments.load_segmenter(model, quiet=report.quiet)
+    seg = arguments.load_segmenter(model)
     seg.prepare(prompts, **competitors)
     folders = arguments.result_folders(inputs.paths, options.out)
 
@@ -175,7 +175,7 @@ def boxes(
         raise OptionError(f"{missing}: expected at least one, got none; say --box 10,20,200,150 --prompt cup")
     arguments.check_resolution(resolution)
     inputs = arguments.find_inputs(images)
-    seg = arguments.load_segmenter(model, quiet=report.quiet)
+    seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
         scores = seg.score_boxes(path, corners, phrases, templates=templates, resolution=resolution)
@@ -210,7 +210,7 @@ def rank(
             "--prompt: expected at least one caption, got none; say --prompt 'a red circle on a white background'"
         )
     inputs = arguments.find_inputs(images)
-    seg = arguments.load_segmenter(model, quiet=report.quiet)
+    seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
         ranking = seg.rank([path], captions, route=route.value)

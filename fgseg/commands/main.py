@@ -97,9 +97,11 @@ def models(
 @app.command()
 def doctor(device: Device = "auto", dtype: Dtype = "auto", model: Model = None, as_json: AsJson = False) -> None:
     """Check the installation. Shows package versions, the device and dtype that are used, and missing weights."""
+    STATUS.start(quiet=False)
     from fgseg.commands.doctor import diagnose
 
-    report = diagnose(model, device=device, dtype=dtype)
+    report = diagnose(model, device=device, dtype=dtype, progress=STATUS)
+    STATUS.stop()
     typer.echo(to_json(report, indent=2) if as_json else pairs(report))
     if report["problems"]:
         raise typer.Exit(FAILED)

@@ -33,13 +33,14 @@ def serve(
     if any(find_spec(package) is None for package in REQUIRED):
         complain('the web page needs Gradio: pip install "fgseg[web]"')
         raise typer.Exit(FAILED)
+    STATUS.start(quiet=False)
     from fgseg.web.limits import Limits
     from fgseg.web.server import serve as run_server
 
     limits = Limits(
         upload_bytes=round(max_megabytes * MEGA), pixels=round(max_megapixels * MEGA), in_flight=max_requests
     )
-    seg = load_segmenter(model, quiet=False)
+    seg = load_segmenter(model)
     STATUS.stop()
     name = seg.encoder.name
 

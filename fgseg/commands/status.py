@@ -42,6 +42,7 @@ class StatusLine:
         """Show steps from now on, if stderr is a terminal and `quiet` is false."""
         is_running, self._is_on = self._is_on, not quiet and sys.stderr.isatty()
         if self._is_on and not is_running:
+            self("starting", 0, 0)
             threading.Thread(target=self._draw_often, name="status", daemon=True).start()
 
     def stop(self) -> None:
@@ -56,14 +57,14 @@ class StatusLine:
             if step != self._step:
                 self._step, self._since = step, time.monotonic()
             self._counts = f" {done}/{total}" if step != self._whole and total > 1 else ""
+            if not step:
+                self._erase()
 
     def clear(self) -> None:
         """Leave the line to something else."""
         with self._lock:
             self._whole = self._step = ""
-            if self._is_drawn:
-                self._write(CLEAR_LINE)
-                self._is_drawn = False
+            self._erase()
 
     @contextmanager
     def during(self, step: str) -> Iterator[None]:
@@ -98,6 +99,11 @@ class StatusLine:
         elif self._step and seconds >= _QUICK:
             self._write(f"{CLEAR_LINE}fgseg: {self._step}{self._counts}, {seconds:.0f} s")
             self._is_drawn = True
+
+    def _erase(self) -> None:
+        if self._is_drawn:
+            self._write(CLEAR_LINE)
+            self._is_drawn = False
 
     def _write(self, text: str) -> None:
         sys.stderr.write(text)

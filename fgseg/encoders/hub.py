@@ -249,13 +249,14 @@ class _Fetch:
         """Fetch one file into the hub's cache, in place of one that is there."""
         from huggingface_hub import hf_hub_download
 
+        self.say(what := f"downloading {name} (MB)")
         hf_hub_download(
             self.request.repository,
             name,
             revision=commit,
             endpoint=self.request.endpoint,
             etag_timeout=self.request.timeout,
-            tqdm_class=_bar_class(self.progress, f"downloading {name} (MB)") if self.progress else None,
+            tqdm_class=_bar_class(self.progress, what) if self.progress else None,
             force_download=is_there,
         )
 
