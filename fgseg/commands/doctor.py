@@ -46,7 +46,7 @@ def model_card(name: str) -> dict[str, Any]:
         known = MODELS.get(name)
         if known is None:
             raise
-        pinned = {"repository": known.repository, "revision": known.revision or "the newest"}
+        pinned = {"repository": known.repository, "revision": known.revision}
         return {"name": name, "about": known.about, **pinned, "weights": "not here; downloaded at first use"}
     shapes = tensor_shapes(checkpoint)
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())

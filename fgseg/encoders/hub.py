@@ -47,6 +47,8 @@ _OLDER_TOO = ("tokenizer_config.json", "special_tokens_map.json")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 RETRIES = 2
+RETRY_SECONDS = 1.0
+"""Before the first retry; twice as long before the second. A hub that names a time gets that time."""
 LONGEST_WAIT = 60.0
 """Seconds. A hub that asks to wait longer is not waited for; the error says how long it asks."""
 GLANCE = 3.0
@@ -277,7 +279,7 @@ class _Fetch:
             try:
                 return ask()
             except Exception as error:
-                wait = seconds_to_wait(error) or float(attempt)
+                wait = seconds_to_wait(error) or RETRY_SECONDS * attempt
                 if not is_passing(error) or wait > LONGEST_WAIT / 2:
                     raise
                 self.say(f"waiting for the hub ({type(error).__name__})")
