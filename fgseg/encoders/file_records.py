@@ -18,7 +18,7 @@ from fgseg._files import write_text
 from fgseg.encoders.text_cache import cache_folder
 from fgseg.errors import OutputError
 
-__all__ = ["damage", "file_digest", "is_json"]
+__all__ = ["damage", "file_digest", "is_json", "unlike"]
 
 PIECES = 64
 """A record has a checksum of each of this many equal pieces of a file, which tells damage from other weights."""
@@ -79,6 +79,11 @@ def file_digest(path: Path) -> str:
     return known.sha256 if known is not None and known.state == _state(path) else _read(path).sha256
 
 
+def unlike(path: Path, found: str, expected: str) -> str | None:
+    """What is wrong with a file of one SHA-256 that should have another; None if they are equal."""
+    return None if found == expected else f"{path}: its SHA-256 is {found[:12]}..., and it should be {expected[:12]}..."
+
+
 def is_json(path: Path) -> bool:
     """Whether a file is there and holds a JSON object."""
     try:
@@ -89,8 +94,7 @@ def is_json(path: Path) -> bool:
 
 def _difference(path: Path, found: _Record, known: _Record | None, place: Path | None) -> str | None:
     if _SHA256.fullmatch(path.name):
-        is_named = found.sha256 == path.name
-        return None if is_named else f"{path}: its SHA-256 is {found.sha256[:12]}..., and it is named after another"
+        return unlike(path, found.sha256, path.name)
     if known is None or found.sha256 == known.sha256 or found.state[0] != known.state[0]:
         return None
     changed = sum(now != then for now, then in zip(found.pieces, known.pieces, strict=True))

@@ -45,6 +45,11 @@ class ModelDefaults:
     threshold: float = TIE
     refine: str = "none"
 
+    @property
+    def benchmark_templates(self) -> tuple[str, ...]:
+        """The templates of benchmarks, whose figures must not depend on the device."""
+        return IMAGENET_TEMPLATES if self.templates is ONE_TEMPLATE else self.templates
+
 
 def model_defaults(encoder: Encoder) -> ModelDefaults:
     """The defaults of one model.

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tiny_models import CLIP, GOLDEN, loaded, model_config, model_tensors, saved_model
 
-from fgseg.encoders import file_records
+from fgseg.encoders import checkpoint, file_records
+from fgseg.encoders.checkpoint import damaged_files, find_checkpoint
 from fgseg.encoders.file_records import PIECES, damage, file_digest, is_json
 from fgseg.errors import WeightsError
 
@@ -143,6 +144,15 @@ def test_a_file_of_a_few_bytes_has_a_record_too(file):
     assert damage(file) is None
     file.write_bytes(b"")
     assert damage(file) is None
+
+
+def test_the_embedded_model_is_the_one_that_the_code_expects(monkeypatch):
+    mini = find_checkpoint("mini")
+    assert damaged_files(mini, again=True) == {}, "after a training, put the new SHA-256 into checkpoint.py"
+    monkeypatch.setattr(checkpoint, "_MINI_SHA256", "0" * 64)
+    assert "and it should be 000000000000..." in damaged_files(mini)["model.safetensors"]
+    with pytest.raises(WeightsError, match="pip install --force-reinstall --no-deps fgseg"):
+        loaded("mini")
 
 
 def test_a_folder_with_a_flipped_byte_is_refused_and_one_with_trained_weights_loads(tmp_path, monkeypatch):
