@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ from fgseg.scenes.composition import scene
 
 RESULTS = Path(__file__).parent / "results" / "first_mask.json"
 IMAGE_HW = (480, 640)  # pixels, as most of COCO's pictures
-WORDS = " ".join([*BACKGROUND_WORDS, *IMAGENET_TEMPLATES, "cat"]).lower().replace("{}", " ").replace(".", " ").split()
+WORDS = re.findall(r"[a-z]+", " ".join([*BACKGROUND_WORDS, *IMAGENET_TEMPLATES, "cat"]).lower())
 MODELS: dict[str, Callable[[Path], Path]] = {
     **{f"fg-clip-{size}": partial(make_model, words=WORDS, size=size) for size in SIZES},
     **{f"fg-clip2-{size}": partial(make_fg_clip_2, words=WORDS, size=size) for size in FG_CLIP_2_TOWERS},
