@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import typer
@@ -63,7 +64,11 @@ def run(
     failed = 0
     printed: list[Sequence[Any]] = []
     is_silent = True if options.quiet or len(inputs.paths) == 1 else None  # None: silent unless stderr is a terminal
-    with tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent) as bar, _shown(bar, inputs.paths):
+    columns, lines = get_terminal_size()  # tqdm draws nothing on a terminal that does not know its size
+    with (
+        tqdm(inputs.paths, unit="image", file=sys.stderr, disable=is_silent, ncols=columns, nrows=lines) as bar,
+        _shown(bar, inputs.paths),
+    ):
         for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
             bar.clear()
             if "error" in record:
@@ -101,7 +106,11 @@ def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr for one large image; call it with the rows that are done and the number of rows."""
     from tqdm import tqdm
 
-    with tqdm(desc=name, unit="row", file=sys.stderr, disable=True if quiet else None, leave=False) as bar:
+    columns, lines = get_terminal_size()
+    is_silent = True if quiet else None
+    with tqdm(
+        desc=name, unit="row", file=sys.stderr, disable=is_silent, leave=False, ncols=columns, nrows=lines
+    ) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

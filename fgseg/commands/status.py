@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shutil import get_terminal_size
 from typing import Any, Protocol
 
 __all__ = ["CLEAR_LINE", "STATUS", "StatusLine"]
@@ -96,8 +97,10 @@ class StatusLine:
         seconds = time.monotonic() - self._since
         if self._bar is not None:
             self._bar.refresh()
-        elif self._step and seconds >= _QUICK:
-            self._write(f"{CLEAR_LINE}fgseg: {self._step}{self._counts}, {seconds:.0f} s")
+        elif self._step and (self._is_drawn or seconds >= _QUICK):
+            time_passed = f"{self._counts}, {seconds:.0f} s"
+            room = get_terminal_size().columns - len(time_passed) - 1  # a line that wraps could not be cleared
+            self._write(f"{CLEAR_LINE}{f'fgseg: {self._step}':.{max(room, 8)}}{time_passed}")
             self._is_drawn = True
 
     def _erase(self) -> None:

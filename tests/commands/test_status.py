@@ -81,6 +81,17 @@ def test_a_step_that_is_done_gives_way_to_the_one_that_it_is_a_part_of(status, m
     assert terminal.getvalue().endswith(CLEAR_LINE)
 
 
+def test_a_long_step_is_cut_to_the_width_of_the_terminal(status, monkeypatch):
+    terminal = as_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "40")
+    status.start(quiet=False)
+    status("loading /" + 100 * "x", 3, 80)
+    wait_for(lambda: "3/80, 0 s" in terminal.getvalue())
+    status.clear()
+    lines = terminal.getvalue().split(CLEAR_LINE)
+    assert max(map(len, lines)) == 39
+
+
 def test_quick_steps_are_not_drawn(status, monkeypatch):
     terminal = as_terminal(monkeypatch)
     monkeypatch.setattr(status_module, "_QUICK", 60.0)
