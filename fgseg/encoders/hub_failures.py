@@ -51,8 +51,8 @@ def failure_sentence(error: BaseException, request: HubRequest) -> str:
             return said
     reason = " ".join(str(error).split())
     return (
-        f"the hub at {request.endpoint} is out of reach and it is not in the cache "
-        f"({type(error).__name__}: {reason:.200}); {_NEXT}"
+        f"the hub is out of reach and it is not in the cache ({type(error).__name__} at {request.endpoint}: "
+        f"{reason:.200}); {_NEXT}"
     )
 
 
