@@ -128,7 +128,7 @@ def _model_problems(name: str, progress: Progress | None) -> list[str]:
     try:
         checkpoint = find_checkpoint(name, offline=True)
         if damaged := damaged_files(checkpoint, again=True, progress=progress):
-            fetched = "; it is fetched again when the model is loaded" if checkpoint.revision else ""
+            fetched = "; it is fetched again when the model is loaded with a network" if checkpoint.revision else ""
             return [sentence + fetched for sentence in damaged.values()]
         check_checkpoint(checkpoint)
         check_recommendations(checkpoint.name, checkpoint.config)

@@ -1,7 +1,7 @@
 """The last line of the terminal: what is being done, and for how long.
 
-It is drawn on stderr, only on a terminal, after a second, and again twice a second, so that a long step never looks
-like one that hangs. There is one such line in a process, as there is one terminal.
+It is drawn on stderr, only on a terminal, after half a second, and again twice a second, so that a long step never
+looks like one that hangs. There is one such line in a process, as there is one terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CLEAR_LINE", "STATUS", "StatusLine"]
 
 CLEAR_LINE = "\r\x1b[K"
 _PERIOD = 0.5  # seconds between two drawings
-_QUICK = 1.0  # seconds; steps that take less are not shown
+_QUICK = 0.5  # seconds; steps that take less are not shown
 
 
 class Bar(Protocol):

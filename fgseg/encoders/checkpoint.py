@@ -234,7 +234,8 @@ def damaged_files(checkpoint: Checkpoint, *, again: bool = False, progress: Prog
 
 def _damage(checkpoint: Checkpoint, path: Path, *, again: bool) -> str | None:
     if checkpoint.name == "mini":  # so small that it needs no record
-        return unlike(path, file_digest(path), _MINI_SHA256)
+        wrong = unlike(path, file_digest(path), _MINI_SHA256)
+        return wrong and f"{wrong}; install fgseg again: pip install --force-reinstall --no-deps fgseg"
     return damage(path, again=again)
 
 
@@ -243,8 +244,6 @@ def _first(found: Mapping[str, str]) -> str:
 
 
 def _remedy(checkpoint: Checkpoint) -> str:
-    if checkpoint.name == "mini":
-        return "; install fgseg again: pip install --force-reinstall --no-deps fgseg"
     if checkpoint.revision is None:
         return ""
     folder = storage_folder(_repository(checkpoint.name))

@@ -49,7 +49,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 RETRIES = 2
 RETRY_SECONDS = 1.0
 """Before the first retry; twice as long before the second. A hub that names a time gets that time."""
-LONGEST_WAIT = 60.0
+LONGEST_WAIT = 30.0
 """Seconds. A hub that asks to wait longer is not waited for; the error says how long it asks."""
 GLANCE = 3.0
 """Seconds to wait for an answer where a copy in the cache can be used instead."""
@@ -280,7 +280,7 @@ class _Fetch:
                 return ask()
             except Exception as error:
                 wait = seconds_to_wait(error) or RETRY_SECONDS * attempt
-                if not is_passing(error) or wait > LONGEST_WAIT / 2:
+                if not is_passing(error) or wait > LONGEST_WAIT:
                     raise
                 self.say(f"waiting for the hub ({type(error).__name__})")
                 time.sleep(wait)

@@ -425,7 +425,7 @@ def test_doctor_reads_the_files_again_and_names_the_damaged_one(hub):
     os.utime(blob(), ns=(stat.st_atime_ns, stat.st_mtime_ns))
     (problem,) = diagnose("me/clip", device="cpu", dtype="auto")["problems"]
     assert problem.startswith(f"{blob()}: its SHA-256 is ")
-    assert problem.endswith("it is fetched again when the model is loaded")
+    assert problem.endswith("it is fetched again when the model is loaded with a network")
 
 
 def test_listing_the_models_reads_no_weights_and_asks_no_hub(hub):
