@@ -1,7 +1,8 @@
-"""Makes a model folder of the size of fg-clip-base or -large with random weights, for timing only.
+"""Makes a model folder of the size of a published FG-CLIP or FG-CLIP 2 with random weights, for timing only.
 
-Its tokenizer is a byte-pair tokenizer with CLIP's 49,408 entries. It encodes each of the given words as one token, as
-CLIP's own tokenizer does for common words, so that texts have realistic lengths.
+The tokenizer of an FG-CLIP is a byte-pair tokenizer with CLIP's 49,408 entries. It encodes each of the given words as
+one token, as CLIP's own tokenizer does for common words, so that texts have realistic lengths. FG-CLIP 2 pads all texts
+to one length, so its tokenizer has only the given words.
 """
 
 import json
@@ -14,8 +15,9 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from fgseg.encoders.networks.config import ClipConfig
+from fgseg.encoders.networks.config import ClipConfig, FgClip2Config
 from fgseg.encoders.networks.fgclip import FgClipModel
+from fgseg.encoders.networks.fgclip2 import FgClip2Model
 
 VOCABULARY = 49408
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -55,6 +57,10 @@ SIZES = {
 }
 
 
+FG_CLIP_2_TOWERS = {"base": (768, 12, 12, 3072), "large": (1024, 24, 16, 4096), "so400m": (1152, 27, 16, 4304)}
+"""Width, layers, heads and width of the MLP, which are the same for images and texts."""
+
+
 def make_model(folder: Path, words: Iterable[str], *, size: str = "base", seed: int = 0) -> Path:
     """Write config.json, model.safetensors and tokenizer.json; equal arguments give equal bytes.
 
@@ -72,12 +78,37 @@ def make_model(folder: Path, words: Iterable[str], *, size: str = "base", seed: 
     return folder
 
 
+def make_fg_clip_2(folder: Path, words: Iterable[str], *, size: str = "base", seed: int = 0) -> Path:
+    """As `make_model`, for a size of `FG_CLIP_2_TOWERS`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    tower = dict(zip(keys, FG_CLIP_2_TOWERS[size], strict=True))
+    config = {"model_type": "fgclip2", "text_config": tower, "vision_config": tower}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(random_tensors(config, seed), folder / "model.safetensors")
+    _word_tokenizer(words).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def _word_tokenizer(words: Iterable[str]) -> Tokenizer:
+    """One token per word, and SigLIP 2's end token after each text."""
+    vocabulary = {"<pad>": 0, "<eos>": 1, "<unk>": 2}
+    vocabulary |= {word: 3 + index for index, word in enumerate(sorted({*words, *map(chr, range(33, 127))}))}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    return backend
+
+
 def random_tensors(config: dict, seed: int) -> dict[str, torch.Tensor]:
     """Weights that give activations of realistic size: standard deviation 1 / sqrt(inputs), norms 1, biases 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
-        shapes = {name: t.shape for name, t in FgClipModel(ClipConfig.from_dict(config)).state_dict().items()}
-    return {name: _random(name, shape, generator) for name, shape in shapes.items()}
+        is_second = config["model_type"] == "fgclip2"
+        model = (
+            FgClip2Model(FgClip2Config.from_dict(config)) if is_second else FgClipModel(ClipConfig.from_dict(config))
+        )
+    return {name: _random(name, tensor.shape, generator) for name, tensor in model.state_dict().items()}
 
 
 def _random(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:

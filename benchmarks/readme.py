@@ -43,6 +43,7 @@ else "short".
 | `python benchmarks/choices.py` | the gain of the towers' optimised operations over plain torch |
 | `python benchmarks/gpu.py` | agreement of results on a GPU and on a processor, and speed on the GPU |
 | `python benchmarks/large.py` | time and memory of images larger than memory |
+| `python benchmarks/first_mask.py` | the time from the command to the first mask, and the longest silence meanwhile |
 | `python benchmarks/web_load.py` | the web page with many simultaneous users |
 
 To add a run, copy its `run.json` to `results/NAME.json` and run the script again.

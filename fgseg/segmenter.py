@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fgseg._checks import check_choice, check_number, check_whole, describe
 from fgseg._files import absolute_path
-from fgseg.encoders.base import Encoder
+from fgseg.encoders.base import Encoder, Progress
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError
@@ -63,6 +63,7 @@ def load(
     recipe: Recipe = "value",
     revision: str | None = None,
     offline: bool | None = None,
+    progress: Progress | None = None,
 ) -> Segmenter:
     """Load a model and make a Segmenter of it.
 
@@ -72,19 +73,24 @@ def load(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto" (bfloat16 where the processor multiplies it natively), "float32", "bfloat16" or "float16".
         recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's.
-        revision: hub commit, tag or branch; None takes the pinned one.
+        revision: hub commit, tag or branch; None takes the pinned one, or the copy in the cache.
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
+        progress: called with what is done, how much of it is done and how much there is, while files are fetched and
+            texts are encoded. None shows the bars of the hub's client, and nothing for texts.
 
     Raises:
         ModelNotFoundError: there is no such model.
-        WeightsError: its tensors are not those of a known model, or fgseg cannot use its config.json.
+        WeightsError: its tensors are not those of a known model, a file is damaged, or fgseg cannot use its
+            config.json.
         DeviceError: the device or dtype is not available on this machine.
         OptionError: an unknown recipe.
     """
     named = os.environ.get("FGSEG_MODEL") or None
     name = (named or "mini") if model is None else model
     try:
-        encoder = load_encoder(name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline)
+        encoder = load_encoder(
+            name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline, progress=progress
+        )
     except ModelNotFoundError as error:
         if model is None and named:
             raise ModelNotFoundError(f"FGSEG_MODEL: {error}") from error

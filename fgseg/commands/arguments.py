@@ -18,6 +18,7 @@ import typer
 from fgseg.commands.exit_codes import USAGE
 from fgseg.commands.options import ModelOptions, PromptOptions
 from fgseg.commands.output import Inputs, complain, log_to_stderr
+from fgseg.commands.status import STATUS
 from fgseg.errors import ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -198,12 +199,13 @@ def check_writable(out: Path) -> None:
 
 def load_segmenter(options: ModelOptions) -> Segmenter:
     """Load the model, and send its log to stderr."""
-    from fgseg.segmenter import load
-
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
     given = {**asdict(options), "offline": options.offline or None}
     del given["verbose"]
-    seg = load(**given)
+    with STATUS.during(f"loading {options.model or os.environ.get('FGSEG_MODEL') or 'mini'}"):
+        from fgseg.segmenter import load
+
+        seg = load(**given, progress=STATUS)
     logging.getLogger("fgseg").info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
     return seg
 

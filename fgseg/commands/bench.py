@@ -15,6 +15,7 @@ from fgseg.commands.arguments import check_resolution, check_writable, load_segm
 from fgseg.commands.exit_codes import SOME_FAILED, USAGE
 from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, named_folder, with_option_groups
 from fgseg.commands.output import complain, progress_bar, table, to_json
+from fgseg.commands.status import STATUS
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def bench(
     *, what: DataOptions, how: SettingOptions, model: ModelOptions, output: OutputOptions, report: ReportOptions
 ) -> None:
     """Measure a model on labelled images. Without --data, it is measured on procedural scenes."""
+    STATUS.start(quiet=report.quiet)
     from fgseg.evaluation.requests import open_data
 
     values = _values(how, model.recipe)
@@ -122,6 +124,7 @@ def bench(
     check_writable(output.out)
     seg = load_segmenter(replace(model, recipe=values["recipe"][0]))
     documents = _measured(seg, sets, request, output, quiet=report.quiet)
+    STATUS.stop()
     _print(documents, as_json=report.as_json)
     if any(document["n_failed"] for document in documents):
         raise typer.Exit(SOME_FAILED)

@@ -11,7 +11,8 @@ import torch
 
 from fgseg._files import reason
 from fgseg._version import __version__, version_of
-from fgseg.encoders.checkpoint import MODELS, find_checkpoint, tensor_shapes
+from fgseg.encoders.base import Progress
+from fgseg.encoders.checkpoint import MODELS, damaged_files, find_checkpoint, tensor_shapes
 from fgseg.encoders.devices import has_fast_bfloat16, pick_device, pick_dtype
 from fgseg.encoders.loading import check_checkpoint, family_of
 from fgseg.encoders.text_cache import cache_report
@@ -45,7 +46,7 @@ def model_card(name: str) -> dict[str, Any]:
         known = MODELS.get(name)
         if known is None:
             raise
-        pinned = {"repository": known.repository, "revision": known.revision or "the newest"}
+        pinned = {"repository": known.repository, "revision": known.revision}
         return {"name": name, "about": known.about, **pinned, "weights": "not here; downloaded at first use"}
     shapes = tensor_shapes(checkpoint)
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
@@ -59,8 +60,11 @@ def model_card(name: str) -> dict[str, Any]:
     }
 
 
-def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
-    """A report for users and bug reports; `problems` lists what prevents a segmentation."""
+def diagnose(model: str | None, *, device: str, dtype: str, progress: Progress | None = None) -> dict[str, Any]:
+    """A report for users and bug reports; `problems` lists what prevents a segmentation.
+
+    The model's files are read again, whether or not they have changed; `progress` shows which.
+    """
     name = (os.environ.get("FGSEG_MODEL") or "mini") if model is None else model
     required = _required_packages()
     versions = {package: version_of(package) or "not installed" for package in (*required, *_OPTIONAL)}
@@ -79,7 +83,7 @@ def diagnose(model: str | None, *, device: str, dtype: str) -> dict[str, Any]:
         report["fast bfloat16 on this CPU"] = "yes" if has_fast_bfloat16() else "no"
     except FgsegError as error:
         problems.append(str(error))
-    problems += _model_problems(name)
+    problems += _model_problems(name, progress)
     return {
         **report,
         "model": name,
@@ -120,9 +124,12 @@ def _obstacle(folder: Path) -> str:
     return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write into {existing}"
 
 
-def _model_problems(name: str) -> list[str]:
+def _model_problems(name: str, progress: Progress | None) -> list[str]:
     try:
         checkpoint = find_checkpoint(name, offline=True)
+        if damaged := damaged_files(checkpoint, again=True, progress=progress):
+            fetched = "; it is fetched again when the model is loaded with a network" if checkpoint.revision else ""
+            return [sentence + fetched for sentence in damaged.values()]
         check_checkpoint(checkpoint)
         check_recommendations(checkpoint.name, checkpoint.config)
     except FgsegError as error:

@@ -23,6 +23,7 @@ from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import AsJson, Device, Dtype, Model
 from fgseg.commands.output import complain, pairs, table, to_json
 from fgseg.commands.serve import serve
+from fgseg.commands.status import STATUS
 from fgseg.commands.train import train
 from fgseg.errors import FgsegError
 
@@ -80,9 +81,11 @@ def models(
 @app.command()
 def doctor(device: Device = "auto", dtype: Dtype = "auto", model: Model = None, as_json: AsJson = False) -> None:
     """Check the installation. Shows package versions, the device and dtype that are used, and missing weights."""
+    STATUS.start(quiet=False)
     from fgseg.commands.doctor import diagnose
 
-    report = diagnose(model, device=device, dtype=dtype)
+    report = diagnose(model, device=device, dtype=dtype, progress=STATUS)
+    STATUS.stop()
     typer.echo(to_json(report, indent=2) if as_json else pairs(report))
     if report["problems"]:
         raise typer.Exit(FAILED)
@@ -121,6 +124,8 @@ def _exit_status(words: list[str]) -> int:
             + ("" if verbose else " (run it again with -v for the traceback)")
         )
         return FAILED
+    finally:
+        STATUS.stop()
     return DONE
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
+from fgseg.commands.status import STATUS
+
 __all__ = [
     "AsJson",
     "Device",
@@ -133,6 +135,8 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     def run(**values: Any) -> None:
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+            if group is ReportOptions:  # before the command imports heavy modules
+                STATUS.start(quiet=values[name].quiet)
         command(**values)
 
     options = [

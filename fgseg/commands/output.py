@@ -6,16 +6,18 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import typer
 
 from fgseg.commands.exit_codes import SOME_FAILED
 from fgseg.commands.options import ReportOptions
+from fgseg.commands.status import CLEAR_LINE, STATUS
 from fgseg.errors import ImageError, OutputError, ShapeError
 
 __all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "progress_bar", "row_bar", "run", "table", "to_json"]
@@ -27,7 +29,8 @@ def log_to_stderr(level: int) -> None:
     """Send the package's log lines of this level and above to stderr only."""
     log = logging.getLogger("fgseg")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    start = CLEAR_LINE if sys.stderr.isatty() else ""
+    handler.setFormatter(logging.Formatter(f"{start}%(name)s: %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(level)
 
@@ -58,7 +61,8 @@ def run(
     """
     failed = 0
     printed: list[Sequence[Any]] = []
-    with progress_bar(inputs.paths, unit="image", quiet=options.quiet or len(inputs.paths) == 1) as bar:
+    is_quiet = options.quiet or len(inputs.paths) == 1
+    with progress_bar(inputs.paths, unit="image", quiet=is_quiet) as bar, _shown(bar, inputs.paths):
         for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
             bar.clear()
             if "error" in record:
@@ -73,6 +77,11 @@ def run(
     if failed:
         complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
         raise typer.Exit(SOME_FAILED)
+
+
+def _shown(bar: Any, paths: Sequence[Path]) -> AbstractContextManager[None]:
+    """Keeps the line of the terminal moving: the bar of several images, or the name of the only one."""
+    return STATUS.during(paths[0].name) if len(paths) == 1 else STATUS.refreshing(bar)
 
 
 def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
@@ -90,7 +99,9 @@ def progress_bar(entries: Iterable[Any] | None = None, *, quiet: bool, **look: A
     """A progress bar of tqdm on stderr; none if `quiet`, or if stderr is not a terminal."""
     from tqdm import tqdm
 
-    return tqdm(entries, file=sys.stderr, disable=True if quiet else None, **look)
+    columns, lines = get_terminal_size()  # tqdm draws nothing on a terminal that does not know its size
+    silent = True if quiet else None  # None: silent unless stderr is a terminal
+    return tqdm(entries, file=sys.stderr, disable=silent, ncols=columns, nrows=lines, **look)
 
 
 @contextmanager
@@ -102,7 +113,8 @@ def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
             bar.total = total
             bar.update(done - bar.n)
 
-        yield show
+        with STATUS.refreshing(bar):
+            yield show
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -151,4 +163,5 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 def complain(line: str) -> None:
     """Print one line on stderr; line breaks in the message become spaces."""
+    STATUS.clear()
     typer.echo(f"fgseg: {' '.join(line.split())}", err=True)

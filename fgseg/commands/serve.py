@@ -12,6 +12,7 @@ from fgseg.commands.arguments import load_segmenter
 from fgseg.commands.exit_codes import FAILED
 from fgseg.commands.options import ModelOptions, with_option_groups
 from fgseg.commands.output import complain
+from fgseg.commands.status import STATUS
 
 __all__ = ["serve"]
 
@@ -31,6 +32,7 @@ def serve(
     if any(find_spec(package) is None for package in REQUIRED):
         complain('the web page needs Gradio: pip install "fgseg[web]"')
         raise typer.Exit(FAILED)
+    STATUS.start(quiet=False)
     from fgseg.web.limits import MEGA, Limits
     from fgseg.web.server import serve as run_server
 
@@ -38,6 +40,7 @@ def serve(
         upload_bytes=round(max_megabytes * MEGA), pixels=round(max_megapixels * MEGA), in_flight=max_requests
     )
     seg = load_segmenter(model)
+    STATUS.stop()
     name = seg.encoder.name
 
     def ready(address: str) -> None:

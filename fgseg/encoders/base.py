@@ -1,6 +1,6 @@
 """The interface of every encoder, and the checks of its inputs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,10 +15,12 @@ from fgseg.prompts.words import check_characters
 from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
 
-__all__ = ["Encoder", "Fit", "Image", "check_images", "check_texts", "normalised"]
+__all__ = ["Encoder", "Fit", "Image", "Progress", "check_images", "check_texts", "normalised"]
 
 Fit = Literal["squash", "keep", "exact"]
 Image = NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
+"""Is told what is being done, how much of it is done, and how much there is in all."""
 
 
 @runtime_checkable

@@ -6,10 +6,9 @@ folder holds, since configs on the hub disagree about `model_type`.
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,25 +19,42 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fgseg._checks import describe
+from fgseg.encoders.base import Progress
+from fgseg.encoders.file_records import damage, file_digest, unlike
+from fgseg.encoders.hub import (
+    CONFIG,
+    INDEX,
+    MAIN,
+    SINGLE,
+    cached_snapshot,
+    damaged_lists,
+    fetch_model,
+    has_tensors,
+    is_commit,
+    is_complete,
+    shards,
+    storage_folder,
+)
 from fgseg.encoders.networks.config import read_config
 from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 
-__all__ = ["MODELS", "Checkpoint", "HubModel", "check_tensors", "find_checkpoint", "load_tensors", "tensor_shapes"]
+__all__ = [
+    "MODELS",
+    "Checkpoint",
+    "HubModel",
+    "check_tensors",
+    "damaged_files",
+    "find_checkpoint",
+    "load_tensors",
+    "tensor_shapes",
+    "verified_checkpoint",
+]
 
-SINGLE, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-# The files that are fetched from the hub: tensors, sizes and tokenizer; no code and no pickles.
-_WANTED = (
-    "*.safetensors",
-    INDEX,
-    CONFIG,
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-)
 # Buffers that old transformers versions saved; they hold 0, 1, 2, ... and not weights.
 _BUFFER = ".position_ids"
+_MINI_SHA256 = "e49d299fc2a393efdee243156ac202ab6aa60c27483f10b6fb15d8a30f6549de"  # of the embedded model's tensors
+
+log = logging.getLogger("fgseg")
 
 
 @dataclass(frozen=True)
@@ -47,12 +63,12 @@ class HubModel:
 
     Attributes:
         repository: hub id.
-        revision: commit that is loaded by default; None follows the main branch.
+        revision: commit that is loaded by default.
         about: one line about the model.
     """
 
     repository: str
-    revision: str | None
+    revision: str
     about: str
 
 
@@ -64,9 +80,15 @@ MODELS: Mapping[str, HubModel | None] = {
     "fg-clip-large": HubModel(
         "qihoo360/fg-clip-large", "5a8f0f23b5a06dc92310e907599b2a0c2d58fe6f", "FG-CLIP 1, ViT-L/14 at 336"
     ),
-    "fg-clip2-base": HubModel("qihoo360/fg-clip2-base", None, "FG-CLIP 2, patch 16, any aspect ratio"),
-    "fg-clip2-large": HubModel("qihoo360/fg-clip2-large", None, "FG-CLIP 2, patch 16, any aspect ratio"),
-    "fg-clip2-so400m": HubModel("qihoo360/fg-clip2-so400m", None, "FG-CLIP 2, patch 16, any aspect ratio"),
+    "fg-clip2-base": HubModel(
+        "qihoo360/fg-clip2-base", "430fbc8a912c86fd4de601381b6245a0edab22f0", "FG-CLIP 2, patch 16, any aspect ratio"
+    ),
+    "fg-clip2-large": HubModel(
+        "qihoo360/fg-clip2-large", "4d1d5dc35c716902f07c172dbfc23b82a7bc6bf3", "FG-CLIP 2, patch 16, any aspect ratio"
+    ),
+    "fg-clip2-so400m": HubModel(
+        "qihoo360/fg-clip2-so400m", "d57d30fe94a107dd6a2610eb4e9a135004d823a4", "FG-CLIP 2, patch 16, any aspect ratio"
+    ),
 }
 
 
@@ -92,11 +114,10 @@ class Checkpoint:
         return read_config(self.folder / CONFIG)
 
     def digest(self) -> str:
-        """SHA-256 over the tensor files, in hex; takes about one second per gigabyte."""
+        """SHA-256 over the digests of the tensor files, in hex; only files that have changed are read."""
         total = hashlib.sha256()
         for path in self.tensor_files:
-            with path.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+            total.update(bytes.fromhex(file_digest(path)))
         return total.hexdigest()
 
     def size_bytes(self) -> int:
@@ -118,17 +139,24 @@ class Checkpoint:
 
 
 def find_checkpoint(
-    name: str | os.PathLike[str], *, revision: str | None = None, offline: bool | None = None
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    offline: bool | None = None,
+    progress: Progress | None = None,
 ) -> Checkpoint:
     """The files of a model, fetched from the hub if they are not on this machine.
 
     Args:
         name: a name in `MODELS`, a folder, or a hub id `owner/name`.
-        revision: hub commit, tag or branch; None takes the pinned commit.
+        revision: hub commit, tag or branch; None takes the pinned commit, or the copy in the cache of a model without
+            one. Only a branch or tag that is named is looked up again once it is in the cache.
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
+        progress: shows downloads; None shows the bars of the hub's client.
 
     Raises:
         ModelNotFoundError: an unknown name, a folder without weights, or a hub that cannot be reached.
+        WeightsError: a model of another kind, or a damaged file that cannot be fetched again.
         OptionError: a revision of a model that is not from the hub.
     """
     if not isinstance(name, (str, os.PathLike)):
@@ -146,15 +174,91 @@ def find_checkpoint(
         return _from_folder(name, folder, None)
     if is_file:
         raise ModelNotFoundError(f"model {name!r}: expected a folder with {CONFIG} and weights, got a file")
-    known = MODELS.get(name)
-    if known is None and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+    if name not in MODELS and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ModelNotFoundError(
             f"model {name!r:.200}: expected one of {', '.join(MODELS)}, a folder that exists, or a hub id owner/name"
         )
-    repository = known.repository if known else name
-    wanted = revision or (known.revision if known else None)
-    folder = _from_hub(repository, wanted, offline=offline)
+    folder = _from_hub(name, revision, offline=_is_offline(offline), progress=progress)
     return _from_folder(name, folder, folder.name)  # in the hub's cache, the commit names the folder of a snapshot
+
+
+def verified_checkpoint(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    offline: bool | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """As `find_checkpoint`, with the content of the files checked; a damaged file of the hub is fetched again.
+
+    Raises:
+        WeightsError: a damaged file that cannot be fetched again. Other errors as `find_checkpoint`.
+    """
+    checkpoint = find_checkpoint(name, revision=revision, offline=offline, progress=progress)
+    found = damaged_files(checkpoint, progress=progress)
+    if found and checkpoint.revision and not _is_offline(offline):
+        for sentence in found.values():
+            log.warning("%s; it is fetched again", sentence)
+        repository = _repository(checkpoint.name)
+        fetch_model(repository, checkpoint.revision, check=_check_kind, damaged=found, progress=progress)
+        if found := damaged_files(checkpoint, progress=progress):
+            raise WeightsError(
+                f"{_first(found)}, also after it was fetched again; run it again later, or give a folder"
+            )
+    if found:
+        raise WeightsError(f"{_first(found)}{_remedy(checkpoint)}")
+    return checkpoint
+
+
+def damaged_files(checkpoint: Checkpoint, *, again: bool = False, progress: Progress | None = None) -> dict[str, str]:
+    """Names of damaged files, each with a sentence.
+
+    Args:
+        checkpoint: the files. In a folder of the user's own only the tensors are checked.
+        again: read files too that have not changed since they were checked.
+        progress: shows which file is read.
+    """
+    tokenizer = checkpoint.folder / "tokenizer.json"
+    paths = [*checkpoint.tensor_files, *([tokenizer] if checkpoint.revision and tokenizer.exists() else [])]
+    found = {}
+    for path in paths:
+        if progress:
+            progress(f"checking {path.name}", 0, 1)
+        with contextlib.suppress(OSError):  # its reader reports a file that cannot be read
+            if sentence := _damage(checkpoint, path, again=again):
+                found[path.name] = sentence
+        if progress:
+            progress(f"checking {path.name}", 1, 1)
+    return found
+
+
+def _damage(checkpoint: Checkpoint, path: Path, *, again: bool) -> str | None:
+    if checkpoint.name == "mini":  # so small that it needs no record
+        wrong = unlike(path, file_digest(path), _MINI_SHA256)
+        return wrong and f"{wrong}; install fgseg again: pip install --force-reinstall --no-deps fgseg"
+    return damage(path, again=again)
+
+
+def _first(found: Mapping[str, str]) -> str:
+    return next(iter(found.values()))
+
+
+def _remedy(checkpoint: Checkpoint) -> str:
+    if checkpoint.revision is None:
+        return ""
+    folder = storage_folder(_repository(checkpoint.name))
+    return f"; offline mode is on, so remove the folder {folder} and load it once with a network"
+
+
+def _repository(name: str) -> str:
+    known = MODELS.get(name)
+    return known.repository if known else name
+
+
+def _is_offline(offline: bool | None) -> bool:
+    if offline is None:
+        return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    return offline
 
 
 def _refuse_revision(name: str, revision: str | None) -> None:
@@ -177,13 +281,7 @@ def _from_folder(name: str, folder: Path, revision: str | None) -> Checkpoint:
 
 
 def _sharded(folder: Path) -> tuple[Path, ...]:
-    try:
-        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise WeightsError(
-            f"{folder / INDEX}: expected a JSON object with a weight_map, got {error!r}; download it again"
-        ) from error
+    names = shards(folder / INDEX)
     outside = [name for name in names if Path(name).name != name]
     missing = [name for name in names if not (folder / name).is_file()]
     if outside:
@@ -193,52 +291,55 @@ def _sharded(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
-def _from_hub(repository: str, revision: str | None, *, offline: bool | None) -> Path:
-    from huggingface_hub import snapshot_download  # slow to import, and not needed for local models
-
-    if offline is None:
-        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+def _from_hub(name: str, revision: str | None, *, offline: bool, progress: Progress | None) -> Path:
+    """The folder of a model in the hub's cache. A copy that is complete is used without asking the hub."""
+    known, repository = MODELS.get(name), _repository(name)
+    wanted = revision or (known.revision if known else MAIN)
+    cached = cached_snapshot(repository, wanted)
+    if offline:
+        return _offline(cached, repository, wanted)
+    is_usable = cached is not None and has_tensors(cached)
+    if cached is not None and is_complete(cached) and (revision is None or is_commit(wanted)):
+        return cached
     try:
-        with _without_retry_logs():
-            return Path(
-                snapshot_download(repository, revision=revision, allow_patterns=list(_WANTED), local_files_only=offline)
-            )
-    except Exception as error:  # the client's HTTP library raises errors that share no base with OSError
-        at = f"{repository} at {revision}" if revision else repository
-        raise ModelNotFoundError(f"model {at}: {_hub_failure(error, revision, offline=offline)}") from error
+        return fetch_model(
+            repository, wanted, check=_check_kind, is_default=revision is None, glance=is_usable, progress=progress
+        )
+    except ModelNotFoundError as error:
+        if cached is None or not is_usable or damaged_lists(cached):
+            raise
+        log.warning("%s; the copy in the cache is used", error)
+        return cached
 
 
-def _hub_failure(error: Exception, revision: str | None, *, offline: bool) -> str:
-    from huggingface_hub import errors
-
-    failures = {
-        errors.GatedRepoError: "its owner asks for a login; accept its terms on the hub, then `hf auth login`",
-        errors.RevisionNotFoundError: f"the hub has no revision {revision!r}; leave revision out, or correct it",
-        errors.RepositoryNotFoundError: f"the hub has no model of this name; known here: {', '.join(MODELS)}",
-        errors.HFValidationError: f"not a hub id ({error})",
-    }
-    for kind, failure in failures.items():
-        if isinstance(error, kind):
-            return failure
-    reason = "" if isinstance(error, errors.LocalEntryNotFoundError) else f" ({type(error).__name__}: {error!s:.200})"
-    cause = (
-        "it is not in the cache, and offline mode is on"
-        if offline
-        else f"the hub is out of reach and it is not in the cache{reason}"
-    )
-    return f"{cause}; download it once with a network, give a folder, or use the embedded model 'mini'"
+def _offline(cached: Path | None, repository: str, wanted: str) -> Path:
+    at = repository if wanted == MAIN else f"{repository} at {wanted}"
+    if cached is not None and (broken := damaged_lists(cached)):
+        raise WeightsError(
+            f"{broken[0]}: it is damaged, and offline mode is on; remove the folder {storage_folder(repository)} and "
+            "load it once with a network"
+        )
+    if cached is None or not has_tensors(cached):
+        part = "only a part of it is in the cache" if cached else "it is not in the cache"
+        raise ModelNotFoundError(
+            f"model {at}: {part}, and offline mode is on; download it once with a network, give a folder, or use the "
+            "embedded model 'mini'"
+        )
+    return cached
 
 
-@contextlib.contextmanager
-def _without_retry_logs() -> Iterator[None]:
-    """Keep the hub's client from logging every retry, since the error says what went wrong."""
-    log = logging.getLogger("huggingface_hub")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
+def _check_kind(config: Mapping[str, Any]) -> None:
+    """Refuse the config.json of a model that is not of CLIP's kind.
+
+    Raises:
+        WeightsError: it describes no pair of towers.
+    """
+    if not any(config.get(key) for key in ("text_config", "vision_config", "text_config_dict", "vision_config_dict")):
+        kind = config.get("model_type") or "unknown"
+        raise WeightsError(
+            f"model: expected CLIP or FG-CLIP, got a model of type {kind!r}, whose config.json has no vision_config; "
+            "`fgseg models` lists models that fgseg knows"
+        )
 
 
 def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fgseg._checks import check_choice
-from fgseg.encoders.base import Fit, Image, check_images, check_texts, normalised
+from fgseg.encoders.base import Fit, Image, Progress, check_images, check_texts, normalised
 from fgseg.encoders.checkpoint import Checkpoint
 from fgseg.encoders.networks.clip import ClipModel, Recipe, Route
 from fgseg.encoders.networks.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
@@ -47,11 +47,20 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
     global_logit_bias: float | None = None
     side: int
 
-    def __init__(self, checkpoint: Checkpoint, model: ModelT, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: ModelT,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        progress: Progress | None = None,
+    ) -> None:
         self.name, self.revision = checkpoint.name, checkpoint.revision
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
         self.config: Mapping[str, Any] = checkpoint.config
         self.model: ModelT = model
+        self._progress = progress
         self.patch = model.config.patch
         self.tokenizer = Tokenizer(checkpoint.folder)
         self.logit_scale = float(model.region_logit_scale().detach())
@@ -125,6 +134,10 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
             )
         return self._texts(ids, route)
 
+    def _report(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress("encoding texts", done, total)
+
     @abstractmethod
     def _fitted(self, image_hw: tuple[int, int], fit: Fit, side: int | None, max_side: int) -> tuple[int, int]:
         """The (height, width) in pixels, whole patches, at which an image is encoded."""
@@ -172,10 +185,17 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
     takes_any_aspect = False
 
     def __init__(
-        self, checkpoint: Checkpoint, model: ClipModel, *, recipe: Recipe, dtype: torch.dtype, device: torch.device
+        self,
+        checkpoint: Checkpoint,
+        model: ClipModel,
+        *,
+        recipe: Recipe,
+        dtype: torch.dtype,
+        device: torch.device,
+        progress: Progress | None = None,
     ) -> None:
         """Wrap a loaded model; `recipe` is the dense recipe of its last vision block."""
-        super().__init__(checkpoint, model, dtype=dtype, device=device)
+        super().__init__(checkpoint, model, dtype=dtype, device=device, progress=progress)
         self.recipe = recipe
         self.side = model.config.side
 
@@ -197,10 +217,13 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
 
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         ids = [self._to_end(row) for row in ids]
-        groups, features = list(group_texts(ids)), []
+        groups = list(group_texts(ids))
+        features: list[Tensor] = []
         for start in range(0, len(groups), TREES_PER_BATCH):
+            self._report(sum(map(len, features)), len(ids))
             trees = build_trees([[ids[index] for index in group] for group in groups[start : start + TREES_PER_BATCH]])
             features.append(normalised(self.model.shared_text_features(trees.to(self.device), route=route)))
+        self._report(len(ids), len(ids))
         order = torch.tensor([index for group in groups for index in group], device="cpu")
         return torch.cat(features)[order.argsort().to(self.device)]
 
@@ -228,10 +251,16 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
     recipe = None
 
     def __init__(
-        self, checkpoint: Checkpoint, model: FgClip2Model, *, dtype: torch.dtype, device: torch.device
+        self,
+        checkpoint: Checkpoint,
+        model: FgClip2Model,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        progress: Progress | None = None,
     ) -> None:
         """Wrap a loaded model."""
-        super().__init__(checkpoint, model, dtype=dtype, device=device)
+        super().__init__(checkpoint, model, dtype=dtype, device=device, progress=progress)
         self.global_logit_bias = float(model.logit_bias.detach())
         self.side = model.vision_model.embeddings.side * self.patch
 
@@ -256,8 +285,12 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         pad, limit = self.tokenizer.pad_token, self.model.limit(route)
         padded = torch.tensor([row + [pad] * (limit - len(row)) for row in ids], device=self.device)
-        batches = torch.split(padded, max(1, TOKENS_PER_BATCH // limit))
-        return torch.cat([normalised(self.model.text_features(rows, route=route)) for rows in batches])
+        features: list[Tensor] = []
+        for rows in torch.split(padded, max(1, TOKENS_PER_BATCH // limit)):
+            self._report(sum(map(len, features)), len(ids))
+            features.append(normalised(self.model.text_features(rows, route=route)))
+        self._report(len(ids), len(ids))
+        return torch.cat(features)
 
     def _patches(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Patches:
         """NaFlex input of images of one size: resized by Pillow's bilinear filter, mean and deviation 0.5, unpadded."""

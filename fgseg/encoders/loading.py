@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 
 from fgseg._checks import check_choice
-from fgseg.encoders.checkpoint import Checkpoint, check_tensors, find_checkpoint, load_tensors, tensor_shapes
+from fgseg.encoders.base import Progress
+from fgseg.encoders.checkpoint import Checkpoint, check_tensors, load_tensors, tensor_shapes, verified_checkpoint
 from fgseg.encoders.devices import pick_device, pick_dtype
 from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
 from fgseg.encoders.networks.blocks import pack_weights
@@ -54,6 +55,7 @@ def load_encoder(
     recipe: Recipe = "value",
     revision: str | None = None,
     offline: bool | None = None,
+    progress: Progress | None = None,
 ) -> ClipEncoder | FgClip2Encoder:
     """Load a model by name, folder or hub id.
 
@@ -62,19 +64,21 @@ def load_encoder(
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto" (bfloat16 where the processor multiplies it natively), "float32", "bfloat16" or "float16".
         recipe: dense recipe of CLIP and FG-CLIP 1. FG-CLIP 2 has a dense head and takes only "value".
-        revision: hub commit, tag or branch; None takes the pinned commit.
+        revision: hub commit, tag or branch; None takes the pinned commit, or the copy in the cache.
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
+        progress: called with what is done, how much of it is done and how much there is, while files are fetched and
+            texts are encoded. None shows the bars of the hub's client, and nothing for texts.
 
     Raises:
         ModelNotFoundError: there is no such model.
-        WeightsError: the tensors are not those of a known model.
+        WeightsError: the tensors are not those of a known model, or a file is damaged.
         DeviceError: a device that this machine lacks, or an unknown dtype.
         OptionError: an unknown recipe, or a recipe that the model does not have.
     """
     check_choice("recipe", recipe, RECIPES)
     picked = pick_device(device)
     picked_dtype = pick_dtype(dtype, picked)
-    checkpoint = find_checkpoint(name, revision=revision, offline=offline)
+    checkpoint = verified_checkpoint(name, revision=revision, offline=offline, progress=progress)
     model = _sized(checkpoint)
     if isinstance(model, FgClip2Model) and recipe != "value":
         raise OptionError(
@@ -85,8 +89,8 @@ def load_encoder(
         pack_weights(model)
     model.eval().requires_grad_(False)
     if isinstance(model, FgClip2Model):
-        return FgClip2Encoder(checkpoint, model, dtype=picked_dtype, device=picked)
-    return ClipEncoder(checkpoint, model, recipe=recipe, dtype=picked_dtype, device=picked)
+        return FgClip2Encoder(checkpoint, model, dtype=picked_dtype, device=picked, progress=progress)
+    return ClipEncoder(checkpoint, model, recipe=recipe, dtype=picked_dtype, device=picked, progress=progress)
 
 
 def check_checkpoint(checkpoint: Checkpoint) -> None:

@@ -95,7 +95,7 @@ def make_task(seg: Segmenter, data: EvaluationData, request: BenchmarkRequest) -
     if isinstance(data, CaptionSet):
         _refuse("retrieval takes only a route", [*settings, *_segmentation_options(request)])
         return RetrievalTask(seg, data, request.route)
-    templates = templates_named(settings.get("templates") or seg.defaults.templates)
+    templates = templates_named(settings.get("templates") or seg.defaults.benchmark_templates)
     if isinstance(data, BoxSet):
         unused = [name for name in settings if name not in ("templates", "resolution")]
         _refuse("boxes take only templates and a resolution", [*unused, *_segmentation_options(request)])

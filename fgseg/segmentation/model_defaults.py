@@ -18,6 +18,11 @@ from fgseg.scoring.resolution import parse_resolution
 
 __all__ = ["ModelDefaults", "check_recommendations", "model_defaults"]
 
+ONE_TEMPLATE = ("a photo of a {}.",)
+"""FG-CLIP 2's sentence on a processor. Its text tower pads every text to 64 tokens and shares no prefixes, so that a
+prompt, the background words and 80 templates took four minutes before the first mask (benchmarks/first_mask.py). The
+published examples take a word in one sentence, too. `templates="imagenet"` takes all 80."""
+
 _KEYS = ("background", "templates", "resolution", "threshold", "refine")
 
 
@@ -40,18 +45,26 @@ class ModelDefaults:
     threshold: float = TIE
     refine: str = "none"
 
+    @property
+    def benchmark_templates(self) -> tuple[str, ...]:
+        """The templates of benchmarks, whose figures must not depend on the device."""
+        return IMAGENET_TEMPLATES if self.templates is ONE_TEMPLATE else self.templates
+
 
 def model_defaults(encoder: Encoder) -> ModelDefaults:
     """The defaults of one model.
 
     Models trained on squares encode windows; models trained on every aspect ratio encode the whole image in its own.
+    On a processor the latter (FG-CLIP 2) put a word into one sentence, `ONE_TEMPLATE`, not into eighty.
 
     Raises:
         WeightsError: its config.json recommends something that fgseg cannot use.
     """
     given = check_recommendations(encoder.name, encoder.config)
-    lists = {name: tuple(given[name]) for name in ("background", "templates") if name in given}
-    family = {"resolution": "keep" if encoder.takes_any_aspect else "slide"}
+    lists: dict[str, Any] = {name: tuple(given[name]) for name in ("background", "templates") if name in given}
+    family: dict[str, Any] = {"resolution": "keep" if encoder.takes_any_aspect else "slide"}
+    if encoder.takes_any_aspect and encoder.device.type == "cpu":
+        family["templates"] = ONE_TEMPLATE
     return ModelDefaults(**family | given | lists)
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fgseg._files import write_bytes, write_text
 from fgseg._version import __version__, version_of
-from fgseg.encoders.checkpoint import Checkpoint, find_checkpoint
+from fgseg.encoders.checkpoint import Checkpoint, verified_checkpoint
 from fgseg.encoders.devices import pick_dtype
 from fgseg.encoders.networks.fgclip import FgClipModel
 from fgseg.encoders.tokenizer import Tokenizer
@@ -152,7 +152,7 @@ def _begin(
     """Prepare the run. All errors that can be found before the first step are raised here."""
     check_bad_share(source.bad, source.found, limit=options.max_bad_share)
     steps = _step_count(options, source, processes.world_size)
-    initial = find_checkpoint(model)
+    initial = verified_checkpoint(model)
     Tokenizer(initial.folder).words()  # raises an error if there is no tokenizer
     if options.warmup >= steps:
         log.warning("warmup: the run has %d steps, so %d steps of warm-up do not end", steps, options.warmup)

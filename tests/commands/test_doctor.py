@@ -48,7 +48,7 @@ def test_the_card_of_a_hub_model_without_weights_has_repository_and_revision(emp
     assert card["repository"] == "qihoo360/fg-clip-base"
     assert card["revision"] == MODELS["fg-clip-base"].revision
     assert card["weights"].startswith("not here")
-    assert model_card("fg-clip2-base")["revision"] == "the newest"
+    assert model_card("fg-clip2-base")["revision"] == MODELS["fg-clip2-base"].revision
 
 
 def test_the_card_of_a_model_without_a_tokenizer_says_so(tiny_model, tmp_path):

@@ -160,7 +160,7 @@ def test_an_unreachable_hub_is_one_line(fgseg, photo, empty_cache, monkeypatch):
     def unreachable(*_, **__):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
     run = fgseg("segment", photo, "-p", "red", model="fg-clip-base")
     assert_refused(run, "the hub is out of reach", "no route to host", "give a folder")
 

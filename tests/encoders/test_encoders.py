@@ -287,3 +287,20 @@ def test_features_are_float32_of_unit_length_for_any_dtype_of_the_computation(tm
         assert features.dtype == torch.float32
         np.testing.assert_allclose(features.norm(dim=-1), 1, atol=1e-5)
         assert torch.cosine_similarity(features, encode(exact), dim=-1).min() > 0.999
+
+
+@pytest.mark.parametrize("name", [CLIP, FG_CLIP_2])
+def test_progress_is_told_how_many_texts_are_encoded(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("fgseg.encoders.encoder.TREES_PER_BATCH", 1)
+    monkeypatch.setattr("fgseg.encoders.encoder.TOKENS_PER_BATCH", 64)
+    told = []
+    folder = with_tokenizer(tmp_path / name, name)
+    loaded = load_encoder(folder, device="cpu", dtype="float32", progress=lambda *step: told.append(step))
+    assert {step for step, _, _ in told} == {"checking model.safetensors"}
+    told.clear()
+    loaded.encode_texts(["red", "green cup", "blue saucer of the cup"])
+    assert {(step, total) for step, _, total in told} == {("encoding texts", 3)}
+    done = [count for _, count, _ in told]
+    assert (done[0], done[-1]) == (0, 3)
+    assert done == sorted(done)
+    assert name == CLIP or done == [0, 1, 2, 3]

@@ -1,8 +1,12 @@
+import copy
+
 import pytest
+import torch
 from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, golden_encoder, model_config, model_tensors, saved_model
 
 import fgseg
 from fgseg.errors import WeightsError
+from fgseg.prompts.word_lists import IMAGENET_TEMPLATES
 from fgseg.scoring.resolution import parse_resolution
 from fgseg.segmentation.model_defaults import model_defaults
 
@@ -30,6 +34,21 @@ def test_a_models_own_background_and_templates_come_from_its_config(tmp_path):
     assert own.templates == ("a {}", "the {}")
     assert len(clip.templates) == 80
     assert clip.background == fg_clip_2.background
+
+
+def test_fg_clip_2_takes_one_sentence_on_a_processor_and_eighty_elsewhere():
+    encoder = copy.copy(golden_encoder(FG_CLIP_2))
+    light = model_defaults(encoder)
+    assert light.templates == ("a photo of a {}.",)
+    assert light.benchmark_templates == IMAGENET_TEMPLATES
+    encoder.device = torch.device("cuda")
+    assert model_defaults(encoder).templates == model_defaults(encoder).benchmark_templates == IMAGENET_TEMPLATES
+
+
+def test_fg_clip_2s_own_templates_come_from_its_config_on_a_processor_too(tmp_path):
+    config = model_config(FG_CLIP_2) | {"fgseg": {"templates": ["a {}", "the {}"]}}
+    own = defaults_of(saved_model(tmp_path / "own", model_tensors(FG_CLIP_2), config))
+    assert own.templates == own.benchmark_templates == ("a {}", "the {}")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def settings_for(
     }
     if resolution != "auto":
         base |= resolution_settings(seg.encoder, resolution, is_published=published is not None)
-    base["templates"] = templates_named(seg.defaults.templates if templates is None else templates)
+    base["templates"] = templates_named(seg.defaults.benchmark_templates if templates is None else templates)
     base["background"] = _background(seg, dataset, decision, published, background)
     settings = SegmentationSettings(**{**base, **options})
     _check_meaning(settings, dataset)
