@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from dataset_folders import put_image, put_png
-from fgseg.large.label_tiff import write_label_tiff
 
 from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset
 from fgseg.errors import DatasetError
+from fgseg.large.label_tiff import write_label_tiff
 
 CAT_DOG = [{"name": "cat", "prompts": ["cat", "kitten"]}, {"name": "dog", "prompts": ["dog"]}]
 

@@ -6,7 +6,6 @@ import numpy as np
 import odd_images
 import pytest
 import tifffile
-from fgseg.large.label_tiff import write_label_tiff
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from odd_images import GRAY, INDICES
@@ -16,6 +15,7 @@ from fgseg._files import write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.label_png import label_png_hw, read_label_png, read_stored_values, write_label_png
 from fgseg.images.reading import read_image
+from fgseg.large.label_tiff import write_label_tiff
 
 COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
