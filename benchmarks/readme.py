@@ -45,6 +45,7 @@ else "short".
 | `python benchmarks/large.py` | time and memory of images larger than memory |
 | `python benchmarks/first_mask.py` | the time from the command to the first mask, and the longest silence meanwhile |
 | `python benchmarks/web_load.py` | the web page with many simultaneous users |
+| `python benchmarks/fuzz_inputs.py` | 10,000 damaged images, class files, COCO files, records, requests and prompts |
 
 To add a run, copy its `run.json` to `results/NAME.json` and run the script again.
 """

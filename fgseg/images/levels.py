@@ -29,6 +29,7 @@ _RANGES = (1, 255, 65_535)
 _OVERSHOOT, _UNDERSHOOT = 0.5, 0.1  # shares of a range's end, and of the values' maximum
 _SPARSE = 1 / 16  # of a range: 12 bits that are stored in 16 fill no more
 _BINS = 65_536
+_TINY, _HUGE = 1e-30, 1e30  # beyond these, float32 loses what is drawn
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ class Levels:
         if self.shift is not None:
             clipped = values if values.dtype.kind == "u" else np.clip(values, 0, int(self.high)).astype(np.uint16)
             return (clipped >> self.shift).astype(np.uint8)
-        dtype = np.result_type(values.dtype, np.float32)
-        with np.errstate(under="ignore", over="ignore"):  # tiny and huge values are clipped
-            scaled = (values.astype(dtype) - dtype.type(self.low)) * dtype.type(255 / (self.high - self.low))
+        dtype = np.result_type(values.dtype, np.float32 if self.high - self.low < _HUGE else np.float64)
+        # Halves, because the difference of two large values overflows.
+        low, span = self.low / 2, self.high / 2 - self.low / 2
+        with np.errstate(under="ignore", over="ignore"):  # what is out of the range is clipped
+            scaled = (values.astype(dtype) / 2 - dtype.type(low)) * dtype.type(255 / span)
             levels: NDArray[np.uint8] = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
         return levels
 
@@ -111,14 +114,14 @@ def stretched_levels(bands: Bands, stretch: tuple[float, float]) -> Levels:
             within 1/65,536 of the range otherwise.
     """
     ends = value_range(bands())
-    if ends is None or ends[0] == ends[1]:
+    if ends is None or ends[1] / 2 - ends[0] / 2 < _TINY:  # one value, as far as it can be drawn
         low = ends[0] if ends else 0.0
-        return Levels(low, low + 1)
+        return Levels(low, low + max(1.0, abs(low)))
     counts, edges = _histogram(bands(), *ends)
     below = np.cumsum(counts)
     first, last = (int(np.searchsorted(below, max(1, share / 100 * below[-1]))) for share in stretch)
     low, high = float(edges[first]), float(edges[last if edges.size == counts.size else last + 1])
-    return Levels(low, high if high > low else low + (ends[1] - ends[0]) / _BINS)
+    return Levels(low, high if high > low else ends[1])
 
 
 def _histogram(bands: Iterable[NDArray[Any]], low: float, high: float) -> tuple[NDArray[np.int64], NDArray[Any]]:
@@ -130,10 +133,11 @@ def _histogram(bands: Iterable[NDArray[Any]], low: float, high: float) -> tuple[
         for values in (first, *finite):
             counts += np.bincount(values.astype(np.int64) - int(low), minlength=_BINS)
         return counts, np.arange(_BINS) + int(low)
-    edges = np.linspace(low, high, _BINS + 1)
+    span = high / 2 - low / 2
     for values in (first, *finite):
-        counts += np.histogram(values, _BINS, (low, high))[0]
-    return counts, edges
+        place = (values.astype(np.float64) / 2 - low / 2) * (_BINS / span)
+        counts += np.bincount(np.minimum(place.astype(np.int64), _BINS - 1), minlength=_BINS)
+    return counts, (low / 2 + np.arange(_BINS + 1) / _BINS * span) * 2
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:
