@@ -47,7 +47,8 @@ def test_percentiles_of_floats_are_exact_to_a_bin():
         (np.float32, (0, 1), 1), (np.float32, (-0.1, 1.5), 1), (np.float32, (0, 1.6), 255), (np.float32, (0, 382), 255),
         (np.float32, (0, 383), 65_535), (np.float64, (0, 98_302), 65_535), (np.float64, (0, 98_400), None),
         (np.float32, (-0.2, 1), None), (np.float32, (-3, -1), None), (np.int32, (0, 1), 255),
-        (np.int32, (0, 256), 65_535), (np.int32, (-25, 255), 255), (np.int32, (-26, 255), None), (np.int64, (0, 65_536), None),
+        (np.int32, (0, 256), 65_535), (np.int32, (-25, 255), 255), (np.int32, (-26, 255), None),
+        (np.int64, (0, 65_536), None),
     ],
 )  # fmt: skip
 def test_the_smallest_range_that_holds_the_values_is_taken(dtype, ends, high):
