@@ -27,6 +27,7 @@ from .errors import (
     PromptError as PromptError,
     ShapeError as ShapeError,
     TrainingError as TrainingError,
+    UnknownWordError as UnknownWordError,
     WeightsError as WeightsError,
 )
 from .explorer import explore as explore

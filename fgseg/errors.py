@@ -14,6 +14,7 @@ __all__ = [
     "PromptError",
     "ShapeError",
     "TrainingError",
+    "UnknownWordError",
     "WeightsError",
 ]
 
@@ -32,6 +33,10 @@ class ShapeError(FgsegError, ValueError):
 
 class PromptError(FgsegError, ValueError):
     """A prompt, template or class file that cannot be turned into texts."""
+
+
+class UnknownWordError(PromptError):
+    """A word that is not in the vocabulary of a model with few words, such as the embedded one."""
 
 
 class ImageError(FgsegError, OSError):

@@ -16,7 +16,7 @@ from fgseg.encoders.checkpoint import MODELS, damaged_files, find_checkpoint, te
 from fgseg.encoders.devices import has_fast_bfloat16, pick_device, pick_dtype
 from fgseg.encoders.loading import check_checkpoint, family_of
 from fgseg.encoders.text_cache import cache_report
-from fgseg.encoders.tokenizer import Tokenizer
+from fgseg.encoders.tokenizer import MINI_KNOWS, Tokenizer
 from fgseg.errors import FgsegError, ModelNotFoundError, WeightsError
 from fgseg.segmentation.model_defaults import check_recommendations
 
@@ -27,8 +27,17 @@ _YES = {"1", "ON", "YES", "TRUE"}  # the values that huggingface_hub reads as tr
 
 
 def model_list() -> list[dict[str, str]]:
-    """Each named model and where its weights are. Does not use the network."""
-    return [{"name": name, "weights": _weights(name), "about": _about(name)} for name in MODELS]
+    """Each named model, its size and licence, and where its weights are. Does not use the network."""
+    return [
+        {
+            "name": name,
+            "weights": _weights(name),
+            "size": known.size if known else "12 MB",
+            "licence": known.licence if known else "Apache 2.0",
+            "about": known.about if known else f"{MINI_KNOWS}; no other words",
+        }
+        for name, known in MODELS.items()
+    ]
 
 
 def model_card(name: str) -> dict[str, Any]:
@@ -46,7 +55,9 @@ def model_card(name: str) -> dict[str, Any]:
         known = MODELS.get(name)
         if known is None:
             raise
-        pinned = {"repository": known.repository, "revision": known.revision}
+        pinned = {
+            "size": known.size, "licence": known.licence, "repository": known.repository, "revision": known.revision
+        }  # fmt: skip
         return {"name": name, "about": known.about, **pinned, "weights": "not here; downloaded at first use"}
     shapes = tensor_shapes(checkpoint)
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
@@ -57,6 +68,7 @@ def model_card(name: str) -> dict[str, Any]:
         "revision": checkpoint.revision,
         "sha256": checkpoint.digest(),
         "words": _words(checkpoint.folder),
+        **({"vocabulary": _vocabulary(checkpoint.folder)} if name == "mini" else {}),
     }
 
 
@@ -146,6 +158,17 @@ def _words(folder: Path) -> list[str] | str:
         return "none: the folder has no tokenizer"
 
 
+def _vocabulary(folder: Path) -> dict[str, list[str]]:
+    """The embedded model's words in groups; a word may be in several."""
+    from fgseg.scenes.vocabulary import ANY_SHAPE, COLOR_NAMES, MATERIAL_WORDS, PATTERNS, SHAPES
+
+    words = Tokenizer(folder).words()
+    named = {"colours": COLOR_NAMES, "patterns": PATTERNS, "shapes": (*SHAPES, *ANY_SHAPE), "materials": MATERIAL_WORDS}
+    parts = {group: {part for name in names for part in name.split()} for group, names in named.items()}
+    groups = {group: [word for word in words if word in part] for group, part in parts.items()}
+    return {**groups, "other words": [word for word in words if not any(word in part for part in parts.values())]}
+
+
 def _weights(name: str) -> str:
     try:
         checkpoint = find_checkpoint(name, offline=True)
@@ -154,8 +177,3 @@ def _weights(name: str) -> str:
     except WeightsError:
         return "damaged"
     return "in the package" if name == "mini" else f"here ({checkpoint.revision or checkpoint.folder})"
-
-
-def _about(name: str) -> str:
-    known = MODELS[name]
-    return known.about if known else "a small FG-CLIP 1: colours, patterns, shapes and materials"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -25,7 +26,7 @@ from fgseg.commands.output import complain, pairs, table, to_json
 from fgseg.commands.serve import serve
 from fgseg.commands.status import STATUS
 from fgseg.commands.train import train
-from fgseg.errors import FgsegError
+from fgseg.errors import FgsegError, UnknownWordError
 
 __all__ = ["app", "main"]
 
@@ -66,16 +67,17 @@ def models(
     name: Annotated[str | None, typer.Argument(help="Show the details of this name, folder or hub id.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the named models. Shows which weights are on this machine."""
+    """List the named models: their size, their licence, and which weights are on this machine."""
     from fgseg.commands.doctor import model_card, model_list
 
     report = model_list() if name is None else model_card(name)
     if as_json:
         typer.echo(to_json(report, indent=2))
     elif isinstance(report, dict):
-        typer.echo(pairs(report))
+        groups = report.pop("vocabulary", None)
+        typer.echo(pairs(report if groups is None else {**report, "words": "in groups:", **groups}))
     else:
-        typer.echo(table(("model", "weights", "about"), [(m["name"], m["weights"], m["about"]) for m in report]))
+        typer.echo(table(("model", "weights", "size", "licence", "about"), [tuple(m.values()) for m in report]))
 
 
 @app.command()
@@ -114,8 +116,7 @@ def _exit_status(words: list[str]) -> int:
         _discard_output()
         return DONE
     except FgsegError as error:
-        complain(f"error: {error}")
-        return USAGE
+        return _refused(error, words)
     except Exception as error:  # one line for any other error; -v shows the traceback
         if verbose:
             traceback.print_exc()
@@ -127,6 +128,15 @@ def _exit_status(words: list[str]) -> int:
     finally:
         STATUS.stop()
     return DONE
+
+
+def _refused(error: FgsegError, words: list[str]) -> int:
+    """Print an error; for words that the embedded model lacks, also the same command with a model that knows any."""
+    complain(f"error: {error}")
+    if isinstance(error, UnknownWordError) and "--model" not in words:
+        complain(f"for any words: {shlex.join(['fgseg', *words, '--model', 'fg-clip-base'])}")
+        complain("this downloads 601 MB once; afterwards it works without a network, also with --offline")
+    return USAGE
 
 
 def _run(words: list[str]) -> None:

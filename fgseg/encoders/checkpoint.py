@@ -65,29 +65,32 @@ class HubModel:
         repository: hub id.
         revision: commit that is loaded by default.
         about: one line about the model.
+        size: of the download, as text.
+        licence: of the code and weights, by the repository of the code; its data have licences of their own.
     """
 
     repository: str
     revision: str
     about: str
+    size: str
+    licence: str = "Apache 2.0"
 
 
+_ANY, _LARGE = "FG-CLIP 2, patch 16, any aspect ratio", "several GB"
 MODELS: Mapping[str, HubModel | None] = {
     "mini": None,  # in the package
     "fg-clip-base": HubModel(
-        "qihoo360/fg-clip-base", "454d76372c2cf5eb48fa0d871fd0534481484d97", "FG-CLIP 1, ViT-B/16 at 224"
+        "qihoo360/fg-clip-base", "454d76372c2cf5eb48fa0d871fd0534481484d97", "FG-CLIP 1, ViT-B/16 at 224", "601 MB"
     ),
     "fg-clip-large": HubModel(
-        "qihoo360/fg-clip-large", "5a8f0f23b5a06dc92310e907599b2a0c2d58fe6f", "FG-CLIP 1, ViT-L/14 at 336"
+        "qihoo360/fg-clip-large", "5a8f0f23b5a06dc92310e907599b2a0c2d58fe6f", "FG-CLIP 1, ViT-L/14 at 336", "1.7 GB"
     ),
-    "fg-clip2-base": HubModel(
-        "qihoo360/fg-clip2-base", "430fbc8a912c86fd4de601381b6245a0edab22f0", "FG-CLIP 2, patch 16, any aspect ratio"
-    ),
+    "fg-clip2-base": HubModel("qihoo360/fg-clip2-base", "430fbc8a912c86fd4de601381b6245a0edab22f0", _ANY, "1.5 GB"),
     "fg-clip2-large": HubModel(
-        "qihoo360/fg-clip2-large", "4d1d5dc35c716902f07c172dbfc23b82a7bc6bf3", "FG-CLIP 2, patch 16, any aspect ratio"
+        "qihoo360/fg-clip2-large", "4d1d5dc35c716902f07c172dbfc23b82a7bc6bf3", _ANY, "several GB"
     ),
     "fg-clip2-so400m": HubModel(
-        "qihoo360/fg-clip2-so400m", "d57d30fe94a107dd6a2610eb4e9a135004d823a4", "FG-CLIP 2, patch 16, any aspect ratio"
+        "qihoo360/fg-clip2-so400m", "d57d30fe94a107dd6a2610eb4e9a135004d823a4", _ANY, "several GB"
     ),
 }
 

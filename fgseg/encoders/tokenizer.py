@@ -1,17 +1,20 @@
 """Texts to token ids, with a checkpoint's own tokenizer."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from fgseg.encoders.checkpoint import MODELS
-from fgseg.errors import ModelNotFoundError, PromptError
+from fgseg.errors import ModelNotFoundError, PromptError, UnknownWordError
 from fgseg.prompts.words import quote
 
-__all__ = ["Tokenizer", "check_length"]
+__all__ = ["MINI_KNOWS", "Tokenizer", "check_length"]
 
 GEMMA_PAD = 0  # SigLIP 2's tokenizer is Gemma's
+MINI_KNOWS = "colours (red, teal), patterns (striped), shapes (circle) and materials (wood)"
+"""What the embedded model has words for, with examples."""
 _TOKENIZER, _SLOW = "tokenizer.json", ("vocab.json", "tokenizer.model")
 
 
@@ -30,13 +33,12 @@ class Tokenizer:
 
         Raises:
             ModelNotFoundError: the folder has no tokenizer.
-            PromptError: a word without a token.
+            UnknownWordError: words without a token, all of them.
         """
         backend, unknown = self._backend
         encodings = backend.encode_batch(list(texts), add_special_tokens=True)
         if unknown is not None:
-            for text, encoding in zip(texts, encodings, strict=True):
-                self._refuse_unknown(text, encoding, unknown)
+            self._refuse_unknown(texts, encodings, unknown)
         return [encoding.ids for encoding in encodings]
 
     def words(self) -> tuple[str, ...]:
@@ -98,15 +100,32 @@ class Tokenizer:
                 f"put a {_TOKENIZER} there"
             ) from error
 
-    def _refuse_unknown(self, text: str, encoding: Any, unknown: int) -> None:
-        for identifier, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
-            if identifier == unknown:
-                others = ", ".join(name for name in MODELS if name != "mini")
-                own = "mini" if self.folder.parent.name == "assets" else self.folder
-                raise PromptError(
-                    f"prompt {text!r}: this model has never seen the word {text[start:stop]!r}; "
-                    f"`fgseg models {own}` lists the words it knows. For any word, load a full model: {others}"
-                )
+    def _refuse_unknown(self, texts: Sequence[str], encodings: Sequence[Any], unknown: int) -> None:
+        """Refuse texts with words outside a closed vocabulary, naming every such word once."""
+        text_of = {
+            text[start:stop]: text
+            for text, encoding in zip(texts, encodings, strict=True)
+            for identifier, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True)
+            if identifier == unknown
+        }
+        if not text_of:
+            return
+        known = self.words()
+        named = ", ".join(_with_similar(word, known) for word in text_of)
+        place = f"prompt {next(iter(text_of.values()))!r}" if len(text_of) == 1 else "prompts"
+        is_mini = self.folder.parent.name == "assets"
+        about = f"it knows {MINI_KNOWS}; " if is_mini else ""
+        raise UnknownWordError(
+            f"{place}: this model has never seen the word{'s' * (len(text_of) > 1)} {named}; {about}"
+            f"`fgseg models {'mini' if is_mini else self.folder}` lists its words. For any word, load a full model: "
+            + ", ".join(f"{name} ({model.size})" for name, model in MODELS.items() if model is not None)
+        )
+
+
+def _with_similar(word: str, known: Sequence[str]) -> str:
+    """A word in quotes, with the most similar known word if there is one."""
+    similar = get_close_matches(word.lower(), known, n=3, cutoff=0.75)
+    return f"{word!r} (similar: {min(similar, key=len)!r})" if similar else repr(word)
 
 
 def check_length(token_count: int, limit: int, text: str, route: str, long_limit: int | None) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,6 +95,16 @@ def test_a_wrong_option_is_one_line_and_exit_2(fgseg, photo, words, parts):
     assert_refused(fgseg("segment", photo, "-p", "red", *words), *parts)
 
 
+def test_words_that_the_embedded_model_lacks_end_in_the_command_that_knows_any_word(fgseg, photo):
+    run = fgseg("segment", photo, "-p", "spaceship, space ship", "-p", "red", model=None)
+    assert run.code == USAGE
+    error, command, size = run.err.splitlines()
+    assert "'spaceship'" in error
+    expected = shlex.join(["fgseg", "segment", str(photo), "-p", "spaceship, space ship", "-p", "red"])
+    assert command == f"fgseg: for any words: {expected} --model fg-clip-base"
+    assert size == "fgseg: this downloads 601 MB once; afterwards it works without a network, also with --offline"
+
+
 def test_no_prompt_is_refused_by_every_command_that_needs_one(fgseg, photo):
     assert_refused(fgseg("segment", photo), "--prompt: expected at least one", "--classes FILE")
     assert_refused(fgseg("heatmap", photo), "--prompt: expected at least one")
@@ -169,7 +180,7 @@ def test_models_lists_every_name(fgseg):
     run = fgseg("models")
     assert run.code == DONE
     header, *rows = run.out.splitlines()
-    assert header.split() == ["model", "weights", "about"]
+    assert header.split() == ["model", "weights", "size", "licence", "about"]
     names = [row.split()[0] for row in rows]
     assert names == ["mini", "fg-clip-base", "fg-clip-large", "fg-clip2-base", "fg-clip2-large", "fg-clip2-so400m"]
     listed = json.loads(fgseg("models", "--json").out)
@@ -181,6 +192,11 @@ def test_models_with_a_name_shows_its_card(fgseg, tiny_model):
     run = fgseg("models", "mini")
     assert run.code == DONE
     assert "FG-CLIP 1" in run.out
+    groups = dict(line.split(maxsplit=1) for line in run.out.splitlines())
+    assert ["checkered", "dotted", "plain"] == groups["patterns"].split(", ")[:3]
+    assert "circle" in groups["shapes"].split(", ")
+    assert "teal" in groups["colours"].split(", ")
+    assert "wood" in groups["materials"].split(", ")
     card = json.loads(fgseg("models", tiny_model, "--json").out)
     assert card["family"] == "FG-CLIP 1"
     assert {"red", "circle"} <= set(card["words"])

@@ -8,9 +8,10 @@ import torch
 from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, GOLDEN, WORDS, golden_encoder, loaded, with_tokenizer, word_tokenizer
 from tokenizers import Tokenizer as Backend, models, normalizers, pre_tokenizers, processors
 
+from fgseg.encoders.checkpoint import find_checkpoint
 from fgseg.encoders.loading import load_encoder
-from fgseg.encoders.tokenizer import Tokenizer
-from fgseg.errors import ModelNotFoundError, OptionError, PromptError, WeightsError
+from fgseg.encoders.tokenizer import MINI_KNOWS, Tokenizer
+from fgseg.errors import ModelNotFoundError, OptionError, PromptError, UnknownWordError, WeightsError
 
 
 @pytest.fixture
@@ -58,14 +59,28 @@ def test_the_words_of_a_closed_vocabulary_are_listed_without_its_special_tokens(
 
 
 def test_the_error_about_an_unknown_word_names_it_and_suggests_full_models(folder_of):
-    message = r"prompt 'a red teapot'.*never seen the word 'teapot'.*load a full model: fg-clip-base, .*fg-clip2-base"
+    message = r"prompt 'a red teapot'.*never seen the word 'teapot'.*load a full model: .*fg-clip2-base"
     with pytest.raises(PromptError, match=message):
         loaded(folder_of(CLIP)).encode_texts(["red cup", "a red teapot"])
 
 
-def test_the_embedded_model_names_an_unknown_word():
-    with pytest.raises(PromptError, match="never seen the word 'xylophone'"):
-        load_encoder("mini", device="cpu", dtype="float32").encode_texts(["red xylophone"])
+def test_the_embedded_model_names_every_unknown_word_once_with_similar_ones_and_what_it_knows():
+    mini = load_encoder("mini", device="cpu", dtype="float32")
+    with pytest.raises(UnknownWordError, match=r"prompt 'red xylophone': .* the word 'xylophone'; it knows colours"):
+        mini.encode_texts(["red xylophone"])
+    with pytest.raises(UnknownWordError) as caught:
+        mini.encode_texts(["redd xylophone", "blue", "a xylophone"])
+    assert str(caught.value).startswith(
+        "prompts: this model has never seen the words 'redd' (similar: 'red'), 'xylophone'; it knows colours (red, "
+        "teal), patterns (striped), shapes (circle) and materials (wood); `fgseg models mini` lists its words. For any word, "
+        "load a full model: fg-clip-base (601 MB), "
+    )
+
+
+def test_what_the_embedded_model_knows_is_in_its_vocabulary():
+    words = Tokenizer(find_checkpoint("mini").folder).words()
+    assert {"red", "teal", "striped", "circle", "wood"} <= set(words)
+    assert all(word in MINI_KNOWS for word in ("red", "teal", "striped", "circle", "wood"))
 
 
 def test_a_model_without_a_tokenizer_encodes_images_and_its_error_about_texts_names_the_missing_file():
