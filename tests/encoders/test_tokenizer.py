@@ -72,8 +72,8 @@ def test_the_embedded_model_names_every_unknown_word_once_with_similar_ones_and_
         mini.encode_texts(["redd xylophone", "blue", "a xylophone"])
     assert str(caught.value).startswith(
         "prompts: this model has never seen the words 'redd' (similar: 'red'), 'xylophone'; it knows colours (red, "
-        "teal), patterns (striped), shapes (circle) and materials (wood); `fgseg models mini` lists its words. For any word, "
-        "load a full model: fg-clip-base (601 MB), "
+        "teal), patterns (striped), shapes (circle) and materials (wood); `fgseg models mini` lists its words. For any "
+        "word, load a full model: fg-clip-base (601 MB), "
     )
 
 
