@@ -358,6 +358,10 @@ class Segmenter:
         (window,) = self._whole_view(image, resolution).windows
         return _numpy(patch_scores(window, self._prompt_encoder.phrases(_listed("texts", texts), templates)))
 
+    def __repr__(self) -> str:
+        dtype = str(self.encoder.dtype).removeprefix("torch.")
+        return f"Segmenter({self.encoder.name!r}, {self.encoder.device}, {dtype})"
+
     @full_precision
     def score_boxes(
         self,

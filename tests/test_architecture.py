@@ -42,6 +42,7 @@ OWNERS = {
     "tifffile": {"images", "large"},
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},
+    "pandas": {"formats", "large", "segmentation"},
     "ipywidgets": {"explorer"},
     "cachetools": {"segmentation"},
     "platformdirs": {"encoders"},

@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -698,3 +699,14 @@ def test_run_settings_hold_the_sizes_that_windows_had(seg, picture):
 def test_one_caption_or_phrase_may_stand_without_a_list(seg, picture):
     assert seg.rank([picture], "a red circle").captions == ("a red circle",)
     assert seg.score_boxes(picture, [[0, 0, 9, 9]], "red circle").texts == ("red circle",)
+
+
+def test_what_is_shown_of_a_segmenter_and_an_image_is_one_useful_line(seg, picture):
+    assert re.fullmatch(r"Segmenter\('\S+', cpu, (float32|bfloat16)\)", repr(seg))
+    view = seg.encode(picture, resolution="squash")
+    height, width = view.image_hw
+    rows, columns = view.grid_hw
+    expected = f"EncodedImage({height} x {width}, {rows} x {columns} patches, {view.model!r})"
+    assert repr(view) == expected
+    windows = seg.encode(picture, resolution="slide:64/32/16")
+    assert f" patches in {len(windows.windows)} windows, " in repr(windows)

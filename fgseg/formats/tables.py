@@ -1,14 +1,21 @@
-"""Regions as tables: JSON and CSV."""
+"""Regions as tables: JSON, CSV and pandas."""
+
+from __future__ import annotations
 
 import csv
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from fgseg.errors import OptionError
 from fgseg.types import Region
 
-__all__ = ["regions_csv", "regions_json"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["regions_csv", "regions_frame", "regions_json"]
 
 _CSV_COLUMNS = (
     "class_name,class_index,left,top,right,bottom,area,centroid_y,centroid_x,mean_score,peak_score,holes"
@@ -47,8 +54,35 @@ def regions_csv(regions: Sequence[Region]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
-    for region in regions:
-        scores = (region.mean_score, region.peak_score)
-        name = (region.class_name, region.class_index)
-        writer.writerow([*name, *region.box_xyxy, region.area, *region.centroid_yx, *scores, region.holes])
+    writer.writerows(map(_row, regions))
     return text.getvalue()
+
+
+def regions_frame(regions: Sequence[Region]) -> DataFrame:
+    """The region table as a pandas DataFrame with the columns of the CSV.
+
+    Args:
+        regions: the table.
+
+    Returns:
+        One row for each region, and the columns alone without regions.
+
+    Raises:
+        OptionError: pandas is not installed.
+
+    >>> region = Region("cat", 0, (0, 0, 2, 1), 2, (0.0, 0.5), 0.75, 1.0, 0)
+    >>> regions_frame([region])[["class_name", "right", "area"]].values.tolist()
+    [['cat', 2, 2]]
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise OptionError("to_dataframe: expected the package pandas, got none; pip install pandas") from error
+    return pandas.DataFrame([_row(region) for region in regions], columns=list(_CSV_COLUMNS))
+
+
+def _row(region: Region) -> list[Any]:
+    """The values of a region in the order of the columns."""
+    scores = (region.mean_score, region.peak_score)
+    name = (region.class_name, region.class_index)
+    return [*name, *region.box_xyxy, region.area, *region.centroid_yx, *scores, region.holes]

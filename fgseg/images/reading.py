@@ -85,6 +85,12 @@ class Picture:
     source: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        height, width, _ = self.rgb.shape
+        name = "" if self.source is None else f", {self.source!r}"
+        missing = "" if self.no_data is None else f", {int(self.no_data.sum())} pixels without data"
+        return f"Picture({height} x {width}{name}{missing})"
+
 
 def read_image(
     source: Any,

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from fgseg._files import write_text
 from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
-from fgseg.formats.tables import regions_csv, regions_json
+from fgseg.formats.tables import regions_csv, regions_frame, regions_json
 from fgseg.images.samples import RgbBand, RgbSource
 from fgseg.images.writing import encode_png, write_image
 from fgseg.large.bands import RowBuffer, Shrinker
@@ -32,6 +32,9 @@ from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
 from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import UNLABELLED, Region
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
 
@@ -128,6 +131,10 @@ class LargeSegmentation(ClassResult):
         for path, text in texts.items():
             write_text(path, text)
         return [*written, *texts]
+
+    def to_dataframe(self) -> DataFrame:
+        """As `Segmentation.to_dataframe`."""
+        return regions_frame(self.regions)
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON, with the keys of `Segmentation.to_dict` and `parts`."""

@@ -68,6 +68,12 @@ class EncodedImage:
                 "let Segmenter.encode make this"
             )
 
+    def __repr__(self) -> str:
+        (height, width), (rows, columns) = self.image_hw, self.grid_hw
+        name = "" if self.source is None else f", {self.source!r}"
+        windows = "" if len(self.windows) == 1 else f" in {len(self.windows)} windows"
+        return f"EncodedImage({height} x {width}{name}, {rows} x {columns} patches{windows}, {self.model!r})"
+
     @property
     def image_hw(self) -> tuple[int, int]:
         """(height, width) of the image in pixels."""

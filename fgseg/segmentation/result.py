@@ -21,7 +21,7 @@ from fgseg.errors import OptionError, ShapeError
 from fgseg.formats.coco import coco_annotations
 from fgseg.formats.polygons import geojson, labelme, yolo_segments
 from fgseg.formats.supervision_detections import detections
-from fgseg.formats.tables import regions_csv, regions_json
+from fgseg.formats.tables import regions_csv, regions_frame, regions_json
 from fgseg.images.label_png import write_label_png
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png, write_image, write_mask_png
@@ -32,6 +32,7 @@ from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import UNLABELLED, Region
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from supervision import Detections
 
 __all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode"]
@@ -147,6 +148,14 @@ class Segmentation(ClassResult):
         """
         missing = 0 if self.no_data is None else int(self.no_data.sum())
         return self._summary(self._image_hw(), self.mode, self._pixel_counts, self.regions, no_data_pixels=missing)
+
+    def to_dataframe(self) -> DataFrame:
+        """The regions as a pandas DataFrame, one row each, with the columns of regions.csv.
+
+        Raises:
+            OptionError: pandas is not installed.
+        """
+        return regions_frame(self.regions)
 
     def to_detections(self) -> Detections:
         """`supervision.Detections` with one row per region.

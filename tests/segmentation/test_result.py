@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -542,3 +543,19 @@ def test_labelme_keeps_the_name_of_an_image_that_is_a_link(tmp_path, monkeypatch
 def test_formats_that_are_no_list_of_names_are_refused(tmp_path, formats):
     with pytest.raises(OptionError, match=r"formats: expected (a list of|one of)"):
         make().save(tmp_path, formats=formats)
+
+
+def test_the_regions_as_a_data_frame_are_those_of_the_csv(tmp_path):
+    result = make()
+    frame = result.to_dataframe()
+    result.save(tmp_path, formats=["regions"])
+    assert frame.to_csv(index=False, lineterminator="\n") == (tmp_path / "regions.csv").read_text(encoding="utf-8")
+    assert frame["area"].sum() == sum(region.area for region in result.regions)
+    empty = make(np.full_like(LABELS, -1)).to_dataframe()
+    assert (len(empty), list(empty.columns)) == (0, list(frame.columns))
+
+
+def test_a_data_frame_without_pandas_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(OptionError, match="to_dataframe: expected the package pandas, got none; pip install pandas"):
+        make().to_dataframe()
