@@ -66,7 +66,7 @@ def test_a_run_records_how_the_image_was_read_and_saves_pixels_without_data_as_u
     assert seg.heatmaps(picture, ["red"])["red"][:, 64:].max() == 0
 
 
-def test_an_image_read_by_region_has_the_same_pixels_without_data(seg, tmp_path):
+def test_an_image_read_by_region_has_the_same_pixels_without_data(seg, tmp_path, caplog):
     pixels = np.array(half_missing().data, np.float32) / 255
     pixels[:, 64:] = np.nan
     pixels = np.tile(pixels, (5, 4, 1))  # 320 x 384, several windows
@@ -74,6 +74,7 @@ def test_an_image_read_by_region_has_the_same_pixels_without_data(seg, tmp_path)
     whole = seg.segment(path, ["red", "white"], resolution="slide:320", refine="none")
     large = seg.segment_large(path, ["red", "white"], tmp_path / "labels.tif")
     np.testing.assert_array_equal(large.read_labels((0, 0, 384, 320)), whole.labels)
+    assert caplog.messages == [f"{path}: 40960 of 122880 pixels have no data and stay unlabelled"] * 2
     assert large.no_data_pixels == int(whole.no_data.sum()) == pixels.shape[0] * 128
     assert large.to_dict()["classes"] == whole.to_dict()["classes"]
     assert large.settings["reading"] == whole.settings["reading"]

@@ -239,8 +239,6 @@ def _picture(source: RgbSource) -> Picture:
         parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*source.rows(), strict=True)
     )
     name, missing = source.stored.name, int(no_data.sum())
-    if missing:
-        log.warning("%s: %d of %d pixels have no data and stay unlabelled", name, missing, no_data.size)
     file_name = None if name in (ARRAY, _BYTES) else name
     return Picture(np.ascontiguousarray(rgb), no_data if missing else None, file_name, source.settings(missing))
 

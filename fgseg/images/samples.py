@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,7 @@ from fgseg.images.levels import Levels, fitting_levels, stated_levels, stretched
 
 __all__ = ["ARRAY", "Layout", "RgbBand", "RgbSource", "Stored", "band_numbers", "levels_of", "on_white"]
 
+log = logging.getLogger("fgseg")
 ARRAY = "source"
 """The name of an array in messages."""
 WHITE = 255  # pixels without data and clear pixels are drawn white
@@ -136,14 +138,18 @@ class RgbSource:
     stretch: tuple[float, float] | None = None
 
     def rows(self) -> Iterator[RgbBand]:
-        """The picture, band by band; after the last one a warning follows if it was nearly black."""
-        stored, brightest = self.stored, self.levels.low
+        """The picture, band by band. After the last one, warnings tell of missing data and of a nearly black picture."""
+        stored, brightest, missing = self.stored, self.levels.low, 0
         is_assumed = self.stretch is None and stored.layout.kind == "bands" and stored.dtype.itemsize > 1
         for samples in stored.samples():
             band = _rgb_band(samples, stored.layout, self.levels)
+            missing += int(band.no_data.sum())
             if is_assumed and not band.no_data.all():
                 brightest = max(brightest, float(_colors(samples, stored.layout)[~band.no_data].max()))
             yield band
+        if missing:
+            total = stored.image_hw[0] * stored.image_hw[1]
+            log.warning("%s: %d of %d pixels have no data and stay unlabelled", stored.name, missing, total)
         if is_assumed and not stored.layout.white_is_zero:
             self.levels.warn_if_dark(stored.name, brightest)
 
