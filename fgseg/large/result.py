@@ -196,6 +196,7 @@ def segment_tiled(
 
     colors = class_colors(request.prompts)
     write_label_tiff(labels_path, strips(), image_hw=image_hw, colors=colors)
+    next(bands, None)  # the warnings about the whole image follow its last band
     return LargeSegmentation(
         labels_path,
         image_hw,
