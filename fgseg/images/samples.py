@@ -138,7 +138,7 @@ class RgbSource:
     stretch: tuple[float, float] | None = None
 
     def rows(self) -> Iterator[RgbBand]:
-        """The picture, band by band; after the last one, warnings tell of missing data and of a nearly black picture."""
+        """The picture, band by band; after the last one, warnings tell of missing data and of a dark picture."""
         stored, brightest, missing = self.stored, self.levels.low, 0
         is_assumed = self.stretch is None and stored.layout.kind == "bands" and stored.dtype.itemsize > 1
         for samples in stored.samples():
