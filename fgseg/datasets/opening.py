@@ -19,7 +19,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from fgseg._files import one_line
+from fgseg._files import one_line, reason
 from fgseg.datasets.coco import open_coco
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.folders import (
@@ -80,7 +80,7 @@ def open_dataset(
         if root is None:
             raise OptionError(f"root: expected the folder that holds {name}'s data, got None; ./{name} is a folder")
         return _with_words(open_standard_set(name, Path(root)), words or "names")
-    path = Path(name_or_folder)
+    path = _path_of(name_or_folder)
     if results := result_files(path):
         return _with_words(open_results(results, None if root is None else Path(root)), words or "synonyms")
     if path.is_file() and path.suffix.lower() == ".json":
@@ -93,6 +93,17 @@ def open_dataset(
             "got none of them; check the path"
         )
     return _with_words(_open_folder(path), words or "synonyms")
+
+
+def _path_of(name: str | os.PathLike[str]) -> Path:
+    """The path of a data set. No name would be the current folder, and the system refuses some names."""
+    if not os.fspath(name):
+        raise DatasetError("data: expected a folder, a file or the name of a standard set, got no name; name one")
+    try:
+        Path(name).exists()
+    except OSError as error:
+        raise DatasetError(f"{one_line(name):.80}: cannot be opened ({reason(error)}); check the path") from error
+    return Path(name)
 
 
 def _open_folder(folder: Path) -> Dataset:

@@ -269,3 +269,16 @@ def test_reading_an_image_that_was_deleted_is_an_image_error(tmp_path):
     item.image_path.unlink()
     with pytest.raises(ImageError, match="there is no such file"):
         item.read_image()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "data: expected a folder, a file or the name of a standard set, got no name"),
+        ("a" * 5000, "cannot be opened"),
+    ],
+)
+def test_a_name_that_no_data_set_can_have_is_a_dataset_error(name, message):
+    with pytest.raises(DatasetError, match=message) as caught:
+        open_dataset(name)
+    assert len(str(caught.value)) < 200
