@@ -7,6 +7,7 @@ images failed, 130 interrupted. The commands import heavy modules inside, so tha
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import traceback
@@ -21,7 +22,7 @@ from fgseg.commands.bench import bench
 from fgseg.commands.exit_codes import DONE, FAILED, INTERRUPTED, USAGE
 from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import AsJson, Device, Dtype, Model
-from fgseg.commands.output import complain, pairs, table, to_json
+from fgseg.commands.output import complain, log_to_stderr, pairs, table, to_json
 from fgseg.commands.serve import serve
 from fgseg.commands.train import train
 from fgseg.errors import FgsegError
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _exit_status(words: list[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words))
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # an unreadable file raises an error as well
     try:
         _run(words)

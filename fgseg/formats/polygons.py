@@ -2,9 +2,9 @@
 
 x and y are distances in pixels from the left and top side of the image, and pixel (row, column) covers
 column..column+1 and row..row+1. GeoJSON's polygons follow the edges of the pixels. Those of YOLO and LabelMe lie a
-thirty-second of a pixel further inside (`fgseg.regions.polygons.inset_ring`), because their readers drop the fraction of
-a coordinate and then paint the outline too. Filled as its readers fill it, each format reproduces the mask exactly at the
-size of the image, however thin it is. docs/results.md says what other readers make of them.
+thirty-second of a pixel further inside (`fgseg.regions.polygons.inset_ring`), because their readers drop the fraction
+of a coordinate and then paint the outline too. Filled as its readers fill it, each format reproduces the mask exactly
+at the size of the image, however thin it is. docs/results.md says what other readers make of them.
 """
 
 import base64
@@ -93,8 +93,9 @@ def labelme(
 ) -> dict[str, Any]:
     """One image in LabelMe's layout: a polygon for each region.
 
-    LabelMe's polygons have no holes: they are cut open as in `yolo_segments`. Pillow's polygon, with which LabelMe fills
-    them, gives the mask back exactly. `group_id` is null, which tells LabelMe that each shape is an instance of its own.
+    LabelMe's polygons have no holes: they are cut open as in `yolo_segments`. LabelMe fills them with Pillow's
+    polygon, which gives the mask back exactly. `group_id` is null, which tells LabelMe that each shape is an instance
+    of its own.
 
     Args:
         masks: class -> (H, W) bool.
