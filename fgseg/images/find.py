@@ -124,7 +124,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     pictures = [path for path in _visible(folder) if _is_picture(path)]
     left_out = _left_out(folder)
     if pictures and left_out:
-        log.warning("%s: %d pictures; left out: %s", one_line(folder), len(pictures), left_out)
+        log.warning("%s: %s; left out: %s", one_line(folder), _plural(len(pictures), "picture"), left_out)
     return pictures
 
 

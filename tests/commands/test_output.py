@@ -46,7 +46,7 @@ def test_a_warning_takes_the_progress_bar_away_first(capsys, monkeypatch):
 def test_a_warning_before_the_model_is_loaded_is_in_our_form(fgseg, photo, tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     run = fgseg("segment", ".", "-p", "red", "--resolution", "squash:32")
-    assert (run.code, run.complaints) == (DONE, ["fgseg: .: 1 pictures; left out: 1 other file (1 .txt)"])
+    assert (run.code, run.complaints) == (DONE, ["fgseg: .: 1 picture; left out: 1 other file (1 .txt)"])
     run = fgseg("rank", ".", "-p", "red", model="nosuch")
     assert run.code == USAGE
     assert [line.split(":")[0] for line in run.complaints] == ["fgseg", "fgseg"]
