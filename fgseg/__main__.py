@@ -4,8 +4,6 @@ import signal
 import sys
 from types import FrameType
 
-from fgseg.commands.exit_codes import INTERRUPTED
-
 __all__ = ["main"]
 
 
@@ -16,7 +14,7 @@ def main() -> None:
         from fgseg.commands.main import main as command
     except KeyboardInterrupt:
         print("fgseg: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)
     command()
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import chain, count
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fgseg.commands.exit_codes import USAGE
-from fgseg.commands.options import ModelOptions, PromptOptions
-from fgseg.commands.output import Inputs, complain, log_to_stderr
+from fgseg.commands.options import ModelOptions, PromptOptions, ReadOptions
+from fgseg.commands.output import USAGE, Inputs, complain
+from fgseg.commands.result_folders import folder_name
 from fgseg.commands.status import STATUS
 from fgseg.errors import ImageError, OptionError, OutputError
 
@@ -35,8 +33,8 @@ __all__ = [
     "read_by_region",
     "read_competitors",
     "read_prompts",
+    "read_reading",
     "read_threshold",
-    "result_folders",
     "split_words",
 ]
 
@@ -147,6 +145,36 @@ def read_box(text: str) -> list[float]:
     return values
 
 
+def read_reading(options: ReadOptions) -> dict[str, Any]:
+    """The arguments of `fgseg.images.read_picture`.
+
+    Examples:
+        >>> read_reading(ReadOptions(bands="3,2,1", stretch="2,98"))
+        {'bands': (3, 2, 1), 'stretch': (2.0, 98.0)}
+    """
+    from fgseg.images.levels import check_stretch
+    from fgseg.images.samples import band_numbers
+
+    bands = stretch = None
+    if options.bands is not None:
+        try:
+            bands = band_numbers([int(number) for number in options.bands.split(",")])
+        except ValueError as error:  # an OptionError is one too
+            raise OptionError(
+                "--bands: expected one number (grey) or three (red, green, blue), counted from 1, "
+                f"got {options.bands!r}; give --bands 3,2,1"
+            ) from error
+    if options.stretch is not None:
+        try:
+            stretch = check_stretch([float(number) for number in options.stretch.split(",")])
+        except ValueError as error:
+            raise OptionError(
+                "--stretch: expected two percentiles LOW,HIGH with 0 <= LOW < HIGH <= 100, "
+                f"got {options.stretch!r}; give --stretch 2,98"
+            ) from error
+    return {"bands": bands, "stretch": stretch}
+
+
 def split_words(values: list[str] | None) -> list[str]:
     """Split each value at its commas.
 
@@ -157,16 +185,20 @@ def split_words(values: list[str] | None) -> list[str]:
     return [word.strip() for value in values or () for word in value.split(",") if word.strip()]
 
 
-def find_inputs(images: Sequence[str]) -> Inputs:
-    """The images that files, folders and patterns name, each once.
+def find_inputs(images: Sequence[str], root: Path | None = None) -> Inputs:
+    """The images that files, folders and patterns name, each once; `root` is the folder to name their results from.
 
     A source without images does not stop the others. If no source has an image, the errors are printed and the command
     exits.
+
+    Raises:
+        OptionError: an image is not below `root`.
     """
     from fgseg._files import absolute_path
-    from fgseg.images.find import find_images
+    from fgseg.images.find import find_images, source_folder
 
     paths: dict[Path, Path] = {}
+    names: dict[Path, Path] = {}
     refused: list[dict[str, Any]] = []
     for source in images:
         try:
@@ -176,12 +208,22 @@ def find_inputs(images: Sequence[str]) -> Inputs:
             refused.append({"image": source, "error": message})
         else:
             for path in found:
-                paths.setdefault(absolute_path(path), path)
+                if paths.setdefault(absolute_path(path), path) is path:
+                    names[path] = folder_name(path, source_folder(source)) if root is None else _below(path, root)
     if not paths:
         for record in refused:
             complain(f"error: {record['error']}")
         raise typer.Exit(USAGE)
-    return Inputs(tuple(paths.values()), tuple(refused))
+    return Inputs(tuple(paths.values()), tuple(refused), names)
+
+
+def _below(path: Path, root: Path) -> Path:
+    """The folder of an image's result, named from another folder than that of its source."""
+    from fgseg._files import absolute_path
+
+    if not absolute_path(path).is_relative_to(root.resolve()):
+        raise OptionError(f"--root: {path} is not below {root}; name a folder above all images")
+    return folder_name(absolute_path(path), root.resolve())
 
 
 def check_writable(out: Path) -> None:
@@ -198,8 +240,7 @@ def check_writable(out: Path) -> None:
 
 
 def load_segmenter(options: ModelOptions) -> Segmenter:
-    """Load the model, and send its log to stderr."""
-    log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
+    """Load the model, and log which it is."""
     given = {**asdict(options), "offline": options.offline or None}
     del given["verbose"]
     with STATUS.during(f"loading {options.model or os.environ.get('FGSEG_MODEL') or 'mini'}"):
@@ -208,22 +249,3 @@ def load_segmenter(options: ModelOptions) -> Segmenter:
         seg = load(**given, progress=STATUS)
     logging.getLogger("fgseg").info("model %s on %s in %s", seg.encoder.name, seg.encoder.device, seg.encoder.dtype)
     return seg
-
-
-def result_folders(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """A separate output folder for each image.
-
-    The folder has the stem of the file; the whole file name if stems clash, with a number if file names clash too.
-    Case is ignored, since some file systems ignore it.
-    """
-    stems = Counter(path.stem.casefold() for path in paths)
-    folders: dict[Path, Path] = {}
-    taken: set[str] = set()
-    for path in paths:
-        has_own_stem = stems[path.stem.casefold()] == 1 and path.stem.strip(".")  # "...png" has the stem ".."
-        base = path.stem if has_own_stem else path.name
-        names = chain([base], (f"{base}-{number}" for number in count(2)))
-        name = next(name for name in names if name.casefold() not in taken)
-        taken.add(name.casefold())
-        folders[path] = out / name
-    return folders

@@ -7,6 +7,7 @@ Each command checks its options before it loads a model, and its prompts before 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,12 +18,14 @@ from fgseg.commands.options import (
     Images,
     ModelOptions,
     PromptOptions,
+    ReadOptions,
     ReportOptions,
     Route,
     RunOptions,
     with_option_groups,
 )
-from fgseg.commands.output import row_bar, run
+from fgseg.commands.output import Inputs, blaming_the_image, row_bar, run
+from fgseg.commands.result_folders import check_free, remaining, request_digest, result_folders
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fgseg.large.result import LargeSegmentation
+    from fgseg.prompts.classes import PromptClass
     from fgseg.segmentation.result import Segmentation
 
 __all__ = ["boxes", "heatmap", "rank", "segment"]
@@ -59,6 +63,7 @@ def segment(
     reduction: Annotated[
         int, Option(min=1, help="Shrink images that are read by region by this factor, a whole number.")
     ] = 1,
+    reading: ReadOptions,
     options: RunOptions,
     model: ModelOptions,
     formats: Annotated[
@@ -75,15 +80,15 @@ def segment(
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     from fgseg.commands.prefetch import Prefetcher
     from fgseg.segmentation.result import check_formats, check_mode
+    from fgseg.segmentation.saving import mark_unfinished
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
     check_mode(mode, max_hole=max_hole)
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
-    presence = arguments.read_threshold(threshold)
+    presence, read = arguments.read_threshold(threshold), arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
-    inputs = arguments.find_inputs(images)
-    arguments.check_writable(options.out)
+    inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
         "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
@@ -92,51 +97,81 @@ def segment(
     large = arguments.read_by_region(inputs.paths, always=by_region)
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     seg.prepare(prompts, **competitors)
-    folders = arguments.result_folders(inputs.paths, options.out)
+    request = request_digest(seg, {
+        **settings, **read, **_asked(prompts, competitors), "command": "segment", "formats": sorted(written_formats),
+        "batch": options.batch, "by_region": by_region, "reduction": reduction,
+    })  # fmt: skip
+    inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
+
+    def segment_large(path: Path) -> LargeSegmentation:
+        with row_bar(path.name, quiet=report.quiet) as show, blaming_the_image():
+
+            def progress(done: int, total: int) -> None:
+                show(done, total)
+                if done == total:  # the label map is about to take the place of an earlier one
+                    mark_unfinished(folders[path], str(path), ["labels.tif"])
+
+            return seg.segment_large(
+                path, prompts, folders[path] / "labels.tif", threshold=presence, resolution=options.resolution,
+                reduction=reduction, progress=progress, **read, **competitors,
+            )  # fmt: skip
 
     def work(path: Path) -> list[dict[str, Any]]:
+        result: LargeSegmentation | Segmentation
         if path in large:
-            with row_bar(path.name, quiet=report.quiet) as progress:
-                result: LargeSegmentation | Segmentation = seg.segment_large(
-                    path, prompts, folders[path] / "labels.tif", threshold=presence, resolution=options.resolution,
-                    reduction=reduction, progress=progress, **competitors,
-                )  # fmt: skip
+            result = segment_large(path)
         else:
             result = seg.segment(encoded.take(path), prompts, **settings, **competitors)
-        written = result.save(folders[path], formats=written_formats)
+        written = result.save(folders[path], formats=written_formats, record=records[path])
         return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
 
-    def rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
-        for entry in record["classes"]:
-            peaks = [region["peak_score"] for region in record["regions"] if region["class_index"] == entry["index"]]
-            peak = max(peaks, default=0.0)
-            yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(peaks), f"{peak:.3f}"
-
     small = [path for path in inputs.paths if path not in large]
-    encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch)
-    run(inputs, work, rows, ("image", "class", "% of pixels", "regions", "peak"), report)
+    encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch, **read)
+    run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report)
+
+
+def _segment_rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
+    for entry in record["classes"]:
+        peaks = [region["peak_score"] for region in record["regions"] if region["class_index"] == entry["index"]]
+        peak = max(peaks, default=0.0)
+        yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(peaks), f"{peak:.3f}"
+    if record["no_data_pixels"]:
+        share = record["no_data_pixels"] / (record["height"] * record["width"])  # of all pixels
+        yield record["image"], "no data", f"{100 * share:.2f}", "-", "-"
 
 
 @with_option_groups
 def heatmap(
-    images: Images, *, words: PromptOptions, options: RunOptions, model: ModelOptions, report: ReportOptions
+    images: Images,
+    *,
+    words: PromptOptions,
+    reading: ReadOptions,
+    options: RunOptions,
+    model: ModelOptions,
+    report: ReportOptions,
 ) -> None:
     """Show where each class is. Each image gets a picture of the presence of every class, and the values as .npz."""
     from fgseg.commands.prefetch import Prefetcher
 
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
+    read = arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
-    inputs = arguments.find_inputs(images)
-    arguments.check_writable(options.out)
+    inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
     seg.prepare(prompts, **competitors)
-    folders = arguments.result_folders(inputs.paths, options.out)
+    asked = {"resolution": options.resolution, "refine": options.refine, "batch": options.batch}
+    request = request_digest(seg, {**asked, **read, **_asked(prompts, competitors), "command": "heatmap"})
+    inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
 
     def work(path: Path) -> list[dict[str, Any]]:
         image = encoded.take(path)
         maps = seg.heatmaps(image, prompts, resolution=options.resolution, refine=options.refine, **competitors)
         classes: list[dict[str, Any]] = []
-        written = maps.save(folders[path], observe=lambda name, score_map: classes.append(_summary(name, score_map)))
+        written = maps.save(
+            folders[path],
+            observe=lambda name, score_map: classes.append(_summary(name, score_map)),
+            record=records[path],
+        )
         return [{"image": str(path), "classes": classes, "files": [str(file) for file in written]}]
 
     def rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
@@ -144,8 +179,30 @@ def heatmap(
             share = f"{100 * entry['share']:.2f}"
             yield record["image"], entry["name"], f"{entry['mean']:.3f}", f"{entry['peak']:.3f}", share
 
-    encoded = Prefetcher(seg, inputs.paths, resolution=options.resolution, batch_size=options.batch)
+    encoded = Prefetcher(seg, inputs.paths, resolution=options.resolution, batch_size=options.batch, **read)
     run(inputs, work, rows, ("image", "class", "mean", "peak", "% over 0.5"), report)
+
+
+def _inputs_and_folders(images: Sequence[str], options: RunOptions) -> tuple[Inputs, dict[Path, Path]]:
+    """The images, and the folder of each one's result; folders that must not be written are refused."""
+    inputs = arguments.find_inputs(images, options.root)
+    arguments.check_writable(options.out)
+    folders = result_folders(inputs.names, options.out)
+    if not options.overwrite:
+        check_free(folders)
+    return inputs, folders
+
+
+def _asked(prompts: Sequence[PromptClass], competitors: dict[str, Any]) -> dict[str, Any]:
+    """The words of a request. A file of templates counts by its content."""
+    from fgseg.prompts.templates import templates_named
+
+    templates = competitors["templates"]
+    return {
+        **competitors,
+        "classes": [asdict(entry) for entry in prompts],
+        "templates": None if templates is None else templates_named(templates),
+    }
 
 
 def _summary(name: str, score_map: NDArray[np.float32]) -> dict[str, Any]:
@@ -163,21 +220,25 @@ def boxes(
     prompt: Annotated[list[str] | None, Option("--prompt", "-p", help="A phrase; repeat for more.")] = None,
     templates: Annotated[str, Option(help="Sentences around each phrase: none, imagenet, or a file.")] = "none",
     resolution: Annotated[str, Option(help="auto, squash or keep, optionally with a size: keep:448.")] = "auto",
+    reading: ReadOptions,
     model: ModelOptions,
     report: ReportOptions,
 ) -> None:
     """Score phrases in boxes: which phrase fits which box."""
+    from fgseg.commands.prefetch import read_file
+
     corners = [arguments.read_box(text) for text in box or ()]
     phrases = prompt or []
     if not corners or not phrases:
         missing = "--prompt" if corners else "--box"
         raise OptionError(f"{missing}: expected at least one, got none; give --box 10,20,200,150 --prompt cup")
+    read = arguments.read_reading(reading)
     arguments.check_resolution(resolution)
     inputs = arguments.find_inputs(images)
     seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        scores = seg.score_boxes(path, corners, phrases, templates=templates, resolution=resolution)
+        scores = seg.score_boxes(read_file(path, **read), corners, phrases, templates=templates, resolution=resolution)
         return [
             {"image": str(path), "box_xyxy": box_xyxy, "scores": _scores(phrases, cosine, probability)}
             for box_xyxy, cosine, probability in zip(corners, scores.cosine, scores.probabilities, strict=True)
@@ -199,20 +260,24 @@ def rank(
     route: Annotated[
         Route, Option(help="Text encoding of captions: short (at most 77 tokens) or long (at most 248).")
     ] = "short",
+    reading: ReadOptions,
     model: ModelOptions,
     report: ReportOptions,
 ) -> None:
     """Rank captions by how well they fit each whole image."""
+    from fgseg.commands.prefetch import read_file
+
     captions = prompt or []
     if not captions:
         raise OptionError(
             "--prompt: expected at least one caption, got none; give --prompt 'a red circle on a white background'"
         )
+    read = arguments.read_reading(reading)
     inputs = arguments.find_inputs(images)
     seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        ranking = seg.rank([path], captions, route=route)
+        ranking = seg.rank([read_file(path, **read)], captions, route=route)
         scores = _scores(captions, ranking.cosine[0], ranking.probabilities[0])
         return [{"image": str(path), "scores": [scores[index] for index in ranking.order[0]]}]
 

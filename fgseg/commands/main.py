@@ -7,6 +7,7 @@ images failed, 130 interrupted. The commands import heavy modules inside, so tha
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shlex
 import sys
@@ -19,10 +20,9 @@ import typer
 
 from fgseg._version import __version__
 from fgseg.commands.bench import bench
-from fgseg.commands.exit_codes import DONE, FAILED, INTERRUPTED, USAGE
 from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import AsJson, Device, Dtype, Model
-from fgseg.commands.output import complain, pairs, table, to_json
+from fgseg.commands.output import DONE, FAILED, INTERRUPTED, USAGE, complain, log_to_stderr, pairs, table, to_json
 from fgseg.commands.serve import serve
 from fgseg.commands.status import STATUS
 from fgseg.commands.train import train
@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _exit_status(words: list[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words))
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # an unreadable file raises an error as well
     try:
         _run(words)

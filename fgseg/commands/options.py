@@ -20,6 +20,7 @@ __all__ = [
     "Model",
     "ModelOptions",
     "PromptOptions",
+    "ReadOptions",
     "ReportOptions",
     "Route",
     "RunOptions",
@@ -94,6 +95,22 @@ class PromptOptions:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How image files are read. See docs/images.md."""
+
+    bands: Annotated[
+        str | None,
+        Option(
+            help="Bands to draw as red, green and blue, or one as grey, counted from 1: 3,2,1. [default: the first]"
+        ),
+    ] = None
+    stretch: Annotated[
+        str | None,
+        Option(metavar="LOW,HIGH", help="Percentiles of the values to draw as black and white: 2,98."),
+    ] = None
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """How images are encoded, and the folder for the results."""
 
@@ -111,6 +128,20 @@ class RunOptions:
         Path,
         Option("--out", "-o", parser=named_folder, metavar="FOLDER", help="Output folder; one subfolder per image."),
     ] = Path("fgseg-out")
+    root: Annotated[
+        Path | None,
+        Option(
+            parser=named_folder,
+            metavar="FOLDER",
+            help="Name subfolders by the path of the image below this folder. [default: the folder of its source]",
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace results of other images that the output folder holds.")
+    ] = False
+    skip_existing: Annotated[
+        bool, Option("--skip-existing", help="Leave images alone whose results are finished, with the same settings.")
+    ] = False
 
 
 @dataclass(frozen=True)

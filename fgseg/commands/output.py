@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -15,32 +15,97 @@ from typing import Any
 
 import typer
 
-from fgseg.commands.exit_codes import SOME_FAILED
 from fgseg.commands.options import ReportOptions
-from fgseg.commands.status import CLEAR_LINE, STATUS
-from fgseg.errors import ImageError, OutputError, ShapeError
+from fgseg.commands.status import STATUS
+from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
 
-__all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "progress_bar", "row_bar", "run", "table", "to_json"]
+__all__ = [
+    "DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "SOME_FAILED",
+    "USAGE",
+    "Inputs",
+    "blaming_the_image",
+    "complain",
+    "log_to_stderr",
+    "pairs",
+    "progress_bar",
+    "row_bar",
+    "run",
+    "table",
+    "to_json",
+]
 
 Record = dict[str, Any]
 
+# Exit statuses.
+DONE, FAILED = 0, 1
+USAGE = 2  # wrong arguments, or a model or file that they name is wrong
+SOME_FAILED = 3  # finished, but some images failed
+INTERRUPTED = 130  # 128 plus the number of SIGINT
+
 
 def log_to_stderr(level: int) -> None:
-    """Send the package's log lines of this level and above to stderr only."""
+    """Send the package's log lines of this level and above to stderr only, and each warning once."""
     log = logging.getLogger("fgseg")
-    handler = logging.StreamHandler(sys.stderr)
-    start = CLEAR_LINE if sys.stderr.isatty() else ""
-    handler.setFormatter(logging.Formatter(f"{start}%(name)s: %(message)s"))
-    log.handlers[:] = [handler]
+    log.handlers[:] = [_StderrLines()]
     log.setLevel(level)
+
+
+class _StderrLines(logging.Handler):
+    """Prints log records as `complain` prints errors, and no warning twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno == logging.WARNING:
+            if message in self._warned:
+                return
+            self._warned.add(message)
+        with _bars_hidden():
+            complain(message)
+            if record.exc_info:
+                typer.echo(logging.Formatter().formatException(record.exc_info), err=True)
+
+
+@contextmanager
+def _bars_hidden() -> Iterator[None]:
+    """Take progress bars away while a line is printed; without one, tqdm need not be imported."""
+    if "tqdm" not in sys.modules:
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        yield
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """paths: the images, each once; refused: {"image": source, "error": message} of each source without an image."""
+    """The images that a command works on.
+
+    Attributes:
+        paths: of the images, each once.
+        refused: {"image": source, "error": message} of each source without an image.
+        names: image -> the folder of its result, relative to the output folder.
+    """
 
     paths: tuple[Path, ...]
     refused: tuple[Record, ...]
+    names: Mapping[Path, Path]
+
+
+@contextmanager
+def blaming_the_image() -> Iterator[None]:
+    """Turn an OptionError into an ImageError: an option fits other images but not this one, which it names."""
+    try:
+        yield
+    except OptionError as error:
+        raise ImageError(str(error)) from error
 
 
 def run(

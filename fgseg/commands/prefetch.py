@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fgseg.images.reading import read_image
+from fgseg.commands.output import blaming_the_image
+from fgseg.images.reading import Picture, read_picture
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
 
-__all__ = ["Prefetcher"]
+__all__ = ["Prefetcher", "read_file"]
 
 
 class Prefetcher:
     """Encodes image files in order, while a thread reads the next files."""
 
     def __init__(
-        self, seg: Segmenter, paths: Sequence[Path], *, resolution: str | Resolution = "auto", batch_size: int = 1
+        self,
+        seg: Segmenter,
+        paths: Sequence[Path],
+        *,
+        resolution: str | Resolution = "auto",
+        batch_size: int = 1,
+        bands: Sequence[int] | None = None,
+        stretch: Sequence[float] | None = None,
     ) -> None:
         """Start to read.
 
@@ -31,7 +37,10 @@ class Prefetcher:
             paths: image files, each once.
             resolution: as in `Segmenter.encode`.
             batch_size: number of files that are encoded together; the same number is read in the meantime.
+            bands: as in `fgseg.images.read_picture`.
+            stretch: as in `fgseg.images.read_picture`.
         """
+        self._read_file = partial(read_file, bands=bands, stretch=stretch)
         self._seg, self._resolution = seg, resolution
         self._batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
         self._encoded: dict[Path, EncodedImage | Exception] = {}
@@ -52,9 +61,9 @@ class Prefetcher:
 
     def _read_next(self) -> None:
         # A daemon thread: a file that blocks, such as a pipe, must not keep the program alive.
-        self._read: dict[Path, NDArray[np.uint8] | Exception] = {}
+        self._read: dict[Path, Picture | Exception] = {}
         paths = self._batches.pop(0) if self._batches else ()
-        self._thread = Thread(target=_read_files, args=(paths, self._read), name="read", daemon=True)
+        self._thread = Thread(target=_read_files, args=(paths, self._read_file, self._read), name="read", daemon=True)
         self._thread.start()
 
     def _encode_next(self) -> None:
@@ -73,10 +82,22 @@ class Prefetcher:
             self._encoded |= {path: replace(image, source=str(path)) for path, image in zip(images, batch, strict=True)}
 
 
-def _read_files(paths: Sequence[Path], images: dict[Path, NDArray[np.uint8] | Exception]) -> None:
+def read_file(path: Path, *, bands: Sequence[int] | None, stretch: Sequence[float] | None) -> Picture:
+    """Read an image file; arguments as in `fgseg.images.read_picture`.
+
+    Raises:
+        ImageError: the file cannot be read, or has no such bands.
+    """
+    with blaming_the_image():
+        return read_picture(path, bands=bands, stretch=stretch)
+
+
+def _read_files(
+    paths: Sequence[Path], read: Callable[[Path], Picture], images: dict[Path, Picture | Exception]
+) -> None:
     """Put the image of each file, or the error, into `images`."""
     for path in paths:
         try:
-            images[path] = read_image(path)
+            images[path] = read(path)
         except Exception as error:  # `take` raises it for this file
             images[path] = error

@@ -9,9 +9,8 @@ import typer
 from typer import Option
 
 from fgseg.commands.arguments import load_segmenter
-from fgseg.commands.exit_codes import FAILED
 from fgseg.commands.options import ModelOptions, with_option_groups
-from fgseg.commands.output import complain
+from fgseg.commands.output import FAILED, complain
 from fgseg.commands.status import STATUS
 
 __all__ = ["serve"]

@@ -1,18 +1,20 @@
 """Regions as polygons: GeoJSON, YOLO segments and LabelMe.
 
-Polygons follow the edges of the pixels: x and y are distances from the left and top side of the image, and
-pixel (row, column) covers column..column+1 and row..row+1. A rasteriser that fills the pixels whose centres
-lie inside reproduces the mask exactly. One that also paints the outline (OpenCV's fillPoly, PIL's polygon)
-makes the mask up to half a pixel wider.
+x and y are distances in pixels from the left and top side of the image, and pixel (row, column) covers
+column..column+1 and row..row+1. GeoJSON's polygons follow the edges of the pixels. Those of YOLO and LabelMe lie a
+thirty-second of a pixel further inside (`fgseg.regions.polygons.inset_ring`), because their readers drop the fraction
+of a coordinate and then paint the outline too. Filled as its readers fill it, each format reproduces the mask exactly
+at the size of the image, however thin it is. docs/results.md says what other readers make of them.
 """
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fgseg.formats.shapes import Masks, region_outlines
-from fgseg.regions.polygons import PixelPolygon, single_ring
+from fgseg.regions.polygons import PixelPolygon, inset_ring
 from fgseg.types import Region
 
 __all__ = ["geojson", "labelme", "yolo_segments"]
@@ -52,8 +54,8 @@ def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[in
     """Lines of YOLO's segmentation labels: class index, then x y of each corner divided by width and height.
 
     There is one line for each region. The format allows one ring per line, so each hole is joined to the outline by a
-    cut without width (`fgseg.regions.polygons.single_ring`), and a rasteriser leaves the hole open. Numbers have six
-    decimals, which is under a hundredth of a pixel up to 10,000 pixels.
+    cut, and a rasteriser leaves the hole open. Ultralytics drops the fractions of the pixel coordinates and fills with
+    OpenCV's fillPoly, which paints the outline too; this gives the mask back exactly. Numbers have six decimals.
 
     Args:
         masks: class -> (H, W) bool.
@@ -71,27 +73,37 @@ def yolo_segments(masks: Masks, regions: Sequence[Region], *, image_hw: tuple[in
     >>> masks = {"cat": np.array([[True, False]])}
     >>> regions = region_table(masks, {"cat": np.ones((1, 2), np.float32)})
     >>> print(yolo_segments(masks, regions, image_hw=(1, 2)), end="")
-    0 0 0 0.5 0 0.5 1 0 1
+    0 0.015625 0.03125 0.484375 0.03125 0.484375 0.96875 0.015625 0.96875
     """
     height, width = image_hw
     lines = []
     for region, (polygon,) in region_outlines(masks, regions, image_hw, connectivity=8):
-        numbers = (single_ring(polygon) / (width, height)).ravel().tolist()
+        numbers = (inset_ring(polygon) / (width, height)).ravel().tolist()
         lines.append(" ".join([str(region.class_index), *map(_short_decimal, numbers)]) + "\n")
     return "".join(lines)
 
 
-def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_hw: tuple[int, int]) -> dict[str, Any]:
+def labelme(
+    masks: Masks,
+    regions: Sequence[Region],
+    *,
+    image_name: str,
+    image_hw: tuple[int, int],
+    image_data: bytes | None = None,
+) -> dict[str, Any]:
     """One image in LabelMe's layout: a polygon for each region.
 
-    LabelMe's polygons have no holes: they are cut open as in `yolo_segments`. `group_id` is null, which
-    tells LabelMe that each shape is an instance of its own. The file names the image and does not embed it.
+    LabelMe's polygons have no holes: they are cut open as in `yolo_segments`. LabelMe fills them with Pillow's
+    polygon, which gives the mask back exactly. `group_id` is null, which tells LabelMe that each shape is an instance
+    of its own.
 
     Args:
         masks: class -> (H, W) bool.
         regions: the table `fgseg.regions.table.region_table` made of these masks.
         image_name: path of the image, relative to the file.
         image_hw: (height, width) of the image in pixels.
+        image_data: the image as the bytes of a PNG or JPEG file, which are embedded; None lets LabelMe read
+            `image_name`.
 
     Returns:
         A dict for `json.dump`; the description of each shape holds the mean presence.
@@ -104,13 +116,13 @@ def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_h
     >>> masks = {"cat": np.array([[True, False]])}
     >>> regions = region_table(masks, {"cat": np.ones((1, 2), np.float32)})
     >>> labelme(masks, regions, image_name="a.png", image_hw=(1, 2))["shapes"][0]["points"]
-    [[0, 0], [1, 0], [1, 1], [0, 1]]
+    [[0.03125, 0.03125], [0.96875, 0.03125], [0.96875, 0.96875], [0.03125, 0.96875]]
     """
     height, width = image_hw
     shapes = [
         {
             "label": region.class_name,
-            "points": single_ring(polygon).tolist(),
+            "points": inset_ring(polygon).tolist(),
             "group_id": None,
             "description": f"score {region.mean_score:.3f}",
             "shape_type": "polygon",
@@ -124,7 +136,7 @@ def labelme(masks: Masks, regions: Sequence[Region], *, image_name: str, image_h
         "flags": {},
         "shapes": shapes,
         "imagePath": image_name,
-        "imageData": None,
+        "imageData": None if image_data is None else base64.b64encode(image_data).decode("ascii"),
         "imageHeight": height,
         "imageWidth": width,
     }

@@ -5,7 +5,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -13,7 +15,7 @@ from fgseg._files import absolute_path, one_line, reason
 from fgseg.errors import ImageError, OptionError
 from fgseg.images.foreign import is_url
 
-__all__ = ["ADDED_FORMATS", "HOW_TO_TILE", "IMAGE_SUFFIXES", "find_images"]
+__all__ = ["ADDED_FORMATS", "HOW_TO_TILE", "IMAGE_SUFFIXES", "find_images", "source_folder"]
 
 IMAGE_SUFFIXES: tuple[str, ...] = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .gif .bmp "
@@ -67,14 +69,44 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     return list(unique.values())
 
 
-def _expand(source: str | Path) -> list[Path]:
+def source_folder(source: str | Path) -> Path:
+    """The folder that the images of a source are named from, in the terms of `find_images`.
+
+    Args:
+        source: a folder, which is returned; a pattern, of which the part before the first sign of a pattern is
+            returned; or a file, whose folder is returned.
+
+    Example:
+        >>> source_folder("no/such/photos/**").as_posix(), source_folder("no/such/a.png").as_posix()
+        ('no/such/photos', 'no/such')
+    """
+    path = Path(source)
+    kind = _kind(source)
+    if kind == "folder":
+        return path
+    if kind == "file":
+        return path.parent
+    fixed = takewhile(lambda part: not _GLOB_SIGNS & set(part), path.parts)
+    return Path(*fixed)
+
+
+def _kind(source: str | Path) -> Literal["file", "folder", "pattern"]:
     path = Path(source)
     try:
         is_folder, is_there = path.is_dir(), path.exists()
     except OSError:
-        return [path]  # its reader reports what is wrong
-    if not is_folder and (is_there or is_url(source) or not _GLOB_SIGNS & set(str(source))):
+        return "file"  # its reader reports what is wrong
+    if is_folder:
+        return "folder"
+    return "file" if is_there or is_url(source) or not _GLOB_SIGNS & set(str(source)) else "pattern"
+
+
+def _expand(source: str | Path) -> list[Path]:
+    path = Path(source)
+    kind = _kind(source)
+    if kind == "file":
         return [path]
+    is_folder = kind == "folder"
     try:
         found = _pictures_in(path) if is_folder else _matches(str(source))
     except OSError as error:
@@ -92,7 +124,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     pictures = [path for path in _visible(folder) if _is_picture(path)]
     left_out = _left_out(folder)
     if pictures and left_out:
-        log.warning("%s: %d pictures; left out: %s", one_line(folder), len(pictures), left_out)
+        log.warning("%s: %s; left out: %s", one_line(folder), _plural(len(pictures), "picture"), left_out)
     return pictures
 
 

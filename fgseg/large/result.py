@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_choices
-from fgseg._files import write_text
+from fgseg._files import absolute_path, write_text
 from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels
 from fgseg.encoders.base import Encoder
@@ -30,7 +30,8 @@ from fgseg.large.streamed_regions import StreamedRegions
 from fgseg.large.strips import LabelRequest, label_strips
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
-from fgseg.segmentation.summary import ClassResult, classes_json, json_text
+from fgseg.segmentation.saving import Part, save_parts
+from fgseg.segmentation.summary import ClassResult, classes_json
 from fgseg.types import UNLABELLED, Region
 
 if TYPE_CHECKING:
@@ -101,36 +102,43 @@ class LargeSegmentation(ClassResult):
         """The overlay, which a notebook shows."""
         return encode_png(self.overlay())
 
-    def save(self, folder: str | Path, *, formats: Sequence[str] = LARGE_FORMATS) -> list[Path]:
-        """Write the files that go with the label map.
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        formats: Sequence[str] = LARGE_FORMATS,
+        record: Mapping[str, Any] | None = None,
+    ) -> list[Path]:
+        """Write the files that go with the label map, in place of those of the result that the folder holds.
 
         Args:
-            folder: output folder; it is made if needed, and files of the same name are replaced.
+            folder: output folder, as in `Segmentation.save`.
             formats: some of LARGE_FORMATS: "labels" (classes.json; the label map exists already), "overlay", "regions".
                 run.json is always written.
+            record: further entries of run.json.
 
         Returns:
-            The paths of the files, the label map first.
+            The paths of the files, the label map first and run.json last.
 
         Raises:
             OptionError: another format.
             OutputError: the folder cannot be written.
         """
         check_large_formats(formats)
-        folder = Path(folder)
-        texts = {folder / "run.json": json_text(dict(self.settings))}
-        written = [self.labels_path]
+        written = save_parts(Path(folder), list(self._parts(Path(folder), formats)), self.settings, record)
+        labels_path = absolute_path(self.labels_path)
+        return [self.labels_path, *(path for path in written if absolute_path(path) != labels_path)]
+
+    def _parts(self, folder: Path, formats: Sequence[str]) -> Iterator[Part]:
+        if absolute_path(self.labels_path).parent == folder.resolve():  # it belongs to the result
+            yield Part((self.labels_path.name,), lambda _: None)
         if "labels" in formats:
-            texts[folder / "classes.json"] = classes_json(self.prompts)
+            yield Part(("classes.json",), lambda to: write_text(to / "classes.json", classes_json(self.prompts)))
         if "overlay" in formats:
-            write_image(folder / "overlay.png", self.overlay())
-            written.append(folder / "overlay.png")
+            yield Part(("overlay.png",), lambda to: write_image(to / "overlay.png", self.overlay()))
         if "regions" in formats:
-            texts[folder / "regions.json"] = regions_json(self.regions)
-            texts[folder / "regions.csv"] = regions_csv(self.regions)
-        for path, text in texts.items():
-            write_text(path, text)
-        return [*written, *texts]
+            yield Part(("regions.json",), lambda to: write_text(to / "regions.json", regions_json(self.regions)))
+            yield Part(("regions.csv",), lambda to: write_text(to / "regions.csv", regions_csv(self.regions)))
 
     def to_dataframe(self) -> DataFrame:
         """As `Segmentation.to_dataframe`."""

@@ -4,7 +4,12 @@ from .components import (
     remove_small as remove_small,
     remove_small_labels as remove_small_labels,
 )
-from .polygons import PixelPolygon as PixelPolygon, pixel_polygons as pixel_polygons, single_ring as single_ring
+from .polygons import (
+    PixelPolygon as PixelPolygon,
+    inset_ring as inset_ring,
+    pixel_polygons as pixel_polygons,
+    single_ring as single_ring,
+)
 from .pooling import (
     box_features as box_features,
     box_weights as box_weights,

@@ -10,7 +10,10 @@ from fgseg._checks import check_mask
 from fgseg.errors import OptionError
 from fgseg.regions.components import labelled_components
 
-__all__ = ["PixelPolygon", "pixel_polygons", "single_ring"]
+__all__ = ["PixelPolygon", "inset_ring", "pixel_polygons", "single_ring"]
+
+_INSET = 1 / 32
+"""Pixels by which `inset_ring` moves a ring inwards: six decimals of a share keep it up to 60,000 pixels."""
 
 
 class PixelPolygon(NamedTuple):
@@ -77,10 +80,9 @@ def pixel_polygons(mask: NDArray[np.bool_], *, connectivity: Literal[4, 8] = 4) 
 def single_ring(polygon: PixelPolygon) -> NDArray[np.int32]:
     """One ring around a polygon and its holes, for formats without holes.
 
-    From the leftmost corner of each hole a cut runs left along a grid line to the outline, or to a hole that is
-    already joined to it. The ring follows the cut in both directions. The cut has no width and meets no pixel centre,
-    so even-odd and non-zero filling both reproduce the mask. Time grows with the square of the number of holes (10,000
-    of them take seconds).
+    From the leftmost corner of each hole a cut runs left along a grid line to the outline or to another hole. The ring
+    follows the cut in both directions. The cut has no width and meets no pixel centre, so even-odd and non-zero filling
+    both reproduce the mask. 100,000 holes take about a second.
 
     Args:
         polygon: from `pixel_polygons`.
@@ -92,12 +94,122 @@ def single_ring(polygon: PixelPolygon) -> NDArray[np.int32]:
     >>> single_ring(ring).tolist()[3:]
     [[0, 3], [0, 1], [1, 1], [1, 2], [2, 2], [2, 1], [1, 1], [0, 1]]
     """
-    ring = polygon.exterior_xy
-    # From left to right: everything that a cut may meet further left is in the ring already.
-    for hole in sorted(polygon.holes_xy, key=lambda hole: int(hole[:, 0].min())):
-        ring = _cut_open(ring, hole)
-    distinct = np.concatenate([[True], (ring[1:] != ring[:-1]).any(axis=1)])
-    return ring[distinct]
+    if not polygon.holes_xy:
+        return polygon.exterior_xy
+    corners_xy, successors, cuts = _cuts([polygon.exterior_xy, *polygon.holes_xy])
+    count, num_cuts = len(corners_xy), len(cuts.hole_corners)
+    # Three corners more for each cut: its end, its start for the second time, its end for the second time.
+    gates = np.arange(count, count + num_cuts)
+    again, gates_again = gates + num_cuts, gates + 2 * num_cuts
+    links = np.concatenate([successors, cuts.hole_corners, gates_again, np.zeros(num_cuts, np.int64)])
+    before = np.argsort(successors)  # the corner before each corner
+    links[before[cuts.hole_corners]] = again
+    # Edges that are met run upwards: the cuts of one edge follow from the lowest to the highest.
+    order = np.lexsort((-cuts.gates_xy[:, 1], cuts.edges))
+    edges = cuts.edges[order]
+    first = np.diff(edges, prepend=-1) != 0
+    last = np.append(first[1:], True)
+    links[edges[first]] = gates[order[first]]
+    links[gates_again[order[last]]] = successors[edges[last]]
+    links[gates_again[order[:-1][~last[:-1]]]] = gates[order[1:][~first[1:]]]
+    points_xy = np.concatenate([corners_xy, cuts.gates_xy, corners_xy[cuts.hole_corners], cuts.gates_xy])
+    ring = points_xy[_cycle_from(0, links.tolist())]
+    return ring[np.append(True, (ring[1:] != ring[:-1]).any(axis=1))]
+
+
+def inset_ring(polygon: PixelPolygon) -> NDArray[np.float64]:
+    """`single_ring`, moved inwards by a thirty-second of a pixel, for readers that drop the fraction of a coordinate.
+
+    Such readers (OpenCV's fillPoly on integers, Pillow's polygon) paint the pixel of each corner and all that lie
+    between. The right side of a ring along pixel edges belongs to the next pixel, so the shape would grow to the right
+    and below. A ring that is moved inwards has every corner in a pixel of the mask, and they paint exactly the mask. A
+    reader that fills the pixels whose centres lie inside still paints the mask too.
+
+    Where the ring touches itself at a corner, it passes from one pixel to the other along their diagonal.
+
+    Args:
+        polygon: from `pixel_polygons`.
+
+    Returns:
+        (N, 2) float64 corners (x, y), not closed.
+
+    >>> polygon, = pixel_polygons(np.array([[True, True]]))
+    >>> inset_ring(polygon).tolist()
+    [[0.03125, 0.03125], [1.96875, 0.03125], [1.96875, 0.96875], [0.03125, 0.96875]]
+    """
+    ring = single_ring(polygon)
+    leaving = np.sign(np.roll(ring, -1, axis=0) - ring)
+    arriving = np.roll(leaving, 1, axis=0)
+    # The mask is on the right of each edge in the displayed image.
+    inwards_before, inwards_after = (np.stack([-step[:, 1], step[:, 0]], axis=1) for step in (arriving, leaving))
+    turn = arriving[:, 0] * leaving[:, 1] - arriving[:, 1] * leaving[:, 0]
+    shift = np.where(turn[:, None] == 0, inwards_after, inwards_before + inwards_after)
+    touching = _met_twice(ring, turn < 0)
+    first = np.where(touching[:, None], inwards_before - arriving, shift)
+    second = inwards_after + leaving
+    corners = np.stack([ring + _INSET * first, ring + _INSET * second], axis=1)
+    inset: NDArray[np.float64] = corners[np.stack([np.ones(len(ring), bool), touching], axis=1)]
+    return inset
+
+
+def _met_twice(ring: NDArray[np.int32], chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which corners are chosen and lie where another chosen corner lies."""
+    _, places, counts = np.unique(ring[chosen], axis=0, return_inverse=True, return_counts=True)
+    found = np.zeros(len(ring), bool)
+    found[chosen] = counts[places.ravel()] > 1
+    return found
+
+
+class _Cuts(NamedTuple):
+    """One cut for each hole.
+
+    Attributes:
+        hole_corners: (N,) the corner of each hole where its cut begins.
+        edges: (N,) the corner where the edge begins that the cut meets.
+        gates_xy: (N, 2) int32, where it meets it.
+    """
+
+    hole_corners: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    gates_xy: NDArray[np.int32]
+
+
+def _cuts(rings: list[NDArray[np.int32]]) -> tuple[NDArray[np.int32], NDArray[np.int64], _Cuts]:
+    """The corners of all rings, the successor of each, and the cuts of all rings but the first."""
+    lengths = np.array([len(ring) for ring in rings])
+    starts = np.cumsum(lengths) - lengths
+    corners_xy = np.concatenate(rings)
+    successors = np.arange(1, len(corners_xy) + 1)
+    successors[starts + lengths - 1] = starts
+    x, y = corners_xy.T.astype(np.int64)
+    owner = np.repeat(np.arange(len(rings)), lengths)
+    hole_corners = np.lexsort((y, x, owner))[starts[1:]]  # the leftmost, of these the highest
+    # The vertical edges with the mask on their right, row by row: what a cut to the left can meet.
+    edges = np.flatnonzero(y[successors] < y)
+    heights = y[edges] - y[successors[edges]]
+    rows = np.repeat(y[edges], heights) - 1 - _counts_from_zero(heights)
+    keys = rows * (x.max() + 1) + np.repeat(x[edges], heights)
+    order = np.argsort(keys)
+    keys, met = keys[order], np.repeat(edges, heights)[order]
+    hole_x, hole_y = x[hole_corners], y[hole_corners]
+    # In the row below the corner the hole itself begins; in the row above another hole may end at the corner.
+    below = met[np.searchsorted(keys, hole_y * (x.max() + 1) + hole_x, side="left") - 1]
+    above = met[np.searchsorted(keys, (hole_y - 1) * (x.max() + 1) + hole_x, side="right") - 1]
+    nearest = np.where(x[above] > x[below], above, below)
+    return corners_xy, successors, _Cuts(hole_corners, nearest, np.stack([x[nearest], hole_y], axis=1).astype(np.int32))
+
+
+def _counts_from_zero(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, .. for each length, one after another."""
+    counts: NDArray[np.int64] = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return counts
+
+
+def _cycle_from(start: int, links: list[int]) -> list[int]:
+    cycle = [start]
+    while (node := links[cycle[-1]]) != start:
+        cycle.append(node)
+    return cycle
 
 
 def _corner_graph(padded: NDArray[np.bool_], *, joined: bool) -> tuple[NDArray[np.int32], list[int], list[int]]:
@@ -174,16 +286,3 @@ def _simple_pieces(ring: list[int], vertices: list[int]) -> Iterator[list[int]]:
         path.append(corner)
     first = path.index(min(path))
     yield path[first:] + path[:first]
-
-
-def _cut_open(ring: NDArray[np.int32], hole: NDArray[np.int32]) -> NDArray[np.int32]:
-    """One ring of an outline and a hole in it, joined by a cut from the leftmost corner of the hole to the left."""
-    first = int(np.lexsort((hole[:, 1], hole[:, 0]))[0])
-    x, y = hole[first].tolist()
-    start, end = ring, np.roll(ring, -1, axis=0)
-    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-    met = (start[:, 0] == end[:, 0]) & (start[:, 0] <= x) & (low <= y) & (y <= high)
-    edge = int(np.argmax(np.where(met, start[:, 0], -1)))
-    gate = np.array([[start[edge, 0], y]], np.int32)
-    around = np.roll(hole, -first, axis=0)
-    return np.concatenate([ring[: edge + 1], gate, around, around[:1], gate, ring[edge + 1 :]])

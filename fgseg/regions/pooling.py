@@ -1,5 +1,6 @@
 """Features pooled over boxes."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from fgseg.upsample.tensors import Values, as_tensor, full_precision, like
 
 __all__ = ["box_features", "box_weights", "checked_boxes", "pool_boxes"]
 
+log = logging.getLogger("fgseg")
 _BOXES_AT_ONCE = 256  # bounds memory at 256 weight maps of the grid; larger batches are no faster
 
 
@@ -78,6 +80,8 @@ def checked_boxes(
 ) -> NDArray[np.float32]:
     """Boxes in pixels as a new (N, 4) float32 array, each of them inside the image.
 
+    Boxes that all lie within the first pixel look normalised, and a warning says so.
+
     Args:
         boxes_xyxy: rows of (left, top, right, bottom) in pixels; no row at all is allowed.
         image_hw: (height, width) of the image in pixels.
@@ -96,6 +100,13 @@ def checked_boxes(
         ) from error
     boxes = boxes if boxes.size else boxes.reshape(-1, 4)
     check_boxes("boxes_xyxy", boxes, image_hw=image_hw)
+    if boxes.size and boxes.max() <= 1 and max(image_hw) > 1:
+        log.warning(
+            "boxes_xyxy: every corner lies between 0 and 1, as in normalised boxes, but boxes are in pixels; "
+            "if they are normalised, multiply x by %d and y by %d",
+            image_hw[1],
+            image_hw[0],
+        )
     return boxes
 
 

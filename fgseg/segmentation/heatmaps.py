@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_image
-from fgseg._files import write_npz, write_text
+from fgseg._files import write_npz
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.images.writing import encode_png, write_image
-from fgseg.segmentation.summary import json_text
+from fgseg.segmentation.saving import Part, save_parts
 from fgseg.types import LazyMaps, watched
 from fgseg.upsample.maps import shrink_map
 
-__all__ = ["NOTEBOOK_SIDE", "Heatmaps", "write_heatmaps"]
+__all__ = ["NOTEBOOK_SIDE", "Heatmaps", "heatmap_files"]
 
 NOTEBOOK_SIDE = 1536
 """Pixels; about the longest side of the sheet in a notebook, which shows pictures about 1,000 pixels wide."""
@@ -50,45 +50,48 @@ class Heatmaps(LazyMaps[np.float32]):
         self.image, self.grid_hw, self.settings = image, grid_hw, settings or {}
 
     def save(
-        self, folder: str | Path, *, observe: Callable[[str, NDArray[np.float32]], None] | None = None
+        self,
+        folder: str | Path,
+        *,
+        observe: Callable[[str, NDArray[np.float32]], None] | None = None,
+        record: Mapping[str, Any] | None = None,
     ) -> list[Path]:
-        """Write heatmaps.png, heatmaps.npz and run.json.
+        """Write heatmaps.png, heatmaps.npz and run.json, in place of the result that the folder holds.
 
         Args:
-            folder: output folder, created if needed. Files of the same name are replaced.
+            folder: output folder, as in `Segmentation.save`.
             observe: called with each name and map when it is computed, which happens once.
+            record: further entries of run.json.
 
         Returns:
-            The files written.
+            The files written, run.json last.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         maps = self if observe is None else watched(self, observe)
-        written = write_heatmaps(self.image, maps, self.grid_hw, Path(folder))
-        run = Path(folder) / "run.json"
-        write_text(run, json_text(dict(self.settings)))
-        return [*written, run]
+        return save_parts(Path(folder), [heatmap_files(self.image, maps, self.grid_hw)], self.settings, record)
 
     def _repr_png_(self) -> bytes:
         """The picture that a notebook shows."""
         return encode_png(heatmap_sheet(self.image, self, max_side=NOTEBOOK_SIDE))
 
 
-def write_heatmaps(
-    image: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], grid_hw: tuple[int, int], folder: Path
-) -> list[Path]:
-    """Write heatmaps.png, and heatmaps.npz with the maps at the size of the grid; each map is read once."""
-    rows: list[NDArray[np.float32]] = []
-    observed = watched(maps, lambda _, score_map: rows.append(shrink_map(score_map, grid_hw)))
-    write_image(folder / "heatmaps.png", heatmap_sheet(image, observed))
-    write_npz(
-        folder / "heatmaps.npz",
-        presence=_half_precision(np.stack(rows)),
-        classes=np.array(tuple(maps)),
-        image_hw=np.array(image.shape[:2]),
-    )
-    return [folder / "heatmaps.png", folder / "heatmaps.npz"]
+def heatmap_files(image: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], grid_hw: tuple[int, int]) -> Part:
+    """heatmaps.png, and heatmaps.npz with the maps at the size of the grid; each map is read once."""
+
+    def write(folder: Path) -> None:
+        rows: list[NDArray[np.float32]] = []
+        observed = watched(maps, lambda _, score_map: rows.append(shrink_map(score_map, grid_hw)))
+        write_image(folder / "heatmaps.png", heatmap_sheet(image, observed))
+        write_npz(
+            folder / "heatmaps.npz",
+            presence=_half_precision(np.stack(rows)),
+            classes=np.array(tuple(maps)),
+            image_hw=np.array(image.shape[:2]),
+        )
+
+    return Part(("heatmaps.png", "heatmaps.npz"), write)
 
 
 def _half_precision(maps: NDArray[np.float32]) -> NDArray[np.float16]:

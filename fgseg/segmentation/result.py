@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +25,8 @@ from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png, write_image, write_mask_png
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions.table import region_table
-from fgseg.segmentation.heatmaps import write_heatmaps
+from fgseg.segmentation.heatmaps import heatmap_files
+from fgseg.segmentation.saving import Part, path_from, save_parts
 from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import UNLABELLED, Region
 
@@ -40,6 +39,9 @@ __all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode"]
 Mode = Literal["exclusive", "independent"]
 Masks = Mapping[str, NDArray[np.bool_]]
 ScoreMaps = Mapping[str, NDArray[np.float32]]
+_NO_FILE = "image.png"  # the name of an image that was not read from a file
+_COCO_PATHS = "file_name is the path of the image, relative to the folder of this file"
+_COCO_NO_FILE = "the image was not read from a file"
 NOTEBOOK_SIDE = 1024  # pixels; a result that draws itself in a notebook is shrunk to this
 
 
@@ -122,24 +124,32 @@ class Segmentation(ClassResult):
         """
         return heatmap_sheet(self.image, self.scores)
 
-    def save(self, folder: str | Path, *, formats: Sequence[str] = ("labels", "overlay", "regions")) -> list[Path]:
-        """Write the result's files.
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        formats: Sequence[str] = ("labels", "overlay", "regions"),
+        record: Mapping[str, Any] | None = None,
+    ) -> list[Path]:
+        """Write the result's files, in place of those of the result that the folder holds.
+
+        run.json lists the files. Those of another result are removed, and so no file is left that does not belong to
+        run.json. Files that fgseg did not write stay, unless they have the name of a new one.
 
         Args:
-            folder: output folder, created if needed. Files of the same name are replaced.
+            folder: output folder, created if needed.
             formats: names in FORMATS. run.json is always written.
+            record: further entries of run.json.
 
         Returns:
-            The files written.
+            The files written, run.json last.
 
         Raises:
             OptionError: an unknown format.
             OutputError: the folder cannot be written.
         """
         check_choices("formats", formats, FORMATS)
-        settings = json_text(dict(self.settings))
-        written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](self, Path(folder))]
-        return [*written, *_save_text(Path(folder) / "run.json", settings)]
+        return save_parts(Path(folder), [FORMATS[name](self) for name in formats], self.settings, record)
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON: size, mode, classes with the pixels of their masks, regions, settings.
@@ -207,80 +217,94 @@ def check_formats(formats: Sequence[str]) -> None:
     check_choices("formats", formats, FORMATS)
 
 
-def _image_name(result: Segmentation) -> str:
-    return str(result.settings.get("image") or "image.png")
+def _text(name: str, text: Callable[[Path], str]) -> Part:
+    """A file whose text is made for the folder that it is written into."""
+    return Part((name,), lambda folder: write_text(folder / name, text(folder)))
 
 
-def _save_labels(result: Segmentation, folder: Path) -> list[Path]:
-    write_label_png(folder / "labels.png", result.labels, colors=result.colors)
-    write_text(folder / "classes.json", classes_json(result.prompts))
-    return [folder / "labels.png", folder / "classes.json"]
+def _labels(result: Segmentation) -> Part:
+    def write(folder: Path) -> None:
+        write_label_png(folder / "labels.png", result.labels, colors=result.colors)
+        write_text(folder / "classes.json", classes_json(result.prompts))
+
+    return Part(("labels.png", "classes.json"), write)
 
 
-def _save_overlay(result: Segmentation, folder: Path) -> list[Path]:
-    write_image(folder / "overlay.png", result.overlay())
-    return [folder / "overlay.png"]
+def _overlay(result: Segmentation) -> Part:
+    return Part(("overlay.png",), lambda folder: write_image(folder / "overlay.png", result.overlay()))
 
 
-def _save_heatmaps(result: Segmentation, folder: Path) -> list[Path]:
-    return write_heatmaps(result.image, result.scores, result.grid_hw, folder)
+def _heatmaps(result: Segmentation) -> Part:
+    return heatmap_files(result.image, result.scores, result.grid_hw)
 
 
-def _save_regions(result: Segmentation, folder: Path) -> list[Path]:
-    write_text(folder / "regions.json", regions_json(result.regions))
-    write_text(folder / "regions.csv", regions_csv(result.regions))
-    return [folder / "regions.json", folder / "regions.csv"]
+def _regions(result: Segmentation) -> Part:
+    def write(folder: Path) -> None:
+        write_text(folder / "regions.json", regions_json(result.regions))
+        write_text(folder / "regions.csv", regions_csv(result.regions))
+
+    return Part(("regions.json", "regions.csv"), write)
 
 
-def _save_coco(result: Segmentation, folder: Path) -> list[Path]:
-    document = coco_annotations(
-        result.masks, result.regions, image_hw=result._image_hw(), file_name=_image_name(result)
-    )
-    return _save_text(folder / "coco.json", json_text(document))
+def _masks(result: Segmentation) -> Part:
+    safe = ["".join(letter if letter.isalnum() else "_" for letter in name)[:60] for name in result.classes]
+    names = tuple(f"masks/{index:03d}_{name}.png" for index, name in enumerate(safe))
+
+    def write(folder: Path) -> None:
+        for name, mask in zip(names, result.masks.values(), strict=True):
+            write_mask_png(folder / name, mask)
+
+    return Part(names, write)
 
 
-def _save_geojson(result: Segmentation, folder: Path) -> list[Path]:
-    return _save_text(folder / "masks.geojson", json_text(geojson(result.masks, result.regions)))
+def _coco(result: Segmentation) -> Part:
+    def text(folder: Path) -> str:
+        name = path_from(folder, _image_file(result))
+        document = coco_annotations(
+            result.masks, result.regions, image_hw=result._image_hw(), file_name=name or _NO_FILE
+        )
+        return json_text({"info": {"description": _COCO_PATHS if name else _COCO_NO_FILE}, **document})
+
+    return _text("coco.json", text)
 
 
-def _save_yolo(result: Segmentation, folder: Path) -> list[Path]:
-    return _save_text(folder / "yolo.txt", yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
+def _geojson(result: Segmentation) -> Part:
+    return _text("masks.geojson", lambda _: json_text(geojson(result.masks, result.regions)))
 
 
-def _save_labelme(result: Segmentation, folder: Path) -> list[Path]:
-    name = _image_name(result)
-    with suppress(ValueError):  # on Windows there is no relative path between drives
-        # LabelMe resolves the path from its file's folder, following links; the image keeps its own name.
-        image = Path(name)
-        name = os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
-    document = labelme(result.masks, result.regions, image_name=name, image_hw=result._image_hw())
-    return _save_text(folder / "labelme.json", json_text(document))
+def _yolo(result: Segmentation) -> Part:
+    return _text("yolo.txt", lambda _: yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
 
 
-def _save_text(path: Path, text: str) -> list[Path]:
-    write_text(path, text)
-    return [path]
+def _labelme(result: Segmentation) -> Part:
+    def text(folder: Path) -> str:
+        name = path_from(folder, _image_file(result))
+        document = labelme(
+            result.masks,
+            result.regions,
+            image_name=name or _NO_FILE,
+            image_hw=result._image_hw(),
+            image_data=encode_png(result.image) if name is None else None,
+        )
+        return json_text(document)
+
+    return _text("labelme.json", text)
 
 
-def _save_masks(result: Segmentation, folder: Path) -> list[Path]:
-    written = []
-    for index, (name, mask) in enumerate(result.masks.items()):
-        safe = "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
-        path = folder / "masks" / f"{index:03d}_{safe}.png"
-        write_mask_png(path, mask)
-        written.append(path)
-    return written
+def _image_file(result: Segmentation) -> str | None:
+    """The image's file, None for an array."""
+    return result.settings.get("image") or None
 
 
-FORMATS: Mapping[str, Callable[[Segmentation, Path], list[Path]]] = {
-    "labels": _save_labels,
-    "overlay": _save_overlay,
-    "regions": _save_regions,
-    "heatmaps": _save_heatmaps,
-    "masks": _save_masks,
-    "coco": _save_coco,
-    "geojson": _save_geojson,
-    "yolo": _save_yolo,
-    "labelme": _save_labelme,
+FORMATS: Mapping[str, Callable[[Segmentation], Part]] = {
+    "labels": _labels,
+    "overlay": _overlay,
+    "regions": _regions,
+    "heatmaps": _heatmaps,
+    "masks": _masks,
+    "coco": _coco,
+    "geojson": _geojson,
+    "yolo": _yolo,
+    "labelme": _labelme,
 }
-"""What a result can be saved as: name -> function that writes it and returns the files."""
+"""What a result can be saved as: name -> its files."""

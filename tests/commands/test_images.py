@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import odd_images
 import pytest
+import tifffile
 from command_runs import DONE, SOME_FAILED, USAGE, assert_refused, run_json
 
 from fgseg.images.label_png import read_label_png
@@ -153,20 +154,8 @@ def test_an_image_that_is_named_twice_is_processed_once(fgseg, tmp_path):
     odd_images.rgb_png(folder)
     odd_images.gray_png(folder)
     run = fgseg("segment", "photos", "photos/*.png", folder / "rgb.png", "-p", "red", "--json")
-    assert (run.code, run.err) == (DONE, "")
+    assert (run.code, run.complaints) == (DONE, ["fgseg: photos: 2 pictures; left out: 1 other file (1 .txt)"])
     assert [record["image"] for record in run.records] == [str(Path("photos", n)) for n in ("gray.png", "rgb.png")]
-
-
-def test_images_of_the_same_name_get_separate_folders(fgseg, tmp_path):
-    paths = [
-        tmp_path / name for name in ("a/cat.png", "b/cat.png", "b/cat.jpg", "c/Cat.png", "c/cat.png.png", "c/dog.png")
-    ]
-    for path in paths:
-        write_image(path, odd_images.PICTURE)
-    run = fgseg("segment", *paths, "-p", "red", "-f", "overlay", "--json")
-    folders = [Path(record["files"][0]).parent.name for record in run.records]
-    assert folders == ["cat.png", "cat.png-2", "cat.jpg", "Cat.png-3", "cat.png-4", "dog"]
-    assert len({folder.casefold() for folder in folders}) == 6
 
 
 def test_a_file_name_of_dots_stays_inside_the_output_folder(fgseg, tmp_path):
@@ -295,6 +284,84 @@ def test_a_box_outside_an_image_fails_only_that_image(fgseg, photo, tmp_path):
     assert run.records[1]["box_xyxy"] == [0, 0, 30, 30]
 
 
+# --- how files are read
+
+
+@pytest.fixture
+def banded():
+    """A tiled TIFF of four bands with 8 rows of NaN."""
+    samples = np.random.RandomState(5).uniform(0, 900, (64, 64, 4)).astype(np.float32)
+    samples[:8] = np.nan
+    tifffile.imwrite("banded.tif", samples, tile=(32, 32), photometric="minisblack", planarconfig="contig")
+    return "banded.tif"
+
+
+@pytest.mark.parametrize("route", [(), ("--by-region",)], ids=["whole", "by region"])
+def test_bands_and_a_stretch_reach_the_reader_on_both_routes(fgseg, banded, route):
+    (record,) = fgseg("segment", banded, "-p", "red", "--bands", "4,3,2", "--stretch", "2,98", "--json", *route).records
+    reading = run_json("fgseg-out/banded.tif")["reading"]
+    assert (reading["bands"], reading["stretch"], reading["no_data_pixels"]) == ([4, 3, 2], [2, 98], 8 * 64)
+    assert reading["levels"] == pytest.approx([18, 882], abs=5)  # of values spread evenly over 0 to 900
+    assert record["no_data_pixels"] == 8 * 64
+
+
+def test_pixels_without_data_have_a_row_of_their_own(fgseg, banded, photo):
+    run = fgseg("segment", banded, photo, "-p", "red", "-p", "blue", "--bands", "1", "--stretch", "0,100")
+    assert [line.split()[1:] for line in run.out.splitlines() if "no data" in line] == [
+        ["no", "data", "12.50", "-", "-"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("heatmap", []), ("boxes", ["-b", "0,0,8,8"]), ("rank", [])],
+)
+def test_bands_and_a_stretch_change_what_every_command_sees(fgseg, photo, command, words):
+    plain, swapped, stretched = (
+        fgseg(command, photo, "-p", "red", "-p", "blue", *words, "--json", *reading).records
+        for reading in ((), ("--bands", "3,2,1"), ("--stretch", "30,60"))
+    )
+    assert plain != swapped
+    assert plain != stretched
+
+
+@pytest.mark.parametrize("command", ["segment", "heatmap", "boxes", "rank"])
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--bands", ["0", "1,2", "red", "", "1.5", "-1,2,3"]),
+        ("--stretch", ["98,2", "2", "a,b", "", "2,101", "nan,98", "1,2,3"]),
+    ],
+)
+def test_wrong_bands_and_stretches_are_refused_before_the_model_is_loaded(fgseg, photo, command, option, values):
+    words = ["-b", "0,0,8,8"] if command == "boxes" else []
+    for value in values:
+        run = fgseg(command, photo, "-p", "red", *words, f"{option}={value}", model="nosuch")
+        assert_refused(run, f"{option}: expected", repr(value), f"give {option}")
+
+
+@pytest.mark.parametrize("route", [(), ("--by-region",)], ids=["whole", "by region"])
+def test_an_image_without_the_bands_fails_alone(fgseg, banded, route):
+    tifffile.imwrite("one.tif", np.zeros((64, 64), np.uint8), tile=(32, 32))
+    words = ("-p", "red", "--bands", "4,3,2", "--stretch", "2,98", "--json")
+    run = fgseg("segment", "one.tif", banded, *words, *route)
+    assert run.code == SOME_FAILED
+    assert "fgseg: error: bands: expected numbers from 1 to 1 for one.tif, got [4, 3, 2]" in run.complaints
+    assert "of which the first" not in run.err  # others were chosen
+    assert ["error" in record for record in run.records] == [True, False]
+
+
+def test_boxes_that_look_normalised_are_questioned_once(fgseg, photo, tmp_path):
+    other = tmp_path / "other.png"
+    other.write_bytes(photo.read_bytes())
+    run = fgseg("boxes", photo, other, "-p", "red", "-b", "0.1,0.2,0.5,0.9", "-b", "0,0,1,1")
+    assert run.code == DONE
+    (line,) = run.complaints
+    assert line.startswith("fgseg: boxes_xyxy: every corner lies between 0 and 1")
+    assert line.endswith("multiply x by 24 and y by 16")
+    assert fgseg("boxes", photo, "-p", "red", "-b", "0,0,1,1", "-b", "0,0,8,8").err == ""
+
+
 # --- the other commands
 
 
@@ -320,7 +387,7 @@ def test_heatmap_does_not_segment_and_writes_the_files_that_segment_writes(fgseg
     expected, settings = run_json("segmented/rgb"), run_json("heat/rgb")
     only_of_segment = {"mode", "threshold", "min_area", "max_hole", "seconds"}
     assert set(expected) - set(settings) == only_of_segment
-    for name in set(settings) - {"encoding_seconds"}:
+    for name in set(settings) - {"encoding_seconds", "request"}:
         assert settings[name] == expected[name], name
 
 

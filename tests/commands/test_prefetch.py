@@ -10,7 +10,7 @@ import fgseg
 from fgseg.commands import prefetch
 from fgseg.commands.prefetch import Prefetcher
 from fgseg.errors import ImageError, OptionError, ShapeError
-from fgseg.images.reading import read_image
+from fgseg.images.reading import read_image, read_picture
 from fgseg.images.writing import write_image
 from fgseg.scenes.composition import scene
 
@@ -82,10 +82,10 @@ def test_an_unreadable_file_raises_when_it_is_taken_and_the_others_work(seg, pat
 
 
 def test_any_error_of_the_reading_thread_is_raised_by_take(seg, paths, monkeypatch):
-    def fail(path):
+    def fail(path, **_):
         raise MemoryError(path.name)
 
-    monkeypatch.setattr(prefetch, "read_image", fail)
+    monkeypatch.setattr(prefetch, "read_picture", fail)
     with pytest.raises(MemoryError, match=r"0\.png"):
         Prefetcher(seg, paths).take(paths[0])
 
@@ -116,16 +116,16 @@ def test_a_batch_accepts_an_iterator(seg, paths):
 
 
 class Recorder:
-    """`read_image` that records its calls and waits until it may continue."""
+    """`read_picture` that records its calls and waits until it may continue."""
 
     def __init__(self):
         self.begun, self.more, self.free = [], threading.Semaphore(0), threading.Semaphore(0)
 
-    def __call__(self, path):
+    def __call__(self, path, **_):
         self.begun.append(path.name)
         self.more.release()
         assert self.free.acquire(timeout=SOON)
-        return read_image(path)
+        return read_picture(path)
 
     def wait(self):
         assert self.more.acquire(timeout=SOON)
@@ -134,7 +134,7 @@ class Recorder:
 
 def test_exactly_one_file_is_read_in_advance(seg, paths, monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(prefetch, "read_image", recorder)
+    monkeypatch.setattr(prefetch, "read_picture", recorder)
     views = Prefetcher(seg, paths)
     assert recorder.wait() == ["0.png"]  # before anything is asked
     recorder.free.release()
@@ -149,3 +149,17 @@ def test_exactly_one_file_is_read_in_advance(seg, paths, monkeypatch):
 def test_without_files_take_raises(seg):
     with pytest.raises(KeyError):
         Prefetcher(seg, []).take("any.png")
+
+
+def test_bands_a_stretch_and_pixels_without_data_travel_with_a_prefetched_file(seg, paths, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    samples = np.full((32, 48, 1), 5, np.float32)
+    samples[:4], samples[4:8] = np.nan, 9
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="minisblack")
+    (view,) = [Prefetcher(seg, [tmp_path / "a.tif"], bands=(1,), stretch=(0, 100)).take(tmp_path / "a.tif")]
+    assert (view.source, int(view.no_data.sum())) == (str(tmp_path / "a.tif"), 4 * 48)
+    assert (view.reading["bands"], view.reading["levels"]) == ([1], [5, 9])
+    views = Prefetcher(seg, [paths[0], tmp_path / "a.tif"], bands=(3, 2, 1))
+    assert views.take(paths[0]).reading["bands"] == [3, 2, 1]
+    with pytest.raises(ImageError, match=r"bands: expected numbers from 1 to 1 for .*a\.tif"):
+        views.take(tmp_path / "a.tif")

@@ -1,16 +1,19 @@
 """Exports: every format read back gives the masks and the table it was made of."""
 
+import base64
 import builtins
 import csv
 import io
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import supervision
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_rle
 from pycocotools.coco import COCO
 from skimage.draw import polygon2mask
@@ -223,6 +226,79 @@ def test_yolo_and_labelme_polygons_fill_to_the_mask_with_scikit_image_too():
     assert sum(region.holes for region in regions) > 10
 
 
+def by_ultralytics(text, image_hw):
+    """The mask that Ultralytics makes of the lines: float32, fractions dropped, OpenCV's fillPoly."""
+    mask = np.zeros(image_hw, np.uint8)
+    for line in text.splitlines():
+        shares = np.array(line.split()[1:], np.float32).reshape(-1, 2)
+        cv2.fillPoly(mask, [(shares * np.float32(image_hw[::-1])).astype(np.int32)], 1)
+    return mask.astype(bool)
+
+
+def by_labelme(shapes, image_hw):
+    """The mask that LabelMe makes of its polygons with Pillow."""
+    mask = Image.new("L", image_hw[::-1])
+    for shape in shapes:
+        ImageDraw.Draw(mask).polygon([tuple(point) for point in shape["points"]], outline=1, fill=1)
+    return np.array(mask).astype(bool)
+
+
+def assert_readers_give_the_mask(mask):
+    masks, image_hw = {"a": mask}, mask.shape
+    regions = tabled(masks)
+    np.testing.assert_array_equal(by_ultralytics(yolo_segments(masks, regions, image_hw=image_hw), image_hw), mask)
+    shapes = labelme(masks, regions, image_name="a.png", image_hw=image_hw)["shapes"]
+    assert all(len(shape["points"]) > 2 for shape in shapes)  # LabelMe refuses fewer
+    np.testing.assert_array_equal(by_labelme(shapes, image_hw), mask)
+
+
+THIN = {
+    "line of one pixel": (slice(5, 6), slice(2, 30)),
+    "upright line": (slice(2, 30), slice(5, 6)),
+    "line of two pixels": (slice(5, 7), slice(2, 30)),
+    "one pixel in the corner": (slice(39, 40), slice(59, 60)),
+    "10 x 10": (slice(5, 15), slice(5, 15)),
+}
+
+
+@pytest.mark.parametrize("name", THIN)
+def test_the_readers_of_yolo_and_labelme_give_back_thin_and_small_shapes_exactly(name):
+    mask = np.zeros((40, 60), bool)
+    mask[THIN[name]] = True
+    assert_readers_give_the_mask(mask)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_readers_of_yolo_and_labelme_give_back_exactly_the_mask_of(name):
+    assert_readers_give_the_mask(SHAPES[name])
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)))
+def test_the_readers_of_yolo_and_labelme_give_back_any_small_mask_exactly(mask):
+    assert_readers_give_the_mask(mask)
+
+
+def test_the_readers_of_yolo_give_back_the_mask_of_a_wide_image():
+    mask = np.zeros((3, 50_001), bool)
+    mask[1, 40_001:49_999] = mask[0, 33_333] = True
+    assert_readers_give_the_mask(mask)
+
+
+def test_a_mask_with_a_hundred_thousand_holes_is_exported_exactly():
+    mask = np.ones((950, 950), bool)
+    mask[1:-1:3, 1:-1:3] = False
+    assert (~mask).sum() > 99_000
+    text = yolo_segments({"a": mask}, tabled({"a": mask}), image_hw=mask.shape)
+    np.testing.assert_array_equal(by_ultralytics(text, mask.shape), mask)
+
+
+def test_labelme_embeds_an_image_that_is_given():
+    assert labelme({}, (), image_name="a.png", image_hw=(1, 1))["imageData"] is None
+    file = labelme({}, (), image_name="a.png", image_hw=(1, 1), image_data=b"png")
+    assert base64.b64decode(file["imageData"]) == b"png"
+
+
 def test_a_cut_runs_along_a_grid_line_from_the_hole_to_the_outline():
     mask = mask_of("###", "#.#", "###")
     text = yolo_segments({"a": mask}, tabled({"a": mask}), image_hw=(3, 3))
@@ -236,7 +312,7 @@ def test_yolo_numbers_have_no_exponent_and_stay_exact_on_a_wide_image():
     mask[1, [0, 5000, 9998]] = True
     text = yolo_segments({"a": mask}, tabled({"a": mask}), image_hw=mask.shape)
     assert "e" not in text
-    assert text.splitlines()[0] == "0 0 0.5 0.0001 0.5 0.0001 1 0 1"
+    assert text.splitlines()[0] == ("0 0.000003 0.515625 0.000097 0.515625 0.000097 0.984375 0.000003 0.984375")
     assert_yolo_reads_back({"a": mask})
 
 

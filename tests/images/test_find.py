@@ -9,7 +9,7 @@ from PIL import Image
 
 from fgseg._files import write_bytes
 from fgseg.errors import ImageError, OptionError
-from fgseg.images.find import IMAGE_SUFFIXES, find_images
+from fgseg.images.find import IMAGE_SUFFIXES, find_images, source_folder
 from fgseg.images.reading import _FORMATS
 
 
@@ -95,6 +95,27 @@ def test_a_link_to_a_folder_is_that_folder_and_a_link_to_a_file_is_a_file_of_its
     assert_finds(album, ["a.png", "linked.png"], ["a.png", "linked.png"])
     (album / "round").symlink_to(album / "round")
     assert_finds(album, ["round/x.png"], ["round/x.png"])  # for the reader to report
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("deep", "deep"), ("a.png", ""), ("deep/c.tiff", "deep"), ("gone/x.png", "gone"), ("*.png", ""), ("**", ""),
+        ("deep/*/d.webp", "deep"), ("deep/er/*", "deep/er"), ("d[e]ep/er/*", ""), ("img[1].png", ""),
+        ("odd[1]", "odd[1]"),
+    ],
+)  # fmt: skip
+def test_images_are_named_from_the_folder_of_their_source(album, source, expected):
+    (album / "odd[1]").mkdir()
+    write_bytes(album / "img[1].png", b"x")
+    assert source_folder(album / source) == album / expected
+    if source not in ("odd[1]", "gone/x.png"):
+        assert all(path.is_relative_to(album / expected) for path in find_images([album / source]))
+
+
+def test_a_pattern_of_the_current_folder_is_named_from_it(album, monkeypatch):
+    monkeypatch.chdir(album)
+    assert source_folder("*.png") == source_folder("./*.png") == Path()
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(album):

@@ -211,3 +211,14 @@ def test_boxes_in_pixels_become_a_new_float32_array(boxes):
 def test_boxes_that_are_not_inside_the_image_are_refused_by_their_row(boxes, message):
     with pytest.raises(ShapeError, match=f"boxes_xyxy: .*{message}"):
         checked_boxes(boxes, (3, 4))
+
+
+def test_boxes_that_all_lie_within_the_first_pixel_are_questioned(caplog):
+    checked_boxes([[0, 0.2, 0.5, 1]], (10, 40))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "normalised, multiply x by 40 and y by 10" in caplog.text
+    caplog.clear()
+    checked_boxes([[0, 0, 1, 1], [0, 0, 2, 1]], (10, 40))
+    checked_boxes([[0, 0, 1, 1]], (1, 1))
+    checked_boxes([], (10, 40))
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """The result type: what it refuses, what it draws, and that every file it saves holds what it says."""
 
+import base64
 import csv
 import dataclasses
 import json
@@ -335,10 +336,12 @@ def test_saved_regions_are_the_regions_in_json_and_csv(tmp_path):
 # pycocotools 2.0.11 decodes through an array protocol that numpy 2 warns about.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("result", [make(), independent()], ids=["exclusive", "independent"])
-def test_saved_coco_decodes_to_the_masks(result, tmp_path):
-    result.save(tmp_path, formats=["coco"])
-    document = json.loads((tmp_path / "coco.json").read_text())
-    assert document["images"] == [{"id": 1, "file_name": "photos/a.png", "height": HEIGHT, "width": WIDTH}]
+def test_saved_coco_decodes_to_the_masks(result, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result.save("out/a", formats=["coco"])
+    document = json.loads(Path("out/a/coco.json").read_text())
+    assert document["images"] == [{"id": 1, "file_name": "../../photos/a.png", "height": HEIGHT, "width": WIDTH}]
+    assert document["info"]["description"].endswith("relative to the folder of this file")
     for category in document["categories"]:
         rows = [row for row in document["annotations"] if row["category_id"] == category["id"]]
         decoded = [coco_rle.decode(row["segmentation"]).astype(bool) for row in rows]
@@ -398,9 +401,27 @@ def test_labelme_names_the_image_as_seen_from_its_own_folder(tmp_path, monkeypat
     assert (document["imageHeight"], document["imageWidth"]) == (HEIGHT, WIDTH)
 
 
-def test_run_json_holds_the_settings(tmp_path):
-    make().save(tmp_path, formats=["overlay"])
-    assert json.loads((tmp_path / "run.json").read_text()) == SETTINGS
+def test_labelme_and_coco_files_of_an_array_do_without_its_file(tmp_path):
+    make(settings={"image": None}).save(tmp_path, formats=["labelme", "coco"])
+    document = json.loads((tmp_path / "labelme.json").read_text())
+    np.testing.assert_array_equal(read_image(base64.b64decode(document["imageData"])), IMAGE)
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert coco["info"]["description"] == "the image was not read from a file"
+    make().save(tmp_path, formats=["labelme"])
+    assert json.loads((tmp_path / "labelme.json").read_text())["imageData"] is None
+
+
+def test_run_json_holds_the_settings_the_files_and_what_is_added(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make().save("out", formats=["overlay"], record={"note": "mine"})
+    files = {"image_path": "../photos/a.png", "files": ["overlay.png", "run.json"]}
+    assert json.loads(Path("out/run.json").read_text()) == {**SETTINGS, "note": "mine", **files}
+
+
+def test_saving_another_result_leaves_no_file_of_the_first(tmp_path):
+    make().save(tmp_path, formats=list(FORMATS))
+    written = make(settings={**SETTINGS, "note": 1}).save(tmp_path, formats=["overlay"])
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(written)
 
 
 def test_an_empty_result_is_the_same_type_and_saves_every_format(tmp_path):
