@@ -24,7 +24,7 @@ from fgseg.commands.options import AsJson, Device, Dtype, Model
 from fgseg.commands.output import complain, pairs, table, to_json
 from fgseg.commands.serve import serve
 from fgseg.commands.train import train
-from fgseg.errors import FgsegError
+from fgseg.errors import DiskError, FgsegError
 
 __all__ = ["app", "main"]
 
@@ -112,7 +112,7 @@ def _exit_status(words: list[str]) -> int:
         return DONE
     except FgsegError as error:
         complain(f"error: {error}")
-        return USAGE
+        return FAILED if isinstance(error, DiskError) else USAGE
     except Exception as error:  # one line for any other error; -v shows the traceback
         if verbose:
             traceback.print_exc()

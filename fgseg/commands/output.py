@@ -16,7 +16,7 @@ import typer
 
 from fgseg.commands.exit_codes import SOME_FAILED
 from fgseg.commands.options import ReportOptions
-from fgseg.errors import ImageError, OutputError, ShapeError
+from fgseg.errors import DiskError, ImageError, OutputError, ShapeError
 
 __all__ = ["Inputs", "complain", "log_to_stderr", "pairs", "progress_bar", "row_bar", "run", "table", "to_json"]
 
@@ -55,21 +55,26 @@ def run(
         rows: makes the table rows of one record.
         header: of the table's columns.
         options: whether records are printed as lines of JSON or as one table, and whether progress is shown.
+
+    Raises:
+        DiskError: the output folder's disk is full or read-only. The table of the images before it is printed.
     """
     failed = 0
     printed: list[Sequence[Any]] = []
-    with progress_bar(inputs.paths, unit="image", quiet=options.quiet or len(inputs.paths) == 1) as bar:
-        for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
-            bar.clear()
-            if "error" in record:
-                failed += 1
-                complain(f"error: {record['error']}")
-            if options.as_json:
-                typer.echo(to_json(record))
-            elif "error" not in record:
-                printed += rows(record)
-    if printed:
-        typer.echo(table(header, printed))
+    try:
+        with progress_bar(inputs.paths, unit="image", quiet=options.quiet or len(inputs.paths) == 1) as bar:
+            for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
+                bar.clear()
+                if "error" in record:
+                    failed += 1
+                    complain(f"error: {record['error']}")
+                if options.as_json:
+                    typer.echo(to_json(record))
+                elif "error" not in record:
+                    printed += rows(record)
+    finally:  # a run that stops early prints the table of the images that are done
+        if printed:
+            typer.echo(table(header, printed))
     if failed:
         complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
         raise typer.Exit(SOME_FAILED)
@@ -79,6 +84,8 @@ def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
     """The records of one image, or one with the error if its file, its output folder or a box on it is wrong."""
     try:
         return work(path)
+    except DiskError:  # the other images would fail in the same way
+        raise
     except (ImageError, OutputError) as error:
         message = str(error)
     except ShapeError as error:
