@@ -120,9 +120,11 @@ with replacing(Path(sys.argv[1])) as file:
 def writing_half(path):
     """A process that has written half of a file and waits; it is killed at the end."""
     with subprocess.Popen([sys.executable, "-c", HALF_A_FILE, str(path)], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"half\n"
-        yield
-        process.kill()
+        try:
+            assert process.stdout.readline() == b"half\n"
+            yield
+        finally:
+            process.kill()
 
 
 def test_what_a_killed_writer_leaves_is_removed_by_the_next_process_and_what_a_living_one_writes_is_kept(tmp_path):
