@@ -47,6 +47,14 @@ from fgseg.encoders.text_cache import CACHE_FILE
 from recipes.mini.recipe import build_tokenizer, full_config, new_model, save
 
 SEED = 731
+ABOUT = (
+    "Each kind of run is killed (SIGKILL to its process group) after a random share of the time that it takes "
+    "undisturbed, and the same command is repeated. Faults are files that then differ in any byte from those of an "
+    "undisturbed run, are missing, or are left over; times in JSON are left out, and the text cache is compared row "
+    "by row. On full disks (a small tmpfs) and read-only ones, a fault is also a file that is not whole, more or "
+    "less than one sentence on stderr, or an exit status other than 1 (0 for the text cache, whose run goes on "
+    "without it). Then the disk gets room, the command is repeated, and the files are compared in the same way."
+)
 TIMES = ("seconds", "encoding_seconds", "timing")  # keys of JSON files that hold times
 FORMATS = "labels,overlay,regions,heatmaps,masks,coco,geojson,yolo,labelme"
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -380,6 +388,7 @@ def main() -> None:
         report = measure(given.kinds, given.kills, given.disks, Path(place))
     found = [fault for how in ("kills", "disks") for part in report[how].values() for fault in part["faults"]]
     report = {
+        "about": ABOUT,
         "seed": SEED,
         "times_left_out": list(TIMES),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -43,7 +43,8 @@ else "short".
 | `python benchmarks/choices.py` | the gain of the towers' optimised operations over plain torch |
 | `python benchmarks/gpu.py` | agreement of results on a GPU and on a processor, and speed on the GPU |
 | `python benchmarks/large.py` | time and memory of images larger than memory |
-| `python benchmarks/web_load.py` | the web page with many simultaneous users |
+| `python benchmarks/web_load.py` | the web page with many simultaneous users, alone and beside hostile clients |
+| `python benchmarks/kill_runs.py` | what runs leave after kill -9, on a full disk and on a read-only one |
 
 To add a run, copy its `run.json` to `results/NAME.json` and run the script again.
 """

@@ -55,6 +55,12 @@ COLORS = {
 }
 ANSWER_TIMEOUT = 120.0  # seconds
 START_TIMEOUT = 300.0  # seconds
+ABOUT = (
+    "The same users for the same time, first alone, then beside hostile clients: slow senders over many "
+    "connections, headers of a megabyte, uploads that are broken off, other hosts and origins, and secrets of "
+    "images that are guessed or have no result. All clients share the processors with the server. Answers to "
+    "hostile clients are counted by their status; wrong_answers and logged_lines should be none."
+)
 SLOW_CONNECTIONS = 32
 PAUSE = 0.05  # seconds between the requests of a hostile client, and between the bytes of a slow one
 MEGABYTE = 1_000_000
@@ -442,11 +448,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "web_load.json")
     options = parser.parse_args()
     report = measure(min(options.users, 26), min(options.seconds, 600))
-    report |= {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-    }
+    report = (
+        {"about": ABOUT}
+        | report
+        | {
+            "load": round(os.getloadavg()[0], 1),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        }
+    )
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     halves = [report["alone"], report["beside_hostile_clients"]]
     print(json.dumps([{key: half[key] for key in ("rounds", "errors", "mixed_up", "resident_mb")} for half in halves]))

@@ -59,7 +59,11 @@ class RowStore:
         self.rows = {name: row for name, row in self.rows.items() if is_current(row)}
 
     def append(self, row: Row) -> None:
-        """Write a row, which has a `name`; the image of a row with an `error` is measured again by the next run."""
+        """Write a row, which has a `name`; the image of a row with an `error` is measured again by the next run.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         append_bytes(self.path, _line(row), sync=True)
         if "error" not in row:
             self.rows[row["name"]] = row
