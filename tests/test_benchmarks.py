@@ -290,5 +290,5 @@ def test_a_command_that_is_repeated_after_kill_9_gives_the_files_of_an_undisturb
     out = tmp_path / "kills.json"
     command = [sys.executable, "benchmarks/kill_runs.py", "--kills", "3", "--disks", "0", "--kinds", "cache"]
     subprocess.run([*command, "--out", str(out)], cwd=ROOT, check=True, capture_output=True, timeout=600)
-    told = json.loads(out.read_text(encoding="utf-8"))["kills"]["cache"]
+    told = json.loads(out.read_text(encoding="utf-8"))["cache"]["killed"]
     assert (told["kills"], told["faults"], told["temporary_files_left"]) == (3, [], 0)
