@@ -367,7 +367,7 @@ def measure(users: int, seconds: float) -> dict[str, object]:
             user.report = reports[1]
         beside = together(pid, [partial(busy, user) for user in all_users] + [one.run for one in hostile], seconds)
         logged = Path(folder, "log").read_text(encoding="utf-8").splitlines()[1:]  # the first line is the address
-    halves = [figures(report, memory) for report, memory in zip(reports, (alone, beside), strict=True)]
+    halves = [figures(report, *taken) for report, taken in zip(reports, (alone, beside), strict=True)]
     return {
         "users": users,
         "hostile": len(hostile),
@@ -381,9 +381,15 @@ def measure(users: int, seconds: float) -> dict[str, object]:
     }
 
 
-def together(pid: int, clients: list[Callable[[float], None]], seconds: float) -> list[float]:
-    """Run clients at the same time; returns the server's resident memory over time."""
-    memory = [resident_mb(pid)]
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has taken (Linux)."""
+    numbers = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def together(pid: int, clients: list[Callable[[float], None]], seconds: float) -> tuple[list[float], float]:
+    """Run clients at the same time; returns the server's resident memory over time, and its processor seconds."""
+    memory, before = [resident_mb(pid)], processor_seconds(pid)
     deadline = time.monotonic() + seconds
     threads = [threading.Thread(target=client, args=(deadline,)) for client in clients]
     for thread in threads:
@@ -393,15 +399,17 @@ def together(pid: int, clients: list[Callable[[float], None]], seconds: float) -
         memory.append(resident_mb(pid))
     for thread in threads:
         thread.join()
-    return memory
+    return memory, processor_seconds(pid) - before
 
 
-def figures(report: Report, memory: list[float]) -> dict[str, Any]:
-    """What the users saw, and what memory the server took."""
+def figures(report: Report, memory: list[float], processor: float) -> dict[str, Any]:
+    """What the users saw, and what the server took for it."""
     late = memory[len(memory) // 2 :]
+    requests = sum(map(len, report.milliseconds.values()))
     return {
         "rounds": report.rounds,
-        "requests": sum(map(len, report.milliseconds.values())),
+        "requests": requests,
+        "processor_seconds_per_request": round(processor / requests, 3),
         "errors": report.errors,
         "mixed_up": report.mixed_up,
         "milliseconds": {kind: summary(values) for kind, values in report.milliseconds.items()},
