@@ -44,8 +44,9 @@ else "short".
 | `python benchmarks/gpu.py` | agreement of results on a GPU and on a processor, and speed on the GPU |
 | `python benchmarks/large.py` | time and memory of images larger than memory |
 | `python benchmarks/first_mask.py` | the time from the command to the first mask, and the longest silence meanwhile |
-| `python benchmarks/web_load.py` | the web page with many simultaneous users |
+| `python benchmarks/web_load.py` | the web page with many simultaneous users, alone and beside hostile clients |
 | `python benchmarks/fuzz_inputs.py` | 10,000 damaged images, class files, COCO files, records, requests and prompts |
+| `python benchmarks/kill_runs.py` | what runs leave after kill -9, on a full disk and on a read-only one |
 
 To add a run, copy its `run.json` to `results/NAME.json` and run the script again.
 """

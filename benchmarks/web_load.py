@@ -1,10 +1,16 @@
-"""Sixteen simultaneous users of one `fgseg serve` on the loopback interface: `python benchmarks/web_load.py`.
+"""Sixteen users of one `fgseg serve`, alone and beside hostile clients: `python benchmarks/web_load.py`.
 
 Each user has a picture of its own size and colours. A round consists of what a person does on the page (upload,
 segment, segment by other words, click a point, download the label map) and of what a program does (POST to the
 endpoint). Every answer is checked to belong to the user's own picture by its size, its words and its label map, which
-is compared with that of a Segmenter in this process. The script writes as JSON: rounds, errors, answers for another
-user's picture, milliseconds by kind of request, and the server's resident memory over time.
+is compared with that of a Segmenter in this process.
+
+The users first have the server to themselves, and then for the same time share it with hostile clients. These send
+headers and images a few bytes at a time over many connections, send headers of a megabyte, break off uploads, ask for
+other hosts and from other origins, and ask for images with secrets that are old or guessed. Each refusal must have its
+status. The script writes as JSON for both halves: rounds, errors, answers for another user's picture, milliseconds by
+kind of request, and the server's resident memory; also the ratios of the medians, the answers to the hostile clients,
+and the number of lines that the server logged, which should be none.
 """
 
 import argparse
@@ -12,16 +18,22 @@ import itertools
 import json
 import os
 import platform
+import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -43,6 +55,15 @@ COLORS = {
 }
 ANSWER_TIMEOUT = 120.0  # seconds
 START_TIMEOUT = 300.0  # seconds
+ABOUT = (
+    "The same users for the same time, first alone, then beside hostile clients: slow senders over many "
+    "connections, headers of a megabyte, uploads that are broken off, other hosts and origins, and secrets of "
+    "images that are guessed or have no result. All clients share the processors with the server. Answers to "
+    "hostile clients are counted by their status; wrong_answers and logged_lines should be none."
+)
+SLOW_CONNECTIONS = 32
+PAUSE = 0.05  # seconds between the requests of a hostile client, and between the bytes of a slow one
+MEGABYTE = 1_000_000
 AGREEMENT = 0.999  # of label maps from two processes; the last bit of a score may differ
 
 
@@ -200,11 +221,119 @@ def busy(user: User, deadline: float) -> None:
             user.report.errors.append(f"{user.name}: {type(error).__name__}: {error}"[:300])
 
 
+# --- hostile clients
+
+
+class Hostile:
+    """A client that misuses the server in one way, over and over.
+
+    Attributes:
+        answers: how often the server answered what; "closed" if it closed the connection.
+    """
+
+    def __init__(self, misuse: Callable[["Hostile"], Iterator[str]], address: str, user: User) -> None:
+        """Take the misuse, and a user whose picture is sent."""
+        parts = urlsplit(address)
+        self.misuse, self.server = misuse, (parts.hostname, parts.port)
+        self.host, self.file = parts.netloc, user.file
+        self.answers: Counter[str] = Counter()
+
+    def run(self, deadline: float) -> None:
+        """Repeat until the deadline."""
+        while time.monotonic() < deadline:
+            for answer in self.misuse(self):
+                self.answers[answer] += 1
+                time.sleep(PAUSE)
+                if time.monotonic() > deadline:
+                    break
+
+    def connect(self) -> socket.socket:
+        """A new connection."""
+        return socket.create_connection(self.server, timeout=ANSWER_TIMEOUT)
+
+    def ask(self, head: str, body: bytes = b"") -> str:
+        """Send one request on a new connection; returns the status of the answer."""
+        with self.connect() as connection:
+            try:
+                connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
+                return status(connection.recv(4096))
+            except OSError:
+                return "closed"
+
+    def upload(self, length: int) -> str:
+        """The head of an upload."""
+        return f"POST /session HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: {length}"
+
+
+def status(answer: bytes) -> str:
+    """The status in the first line of an answer."""
+    return answer.split(b" ", 2)[1].decode() if answer.startswith(b"HTTP/") else "closed"
+
+
+def slow_senders(client: Hostile) -> Iterator[str]:
+    """Many connections that send a byte at a time: half of them headers, half of them an image."""
+    head = f"{client.upload(MEGABYTE)}\r\nX-File-Name: {'a' * 10_000}"
+    connections = [client.connect() for _ in range(SLOW_CONNECTIONS)]
+    try:
+        for connection in connections[::2]:
+            connection.sendall(f"{client.upload(MEGABYTE)}\r\n\r\n".encode())
+        for letter in head:
+            for connection in connections:
+                connection.sendall(letter.encode())
+            yield "sent a byte"
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def huge_headers(client: Hostile) -> Iterator[str]:
+    """A header of a megabyte."""
+    yield client.ask(f"GET / HTTP/1.1\r\nHost: {client.host}\r\nX-Long: {'a' * MEGABYTE}")
+
+
+def aborted_uploads(client: Hostile) -> Iterator[str]:
+    """An upload that is broken off in the middle, with a reset."""
+    with client.connect() as connection:
+        connection.sendall(f"{client.upload(20 * MEGABYTE)}\r\n\r\n".encode() + bytes(MEGABYTE))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    yield "aborted"
+
+
+def wrong_hosts(client: Hostile) -> Iterator[str]:
+    """Requests under the name of another host, and from a page of another origin."""
+    for host in ("example.org", f"127.0.0.1.example.org:{client.server[1]}", "[::1", ""):
+        yield client.ask(f"GET /config HTTP/1.1\r\nHost: {host}")
+    length = f"Content-Length: {len(client.file)}"
+    foreign = f"POST /session HTTP/1.1\r\nHost: {client.host}\r\nOrigin: http://example.org\r\n{length}"
+    yield client.ask(foreign, client.file)
+
+
+def replayed_sessions(client: Hostile) -> Iterator[str]:
+    """Secrets that are guessed, or whose image has no result."""
+    with httpx.Client(base_url=f"http://{client.host}", timeout=ANSWER_TIMEOUT, trust_env=False) as http:
+        secret = http.post("/session", content=client.file).raise_for_status().json()["secret"]
+        for guess in (secret, secret[::-1], secret[:-1], secret.upper(), "..", "%2e%2e"):
+            yield str(http.get(f"/session/{guess}/labels.png").status_code)
+
+
+MISUSES: dict[Callable[[Hostile], Iterator[str]], tuple[str, ...]] = {
+    slow_senders: ("sent a byte",),
+    huge_headers: ("400", "431", "closed"),
+    aborted_uploads: ("aborted",),
+    wrong_hosts: ("403",),
+    replayed_sessions: ("404",),
+}
+"""The misuses, and the answers that are right."""
+
+
+# --- the server
+
+
 @contextmanager
-def server() -> Iterator[tuple[str, int]]:
-    """Run a server; yields its address and process id."""
+def server(log: Path) -> Iterator[tuple[str, int]]:
+    """Run a server that logs to a file; yields its address and process id."""
     command = [sys.executable, "-m", "fgseg", "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with log.open("w") as lines, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=lines, text=True) as process:
         killer = threading.Timer(START_TIMEOUT, process.kill)
         killer.start()
         try:
@@ -225,27 +354,62 @@ def resident_mb(pid: int) -> float:
 
 
 def measure(users: int, seconds: float) -> dict[str, object]:
-    """Run the users and collect the figures."""
-    report, seg = Report(), fgseg.load("mini")
-    with server() as (address, pid):
-        all_users = [User(number, address, seg, report) for number in range(users)]
+    """Run the users alone and beside hostile clients, and collect the figures."""
+    seg = fgseg.load("mini")
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder, "log")) as (address, pid):
+        reports = [Report(), Report()]
+        all_users = [User(number, address, seg, reports[0]) for number in range(users)]
         list(all_users[0].round())  # the first requests include loading
-        memory = [resident_mb(pid)]
-        deadline = time.monotonic() + seconds
-        threads = [threading.Thread(target=busy, args=(user, deadline)) for user in all_users]
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(0.5)
-            memory.append(resident_mb(pid))
-        for thread in threads:
-            thread.join()
-    late = memory[len(memory) // 2 :]
+        reports[0].milliseconds.clear()
+        hostile = [Hostile(misuse, address, all_users[0]) for misuse in MISUSES]
+        alone = together(pid, [partial(busy, user) for user in all_users], seconds)
+        for user in all_users:
+            user.report = reports[1]
+        beside = together(pid, [partial(busy, user) for user in all_users] + [one.run for one in hostile], seconds)
+        logged = Path(folder, "log").read_text(encoding="utf-8").splitlines()[1:]  # the first line is the address
+    halves = [figures(report, *taken) for report, taken in zip(reports, (alone, beside), strict=True)]
     return {
         "users": users,
+        "hostile": len(hostile),
         "seconds": seconds,
+        "alone": halves[0],
+        "beside_hostile_clients": halves[1],
+        "ratios_of_medians": ratios(*halves),
+        "hostile_answers": {one.misuse.__name__: dict(one.answers) for one in hostile},
+        "wrong_answers": wrong_answers(hostile),
+        "logged_lines": logged[:20],
+    }
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has taken (Linux)."""
+    numbers = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def together(pid: int, clients: list[Callable[[float], None]], seconds: float) -> tuple[list[float], float]:
+    """Run clients at the same time; returns the server's resident memory over time, and its processor seconds."""
+    memory, before = [resident_mb(pid)], processor_seconds(pid)
+    deadline = time.monotonic() + seconds
+    threads = [threading.Thread(target=client, args=(deadline,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.5)
+        memory.append(resident_mb(pid))
+    for thread in threads:
+        thread.join()
+    return memory, processor_seconds(pid) - before
+
+
+def figures(report: Report, memory: list[float], processor: float) -> dict[str, Any]:
+    """What the users saw, and what the server took for it."""
+    late = memory[len(memory) // 2 :]
+    requests = sum(map(len, report.milliseconds.values()))
+    return {
         "rounds": report.rounds,
-        "requests": sum(map(len, report.milliseconds.values())),
+        "requests": requests,
+        "processor_seconds_per_request": round(processor / requests, 3),
         "errors": report.errors,
         "mixed_up": report.mixed_up,
         "milliseconds": {kind: summary(values) for kind, values in report.milliseconds.items()},
@@ -255,6 +419,22 @@ def measure(users: int, seconds: float) -> dict[str, object]:
             "growth_in_the_second_half": round(late[-1] - late[0]),
         },
     }
+
+
+def ratios(alone: dict[str, Any], beside: dict[str, Any]) -> dict[str, float]:
+    """How many times longer each kind of request took beside hostile clients, by its median."""
+    both = alone["milliseconds"], beside["milliseconds"]
+    return {kind: round(both[1][kind]["median"] / both[0][kind]["median"], 2) for kind in both[0].keys() & both[1]}
+
+
+def wrong_answers(hostile: list[Hostile]) -> list[str]:
+    """The answers that a misuse should not get."""
+    return [
+        f"{one.misuse.__name__}: {answer}"
+        for one in hostile
+        for answer in one.answers
+        if answer not in MISUSES[one.misuse]
+    ]
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -269,21 +449,28 @@ def summary(values: list[float]) -> dict[str, float]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(
-        description="Sixteen simultaneous users of one fgseg serve on the loopback interface."
+        description="Sixteen users of one fgseg serve on the loopback interface, alone and beside hostile clients."
     )
     parser.add_argument("--users", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=60, help="of each half")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "web_load.json")
     options = parser.parse_args()
     report = measure(min(options.users, 26), min(options.seconds, 600))
-    report |= {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-    }
+    report = (
+        {"about": ABOUT}
+        | report
+        | {
+            "load": round(os.getloadavg()[0], 1),
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+        }
+    )
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({key: report[key] for key in ("rounds", "requests", "errors", "mixed_up", "resident_mb")}))
-    sys.exit(bool(report["errors"] or report["mixed_up"]))
+    halves = [report["alone"], report["beside_hostile_clients"]]
+    print(json.dumps([{key: half[key] for key in ("rounds", "errors", "mixed_up", "resident_mb")} for half in halves]))
+    faults = [fault for half in halves for fault in (*half["errors"], *half["mixed_up"])]
+    sys.exit(bool(faults or report["wrong_answers"] or report["logged_lines"]))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from .encoders.base import Encoder as Encoder
 from .errors import (
     DatasetError as DatasetError,
     DeviceError as DeviceError,
+    DiskError as DiskError,
     FgsegError as FgsegError,
     ImageError as ImageError,
     ModelNotFoundError as ModelNotFoundError,

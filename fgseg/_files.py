@@ -1,14 +1,22 @@
 """Opening and writing files, with errors of one line.
 
-A file is written under a temporary name and then moved into place, so that a reader never sees half of it.
+A file is written in a temporary folder beside its place and then moved there, so that a reader never sees half of it.
+The writer holds a lock on the folder. The system frees the lock when the writer ends, even by kill -9 or a crash, so a
+later process can tell the folders of the dead from those of the living, and removes them.
 """
 
+import errno
 import io
+import os
+import re
+import shutil
+import sys
 import unicodedata
 import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,19 +24,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import describe
-from fgseg.errors import FgsegError, ImageError, OutputError, ShapeError
+from fgseg.errors import DiskError, FgsegError, ImageError, OutputError, ShapeError
+
+if sys.platform != "win32":  # where no folder can be locked, so none is removed for another process
+    import fcntl
 
 __all__ = [
     "absolute_path",
+    "append_bytes",
     "decoding",
+    "is_full_or_read_only",
     "one_line",
     "open_image_file",
     "reason",
     "replacing",
+    "replacing_path",
     "write_bytes",
     "write_npz",
     "write_text",
 ]
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 
 
 def absolute_path(path: Path) -> Path:
@@ -183,23 +199,124 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OutputError: the file cannot be written. An FgsegError of the block is not changed.
     """
-    # Not tempfile, whose files stay readable by their owner only.
-    temporary = path.parent / f".{uuid.uuid4().hex}.part"
+    with replacing_path(path) as temporary, temporary.open("xb") as file:
+        yield file
+
+
+@contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """As `replacing`, but the block gets the path of a file that it makes itself, alone in a folder."""
     try:
         with _possible_name(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = temporary.open("xb")
-        with file:
-            yield file
-        with _possible_name(path):
-            temporary.replace(path)
+        with _temporary_folder(path.parent) as folder:
+            yield folder / "file"
+            with _possible_name(path):
+                (folder / "file").replace(path)
     except FgsegError:  # some are OSErrors too, of other files
         raise
     except OSError as error:
-        raise OutputError(f"{one_line(path)}: cannot be written, {_output_cause(error)}") from error
+        raise _output_error(path, error) from error
+
+
+def append_bytes(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Add bytes to the end of a file; if they do not fit, the file keeps the content that it had.
+
+    Args:
+        path: the file.
+        data: the bytes.
+        sync: wait until they are on the disk, so that they outlive a power cut.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     append_bytes(Path(folder, "a.txt"), b"12")
+        ...     append_bytes(Path(folder, "a.txt"), b"3")
+        ...     Path(folder, "a.txt").read_bytes()
+        b'123'
+    """
+    try:
+        with path.open("ab", buffering=0) as file:  # a buffer would be written again when the file is closed
+            length = file.tell()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+                if sync:
+                    os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(length)
+                raise
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def is_full_or_read_only(error: OSError) -> bool:
+    """Whether the system refused a file because of its disk, so that it would refuse every other file there."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """A locked folder that is removed when the block ends."""
+    _remove_abandoned(parent.absolute())
+    folder, lock = _locked_folder(parent)
+    try:
+        yield folder
     finally:
-        with suppress(OSError, ValueError):  # it was moved already, or its folder was not made
-            temporary.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+        _unlock(lock)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+    while True:
+        folder = parent / f".{uuid.uuid4().hex}.part"
+        folder.mkdir()  # not by tempfile, whose folders stay readable by their owner only
+        # Another process may remove the folder before it is locked; then the next one is tried.
+        with suppress(BlockingIOError, FileNotFoundError):
+            return folder, _lock(folder)
+
+
+@lru_cache(maxsize=4096)  # once per process and folder, since listing a folder takes longer the more files it holds
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the temporary folders of processes that have ended."""
+    with suppress(OSError):
+        for folder in parent.iterdir():
+            if _TEMPORARY.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+                with suppress(BlockingIOError, FileNotFoundError):
+                    lock = _lock(folder)
+                    if lock is not None:
+                        shutil.rmtree(folder, ignore_errors=True)
+                    _unlock(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until `_unlock` or the end of the process; None where folders cannot be locked.
+
+    Raises:
+        BlockingIOError: it is locked.
+        FileNotFoundError: it was removed.
+    """
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.stat()  # it may have been removed after it was opened
+    except (BlockingIOError, FileNotFoundError):
+        os.close(descriptor)
+        raise
+    except OSError:  # some network file systems
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
 
 
 @contextmanager
@@ -209,6 +326,11 @@ def _possible_name(path: Path) -> Iterator[None]:
         yield
     except ValueError as error:
         raise OutputError(f"{one_line(path)}: cannot be written, {_output_cause(error)}") from error
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    kind = DiskError if is_full_or_read_only(error) else OutputError
+    return kind(f"{one_line(path)}: cannot be written, {_output_cause(error)}")
 
 
 def _output_cause(error: Exception) -> str:

@@ -6,6 +6,7 @@ Messages name the argument, what was expected, what was given and what to do.
 __all__ = [
     "DatasetError",
     "DeviceError",
+    "DiskError",
     "FgsegError",
     "ImageError",
     "ModelNotFoundError",
@@ -49,6 +50,10 @@ class DatasetError(FgsegError, ValueError):
 
 class OutputError(FgsegError, OSError):
     """A result file that cannot be written."""
+
+
+class DiskError(OutputError):
+    """A result file that cannot be written because its disk is full or read-only; other files would fail as well."""
 
 
 class ModelNotFoundError(FgsegError, OSError):

@@ -234,3 +234,59 @@ def test_loading_the_segmenter_loads_neither_transformers_nor_the_hub_nor_torchv
 
 def test_scoring_an_image_loads_nothing_that_draws():
     assert not loaded_after("import fgseg.segmentation.score_field") & {"matplotlib", "PIL"}
+
+
+# What opens or writes pickles. A pickle can run any code when it is read.
+PICKLE_MODULES = {"pickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+PICKLE_CALLS = {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "torch.package.PackageImporter"}
+PICKLE_NAMES = {"read_pickle", "to_pickle", "load_state_dict_from_url"}  # whatever they are called on
+
+
+def imported_by(node):
+    """The dotted names that a statement imports."""
+    prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    return [prefix + alias.name for alias in node.names]
+
+
+def is_pickle(name):
+    return name.split(".")[0] in PICKLE_MODULES or name in PICKLE_CALLS or name.split(".")[-1] in PICKLE_NAMES
+
+
+def allows_pickle(keyword):
+    """Whether an argument lets numpy read objects, or is one that only `torch.load` takes."""
+    allowed = keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False"
+    return allowed or keyword.arg == "weights_only"
+
+
+def pickles_of(tree):
+    """What in a module could open or write a pickle."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from filter(is_pickle, imported_by(node))
+        elif isinstance(node, ast.Call):
+            yield from filter(is_pickle, [ast.unparse(node.func)])
+            yield from (ast.unparse(keyword) for keyword in node.keywords if allows_pickle(keyword))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_opens_a_pickle(module):
+    """Files of ours are safetensors, JSON, SQLite, npz and Parquet; `np.load` refuses a pickle unless it is allowed."""
+    assert list(pickles_of(ast.parse(MODULES[module].read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib.numpy_pickle",
+        "import torch\ntorch.load('a.pt', weights_only=True)",
+        "from torch import load",
+        "np.load('a.npy', allow_pickle=True)",
+        "np.load('a.npy', allow_pickle=allowed)",
+        "frame.to_pickle('a')",
+        "from torch import serialization as s\ns.load('a.pt', weights_only=True)",
+    ],
+)
+def test_every_way_to_open_a_pickle_is_found(code):
+    assert list(pickles_of(ast.parse(code)))

@@ -3,7 +3,11 @@
 import errno
 import io
 import os
+import resource
 import stat
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +15,8 @@ import pytest
 from odd_images import PICTURE
 
 import fgseg._files
-from fgseg._files import write_bytes, write_npz, write_text
-from fgseg.errors import FgsegError, ImageError, OptionError, OutputError, ShapeError
+from fgseg._files import append_bytes, write_bytes, write_npz, write_text
+from fgseg.errors import DiskError, FgsegError, ImageError, OptionError, OutputError, ShapeError
 from fgseg.images.label_png import write_label_png
 from fgseg.images.writing import write_image
 
@@ -50,7 +54,7 @@ def test_no_writer_leaves_an_incomplete_file_if_the_disk_is_full(write, tmp_path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OutputError, match=r"out.png: cannot be written, No space left on device; choose another place"):
+    with pytest.raises(DiskError, match=r"out.png: cannot be written, No space left on device; choose another place"):
         write(tmp_path / "out.png")
     assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
     assert (tmp_path / "out.png").read_bytes() == b"old"
@@ -99,6 +103,69 @@ def test_an_interrupted_write_leaves_only_the_old_file(tmp_path):
         write_half()
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
     assert (tmp_path / "out.bin").read_bytes() == b"old"
+
+
+HALF_A_FILE = """
+import sys, time
+from pathlib import Path
+from fgseg._files import replacing
+with replacing(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    print("half", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def writing_half(path):
+    """A process that has written half of a file and waits; it is killed at the end."""
+    with subprocess.Popen([sys.executable, "-c", HALF_A_FILE, str(path)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"half\n"
+            yield
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_writer_leaves_is_removed_by_the_next_process_and_what_a_living_one_writes_is_kept(tmp_path):
+    with writing_half(tmp_path / "living.bin"):
+        with writing_half(tmp_path / "dead.bin"):
+            assert [is_locked(path) for path in tmp_path.iterdir()] == [True, True]
+        assert len(list(tmp_path.iterdir())) == 2
+        write_bytes(tmp_path / "new.bin", b"new")
+        (left,) = (path for path in tmp_path.iterdir() if path.name != "new.bin")
+        assert is_locked(left)
+
+
+def is_locked(folder):
+    try:
+        fgseg._files._unlock(fgseg._files._lock(folder))
+    except BlockingIOError:
+        return True
+    return False
+
+
+def test_folders_with_similar_names_are_not_removed(tmp_path):
+    names = [".part", f".{'a' * 32}.parts", f"{'a' * 32}.part", f".{'A' * 32}.part"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / f".{'b' * 32}.part").symlink_to(tmp_path / ".part")
+    write_bytes(tmp_path / "new.bin", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, f".{'b' * 32}.part", "new.bin"])
+
+
+def test_bytes_that_do_not_fit_are_not_appended_in_part(tmp_path):
+    append_bytes(tmp_path / "rows", b"first")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="rows: cannot be written, File too large; choose another place"):
+            append_bytes(tmp_path / "rows", b"second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "rows").read_bytes() == b"first"
+    append_bytes(tmp_path / "rows", b"third", sync=True)
+    assert (tmp_path / "rows").read_bytes() == b"firstthird"
 
 
 def test_written_files_have_the_permissions_of_any_new_file(tmp_path):

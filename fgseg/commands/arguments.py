@@ -17,7 +17,7 @@ from fgseg.commands.options import ModelOptions, PromptOptions, ReadOptions
 from fgseg.commands.output import USAGE, Inputs, complain
 from fgseg.commands.result_folders import folder_name
 from fgseg.commands.status import STATUS
-from fgseg.errors import ImageError, OptionError, OutputError
+from fgseg.errors import DiskError, ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:
     from fgseg.prompts.classes import PromptClass
@@ -228,13 +228,18 @@ def _below(path: Path, root: Path) -> Path:
 
 def check_writable(out: Path) -> None:
     """Make the output folder, and refuse it if nothing can be written into it."""
+    from fgseg._files import is_full_or_read_only
+
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"--out: a file stands where the folder {out} should be; choose another") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"--out: cannot make the folder {out} ({reason}); choose another") from error
+        kind = DiskError if isinstance(error, OSError) and is_full_or_read_only(error) else OutputError
+        raise kind(f"--out: cannot make the folder {out} ({reason}); choose another") from error
+    if hasattr(os, "statvfs") and os.statvfs(out).f_flag & os.ST_RDONLY:  # not on Windows
+        raise DiskError(f"--out: the disk of {out} is read-only; choose another folder")
     if not os.access(out, os.W_OK | os.X_OK):
         raise OutputError(f"--out: no permission to write into {out}; choose another folder")
 

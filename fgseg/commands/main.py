@@ -26,7 +26,7 @@ from fgseg.commands.output import DONE, FAILED, INTERRUPTED, USAGE, complain, lo
 from fgseg.commands.serve import serve
 from fgseg.commands.status import STATUS
 from fgseg.commands.train import train
-from fgseg.errors import FgsegError, UnknownWordError
+from fgseg.errors import DiskError, FgsegError, UnknownWordError
 
 __all__ = ["app", "main"]
 
@@ -137,7 +137,7 @@ def _refused(error: FgsegError, words: list[str]) -> int:
     if isinstance(error, UnknownWordError) and "--model" not in words:
         complain(f"for any words: {shlex.join(['fgseg', *words, '--model', 'fg-clip-base'])}")
         complain("this downloads 601 MB once; afterwards it works without a network, also with --offline")
-    return USAGE
+    return FAILED if isinstance(error, DiskError) else USAGE
 
 
 def _run(words: list[str]) -> None:

@@ -17,7 +17,7 @@ import typer
 
 from fgseg.commands.options import ReportOptions
 from fgseg.commands.status import STATUS
-from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
+from fgseg.errors import DiskError, ImageError, OptionError, OutputError, ShapeError
 
 __all__ = [
     "DONE",
@@ -123,22 +123,27 @@ def run(
         rows: makes the table rows of one record.
         header: of the table's columns.
         options: whether records are printed as lines of JSON or as one table, and whether progress is shown.
+
+    Raises:
+        DiskError: the output folder's disk is full or read-only. The table of the images before it is printed.
     """
     failed = 0
     printed: list[Sequence[Any]] = []
     is_quiet = options.quiet or len(inputs.paths) == 1
-    with progress_bar(inputs.paths, unit="image", quiet=is_quiet) as bar, _shown(bar, inputs.paths):
-        for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
-            bar.clear()
-            if "error" in record:
-                failed += 1
-                complain(f"error: {record['error']}")
-            if options.as_json:
-                typer.echo(to_json(record))
-            elif "error" not in record:
-                printed += rows(record)
-    if printed:
-        typer.echo(table(header, printed))
+    try:
+        with progress_bar(inputs.paths, unit="image", quiet=is_quiet) as bar, _shown(bar, inputs.paths):
+            for record in chain(inputs.refused, chain.from_iterable(_attempt(work, path) for path in bar)):
+                bar.clear()
+                if "error" in record:
+                    failed += 1
+                    complain(f"error: {record['error']}")
+                if options.as_json:
+                    typer.echo(to_json(record))
+                elif "error" not in record:
+                    printed += rows(record)
+    finally:  # a run that stops early prints the table of the images that are done
+        if printed:
+            typer.echo(table(header, printed))
     if failed:
         complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
         raise typer.Exit(SOME_FAILED)
@@ -153,6 +158,8 @@ def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
     """The records of one image, or one with the error if its file, its output folder or a box on it is wrong."""
     try:
         return work(path)
+    except DiskError:  # the other images would fail in the same way
+        raise
     except (ImageError, OutputError) as error:
         message = str(error)
     except ShapeError as error:

@@ -5,12 +5,11 @@ dropped when the file is opened again. Rows of other settings, another model or 
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fgseg._files import one_line, reason, write_bytes
+from fgseg._files import append_bytes, one_line, reason, write_bytes
 from fgseg.errors import OutputError
 
 __all__ = ["Row", "RowStore", "drop_rows"]
@@ -60,16 +59,12 @@ class RowStore:
         self.rows = {name: row for name, row in self.rows.items() if is_current(row)}
 
     def append(self, row: Row) -> None:
-        """Write a row, which has a `name`; the image of a row with an `error` is measured again by the next run."""
-        try:
-            with self.path.open("ab") as file:
-                file.write(_line(row))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(
-                f"{one_line(self.path)}: cannot be written ({reason(error)}); free some space or choose another folder"
-            ) from error
+        """Write a row, which has a `name`; the image of a row with an `error` is measured again by the next run.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        append_bytes(self.path, _line(row), sync=True)
         if "error" not in row:
             self.rows[row["name"]] = row
 

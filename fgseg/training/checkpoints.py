@@ -5,7 +5,8 @@ the options. Files are written next to their place and moved there, so an interr
 """
 
 import json
-import shutil
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fgseg._files import one_line, write_text
+from fgseg._files import append_bytes, one_line, replacing_path, write_bytes, write_text
 from fgseg.encoders.checkpoint import Checkpoint, tensor_shapes
 from fgseg.encoders.loading import family_of
 from fgseg.errors import OptionError, TrainingError
@@ -61,16 +62,26 @@ def save_checkpoint(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, replacing the old one only when the new one is complete."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    """Write a safetensors file, replacing the old one only when the new one is complete.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing_path(path) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata=metadata)
+        try:
+            save_file(cpu, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise _system_error(error) from error
         temporary.chmod(mode)  # safetensors makes files that only their owner can read
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _system_error(error: SafetensorError) -> OSError:
+    """What the system reported to safetensors, which gives its number in the message alone."""
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
 
 
 def read_header(out: Path, keys: Sequence[str]) -> dict[str, Any] | None:
@@ -146,7 +157,7 @@ def save_model(out: Path, model: nn.Module, initial: Checkpoint) -> None:
         config["model_type"] = "fgclip"  # training has made an FG-CLIP of it
     for pattern in _MODEL_FILES:
         for path in initial.folder.glob(pattern):
-            shutil.copyfile(path, out / path.name)
+            write_bytes(out / path.name, path.read_bytes())
     write_text(out / "config.json", json.dumps(config, indent=2) + "\n")
     write_tensors(out / "model.safetensors", model.state_dict(), {"format": "pt"})
 
@@ -167,5 +178,4 @@ def write_metrics(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
     """Add a row to the metrics file."""
-    with (out / METRICS).open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(row) + "\n")
+    append_bytes(out / METRICS, (json.dumps(row) + "\n").encode())

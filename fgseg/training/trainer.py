@@ -103,6 +103,7 @@ def train(
             processes find different records or checkpoints.
         DatasetError: too many bad records.
         TrainingError: the loss is not finite, or the checkpoint belongs to another model.
+        OutputError: a file in `out` cannot be written.
         ModelNotFoundError, WeightsError, DeviceError: as `fgseg.load`.
     """
     out = Path(out)

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -68,6 +68,8 @@ def _explains_errors(handler: Handler) -> Handler:
     async def explained(request: Request) -> Response:
         try:
             return await handler(request)
+        except ClientDisconnect:  # nobody is left to read an answer, and nothing went wrong here
+            return Response(status_code=400)
         except Exception as error:  # whatever it is, the answer is JSON
             return error_response(error)
 

@@ -59,7 +59,7 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
         service = SegmentationService(seg, limits, folder, examples())
         config = uvicorn.Config(
             application(service),
-            log_level="warning",
+            log_level="error",  # a warning per malformed request would let any client fill the log
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,

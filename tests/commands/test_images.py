@@ -1,14 +1,16 @@
 """The commands segment, heatmap, boxes and rank for a user: what they print, write and refuse."""
 
+import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import odd_images
 import pytest
 import tifffile
-from command_runs import DONE, SOME_FAILED, USAGE, assert_refused, run_json
+from command_runs import DONE, FAILED, SOME_FAILED, USAGE, assert_refused, run_json
 
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
@@ -264,6 +266,32 @@ def test_an_output_folder_without_permission_is_refused(fgseg, photo, monkeypatc
     monkeypatch.setattr(os, "access", lambda path, how: False)  # tests may run as root, who may write anywhere
     run = fgseg("segment", photo, "-p", "red", "-o", "out")
     assert_refused(run, "--out: no permission to write into out")
+
+
+def test_an_output_folder_on_a_read_only_disk_is_a_failure(fgseg, photo, monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    run = fgseg("segment", photo, "-p", "red", "-o", "out")
+    assert (run.code, run.out) == (FAILED, "")
+    assert run.complaints == ["fgseg: error: --out: the disk of out is read-only; choose another folder"]
+
+
+def test_a_full_disk_stops_the_run_after_the_table_of_the_images_before(fgseg, photo, tmp_path, monkeypatch):
+    for name in ("second.png", "third.png"):
+        write_image(tmp_path / name, odd_images.PICTURE)
+    replace = Path.replace
+
+    def fail(path, target):
+        if "second" in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    run = fgseg("segment", photo, "second.png", "third.png", "-p", "red", "-o", "out")
+    assert run.code == FAILED
+    (complaint,) = run.complaints
+    assert complaint.startswith("fgseg: error: out/second/labels.png: cannot be written, No space left on device;")
+    assert "rgb.png" in run.out
+    assert [path for path in Path("out").rglob("*") if path.is_file() and path.parent.name != "rgb"] == []
 
 
 def test_a_file_in_place_of_an_output_folder_fails_only_its_image(fgseg, photo, tmp_path):
