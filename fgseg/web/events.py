@@ -56,24 +56,24 @@ class Update:
     Attributes:
         secret: of the session that the page shows.
         stage: the image.
-        masks: the label map and the presence, which the browser draws and reads out under the pointer.
-        heatmap: the heatmap above the image, if one is shown, and a description of what is shown.
         legend: the prompts.
         note: a message.
         regions: the region table.
         downloads: the links.
         prompts: text of the field of prompts.
+        masks: the label map and the presence, which the browser draws and reads out under the pointer.
+        heatmap: the heatmap above the image, if one is shown, and a description of what is shown.
     """
 
     secret: str | None = None
     stage: dict[str, Any] | None = None
-    masks: dict[str, Any] | None = None
-    heatmap: dict[str, Any] | None = None
     legend: dict[str, Any] | None = None
     note: str | None = None
     regions: str | None = None
     downloads: str | None = None
     prompts: str | None = None
+    masks: dict[str, Any] | None = None
+    heatmap: dict[str, Any] | None = None
 
 
 def explained(action: Callable[..., Update], *arguments: Any) -> Update:

@@ -112,7 +112,7 @@ def word_chips(model: str, count: int, groups: Mapping[str, Sequence[str]]) -> s
         for title, words in groups.items()
     )
     return (
-        f'<p class="fg-small">{escape(model)} knows {count} words only: {escape(", ".join(groups))}.</p>'
+        f'<p class="fg-small">{escape(model)} knows only {escape(", ".join(groups) or f"{count} words")}.</p>'
         f'<p class="fg-small">For any word, run <code>{FULL_MODEL_COMMAND}</code>.</p>{rows}'
     )
 

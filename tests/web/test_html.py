@@ -92,5 +92,6 @@ def test_chips_escape_their_words_and_name_the_command_of_a_full_model():
     chips = word_chips("tiny", 3, {"colours": ("red", "<b>"), "shapes": ("star",)})
     assert chips.count("<button") == 3
     assert "&lt;b&gt;" in chips
-    assert "tiny knows 3 words only: colours, shapes." in chips
+    assert "tiny knows only colours, shapes." in chips
+    assert "tiny knows only 3 words." in word_chips("tiny", 3, {})
     assert "<code>fgseg serve --model fg-clip-base</code>" in chips

@@ -315,7 +315,7 @@ def test_the_image_can_be_zoomed_and_moved(open_page, photo):
 def test_the_words_of_the_embedded_model_are_listed_before_a_word_fails(open_page, photo):
     page = open_page()
     words = page.locator("#fg-words")
-    assert re.search(r"mini knows \d+ words only: colours, patterns, shapes, materials\.", words.inner_text())
+    assert "mini knows only colours, patterns, shapes, materials." in words.inner_text()
     assert "fgseg serve --model fg-clip-base" in words.inner_text()
     page.fill("#fg-prompts textarea", "red\n")
     for word in ("blue", "brick wall", "red"):

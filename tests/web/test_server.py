@@ -93,7 +93,7 @@ def test_the_endpoint_names_no_path_of_this_machine(client, tiny_model):
         ({"prompts": "red"}, 400, "form: expected the fields image, prompt"),
         ({"data": b"no picture"}, 400, "photo.png: not an image that can be read"),
         ({"data": encode_png(np.zeros((101, 100, 3), np.uint8))}, 400, "over the limit of 0.01"),
-        ({"data": bytes(100_001)}, 413, "photo.png: expected a file of at most 0.1 MB"),
+        ({"data": bytes(100_001)}, 413, "image: expected a file of at most 0.1 MB"),
     ],
 )
 def test_the_endpoint_explains_a_wrong_request_in_one_line_of_json(client, fields, status, message):
