@@ -106,44 +106,55 @@ function read(point) {
 
 // --- the outline of a region
 
-// The 8-connected parts of a class inside a box (left, top, right, bottom) of the label map.
+// The 8-connected parts of a class inside a box (left, top, right, bottom) of the label map: the number of the part of each
+// pixel, from 1, and the box of each part. Typed arrays and plain loops, because a part may have a million pixels.
 function partsIn(index, [left, top, right, bottom]) {
-  const parts = [];
-  const seen = new Set();
-  const isNew = (x, y) =>
-    x >= left && x < right && y >= top && y < bottom && !seen.has(y * view.width + x) && holds(index, y * view.width + x);
+  const { width, height } = view;
+  const numbers = new Int32Array(width * height);
+  const stack = new Int32Array((right - left) * (bottom - top));
+  const boxes = [];
   for (let startY = top; startY < bottom; startY++) {
     for (let startX = left; startX < right; startX++) {
-      if (!isNew(startX, startY)) continue;
-      const part = { pixels: new Set(), box: [startX, startY, startX + 1, startY + 1] };
-      const stack = [[startX, startY]];
-      seen.add(startY * view.width + startX);
-      while (stack.length) {
-        const [x, y] = stack.pop();
-        part.pixels.add(y * view.width + x);
-        part.box = part.box.map((side, k) => (k < 2 ? Math.min(side, [x, y][k]) : Math.max(side, [x, y][k - 2] + 1)));
-        for (let dy = -1; dy <= 1; dy++) {
-          for (let dx = -1; dx <= 1; dx++) {
-            if (!isNew(x + dx, y + dy)) continue;
-            seen.add((y + dy) * view.width + x + dx);
-            stack.push([x + dx, y + dy]);
+      const first = startY * width + startX;
+      if (numbers[first] || !holds(index, first)) continue;
+      const box = [startX, startY, startX + 1, startY + 1];
+      boxes.push(box);
+      let size = 0;
+      stack[size++] = first;
+      numbers[first] = boxes.length;
+      while (size) {
+        const pixel = stack[--size];
+        const [x, y] = [pixel % width, Math.floor(pixel / width)];
+        if (x < box[0]) box[0] = x;
+        if (x >= box[2]) box[2] = x + 1;
+        if (y >= box[3]) box[3] = y + 1; // the first pixel is in the top row
+        for (let nextY = Math.max(top, y - 1); nextY <= Math.min(bottom - 1, y + 1); nextY++) {
+          for (let nextX = Math.max(left, x - 1); nextX <= Math.min(right - 1, x + 1); nextX++) {
+            const next = nextY * width + nextX;
+            if (numbers[next] || !holds(index, next)) continue;
+            numbers[next] = boxes.length;
+            stack[size++] = next;
           }
         }
       }
-      parts.push(part);
     }
   }
-  return parts;
+  return { numbers, boxes };
 }
 
-function border({ pixels }) {
+// The border of one part, as the path of an SVG. Sides between two of its pixels are no border.
+function border(numbers, number, [left, top, right, bottom]) {
+  const { width } = view;
   const edges = [];
-  for (const pixel of pixels) {
-    const [x, y] = [pixel % view.width, Math.floor(pixel / view.width)];
-    if (!pixels.has(pixel - view.width)) edges.push(`M${x} ${y}h1`);
-    if (!pixels.has(pixel + view.width)) edges.push(`M${x} ${y + 1}h1`);
-    if (x === 0 || !pixels.has(pixel - 1)) edges.push(`M${x} ${y}v1`);
-    if (x === view.width - 1 || !pixels.has(pixel + 1)) edges.push(`M${x + 1} ${y}v1`);
+  const isIn = (x, y) => x >= left && x < right && y >= top && y < bottom && numbers[y * width + x] === number;
+  for (let y = top; y < bottom; y++) {
+    for (let x = left; x < right; x++) {
+      if (!isIn(x, y)) continue;
+      if (!isIn(x, y - 1)) edges.push(`M${x} ${y}h1`);
+      if (!isIn(x, y + 1)) edges.push(`M${x} ${y + 1}h1`);
+      if (!isIn(x - 1, y)) edges.push(`M${x} ${y}v1`);
+      if (!isIn(x + 1, y)) edges.push(`M${x + 1} ${y}v1`);
+    }
   }
   return edges.join('');
 }
@@ -157,11 +168,13 @@ function outline(region) {
   const scales = [view.width / view.imageWidth, view.height / view.imageHeight];
   const scaled = region.box.map((side, k) => side * scales[k % 2]);
   const box = scaled.map((side, k) => (k < 2 ? Math.floor(side) : Math.ceil(side)));
-  const distance = (part) => part.box.reduce((sum, side, k) => sum + Math.abs(side - scaled[k]), 0);
-  const [nearest] = partsIn(region.index, box).sort((a, b) => distance(a) - distance(b));
+  const { numbers, boxes } = partsIn(region.index, box);
+  // Parts of other regions may lie in the box. Most often the region's own part fills it.
+  const distance = (part) => part.reduce((sum, side, k) => sum + Math.abs(side - scaled[k]), 0);
+  const [nearest] = [...boxes].sort((a, b) => distance(a) - distance(b));
   const [left, top, right, bottom] = box;
   // A region of few pixels of a large image may have none in the smaller copy; then its box shows where it is.
-  const shape = nearest ? border(nearest) : `M${left} ${top}H${right}V${bottom}H${left}Z`;
+  const shape = nearest ? border(numbers, boxes.indexOf(nearest) + 1, nearest) : `M${left} ${top}H${right}V${bottom}H${left}Z`;
   svg.setAttribute('viewBox', `0 0 ${view.width} ${view.height}`);
   paths.forEach((path) => path.setAttribute('d', shape));
   find('.fg-viewport').scrollIntoView({ block: 'nearest' });

@@ -198,7 +198,16 @@ canvas.addEventListener('pointerup', (event) => {
   send();
 });
 canvas.addEventListener('pointercancel', () => (start = held = null));
-canvas.addEventListener('pointerleave', () => point(null));
+canvas.addEventListener('pointerleave', (event) => {
+  if (event.pointerType === 'mouse') point(null); // a finger has just left where it pointed
+});
+document.addEventListener(
+  'scroll',
+  () => {
+    if (!canvas.matches(':focus-visible')) point(null); // the arrow keys scroll the zoomed image themselves
+  },
+  { capture: true, passive: true },
+);
 canvas.addEventListener('blur', () => point(null));
 
 const MOVES = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
