@@ -128,10 +128,10 @@ class User:
         self.own_stage(shown[1])
         yield
         shown = self.event("run", [None, *self.form(self.words[0])], None)
-        self.own_stage(shown[1])
+        self.own_masks(shown[7])
         yield
         shown = self.event("run", [None, *self.form("\n".join(self.words))], None)
-        self.own_stage(shown[1])
+        self.own_masks(shown[7])
         rows = [row["name"] for row in shown[2]["rows"]]
         self.report.check(rows == self.words, f"{self.name}: legend {rows}")
         self.report.check("kept from before" in shown[3], f"{self.name}: encoded again")
@@ -145,7 +145,7 @@ class User:
 
     def form(self, prompts: str) -> list[object]:
         """The fields of the page."""
-        return [prompts, "", "exclusive", 0.5, 0.5, "auto"]
+        return [prompts, "", "exclusive", 0.5, 0.0, "auto"]
 
     def event(self, name: str, data: list[object], event_data: object) -> list[object]:
         """Send one event of the page as its script does, and wait for the outputs."""
@@ -176,6 +176,11 @@ class User:
         height, width = self.image.shape[:2]
         is_own = (stage.get("height"), stage.get("width"), stage.get("name")) == (height, width, f"{self.name}.png")
         self.report.check(is_own, f"{self.name}: stage {stage.get('name')}")
+
+    def own_masks(self, masks: dict) -> None:
+        """Check that the masks have the size of the user's picture, which no other user has."""
+        is_own = (masks.get("imageHeight"), masks.get("imageWidth")) == self.image.shape[:2]
+        self.report.check(is_own, f"{self.name}: masks {masks.get('imageHeight')} x {masks.get('imageWidth')}")
 
     def own_labels(self, secret: str) -> None:
         """Check that the downloaded label map is that of the user's picture."""

@@ -13,6 +13,7 @@ from .resizing import (
     shrink as shrink,
 )
 from .writing import (
+    encode_cutout as encode_cutout,
     encode_jpeg as encode_jpeg,
     encode_png as encode_png,
     write_image as write_image,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgseg._checks import check_image, check_mask, describe
+from fgseg._checks import check_array, check_image, check_mask, describe
 from fgseg._files import write_bytes
 from fgseg.errors import OptionError, ShapeError
 
-__all__ = ["encode", "encode_jpeg", "encode_png", "write_image", "write_mask_png"]
+__all__ = ["encode", "encode_cutout", "encode_jpeg", "encode_png", "write_image", "write_mask_png"]
 
 _JPEG_QUALITY = 95  # with full colour resolution, so that outlines and the text of legends stay sharp
 _JPEG_MAX_SIDE = 65_500  # libjpeg's JPEG_MAX_DIMENSION
@@ -63,6 +63,29 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     if max(height, width) > _JPEG_MAX_SIDE:
         raise OptionError(f"image: JPEG holds {_JPEG_MAX_SIDE} pixels per side, got {width} x {height}; use PNG")
     return encode(Image.fromarray(image), "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+
+
+def encode_cutout(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bytes:
+    r"""Encode the part of a picture inside a mask as PNG; the rest is transparent and black.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool.
+
+    Returns:
+        The bytes of a PNG file with alpha, as large as the image.
+
+    Raises:
+        ShapeError: `image` is not an RGB image, or `mask` is not a mask of its size.
+
+    Example:
+        >>> encode_cutout(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1), bool))[:8]
+        b'\x89PNG\r\n\x1a\n'
+    """
+    check_image("image", image)
+    check_array("mask", mask, image.shape[:2], hint="a mask has the height and width of the image")
+    check_mask("mask", mask)
+    return encode(Image.fromarray(np.dstack([image * mask[..., None], mask * np.uint8(255)])), "PNG")
 
 
 def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:

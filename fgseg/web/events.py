@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from fgseg.errors import OptionError
+from fgseg._checks import check_number
+from fgseg.errors import OptionError, PromptError
 from fgseg.images.resizing import shrink
 from fgseg.web import html
-from fgseg.web.examples import known_prompts
+from fgseg.web.examples import FULL_MODEL_COMMAND, known_prompts, unknown_words
 from fgseg.web.limits import Mode, SegmentationRequest, explain, prompt_lines
 from fgseg.web.service import SegmentationService
-from fgseg.web.sessions import MASKS, PREVIEW_SIDE, ViewState
+from fgseg.web.sessions import MASKS, PREVIEW_SIDE, Result, ViewState
 
 __all__ = ["Actions", "Form", "Update", "explained"]
 
@@ -24,7 +25,7 @@ class Form:
         negatives: one word per line.
         mode: "exclusive" or "independent".
         threshold: minimum presence, 0 to 1.
-        opacity: of masks and heatmaps, 0 to 1.
+        min_percent: smallest region, in per cent of the image.
         resolution: one of `SegmentationService.resolutions`.
     """
 
@@ -32,13 +33,20 @@ class Form:
     negatives: str
     mode: str
     threshold: float
-    opacity: float
+    min_percent: float
     resolution: str
 
-    def request(self) -> SegmentationRequest:
-        """The request of the fields; errors as `SegmentationRequest`."""
-        prompts, negatives = prompt_lines(self.prompts), prompt_lines(self.negatives)
-        return SegmentationRequest(prompts, negatives, cast(Mode, self.mode), self.threshold, self.resolution)
+    def request(self, pixels: int) -> SegmentationRequest:
+        """The request of the fields for an image of so many pixels; errors as `SegmentationRequest`."""
+        check_number("smallest region", self.min_percent, low=0, high=100, hint="a percentage of the image")
+        return SegmentationRequest(
+            prompt_lines(self.prompts),
+            prompt_lines(self.negatives),
+            cast(Mode, self.mode),
+            self.threshold,
+            self.resolution,
+            max(1, round(self.min_percent / 100 * pixels)),
+        )
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class Update:
         regions: the region table.
         downloads: the links.
         prompts: text of the field of prompts.
+        masks: the label map and the presence, which the browser draws and reads out under the pointer.
+        heatmap: the heatmap above the image, if one is shown, and a description of what is shown.
     """
 
     secret: str | None = None
@@ -62,6 +72,8 @@ class Update:
     regions: str | None = None
     downloads: str | None = None
     prompts: str | None = None
+    masks: dict[str, Any] | None = None
+    heatmap: dict[str, Any] | None = None
 
 
 def explained(action: Callable[..., Update], *arguments: Any) -> Update:
@@ -86,24 +98,23 @@ class Actions:
         return self._start(str(data.get("secret")), form, owner)
 
     def example(self, data: Mapping[str, Any], form: Form, owner: str) -> Update:
-        """An example was chosen: `data` holds its "name". It sets its prompts unless the user has written others."""
+        """An example was chosen: `data` holds its "name". It brings its own prompts."""
         name = str(data.get("name"))
         secret = self.service.open_example(name)
-        examples, seg = self.service.examples, self.service.segmenter
-        proposals = {key: "\n".join(known_prompts(seg, example)) for key, example in examples.items()}
-        if not form.prompts.strip() or form.prompts.strip() in proposals.values():
-            form = replace(form, prompts=proposals[name])
-        return replace(self._start(secret, form, owner), prompts=form.prompts)
+        prompts = "\n".join(known_prompts(self.service.segmenter, self.service.examples[name]))
+        return replace(self._start(secret, replace(form, prompts=prompts, negatives=""), owner), prompts=prompts)
 
     def run(self, secret: str | None, form: Form) -> Update:
         """Segment the image."""
         if secret is None:
             raise OptionError("image: expected an image, got none; drop one, paste one, or choose an example")
-        result = self.service.segment(secret, form.request())
+        height, width = self.sessions.get(secret).pixels.shape[:2]
+        result = self._segment(secret, form.request(height * width))
         view = self.sessions.view(secret)
         return Update(
             secret=secret,
-            stage=self._stage(secret, form.opacity, view.layer),
+            masks=html.masks(result, self.sessions.get(secret)),
+            heatmap=self._heatmap(secret, view.layer),
             legend=self._legend(secret, view),
             note=html.timing_note(result),
             regions=html.region_rows(result),
@@ -112,28 +123,23 @@ class Actions:
 
     def refresh(self, secret: str | None, form: Form) -> Update:
         """An option has changed: segment again if there is a result."""
-        return self.run(secret, form) if self._has_result(secret) else Update()
+        has_result = secret is not None and self.sessions.get(secret).result is not None
+        return self.run(secret, form) if has_result else Update()
 
-    def redraw(self, secret: str | None, opacity: float) -> Update:
-        """The opacity has changed: draw again if there is a result."""
-        if not self._has_result(secret):
-            return Update()
-        return Update(stage=self._stage(secret, opacity, self.sessions.view(secret).layer))
-
-    def choose(self, secret: str | None, data: Mapping[str, Any], opacity: float) -> Update:
-        """Show all masks or the heatmap of one prompt: `data` holds the "layer"."""
+    def choose(self, secret: str | None, data: Mapping[str, Any]) -> Update:
+        """Show the masks or the heatmap of one prompt: `data` holds the "layer"."""
         layer = data.get("layer")
         if not isinstance(layer, int):
             raise OptionError(f"layer: expected a number, got {layer!r:.60}")
-        stage = self._stage(secret, opacity, layer)  # refuses an unknown layer
-        return Update(stage=stage, legend=self._legend(secret, self.sessions.view(secret, layer=layer)))
+        heatmap = self._heatmap(secret, layer)  # refuses an unknown layer
+        return Update(heatmap=heatmap, legend=self._legend(secret, self.sessions.view(secret, layer=layer)))
 
     def mark(self, secret: str | None, data: Mapping[str, Any]) -> Update:
         """A point or box was marked, or the mark was cleared: `data` holds the "box" in fractions, or None."""
         box = data.get("box")
         if not (box is None or isinstance(box, list)):
             raise OptionError(f"box: expected four numbers, got {box!r:.60}")
-        if not self._has_result(secret):
+        if secret is None or self.sessions.get(secret).result is None:
             hint = "Write prompts and press Segment first. Then a click shows the score of every prompt."
             return Update(note=html.error_note(hint)) if box else Update()
         mark = None if box is None else tuple(box)
@@ -152,6 +158,8 @@ class Actions:
         bare = Update(
             secret=secret,
             stage=html.stage(secret, session, shrink(session.pixels, max_side=PREVIEW_SIDE)),
+            masks={},
+            heatmap=html.heatmap(session, None, ""),
             legend={"rows": []},
             note="",
             regions="",
@@ -160,20 +168,29 @@ class Actions:
         if not form.prompts.strip():
             return bare
         update = explained(self.run, secret, form)
-        return update if update.stage else replace(bare, note=update.note)  # without a stage, the note holds the error
+        if update.masks is None:  # the note holds the error
+            return replace(bare, note=update.note)
+        return replace(update, stage=bare.stage)
 
-    def _stage(self, secret: str | None, opacity: float, layer: int) -> dict[str, Any]:
-        picture = self.service.draw(secret, opacity, layer)
-        names = self.service.result(secret).preview.classes
-        content = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
-        return html.stage(secret or "", self.sessions.get(secret), picture, f" under {content}")
+    def _segment(self, secret: str, request: SegmentationRequest) -> Result:
+        """Segment. The error about an unknown word says how to start the page with a model that knows every word."""
+        try:
+            return self.service.segment(secret, request)
+        except PromptError as error:
+            if not unknown_words(self.service.segmenter, [*request.prompts, *request.negatives]):
+                raise
+            raise PromptError(f"{error}. To start this page with one, run {FULL_MODEL_COMMAND}") from error
+
+    def _heatmap(self, secret: str | None, layer: int) -> dict[str, Any]:
+        session, names = self.sessions.get(secret), self.service.result(secret).preview.classes
+        if layer == MASKS:
+            return html.heatmap(session, None, f" under the masks of {', '.join(names)}")
+        picture = self.service.heatmap(secret, layer)
+        return html.heatmap(session, picture, f" under the heatmap of {names[layer]}")
 
     def _legend(self, secret: str | None, view: ViewState) -> dict[str, Any]:
         result = self.service.result(secret)
         if view.mark is None:
-            return html.legend(result, view.layer)
+            return html.legend(result, secret, view.layer)
         scores = self.service.score(secret, view.mark)
-        return html.score_legend(result, view.layer, view.mark, scores, self.sessions.get(secret))
-
-    def _has_result(self, secret: str | None) -> bool:
-        return secret is not None and self.sessions.get(secret).result is not None
+        return html.score_legend(result, secret, view.layer, view.mark, scores, self.sessions.get(secret))

@@ -1,6 +1,10 @@
-"""Example images: photographs that come with scikit-image, and scenes that are drawn. Nothing is downloaded."""
+"""Example images and words: photographs that come with scikit-image, scenes that are drawn, words of a small model.
 
-from collections.abc import Callable
+Nothing is downloaded.
+"""
+
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +12,25 @@ import numpy as np
 import skimage
 from numpy.typing import NDArray
 
-from fgseg.errors import PromptError
+from fgseg.errors import ModelNotFoundError, PromptError
 from fgseg.images.reading import read_image
 from fgseg.scenes.composition import Kind, scene
+from fgseg.scenes.vocabulary import BASIC_COLORS, MATERIALS, PATTERNS, SHAPES
 from fgseg.segmenter import Segmenter
 
-__all__ = ["Example", "examples", "known_prompts"]
+__all__ = [
+    "FULL_MODEL_COMMAND",
+    "Example",
+    "examples",
+    "known_prompts",
+    "unknown_words",
+    "vocabulary",
+    "word_groups",
+]
+
+FULL_MODEL_COMMAND = "fgseg serve --model fg-clip-base"
+"""The command that starts the page with a model that takes any word."""
+GROUPS = {"colours": BASIC_COLORS, "patterns": PATTERNS, "shapes": SHAPES, "materials": tuple(MATERIALS)}
 
 SCENE_HW = (320, 480)
 SCENES: tuple[tuple[Kind, int], ...] = (("shapes", 35), ("outdoors", 29))
@@ -62,6 +79,32 @@ def known_prompts(seg: Segmenter, example: Example) -> tuple[str, ...]:
             continue
         return prompts
     return ()
+
+
+def vocabulary(seg: Segmenter) -> frozenset[str]:
+    """The words of a model with a closed vocabulary; empty for a model that takes any word."""
+    tokenizer = getattr(seg.encoder, "tokenizer", None)
+    try:
+        return frozenset(tokenizer.words() if tokenizer else ())
+    except ModelNotFoundError:  # a model without a tokenizer; its error appears with the first prompt
+        return frozenset()
+
+
+def unknown_words(seg: Segmenter, texts: Sequence[str]) -> list[str]:
+    """The words of some texts that a model with a closed vocabulary does not know, in their order."""
+    known = vocabulary(seg)
+    words = (word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower()))
+    return [word for word in words if word not in known] if known else []
+
+
+def word_groups(seg: Segmenter) -> dict[str, tuple[str, ...]]:
+    """Words to propose for a model with a closed vocabulary, by their kind; only words that it knows."""
+    known = vocabulary(seg)
+    groups = {
+        title: tuple(phrase for phrase in phrases if known.issuperset(phrase.split()))
+        for title, phrases in GROUPS.items()
+    }
+    return {title: phrases for title, phrases in groups.items() if phrases}
 
 
 def _photo(file: str, title: str, prompts: tuple[tuple[str, ...], ...]) -> Example:

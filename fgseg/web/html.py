@@ -1,6 +1,7 @@
 """What the page shows of an image and its result: values for the scripts of the page, and small pieces of HTML."""
 
 import base64
+import zlib
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from fgseg.drawing.colors import colorize
 from fgseg.images.writing import encode_jpeg
+from fgseg.segmentation.result import Segmentation
+from fgseg.web.examples import FULL_MODEL_COMMAND
 from fgseg.web.service import FILES
 from fgseg.web.sessions import Result, Session
 
@@ -17,11 +20,14 @@ __all__ = [
     "data_uri",
     "downloads",
     "error_note",
+    "heatmap",
     "legend",
+    "masks",
     "region_rows",
     "score_legend",
     "stage",
     "timing_note",
+    "word_chips",
 ]
 
 REGIONS_SHOWN = 100
@@ -33,27 +39,60 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode("ascii")
 
 
-def stage(secret: str, session: Session, picture: NDArray[np.uint8], content: str = "") -> dict[str, Any]:
+def stage(secret: str, session: Session, picture: NDArray[np.uint8]) -> dict[str, Any]:
     """The value of the stage; `picture` is what it shows, `width` and `height` are those of the file."""
     height, width = session.pixels.shape[:2]
-    alt = f"The image {session.name}{content}"
-    return {"src": data_uri(picture), "alt": alt, "width": width, "height": height, "name": session.name, "key": secret}
+    return {"src": data_uri(picture), "width": width, "height": height, "name": session.name, "key": secret}
 
 
-def legend(result: Result, layer: int) -> dict[str, Any]:
+def masks(result: Result, session: Session) -> dict[str, Any]:
+    """The value of the masks, from which the browser draws them and tells the class and presence under the pointer.
+
+    Labels are 16-bit, presence is in per cent, of the class of the label. Masks that may overlap have one bit per pixel
+    and class. Arrays are compressed, so they take about as many bytes as the image.
+    """
+    preview = result.preview
+    height, width = preview.labels.shape
+    overlapping = np.packbits([preview.masks[name] for name in preview.classes], axis=None)
+    return {
+        "width": width,
+        "height": height,
+        "imageWidth": session.pixels.shape[1],
+        "imageHeight": session.pixels.shape[0],
+        "names": list(preview.classes),
+        "colors": [list(color) for color in preview.colors],
+        "labels": _compressed(preview.labels.astype("<u2")),  # UNLABELLED becomes 65535
+        "presence": _compressed(_presence_percent(preview)),
+        "overlapping": None if preview.mode == "exclusive" else _compressed(overlapping),
+    }
+
+
+def heatmap(session: Session, picture: NDArray[np.uint8] | None, content: str) -> dict[str, Any]:
+    """The value of the heatmap above the image, None for none, with a description of what is shown in all."""
+    src = None if picture is None else data_uri(picture)
+    return {"src": src, "alt": f"The image {session.name}{content}"}
+
+
+def legend(result: Result, secret: str | None, layer: int) -> dict[str, Any]:
     """The value of the legend: one row per prompt, with its colour and its share of the image."""
     rows = [
         {"name": entry["name"], "color": _css(color), "share": _percent(entry["share"]), "mean": None, "peak": None}
         for entry, color in zip(result.summary["classes"], result.preview.colors, strict=True)
     ]
-    return {"rows": rows, "layer": layer, "ramp": [_css(color) for color in _RAMP], "where": "", "isPoint": False}
+    ramp = [_css(color) for color in _RAMP]
+    return {"rows": rows, "key": secret, "layer": layer, "ramp": ramp, "where": "", "isPoint": False}
 
 
 def score_legend(
-    result: Result, layer: int, box: Sequence[float], scores: Mapping[str, tuple[float, float]], session: Session
+    result: Result,
+    secret: str | None,
+    layer: int,
+    box: Sequence[float],
+    scores: Mapping[str, tuple[float, float]],
+    session: Session,
 ) -> dict[str, Any]:
     """The value of the legend with the (mean, peak) score of each prompt in a box; the box is as in `box_window`."""
-    value = legend(result, layer)
+    value = legend(result, secret, layer)
     for row in value["rows"]:
         row["mean"], row["peak"] = (round(score, 3) for score in scores[row["name"]])
     height, width = session.pixels.shape[:2]
@@ -62,6 +101,20 @@ def score_legend(
     is_point = (left, top) == (right, bottom)
     where = f"at {left}, {top}" if is_point else f"from {left}, {top} to {right}, {bottom}"
     return value | {"where": where, "isPoint": is_point}
+
+
+def word_chips(model: str, count: int, groups: Mapping[str, Sequence[str]]) -> str:
+    """What a model with a closed vocabulary knows, in one sentence, and buttons that add its words to the prompts."""
+    rows = "".join(
+        f'<p class="fg-group" role="toolbar" aria-label="{escape(title)}"><b>{escape(title.capitalize())}</b>'
+        + "".join(f'<button type="button" class="fg-chip">{escape(word)}</button>' for word in words)
+        + "</p>"
+        for title, words in groups.items()
+    )
+    return (
+        f'<p class="fg-small">{escape(model)} knows only {escape(", ".join(groups) or f"{count} words")}.</p>'
+        f'<p class="fg-small">For any word, run <code>{FULL_MODEL_COMMAND}</code>.</p>{rows}'
+    )
 
 
 def timing_note(result: Result) -> str:
@@ -82,16 +135,24 @@ def error_note(message: str) -> str:
 
 
 def region_rows(result: Result) -> str:
-    """The region table, by class and then from the largest to the smallest region."""
-    regions = result.summary["regions"]
+    """The region table, from the largest to the smallest region. The largest region of each class is always shown."""
+    regions = sorted(result.summary["regions"], key=lambda region: -region["area"])
     if not regions:
         return '<p class="fg-empty">No regions were found. Lower the threshold, or try other words.</p>'
+    largest = {region["class_index"]: region for region in reversed(regions)}
+    shown = regions[:REGIONS_SHOWN]
+    shown += [region for region in regions[REGIONS_SHOWN:] if largest[region["class_index"]] is region]
     colors = [_css(color) for color in result.preview.colors]
-    body = "".join(_region_row(region, colors[region["class_index"]]) for region in regions[:REGIONS_SHOWN])
-    more = len(regions) - REGIONS_SHOWN
+    body = "".join(
+        _region_row(region, colors[region["class_index"]], 0 if region is shown[0] else -1) for region in shown
+    )
+    missing = [name for index, name in enumerate(result.preview.classes) if index not in largest]
+    body += "".join(f'<tr><td>{escape(name)}</td><td colspan="4">not found</td></tr>' for name in missing)
+    more = len(regions) - len(shown)
     rest = f'<p class="fg-empty">{more} more regions are in regions.csv.</p>' if more > 0 else ""
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Prompt", "Area", "Box", "Mean", "Peak"))
     return (
+        '<p class="fg-small">Regions, the largest first. A click outlines one in the image.</p>'
         f'<div class="fg-table" tabindex="0" role="region" aria-label="Regions"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{rest}"
     )
@@ -106,10 +167,27 @@ def downloads(secret: str) -> str:
     return f'<nav class="fg-downloads" aria-label="Downloads">{links}</nav>'
 
 
-def _region_row(region: Mapping[str, Any], color: str) -> str:
+def _presence_percent(preview: Segmentation) -> NDArray[np.uint8]:
+    """(h, w): the presence of the class of each pixel's label, 0 where there is none."""
+    percent = np.zeros(preview.labels.shape, np.uint8)
+    for index, name in enumerate(preview.classes):
+        mask = preview.labels == index
+        if mask.any():
+            percent[mask] = np.rint(100 * preview.scores[name][mask])
+    return percent
+
+
+def _compressed(values: NDArray[Any]) -> str:
+    return base64.b64encode(zlib.compress(values.tobytes(), level=1)).decode("ascii")
+
+
+def _region_row(region: Mapping[str, Any], color: str, tab_index: int) -> str:
     left, top, right, bottom = region["box_xyxy"]
     return (
-        f'<tr><td><i style="background:{color}"></i>{escape(region["class_name"])}</td><td>{region["area"]:,} px</td>'
+        f'<tr><td><button type="button" class="fg-region" aria-pressed="false" tabindex="{tab_index}" '
+        f'data-class="{region["class_index"]}" '
+        f'data-box="{left},{top},{right},{bottom}"><i style="background:{color}"></i>'
+        f"{escape(region['class_name'])}</button></td><td>{region['area']:,} px</td>"
         f"<td>{left}, {top} to {right}, {bottom}</td><td>{region['mean_score']:.2f}</td>"
         f"<td>{region['peak_score']:.2f}</td></tr>"
     )

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from fgseg._checks import check_choice, check_number
+from fgseg._checks import check_choice, check_number, check_whole
 from fgseg.errors import FgsegError, ImageError, OptionError, PromptError, ShapeError
 
 __all__ = [
@@ -48,9 +48,10 @@ class SegmentationRequest:
         mode: "exclusive" or "independent".
         threshold: minimum presence, 0 to 1, or "auto"; None takes the model's own.
         resolution: one of `SegmentationService.resolutions`.
+        min_area: in pixels; smaller connected components are dropped.
 
     Raises:
-        OptionError: the mode is unknown, or the threshold is out of its range.
+        OptionError: the mode is unknown, or the threshold or the area is out of its range.
     """
 
     prompts: tuple[str, ...]
@@ -58,11 +59,13 @@ class SegmentationRequest:
     mode: Mode = "exclusive"
     threshold: float | Literal["auto"] | None = None
     resolution: str = "auto"
+    min_area: int = 1
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, ("exclusive", "independent"))
         if self.threshold is not None and self.threshold != "auto":
             check_number("threshold", self.threshold, low=0, high=1, hint="a presence, or 'auto'")
+        check_whole("min_area", self.min_area, low=0, high=2**53)
 
 
 @dataclass(frozen=True)

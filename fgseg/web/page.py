@@ -15,7 +15,8 @@ from gradio.themes.utils.fonts import LocalFont
 from fgseg._version import __version__
 from fgseg.images.resizing import shrink
 from fgseg.web.events import Actions, Form, Update, explained
-from fgseg.web.html import data_uri
+from fgseg.web.examples import vocabulary, word_groups
+from fgseg.web.html import data_uri, word_chips
 from fgseg.web.limits import MEGA
 from fgseg.web.service import SegmentationService
 
@@ -30,6 +31,9 @@ RESOLUTIONS = {
     "keep": "Whole image, aspect ratio kept",
     "slide": "Overlapping windows",
 }
+
+# The browser draws the masks and heatmaps with this opacity, so that the slider asks nothing of the server.
+OPACITY_SCRIPT = "(opacity) => document.documentElement.style.setProperty('--fg-opacity', opacity)"
 
 
 def mount_page(app: FastAPI, service: SegmentationService) -> FastAPI:
@@ -71,11 +75,14 @@ class _Page:
         self.service, self.actions = service, Actions(service)
         self.secret = gr.State()
         gr.HTML(self._head(), apply_default_css=False, js_on_load=None)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=7, min_width=320):
+        # The order on a narrow screen and of the Tab key; a wide screen shows the first and the last on the left.
+        with gr.Row(equal_height=False, elem_id="fg-layout"):
+            with gr.Column(elem_id="fg-image"):
                 self._picture()
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(elem_id="fg-form"):
                 self._form()
+            with gr.Column(elem_id="fg-rest"):
+                self._rest()
         self._events()
 
     def _head(self) -> str:
@@ -93,8 +100,12 @@ class _Page:
             limits=f"At most {limits.upload_bytes / MEGA:g} MB and {limits.pixels / MEGA:g} megapixels.",
             upload_bytes=limits.upload_bytes,
         )
-        self.legend = _scripted("legend.js", html='<div class="fg-legend" hidden></div>')
-        self.downloads, self.regions = _html("fg-downloads"), _html("fg-regions")
+        self.masks = _scripted("masks.js", html="", name="fg-masks")
+        self.heatmap = _scripted("heatmap.js", html="", name="fg-heatmap")
+
+    def _rest(self) -> None:
+        self.downloads = _html("fg-downloads")
+        self.regions = gr.HTML("", js_on_load=_asset("regions.js"), apply_default_css=False, elem_id="fg-regions")
         self.gallery = _scripted("gallery.js", html=self._thumbnails())
 
     def _thumbnails(self) -> str:
@@ -115,6 +126,16 @@ class _Page:
             max_lines=12,
             elem_id="fg-prompts",
         )
+        self.run = gr.Button("Segment", variant="primary", elem_id="fg-run")
+        self.note = _html("fg-note")
+        self.legend = _scripted("legend.js", html='<div class="fg-legend" hidden></div>')
+        words = vocabulary(self.service.segmenter)
+        if words:
+            chips = word_chips(self.service.model_name, len(words), word_groups(self.service.segmenter))
+            _scripted("words.js", html=chips, name="fg-words")
+        self._options()
+
+    def _options(self) -> None:
         self.negatives = gr.Textbox(
             label="Negative prompts",
             info="One word per line. These words compete with the prompts but get no mask.",
@@ -123,8 +144,6 @@ class _Page:
             max_lines=6,
             elem_id="fg-negatives",
         )
-        self.run = gr.Button("Segment", variant="primary", elem_id="fg-run")
-        self.note = _html("fg-note")
         self.mode = gr.Radio(
             [("One prompt per pixel", "exclusive"), ("Masks may overlap", "independent")],
             value="exclusive",
@@ -134,8 +153,10 @@ class _Page:
         with gr.Row():
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)
+        self.min_percent = gr.Slider(0, 2, 0, step=0.02, label="Smallest region, % of the image")
         named = [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
-        self.resolution = gr.Dropdown(named, value="auto", label="Resolution")
+        # Not a dropdown: Gradio's opens its list as soon as the Tab key reaches it.
+        self.resolution = gr.Radio(named, value="auto", label="Resolution")
 
     def _events(self) -> None:
         on, actions = self._on, self.actions
@@ -143,10 +164,10 @@ class _Page:
         on(self.gallery.example, "example", lambda _, form, data, owner: actions.example(data, form, owner))
         for event in (self.run.click, self.prompts.submit):
             on(event, "run", lambda secret, form, *_: actions.run(secret, form))
-        for field in (self.mode, self.threshold, self.resolution):
+        for field in (self.mode, self.threshold, self.min_percent, self.resolution):
             on(field.change, "refresh", lambda secret, form, *_: actions.refresh(secret, form))
-        on(self.opacity.change, "redraw", lambda secret, form, *_: actions.redraw(secret, form.opacity))
-        on(self.legend.layered, "choose", lambda secret, form, data, _: actions.choose(secret, data, form.opacity))
+        self.opacity.change(None, self.opacity, js=OPACITY_SCRIPT)
+        on(self.legend.layered, "choose", lambda secret, form, data, _: actions.choose(secret, data))
         on(self.stage.marked, "mark", lambda secret, form, data, _: actions.mark(secret, data), progress="hidden")
 
     def _on(
@@ -184,8 +205,8 @@ def _html(name: str) -> gr.HTML:
     return gr.HTML("", apply_default_css=False, js_on_load=None, elem_id=name)
 
 
-def _scripted(script: str, *, html: str, **props: Any) -> gr.HTML:
-    return gr.HTML(None, html_template=html, js_on_load=_asset(script), apply_default_css=False, **props)
+def _scripted(script: str, *, html: str, name: str | None = None, **props: Any) -> gr.HTML:
+    return gr.HTML(None, html_template=html, js_on_load=_asset(script), apply_default_css=False, elem_id=name, **props)
 
 
 def _asset(name: str) -> str:
@@ -206,6 +227,12 @@ def _theme() -> gr.themes.Base:
         body_text_color_subdued="*neutral_600",  # contrast 7:1 on the background of the page
         block_info_text_color="*neutral_600",
         input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_300",
         body_background_fill="*neutral_50",
         block_border_width="1px",
+        # white on the accents of this theme has a contrast of less than 4.5:1
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
     )

@@ -13,13 +13,14 @@ from starlette.routing import Route
 
 from fgseg.errors import ImageError, OptionError
 from fgseg.web.limits import LimitError, Limits, Mode, SegmentationRequest, explain, status_of
-from fgseg.web.service import FILES, SegmentationService
+from fgseg.web.service import CUTOUT, FILES, SegmentationService
 
 __all__ = ["FIELDS_BYTES", "error_response", "routes"]
 
 FIELDS_BYTES = 1_000_000
 """Largest size of everything in a request but the image."""
 BOXES = 100
+INDEX_DIGITS = 6
 FIELDS = ("image", "prompt", "negative", "mode", "threshold", "resolution", "box")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -35,10 +36,13 @@ def routes(service: SegmentationService) -> list[Route]:
         return JSONResponse({"secret": await run_in_threadpool(service.open, data, name)})
 
     async def download(request: Request) -> Response:
-        name = request.path_params["name"]
-        data = await run_in_threadpool(service.file, request.path_params["secret"], name)
-        headers = {"content-disposition": f'attachment; filename="{name}"'}
-        return Response(data, media_type=FILES[name][1], headers=headers)
+        name, secret = request.path_params["name"], request.path_params["secret"]
+        if name == CUTOUT:
+            data = await run_in_threadpool(service.cutout, secret, _indices(request.query_params.get("classes", "")))
+        else:
+            data = await run_in_threadpool(service.file, secret, name)
+        media_type = "image/png" if name == CUTOUT else FILES[name][1]
+        return Response(data, media_type=media_type, headers={"content-disposition": f'attachment; filename="{name}"'})
 
     async def segment(request: Request) -> Response:
         # The limit of fields is above that of prompts, so that a request with too many prompts gets its own error.
@@ -115,6 +119,18 @@ def _boxes(form: FormData) -> list[list[float]]:
         if len(box) != 4:
             raise OptionError(f"box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got {value!r:.60}")
     return boxes
+
+
+def _indices(value: str) -> list[int]:
+    """The indices of classes in a query.
+
+    >>> _indices("0,2")
+    [0, 2]
+    """
+    numbers = value.split(",")
+    if not all(number.isdecimal() and len(number) < INDEX_DIGITS for number in numbers):
+        raise OptionError(f"classes: expected indices such as 0,2, got {value!r:.60}")
+    return [int(number) for number in numbers]
 
 
 def _number(name: str, value: Any) -> float:

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from fgseg._files import one_line
 from fgseg.drawing.overlay import overlay_heatmap
-from fgseg.errors import OptionError
+from fgseg.errors import ImageError, OptionError
 from fgseg.formats.coco import coco_annotations
 from fgseg.images.reading import read_image
+from fgseg.images.writing import encode_cutout
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.result import Segmentation
 from fgseg.segmenter import Segmenter
 from fgseg.web.examples import Example
-from fgseg.web.limits import BusyError, GoneError, Limits, SegmentationRequest
-from fgseg.web.sessions import MASKS, Result, Session, Sessions, box_window, make_preview
+from fgseg.web.limits import BusyError, GoneError, LimitError, Limits, SegmentationRequest
+from fgseg.web.sessions import Result, Session, Sessions, box_window, make_preview
 
-__all__ = ["FILES", "SegmentationService", "WorkQueue"]
+__all__ = ["CUTOUT", "FILES", "SegmentationService", "WorkQueue"]
 
 ENCODED_KEPT = 2  # resolutions per image
 NAME_LENGTH = 100  # characters of a file name
@@ -37,6 +38,10 @@ FILES: Mapping[str, tuple[str, str, str]] = {
     "regions.csv": ("regions", "text/csv", "Regions (CSV)"),
 }
 """The downloads: file name -> (name in `fgseg.segmentation.result.FORMATS`, media type, title of the link)."""
+
+
+CUTOUT = "cutout.png"
+"""The name of the download that `SegmentationService.cutout` makes."""
 
 
 class SegmentationService:
@@ -64,8 +69,9 @@ class SegmentationService:
 
     def open(self, data: bytes, name: str) -> str:
         """Start a session with an uploaded image; returns its secret."""
-        pixels = self.queue.run(lambda: self._read(data))
-        return self.sessions.add(Session(_file_name(name), pixels))
+        file_name = _file_name(name)
+        pixels = self.queue.run(lambda: self._read(data, file_name))
+        return self.sessions.add(Session(file_name, pixels))
 
     def open_example(self, name: str) -> str:
         """Start a session with an example; returns its secret."""
@@ -86,14 +92,11 @@ class SegmentationService:
             raise GoneError("result: there is none yet; segment the image first")
         return result
 
-    def draw(self, secret: str | None, opacity: float, layer: int) -> NDArray[np.uint8]:
-        """(h, w, 3) uint8 RGB: the image under its masks (layer MASKS), or under the heatmap of one class."""
+    def heatmap(self, secret: str | None, layer: int) -> NDArray[np.uint8]:
+        """(h, w, 3) uint8 RGB: the image under the heatmap of one class, opaque where the presence is 1."""
         preview = self.result(secret).preview
-        if layer == MASKS:
-            return preview.overlay(opacity=opacity, legend=False)
-        if not 0 <= layer < len(preview.classes):
-            raise OptionError(f"layer: expected a class from 0 to {len(preview.classes) - 1}, got {layer}")
-        return overlay_heatmap(preview.image, preview.scores[preview.classes[layer]], opacity=opacity)
+        _check_class("layer", layer, len(preview.classes))
+        return overlay_heatmap(preview.image, preview.scores[preview.classes[layer]], opacity=1)
 
     def score(self, secret: str | None, box: Sequence[float]) -> dict[str, tuple[float, float]]:
         """The presence of each class in a box: class name -> (mean, peak), 0 to 1. The box is as in `box_window`."""
@@ -108,6 +111,14 @@ class SegmentationService:
         request = self.result(secret).request
         return self.queue.run(lambda: self._file(self.sessions.get(secret), request, name))
 
+    def cutout(self, secret: str | None, classes: Sequence[int]) -> bytes:
+        """PNG of the full image, transparent outside the masks of some classes, given by index."""
+        result = self.result(secret)
+        chosen = sorted(set(classes))
+        for index in chosen:
+            _check_class("classes", index, len(result.preview.classes))
+        return self.queue.run(lambda: self._cutout(self.sessions.get(secret), result.request, chosen))
+
     def answer(
         self, data: bytes, name: str, request: SegmentationRequest, boxes_xyxy: Sequence[Sequence[float]]
     ) -> dict[str, Any]:
@@ -120,7 +131,10 @@ class SegmentationService:
             boxes_xyxy: (left, top, right, bottom) in pixels; every class is scored in each.
         """
         self._check(request)
-        return self.queue.run(lambda: self._answer(Session(_file_name(name), self._read(data)), request, boxes_xyxy))
+        file_name = _file_name(name)
+        return self.queue.run(
+            lambda: self._answer(Session(file_name, self._read(data, file_name)), request, boxes_xyxy)
+        )
 
     def _segment(self, secret: str, request: SegmentationRequest) -> Result:
         session = self.sessions.get(secret)
@@ -140,6 +154,14 @@ class SegmentationService:
             self._result(image, request).save(folder, formats=[FILES[name][0]])
             return Path(folder, name).read_bytes()
 
+    def _cutout(self, session: Session, request: SegmentationRequest, classes: Sequence[int]) -> bytes:
+        image, _ = self._encode(session, request.resolution)
+        result = self._result(image, request)
+        shown = np.zeros(result.labels.shape, bool)
+        for index in classes:
+            shown |= result.masks[result.classes[index]]
+        return encode_cutout(session.pixels, shown)
+
     def _answer(
         self, session: Session, request: SegmentationRequest, boxes_xyxy: Sequence[Sequence[float]]
     ) -> dict[str, Any]:
@@ -157,9 +179,13 @@ class SegmentationService:
             "milliseconds": {"encode": encoding, "score": _milliseconds(started)},
         }
 
-    def _read(self, data: bytes) -> NDArray[np.uint8]:
-        self.limits.check_upload(len(data))
-        return read_image(data, max_pixels=self.limits.pixels)
+    def _read(self, data: bytes, file_name: str) -> NDArray[np.uint8]:
+        """The image of an upload. In errors the name of the file takes the place of the argument."""
+        try:
+            self.limits.check_upload(len(data))
+            return read_image(data, max_pixels=self.limits.pixels)
+        except (LimitError, ImageError) as error:
+            raise type(error)(f"{file_name}: {str(error).partition(': ')[2]}") from error
 
     def _check(self, request: SegmentationRequest) -> None:
         self.limits.check_request(request)
@@ -181,8 +207,19 @@ class SegmentationService:
 
     def _result(self, image: EncodedImage, request: SegmentationRequest) -> Segmentation:
         return self.segmenter.segment(
-            image, request.prompts, negatives=request.negatives, mode=request.mode, threshold=request.threshold
+            image,
+            request.prompts,
+            negatives=request.negatives,
+            mode=request.mode,
+            threshold=request.threshold,
+            min_area=request.min_area,
         )
+
+
+def _check_class(argument: str, index: object, count: int) -> None:
+    """Refuse anything but the index of one of `count` classes."""
+    if type(index) is not int or not 0 <= index < count:
+        raise OptionError(f"{argument}: expected a class from 0 to {count - 1}, got {index!r:.60}")
 
 
 def _fractions(box_xyxy: Sequence[float], image_hw: tuple[int, int]) -> tuple[float, ...]:

@@ -1,17 +1,19 @@
 """The events of the page, without a browser."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from random_images import random_image
+from tiny_models import CLIP, GOLDEN
 
 import fgseg
 from fgseg.images.writing import encode_png
 from fgseg.web.events import Actions, Form, explained
-from fgseg.web.examples import examples, known_prompts
+from fgseg.web.examples import examples, known_prompts, unknown_words, vocabulary, word_groups
 from fgseg.web.sessions import MASKS
 
-FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.5, "auto")
+FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.0, "auto")
 
 
 def test_every_example_has_prompts_that_the_embedded_model_knows():
@@ -19,6 +21,25 @@ def test_every_example_has_prompts_that_the_embedded_model_knows():
     for name, example in examples().items():
         assert example.load().shape[2] == 3, name
         assert known_prompts(seg, example), name
+
+
+def test_the_words_that_are_proposed_are_known_to_the_model():
+    seg = fgseg.load("mini")
+    groups = word_groups(seg)
+    assert list(groups) == ["colours", "patterns", "shapes", "materials"]
+    for words in groups.values():
+        seg.prepare(words)  # refuses an unknown word
+    assert unknown_words(seg, ["Red Circle, xyzzy", "plugh"]) == ["xyzzy", "plugh"]
+
+
+@pytest.mark.parametrize("words", [tuple, None])
+def test_a_model_that_takes_any_word_or_has_no_tokenizer_has_no_list_of_words(words):
+    seg = fgseg.load(str(GOLDEN / CLIP))  # without a tokenizer
+    if words:
+        seg.encoder.tokenizer = SimpleNamespace(words=words)
+    assert vocabulary(seg) == frozenset()
+    assert word_groups(seg) == {}
+    assert unknown_words(seg, ["xyzzy"]) == []
 
 
 @pytest.fixture
@@ -54,26 +75,42 @@ def test_a_second_run_says_that_the_features_were_kept(actions, encodings):
     again = actions.run(first.secret, replace(FORM, prompts="purple"))
     assert "kept from before, 0 ms" in again.note
     assert len(encodings) == 1
-    assert again.stage["src"] != first.stage["src"]
+    assert (again.masks["names"], first.masks["names"]) == (["purple"], ["red", "blue"])
+    assert again.stage is None  # the image is sent once
 
 
-def test_an_example_sets_its_prompts_unless_the_user_has_written_others(actions):
-    empty = replace(FORM, prompts="")
-    update = actions.example({"name": "coffee.png"}, empty, "me")
+def test_an_example_brings_its_own_prompts(actions):
+    own = replace(FORM, prompts="purple", negatives="green")
+    update = actions.example({"name": "coffee.png"}, own, "me")
     assert update.prompts == "red\nwhite\nbrown, tan"
-    assert update.secret
+    assert update.masks["names"] == ["red", "white", "brown"]
     other = actions.example({"name": "chelsea.png"}, replace(FORM, prompts=update.prompts), "me")
     assert other.prompts == "orange, brown\npink\ngreen"
-    own = actions.example({"name": "coffee.png"}, replace(FORM, prompts="purple"), "me")
-    assert own.prompts == "purple"
     assert len(actions.service.sessions) == 1
     unknown = explained(actions.example, {"name": "/etc/passwd"}, FORM, "me")
     assert "example: expected one of coffee.png" in unknown.note
 
 
+def test_the_smallest_region_is_a_percentage_of_the_image(actions):
+    secret = opened(actions).secret  # 60 x 40 pixels
+    actions.run(secret, replace(FORM, min_percent=2))
+    assert actions.service.result(secret).request.min_area == 48
+    assert replace(FORM, min_percent=0).request(2400).min_area == 1
+    note = explained(actions.run, secret, replace(FORM, min_percent=-1)).note
+    assert "smallest region: expected a number from 0 to 100" in note
+
+
+def test_an_unknown_word_names_the_command_of_a_model_that_knows_every_word(actions):
+    note = opened(actions, replace(FORM, prompts="red, <xyzzy>")).note
+    assert "run fgseg serve --model fg-clip-base" in note
+    other = opened(actions, replace(FORM, prompts="red,,blue")).note  # an error about something else
+    assert "drop a comma" in other
+    assert "fgseg serve" not in other
+
+
 def test_the_layer_is_kept_until_the_prompts_change_and_the_mark_until_it_is_cleared(actions):
     secret = opened(actions).secret
-    actions.choose(secret, {"layer": 1}, 0.5)
+    actions.choose(secret, {"layer": 1})
     marked = actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]})
     assert marked.legend["where"] == "at 30, 20"
     assert marked.legend["isPoint"]
@@ -96,7 +133,7 @@ def test_a_point_and_a_layer_that_are_chosen_during_a_run_are_not_lost(actions, 
 
     def meanwhile(*args):
         assert actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]}).legend["where"] == "at 30, 20"
-        assert actions.choose(secret, {"layer": 1}, 0.5).legend["layer"] == 1
+        assert actions.choose(secret, {"layer": 1}).legend["layer"] == 1
         return segment(*args)
 
     monkeypatch.setattr(actions.service, "segment", meanwhile)
@@ -105,11 +142,19 @@ def test_a_point_and_a_layer_that_are_chosen_during_a_run_are_not_lost(actions, 
     assert actions.run(secret, replace(FORM, prompts="purple")).legend["layer"] == MASKS  # of other prompts
 
 
-def test_opacity_draws_again_without_scoring_and_does_nothing_before_a_result(actions, monkeypatch):
+def test_a_heatmap_lies_over_the_image_until_the_masks_are_chosen(actions):
     secret = opened(actions).secret
-    monkeypatch.setattr(actions.service, "segment", None)
-    assert actions.redraw(secret, 0.9).stage["src"] != actions.redraw(secret, 0.1).stage["src"]
-    for nothing in (actions.redraw(None, 0.9), actions.refresh(None, FORM), actions.mark(None, {"box": None})):
+    chosen = actions.choose(secret, {"layer": 1})
+    assert chosen.heatmap["src"].startswith("data:image/jpeg;base64,")
+    assert chosen.heatmap["alt"] == "The image a.png under the heatmap of blue"
+    assert chosen.masks is None  # they are sent with each result only
+    assert actions.refresh(secret, replace(FORM, threshold=0.4)).heatmap["src"] == chosen.heatmap["src"]
+    masks = actions.choose(secret, {"layer": MASKS})
+    assert masks.heatmap == {"src": None, "alt": "The image a.png under the masks of red, blue"}
+
+
+def test_options_do_nothing_before_a_result(actions):
+    for nothing in (actions.refresh(None, FORM), actions.mark(None, {"box": None})):
         assert all(value is None for value in vars(nothing).values())
 
 
@@ -121,8 +166,8 @@ def test_opacity_draws_again_without_scoring_and_does_nothing_before_a_result(ac
         (lambda a: a.uploaded({"error": "too <large>"}, FORM, "me"), "too &lt;large&gt;"),
         (lambda a: a.uploaded({"secret": "guessed"}, FORM, "me"), "not kept any longer"),
         (lambda a: a.mark(None, {"box": [0, 0, 0, 0]}), "Write prompts and press Segment first"),
-        (lambda a: a.choose(opened(a).secret, {"layer": 9}, 0.5), "layer: expected a class from 0 to 1, got 9"),
-        (lambda a: a.choose(opened(a).secret, {"layer": "x"}, 0.5), "layer: expected a number"),
+        (lambda a: a.choose(opened(a).secret, {"layer": 9}), "layer: expected a class from 0 to 1, got 9"),
+        (lambda a: a.choose(opened(a).secret, {"layer": "x"}), "layer: expected a number"),
         (lambda a: a.mark(opened(a).secret, {"box": "all"}), "box: expected four numbers"),
         (lambda a: a.run(opened(a).secret, replace(FORM, mode="both")), "mode: expected one of exclusive, independent"),
     ],

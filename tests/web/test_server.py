@@ -94,7 +94,7 @@ def test_the_endpoint_names_no_path_of_this_machine(client, tiny_model):
         ({"box": "0,0,61,40"}, 400, "box: expected left, top, right, bottom within 60 x 40 pixels"),
         ({"box": ["0,0,1,1"] * 101}, 413, "box: expected at most 100, got 101"),
         ({"prompts": "red"}, 400, "form: expected the fields image, prompt"),
-        ({"data": b"no picture"}, 400, "image data: not an image that can be read"),
+        ({"data": b"no picture"}, 400, "photo.png: not an image that can be read"),
         ({"data": encode_png(np.zeros((101, 100, 3), np.uint8))}, 400, "over the limit of 0.01"),
         ({"data": bytes(100_001)}, 413, "image: expected a file of at most 0.1 MB"),
     ],

@@ -1,9 +1,12 @@
 """The service and its queue, without a server."""
 
+import io
 import threading
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 from random_images import random_image
 
 from fgseg.errors import ImageError, OptionError, PromptError
@@ -91,11 +94,37 @@ def test_downloads_come_from_the_full_result(service, seg, tmp_path):
         service.file(secret, "../secrets")
 
 
+def test_a_cutout_holds_the_full_image_inside_the_chosen_masks(service, seg):
+    image = random_image()
+    secret = service.open(encode_png(image), "photo.png")
+    service.segment(secret, REQUEST)
+    masks = seg.segment(image, ["red", "blue, navy"], negatives=["green"], threshold=0.5).masks
+    for classes, mask in (((1,), masks["blue"]), ((1, 0, 1), masks["red"] | masks["blue"])):
+        with Image.open(io.BytesIO(service.cutout(secret, classes))) as picture:
+            cut = np.asarray(picture)
+        assert (cut[..., 3] == 255 * mask).all()
+        assert (cut[..., :3] == image * mask[..., None]).all()
+    with pytest.raises(OptionError, match="classes: expected a class from 0 to 1, got 2"):
+        service.cutout(secret, (0, 2))
+
+
+def test_regions_below_the_smallest_area_are_dropped(service, seg):
+    image = random_image()
+    secret = service.open(encode_png(image), "a.png")
+    result = service.segment(secret, SegmentationRequest(("red", "blue"), min_area=40))
+    expected = seg.segment(image, ["red", "blue"], min_area=40)
+    assert (result.preview.labels == expected.labels).all()
+    assert (expected.labels != seg.segment(image, ["red", "blue"]).labels).any()
+    with pytest.raises(OptionError, match="min_area: expected a whole number"):
+        SegmentationRequest(("red",), min_area=-1)
+
+
 def test_an_image_without_a_result_has_no_files_and_no_scores(service):
     secret = service.open(encode_png(random_image()), "a.png")
     for ask in (
         lambda: service.result(secret),
         lambda: service.file(secret, "labels.png"),
+        lambda: service.cutout(secret, (0,)),
         lambda: service.score(secret, (0, 0, 1, 1)),
     ):
         with pytest.raises(GoneError, match="there is none yet; segment the image first"):
@@ -111,12 +140,12 @@ def test_the_result_of_a_session_is_the_latest(service):
 
 def test_images_over_the_limits_and_other_files_are_refused(seg, tmp_path):
     service = SegmentationService(seg, Limits(upload_bytes=50_000, pixels=2_000), tmp_path, {})
-    with pytest.raises(ImageError, match=r"60 x 40 are 0\.0024 megapixels, over the limit of 0\.002"):
+    with pytest.raises(ImageError, match=r"^a\.png: 60 x 40 are 0\.0024 megapixels, over the limit of 0\.002"):
         service.open(encode_png(random_image()), "a.png")
-    with pytest.raises(LimitError, match=r"image: expected a file of at most 0\.05 MB"):
-        service.open(bytes(50_001), "a.png")
-    with pytest.raises(ImageError, match="image data: not an image that can be read"):
-        service.open(b"hello", "a.png")
+    with pytest.raises(LimitError, match=r"^b\.png: expected a file of at most 0\.05 MB"):
+        service.open(bytes(50_001), "folder/b.png")
+    with pytest.raises(ImageError, match=r"^c\.png: not an image that can be read"):
+        service.open(b"hello", "c.png")
     assert len(service.sessions) == 0
 
 
