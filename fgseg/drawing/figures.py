@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from fgseg._checks import check_array, check_shares
-from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
+from fgseg.drawing.colors import COLORMAPS, Color, check_colors, distinct_colors, palette, word_color
 from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
@@ -121,7 +121,7 @@ def show_masks(
         image: (H, W, 3) uint8 RGB.
         masks: (H, W) bool, one per name; they may overlap.
         names: of the masks.
-        colors: one per name; None takes `palette`.
+        colors: one per name; None takes those of `class_colors` for classes of these names.
         opacity: of the tint, in [0, 1].
 
     Raises:
@@ -132,7 +132,7 @@ def show_masks(
     >>> [axes.get_images()[0].get_array().ndim for axes in figure.axes]
     [3]
     """
-    mask_colors = palette(len(names)) if colors is None else colors
+    mask_colors = distinct_colors([word_color(name) for name in names]) if colors is None else colors
     check_colors(mask_colors, len(names))
     tinted = shrink(overlay_masks(image, masks, mask_colors, opacity=opacity), max_side=SHOWN_SIDE)
     return show_picture(with_legend(tinted, names, mask_colors))

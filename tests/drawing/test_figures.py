@@ -72,7 +72,8 @@ def test_very_wide_and_very_high_images_give_figures_of_a_readable_size(image_hw
 
 def test_masks_are_shown_with_a_legend():
     figure = show_masks(IMAGE, iter([MASK, ~MASK]), ["red", "红"])
-    expected = with_legend(overlay_masks(IMAGE, [MASK, ~MASK], palette(2)), ["red", "红"], palette(2))
+    colors = ((229, 0, 0), palette(1)[0])
+    expected = with_legend(overlay_masks(IMAGE, [MASK, ~MASK], colors), ["red", "红"], colors)
     np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), expected)
     own = show_masks(IMAGE, [MASK], ["red"], [(1, 2, 3)], opacity=1)
     assert (own.axes[0].get_images()[0].get_array()[:12, :16][MASK] == (1, 2, 3)).all()
