@@ -14,6 +14,7 @@ from typer import Option
 
 from fgseg.commands import arguments
 from fgseg.commands.options import (
+    Base,
     Images,
     ModelOptions,
     PromptOptions,
@@ -70,6 +71,7 @@ def segment(
             "labelme; repeat for more.",
         ),
     ] = None,
+    base: Base = "grey",
     report: ReportOptions,
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
@@ -103,7 +105,7 @@ def segment(
                 )  # fmt: skip
         else:
             result = seg.segment(encoded.take(path), prompts, **settings, **competitors)
-        written = result.save(folders[path], formats=written_formats)
+        written = result.save(folders[path], formats=written_formats, base=base)
         return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
 
     def rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
@@ -119,7 +121,13 @@ def segment(
 
 @with_option_groups
 def heatmap(
-    images: Images, *, words: PromptOptions, options: RunOptions, model: ModelOptions, report: ReportOptions
+    images: Images,
+    *,
+    words: PromptOptions,
+    options: RunOptions,
+    base: Base = "grey",
+    model: ModelOptions,
+    report: ReportOptions,
 ) -> None:
     """Show where each class is. Each image gets a picture of the presence of every class, and the values as .npz."""
     from fgseg.commands.prefetch import Prefetcher
@@ -136,7 +144,9 @@ def heatmap(
         image = encoded.take(path)
         maps = seg.heatmaps(image, prompts, resolution=options.resolution, refine=options.refine, **competitors)
         classes: list[dict[str, Any]] = []
-        written = maps.save(folders[path], observe=lambda name, score_map: classes.append(_summary(name, score_map)))
+        written = maps.save(
+            folders[path], observe=lambda name, score_map: classes.append(_summary(name, score_map)), base=base
+        )
         return [{"image": str(path), "classes": classes, "files": [str(file) for file in written]}]
 
     def rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:

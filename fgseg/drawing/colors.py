@@ -32,11 +32,11 @@ __all__ = [
 Color = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
-COLORMAPS = ("viridis", "plasma", "magma", "inferno", "cividis", "turbo")
-"""Color tables for score maps; all except turbo are perceptually uniform.
+COLORMAPS = ("cool", "viridis", "plasma", "magma", "inferno", "cividis", "turbo")
+"""Color tables for score maps; all except cool and turbo are perceptually uniform.
 
-The first is the default. Its highest color, yellow, is visible on dark and light photographs; turbo's dark red is
-not."""
+The first is the default. It goes from cyan to magenta, which neither skin nor wood, leaves, sky or greyed photographs
+show. The yellow, orange or red in which the others end is a color of skin and wood."""
 
 FIRST_COLORS: tuple[Color, ...] = (
     *((40, 255, 200), (200, 0, 160), (240, 228, 66), (200, 40, 0), (86, 180, 233)),
@@ -119,7 +119,7 @@ def to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
-def colorize(score_map: NDArray[np.floating], *, colormap: str = "viridis") -> NDArray[np.uint8]:
+def colorize(score_map: NDArray[np.floating], *, colormap: str = COLORMAPS[0]) -> NDArray[np.uint8]:
     """Draw a score map in colors, on the fixed range [0, 1].
 
     Args:
@@ -134,7 +134,7 @@ def colorize(score_map: NDArray[np.floating], *, colormap: str = "viridis") -> N
         OptionError: an unknown colormap.
 
     >>> colorize(np.array([[0.0, 1.0]])).tolist()
-    [[[68, 1, 84], [253, 231, 36]]]
+    [[[0, 255, 255], [255, 0, 255]]]
     """
     check_array("score_map", score_map, ("H", "W"))
     return color_table(colormap)[to_uint8(score_map)]

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from fgseg._checks import check_array, check_shares
 from fgseg.drawing.colors import COLORMAPS, Color, check_colors, distinct_colors, palette, word_color
 from fgseg.drawing.legend import with_legend
-from fgseg.drawing.overlay import overlay_masks
+from fgseg.drawing.overlay import Base, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.drawing.text import printable
 from fgseg.errors import ShapeError
@@ -48,6 +48,8 @@ SHOWN_SIDE = 1000
 SMALLEST_SHOWN = 400
 """Smaller pictures are enlarged to this many pixels."""
 DPI = 100
+MATRIX_COLORS = "viridis"
+"""Perceptually uniform, since the cells of a matrix are compared with each other."""
 LETTERS = 28
 """Names are wrapped at this many letters."""
 LETTER, LINE = 0.09, 0.19
@@ -96,6 +98,7 @@ def show_heatmaps(
     columns: int = 4,
     opacity: float = 0.8,
     colormap: str = COLORMAPS[0],
+    base: Base = "grey",
 ) -> NotebookFigure:
     """The sheet of `heatmap_sheet` as a figure; arguments and errors as there.
 
@@ -103,7 +106,9 @@ def show_heatmaps(
     >>> [axes.get_images()[0].get_array().ndim for axes in figure.axes]
     [3]
     """
-    sheet = heatmap_sheet(image, maps, opacity=opacity, colormap=colormap, columns=columns, max_side=SHEET_SIDE)
+    sheet = heatmap_sheet(
+        image, maps, opacity=opacity, colormap=colormap, columns=columns, max_side=SHEET_SIDE, base=base
+    )
     return show_picture(sheet)
 
 
@@ -114,6 +119,7 @@ def show_masks(
     colors: Sequence[Color] | None = None,
     *,
     opacity: float = 0.5,
+    base: Base = "grey",
 ) -> NotebookFigure:
     """An image tinted by masks, with the legend of `with_legend`.
 
@@ -123,6 +129,7 @@ def show_masks(
         names: of the masks.
         colors: one per name; None takes those of `class_colors` for classes of these names.
         opacity: of the tint, in [0, 1].
+        base: as in `overlay_labels`.
 
     Raises:
         ShapeError: `image` or a mask has another shape or dtype.
@@ -134,7 +141,7 @@ def show_masks(
     """
     mask_colors = distinct_colors([word_color(name) for name in names]) if colors is None else colors
     check_colors(mask_colors, len(names))
-    tinted = shrink(overlay_masks(image, masks, mask_colors, opacity=opacity), max_side=SHOWN_SIDE)
+    tinted = shrink(overlay_masks(image, masks, mask_colors, opacity=opacity, base=base), max_side=SHOWN_SIDE)
     return show_picture(with_legend(tinted, names, mask_colors))
 
 
@@ -215,7 +222,7 @@ def draw_matrix(
     axes: Axes, row_names: Sequence[str], column_names: Sequence[str], values: NDArray[np.floating]
 ) -> None:
     """Draw a matrix of scores in [0, 1], its names and its numbers."""
-    drawn = axes.imshow(values, cmap=COLORMAPS[0], vmin=0, vmax=1, aspect="auto")
+    drawn = axes.imshow(values, cmap=MATRIX_COLORS, vmin=0, vmax=1, aspect="auto")
     rotation = 90 if _turned(column_names) else 0
     axes.set_yticks(range(len(row_names)), map(plain_name, row_names), parse_math=False)
     axes.set_xticks(range(len(column_names)), map(plain_name, column_names), rotation=rotation, parse_math=False)

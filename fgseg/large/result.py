@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_choices
+from fgseg._checks import check_choice, check_choices
 from fgseg._files import write_text
 from fgseg.drawing.colors import class_colors
-from fgseg.drawing.overlay import overlay_labels
+from fgseg.drawing.overlay import Base, overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_json
 from fgseg.images.samples import RgbBand, RgbSource
@@ -89,38 +89,44 @@ class LargeSegmentation(ClassResult):
         """
         return read_label_tiff(self.labels_path, box_xyxy)
 
-    def overlay(self) -> NDArray[np.uint8]:
-        """The overview with its labels drawn over it and a legend of the classes found."""
-        drawn = overlay_labels(self.overview, self.overview_labels, self.colors)
+    def overlay(self, *, base: Base = "grey") -> NDArray[np.uint8]:
+        """The overview with its labels drawn over it and a legend of the classes found.
+
+        Args:
+            base: "grey" draws over the image without its colours, "photo" over the image as it is.
+        """
+        drawn = overlay_labels(self.overview, self.overview_labels, self.colors, base=base)
         return self._with_legend(drawn, self.pixels)
 
     def _repr_png_(self) -> bytes:
         """The overlay, which a notebook shows."""
         return encode_png(self.overlay())
 
-    def save(self, folder: str | Path, *, formats: Sequence[str] = LARGE_FORMATS) -> list[Path]:
+    def save(self, folder: str | Path, *, formats: Sequence[str] = LARGE_FORMATS, base: Base = "grey") -> list[Path]:
         """Write the files that go with the label map.
 
         Args:
             folder: output folder; it is made if needed, and files of the same name are replaced.
             formats: some of LARGE_FORMATS: "labels" (classes.json; the label map exists already), "overlay", "regions".
                 run.json is always written.
+            base: of the overlay, as in `overlay`.
 
         Returns:
             The paths of the files, the label map first.
 
         Raises:
-            OptionError: another format.
+            OptionError: another format or base.
             OutputError: the folder cannot be written.
         """
         check_large_formats(formats)
+        check_choice("base", base, get_args(Base))
         folder = Path(folder)
         texts = {folder / "run.json": json_text(dict(self.settings))}
         written = [self.labels_path]
         if "labels" in formats:
             texts[folder / "classes.json"] = classes_json(self.prompts)
         if "overlay" in formats:
-            write_image(folder / "overlay.png", self.overlay())
+            write_image(folder / "overlay.png", self.overlay(base=base))
             written.append(folder / "overlay.png")
         if "regions" in formats:
             texts[folder / "regions.json"] = regions_json(self.regions)

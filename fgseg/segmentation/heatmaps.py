@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_image
 from fgseg._files import write_npz, write_text
+from fgseg.drawing.overlay import Base
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.images.writing import encode_png, write_image
 from fgseg.segmentation.summary import json_text
@@ -50,22 +51,28 @@ class Heatmaps(LazyMaps[np.float32]):
         self.image, self.grid_hw, self.settings = image, grid_hw, settings or {}
 
     def save(
-        self, folder: str | Path, *, observe: Callable[[str, NDArray[np.float32]], None] | None = None
+        self,
+        folder: str | Path,
+        *,
+        observe: Callable[[str, NDArray[np.float32]], None] | None = None,
+        base: Base = "grey",
     ) -> list[Path]:
         """Write heatmaps.png, heatmaps.npz and run.json.
 
         Args:
             folder: output folder, created if needed. Files of the same name are replaced.
             observe: called with each name and map when it is computed, which happens once.
+            base: "grey" draws over the image without its colours, "photo" over the image as it is.
 
         Returns:
             The files written.
 
         Raises:
+            OptionError: an unknown base.
             OutputError: the folder cannot be written.
         """
         maps = self if observe is None else watched(self, observe)
-        written = write_heatmaps(self.image, maps, self.grid_hw, Path(folder))
+        written = write_heatmaps(self.image, maps, self.grid_hw, Path(folder), base=base)
         run = Path(folder) / "run.json"
         write_text(run, json_text(dict(self.settings)))
         return [*written, run]
@@ -76,12 +83,17 @@ class Heatmaps(LazyMaps[np.float32]):
 
 
 def write_heatmaps(
-    image: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], grid_hw: tuple[int, int], folder: Path
+    image: NDArray[np.uint8],
+    maps: Mapping[str, NDArray[np.float32]],
+    grid_hw: tuple[int, int],
+    folder: Path,
+    *,
+    base: Base = "grey",
 ) -> list[Path]:
     """Write heatmaps.png, and heatmaps.npz with the maps at the size of the grid; each map is read once."""
     rows: list[NDArray[np.float32]] = []
     observed = watched(maps, lambda _, score_map: rows.append(shrink_map(score_map, grid_hw)))
-    write_image(folder / "heatmaps.png", heatmap_sheet(image, observed))
+    write_image(folder / "heatmaps.png", heatmap_sheet(image, observed, base=base))
     write_npz(
         folder / "heatmaps.npz",
         presence=_half_precision(np.stack(rows)),

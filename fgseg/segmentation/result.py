@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_choices, check_image, check_integers, check_labels
 from fgseg._files import write_text
-from fgseg.drawing.overlay import overlay_labels, overlay_masks
+from fgseg.drawing.overlay import Base, overlay_labels, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import OptionError, ShapeError
 from fgseg.formats.coco import coco_annotations
@@ -95,49 +95,62 @@ class Segmentation(ClassResult):
         """Connected components of every class, by class, then by decreasing area."""
         return region_table(self.masks, self.scores, min_area=self.min_area)
 
-    def overlay(self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True) -> NDArray[np.uint8]:
+    def overlay(
+        self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True, base: Base = "grey"
+    ) -> NDArray[np.uint8]:
         """The image with its masks drawn over it.
 
         Args:
             opacity: of the tint, 0 to 1.
             outline: whether to draw the border of every mask.
             legend: whether to name the classes that were found, beside or below the image.
+            base: "grey" draws over the image without its colours, "photo" over the image as it is.
 
         Returns:
             (H', W', 3) uint8 RGB, as large as the image. A legend enlarges it to the right or below.
         """
         if self.mode == "exclusive":
-            drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline)
+            drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline, base=base)
         else:
-            drawn = overlay_masks(self.image, self.masks.values(), self.colors, opacity=opacity, outline=outline)
+            masks = self.masks.values()
+            drawn = overlay_masks(self.image, masks, self.colors, opacity=opacity, outline=outline, base=base)
         return self._with_legend(drawn, self._pixel_counts) if legend else drawn
 
-    def heatmap_sheet(self) -> NDArray[np.uint8]:
+    def heatmap_sheet(self, *, base: Base = "grey") -> NDArray[np.uint8]:
         """The presence of every class over the image, with a colour bar.
+
+        Args:
+            base: as in `overlay`.
 
         Returns:
             (H', W', 3) uint8 RGB. One class is shown beside the image; several are shown in a grid after the image.
             No picture is longer than 1024 pixels, and the sheet is at most about 4096 pixels long.
         """
-        return heatmap_sheet(self.image, self.scores)
+        return heatmap_sheet(self.image, self.scores, base=base)
 
-    def save(self, folder: str | Path, *, formats: Sequence[str] = ("labels", "overlay", "regions")) -> list[Path]:
+    def save(
+        self, folder: str | Path, *, formats: Sequence[str] = ("labels", "overlay", "regions"), base: Base = "grey"
+    ) -> list[Path]:
         """Write the result's files.
 
         Args:
             folder: output folder, created if needed. Files of the same name are replaced.
             formats: names in FORMATS. run.json is always written.
+            base: of the overlay and the heatmaps, as in `overlay`.
 
         Returns:
             The files written.
 
         Raises:
-            OptionError: an unknown format.
+            OptionError: an unknown format or base.
             OutputError: the folder cannot be written.
         """
         check_choices("formats", formats, FORMATS)
+        check_choice("base", base, get_args(Base))
         settings = json_text(dict(self.settings))
-        written = [path for name in dict.fromkeys(formats) for path in FORMATS[name](self, Path(folder))]
+        drawn = {name: {"base": base} for name in ("overlay", "heatmaps")}
+        chosen = dict.fromkeys(formats)
+        written = [path for name in chosen for path in FORMATS[name](self, Path(folder), **drawn.get(name, {}))]
         return [*written, *_save_text(Path(folder) / "run.json", settings)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,13 +221,13 @@ def _save_labels(result: Segmentation, folder: Path) -> list[Path]:
     return [folder / "labels.png", folder / "classes.json"]
 
 
-def _save_overlay(result: Segmentation, folder: Path) -> list[Path]:
-    write_image(folder / "overlay.png", result.overlay())
+def _save_overlay(result: Segmentation, folder: Path, *, base: Base) -> list[Path]:
+    write_image(folder / "overlay.png", result.overlay(base=base))
     return [folder / "overlay.png"]
 
 
-def _save_heatmaps(result: Segmentation, folder: Path) -> list[Path]:
-    return write_heatmaps(result.image, result.scores, result.grid_hw, folder)
+def _save_heatmaps(result: Segmentation, folder: Path, *, base: Base) -> list[Path]:
+    return write_heatmaps(result.image, result.scores, result.grid_hw, folder, base=base)
 
 
 def _save_regions(result: Segmentation, folder: Path) -> list[Path]:
@@ -263,7 +276,7 @@ def _save_masks(result: Segmentation, folder: Path) -> list[Path]:
     return written
 
 
-FORMATS: Mapping[str, Callable[[Segmentation, Path], list[Path]]] = {
+FORMATS: Mapping[str, Callable[..., list[Path]]] = {
     "labels": _save_labels,
     "overlay": _save_overlay,
     "regions": _save_regions,
@@ -274,4 +287,6 @@ FORMATS: Mapping[str, Callable[[Segmentation, Path], list[Path]]] = {
     "yolo": _save_yolo,
     "labelme": _save_labelme,
 }
-"""What a result can be saved as: name -> function that writes it and returns the files."""
+"""What a result can be saved as: name -> function that writes it and returns the files.
+
+The functions of pictures take `base=` too."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+from fgseg._checks import check_choice
+from fgseg.drawing.overlay import Base
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
 from fgseg.web import html
@@ -26,6 +28,7 @@ class Form:
         threshold: minimum presence, 0 to 1.
         opacity: of masks and heatmaps, 0 to 1.
         resolution: one of `SegmentationService.resolutions`.
+        base: what lies under masks and heatmaps: "grey" or "photo".
     """
 
     prompts: str
@@ -34,6 +37,7 @@ class Form:
     threshold: float
     opacity: float
     resolution: str
+    base: str
 
     def request(self) -> SegmentationRequest:
         """The request of the fields; errors as `SegmentationRequest`."""
@@ -103,7 +107,7 @@ class Actions:
         view = self.sessions.view(secret)
         return Update(
             secret=secret,
-            stage=self._stage(secret, form.opacity, view.layer),
+            stage=self._stage(secret, form, view.layer),
             legend=self._legend(secret, view),
             note=html.timing_note(result),
             regions=html.region_rows(result),
@@ -114,18 +118,18 @@ class Actions:
         """An option has changed: segment again if there is a result."""
         return self.run(secret, form) if self._has_result(secret) else Update()
 
-    def redraw(self, secret: str | None, opacity: float) -> Update:
-        """The opacity has changed: draw again if there is a result."""
+    def redraw(self, secret: str | None, form: Form) -> Update:
+        """The opacity or the base has changed: draw again if there is a result."""
         if not self._has_result(secret):
             return Update()
-        return Update(stage=self._stage(secret, opacity, self.sessions.view(secret).layer))
+        return Update(stage=self._stage(secret, form, self.sessions.view(secret).layer))
 
-    def choose(self, secret: str | None, data: Mapping[str, Any], opacity: float) -> Update:
+    def choose(self, secret: str | None, data: Mapping[str, Any], form: Form) -> Update:
         """Show all masks or the heatmap of one prompt: `data` holds the "layer"."""
         layer = data.get("layer")
         if not isinstance(layer, int):
             raise OptionError(f"layer: expected a number, got {layer!r:.60}")
-        stage = self._stage(secret, opacity, layer)  # refuses an unknown layer
+        stage = self._stage(secret, form, layer)  # refuses an unknown layer
         return Update(stage=stage, legend=self._legend(secret, self.sessions.view(secret, layer=layer)))
 
     def mark(self, secret: str | None, data: Mapping[str, Any]) -> Update:
@@ -162,8 +166,10 @@ class Actions:
         update = explained(self.run, secret, form)
         return update if update.stage else replace(bare, note=update.note)  # without a stage, the note holds the error
 
-    def _stage(self, secret: str | None, opacity: float, layer: int) -> dict[str, Any]:
-        picture = self.service.draw(secret, opacity, layer)
+    def _stage(self, secret: str | None, form: Form, layer: int) -> dict[str, Any]:
+        check_choice("base", form.base, get_args(Base))
+        view = self.sessions.view(secret, base=form.base)
+        picture = self.service.draw(secret, form.opacity, layer, view.base)
         names = self.service.result(secret).preview.classes
         content = f"the masks of {', '.join(names)}" if layer == MASKS else f"the heatmap of {names[layer]}"
         return html.stage(secret or "", self.sessions.get(secret), picture, f" under {content}")

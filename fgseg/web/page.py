@@ -134,6 +134,7 @@ class _Page:
         with gr.Row():
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)
+        self.base = gr.Radio([("Without its colours", "grey"), ("As it is", "photo")], value="grey", label="Photograph")
         named = [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
         self.resolution = gr.Dropdown(named, value="auto", label="Resolution")
 
@@ -145,8 +146,9 @@ class _Page:
             on(event, "run", lambda secret, form, *_: actions.run(secret, form))
         for field in (self.mode, self.threshold, self.resolution):
             on(field.change, "refresh", lambda secret, form, *_: actions.refresh(secret, form))
-        on(self.opacity.change, "redraw", lambda secret, form, *_: actions.redraw(secret, form.opacity))
-        on(self.legend.layered, "choose", lambda secret, form, data, _: actions.choose(secret, data, form.opacity))
+        for field in (self.opacity, self.base):
+            on(field.change, "redraw", lambda secret, form, *_: actions.redraw(secret, form))
+        on(self.legend.layered, "choose", lambda secret, form, data, _: actions.choose(secret, data, form))
         on(self.stage.marked, "mark", lambda secret, form, data, _: actions.mark(secret, data), progress="hidden")
 
     def _on(

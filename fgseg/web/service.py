@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._files import one_line
-from fgseg.drawing.overlay import overlay_heatmap
+from fgseg.drawing.overlay import Base, overlay_heatmap
 from fgseg.errors import OptionError
 from fgseg.formats.coco import coco_annotations
 from fgseg.images.reading import read_image
@@ -86,14 +86,14 @@ class SegmentationService:
             raise GoneError("result: there is none yet; segment the image first")
         return result
 
-    def draw(self, secret: str | None, opacity: float, layer: int) -> NDArray[np.uint8]:
+    def draw(self, secret: str | None, opacity: float, layer: int, base: Base = "grey") -> NDArray[np.uint8]:
         """(h, w, 3) uint8 RGB: the image under its masks (layer MASKS), or under the heatmap of one class."""
         preview = self.result(secret).preview
         if layer == MASKS:
-            return preview.overlay(opacity=opacity, legend=False)
+            return preview.overlay(opacity=opacity, legend=False, base=base)
         if not 0 <= layer < len(preview.classes):
             raise OptionError(f"layer: expected a class from 0 to {len(preview.classes) - 1}, got {layer}")
-        return overlay_heatmap(preview.image, preview.scores[preview.classes[layer]], opacity=opacity)
+        return overlay_heatmap(preview.image, preview.scores[preview.classes[layer]], opacity=opacity, base=base)
 
     def score(self, secret: str | None, box: Sequence[float]) -> dict[str, tuple[float, float]]:
         """The presence of each class in a box: class name -> (mean, peak), 0 to 1. The box is as in `box_window`."""
@@ -102,11 +102,11 @@ class SegmentationService:
         return {name: _mean_and_peak(score_map[window]) for name, score_map in preview.scores.items()}
 
     def file(self, secret: str | None, name: str) -> bytes:
-        """One of FILES of the full result, computed again from the features."""
+        """One of FILES of the full result, computed again from the features; pictures have the base of the view."""
         if name not in FILES:
             raise GoneError(f"file: expected one of {', '.join(FILES)}, got {name!r:.60}")
-        request = self.result(secret).request
-        return self.queue.run(lambda: self._file(self.sessions.get(secret), request, name))
+        request, base = self.result(secret).request, self.sessions.view(secret).base
+        return self.queue.run(lambda: self._file(self.sessions.get(secret), request, name, base))
 
     def answer(
         self, data: bytes, name: str, request: SegmentationRequest, boxes_xyxy: Sequence[Sequence[float]]
@@ -134,10 +134,10 @@ class SegmentationService:
         self.sessions.replace(secret, replace(session, encoded=encoded, result=result))
         return result
 
-    def _file(self, session: Session, request: SegmentationRequest, name: str) -> bytes:
+    def _file(self, session: Session, request: SegmentationRequest, name: str, base: Base) -> bytes:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             image, _ = self._encode(session, request.resolution)
-            self._result(image, request).save(folder, formats=[FILES[name][0]])
+            self._result(image, request).save(folder, formats=[FILES[name][0]], base=base)
             return Path(folder, name).read_bytes()
 
     def _answer(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg.drawing.overlay import Base
 from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -83,10 +84,12 @@ class ViewState:
     Attributes:
         layer: index of the class whose heatmap is shown, or MASKS for all masks.
         mark: the box where scores are shown, as fractions of width and height; a point is a box without extent.
+        base: what lies under the tint: "grey" or "photo".
     """
 
     layer: int = MASKS
     mark: tuple[float, ...] | None = None
+    base: Base = "grey"
 
 
 @dataclass

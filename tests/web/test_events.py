@@ -11,7 +11,7 @@ from fgseg.web.events import Actions, Form, explained
 from fgseg.web.examples import examples, known_prompts
 from fgseg.web.sessions import MASKS
 
-FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.5, "auto")
+FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.5, "auto", "grey")
 
 
 def test_every_example_has_prompts_that_the_embedded_model_knows():
@@ -73,7 +73,7 @@ def test_an_example_sets_its_prompts_unless_the_user_has_written_others(actions)
 
 def test_the_layer_is_kept_until_the_prompts_change_and_the_mark_until_it_is_cleared(actions):
     secret = opened(actions).secret
-    actions.choose(secret, {"layer": 1}, 0.5)
+    actions.choose(secret, {"layer": 1}, FORM)
     marked = actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]})
     assert marked.legend["where"] == "at 30, 20"
     assert marked.legend["isPoint"]
@@ -96,7 +96,7 @@ def test_a_point_and_a_layer_that_are_chosen_during_a_run_are_not_lost(actions, 
 
     def meanwhile(*args):
         assert actions.mark(secret, {"box": [0.5, 0.5, 0.5, 0.5]}).legend["where"] == "at 30, 20"
-        assert actions.choose(secret, {"layer": 1}, 0.5).legend["layer"] == 1
+        assert actions.choose(secret, {"layer": 1}, FORM).legend["layer"] == 1
         return segment(*args)
 
     monkeypatch.setattr(actions.service, "segment", meanwhile)
@@ -108,8 +108,14 @@ def test_a_point_and_a_layer_that_are_chosen_during_a_run_are_not_lost(actions, 
 def test_opacity_draws_again_without_scoring_and_does_nothing_before_a_result(actions, monkeypatch):
     secret = opened(actions).secret
     monkeypatch.setattr(actions.service, "segment", None)
-    assert actions.redraw(secret, 0.9).stage["src"] != actions.redraw(secret, 0.1).stage["src"]
-    for nothing in (actions.redraw(None, 0.9), actions.refresh(None, FORM), actions.mark(None, {"box": None})):
+    drawn = {
+        actions.redraw(secret, replace(FORM, opacity=opacity, base=base)).stage["src"]
+        for opacity in (0.9, 0.1)
+        for base in ("grey", "photo")
+    }
+    assert len(drawn) == 4
+    assert actions.sessions.view(secret).base == "photo"
+    for nothing in (actions.redraw(None, FORM), actions.refresh(None, FORM), actions.mark(None, {"box": None})):
         assert all(value is None for value in vars(nothing).values())
 
 
@@ -121,8 +127,8 @@ def test_opacity_draws_again_without_scoring_and_does_nothing_before_a_result(ac
         (lambda a: a.uploaded({"error": "too <large>"}, FORM, "me"), "too &lt;large&gt;"),
         (lambda a: a.uploaded({"secret": "guessed"}, FORM, "me"), "not kept any longer"),
         (lambda a: a.mark(None, {"box": [0, 0, 0, 0]}), "Write prompts and press Segment first"),
-        (lambda a: a.choose(opened(a).secret, {"layer": 9}, 0.5), "layer: expected a class from 0 to 1, got 9"),
-        (lambda a: a.choose(opened(a).secret, {"layer": "x"}, 0.5), "layer: expected a number"),
+        (lambda a: a.choose(opened(a).secret, {"layer": 9}, FORM), "layer: expected a class from 0 to 1, got 9"),
+        (lambda a: a.choose(opened(a).secret, {"layer": "x"}, FORM), "layer: expected a number"),
         (lambda a: a.mark(opened(a).secret, {"box": "all"}), "box: expected four numbers"),
         (lambda a: a.run(opened(a).secret, replace(FORM, mode="both")), "mode: expected one of exclusive, independent"),
     ],

@@ -85,6 +85,8 @@ def test_downloads_come_from_the_full_result(service, seg, tmp_path):
     assert (read_label_png(tmp_path / "made.png") == expected.labels).all()
     assert b'"file_name": "photo.png"' in service.file(secret, "coco.json")
     assert (read_image(service.file(secret, "overlay.png")) == expected.overlay()).all()
+    service.sessions.view(secret, base="photo")
+    assert (read_image(service.file(secret, "overlay.png")) == expected.overlay(base="photo")).all()
     assert service.file(secret, "regions.csv").startswith(b"class")
     assert [path.name for path in tmp_path.iterdir()] == ["made.png"]  # nothing is left behind
     with pytest.raises(GoneError, match=r"file: expected one of labels\.png"):
