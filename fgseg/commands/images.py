@@ -49,10 +49,20 @@ def segment(
         str | None,
         Option(help="Minimum presence of a labelled pixel, 0 to 1, or auto. [default: the model's, 0.5 for most]"),
     ] = None,
-    min_area: Annotated[int, Option(min=0, help="Drop connected components of fewer pixels.")] = 1,
+    min_area: Annotated[
+        str,
+        Option(
+            help="Drop connected components of fewer pixels. auto: those under a quarter of a patch join what is "
+            "around them; 0 keeps all."
+        ),
+    ] = "auto",
     max_hole: Annotated[
-        int, Option(min=0, help="Fill holes of at most this many pixels; needs --mode independent.")
-    ] = 0,
+        str,
+        Option(
+            help="Fill holes of at most this many pixels; a number needs --mode independent. auto: unlabelled gaps "
+            "under a quarter of a patch inside one class; 0 fills none."
+        ),
+    ] = "auto",
     by_region: Annotated[
         bool,
         Option("--by-region", help="Read tiled TIFFs by region, at their own scale; automatic above 178 megapixels."),
@@ -76,11 +86,15 @@ def segment(
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     from fgseg.commands.prefetch import Prefetcher
-    from fgseg.segmentation.result import check_formats, check_mode
+    from fgseg.segmentation.result import check_formats, checked_sizes, speck_line
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
-    check_mode(mode, max_hole=max_hole)
+    smallest, largest_hole = checked_sizes(
+        mode,
+        min_area=arguments.read_size("--min-area", min_area),
+        max_hole=arguments.read_size("--max-hole", max_hole),
+    )
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     presence = arguments.read_threshold(threshold)
     arguments.check_resolution(options.resolution)
@@ -89,12 +103,14 @@ def segment(
     seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
         "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
-        "min_area": min_area, "max_hole": max_hole,
+        "min_area": smallest, "max_hole": largest_hole,
     }  # fmt: skip
     large = arguments.read_by_region(inputs.paths, always=by_region)
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     seg.prepare(prompts, **competitors)
     folders = arguments.result_folders(inputs.paths, options.out)
+
+    changed: list[tuple[int, int]] = []  # the changed pixels and the pixels of each image that is not read by region
 
     def work(path: Path) -> list[dict[str, Any]]:
         if path in large:
@@ -105,6 +121,7 @@ def segment(
                 )  # fmt: skip
         else:
             result = seg.segment(encoded.take(path), prompts, **settings, **competitors)
+            changed.append((result.settings["changed_pixels"], result.labels.size))
         written = result.save(folders[path], formats=written_formats, base=base)
         return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
 
@@ -114,9 +131,16 @@ def segment(
             peak = max(peaks, default=0.0)
             yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(peaks), f"{peak:.3f}"
 
+    def notes() -> Iterable[str]:
+        pixels, total = (sum(counts) for counts in zip((0, 0), *changed, strict=True))
+        if line := speck_line(pixels, total, keep="--min-area 0 --max-hole 0"):
+            yield line
+        if large and "auto" in (smallest, largest_hole):
+            yield "specks are kept in images that are read by region"
+
     small = [path for path in inputs.paths if path not in large]
     encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch)
-    run(inputs, work, rows, ("image", "class", "% of pixels", "regions", "peak"), report)
+    run(inputs, work, rows, ("image", "class", "% of pixels", "regions", "peak"), report, notes)
 
 
 @with_option_groups

@@ -46,6 +46,7 @@ def run(
     rows: Callable[[Record], Iterable[Sequence[Any]]],
     header: Sequence[str],
     options: ReportOptions,
+    notes: Callable[[], Iterable[str]] = tuple,
 ) -> None:
     """Process every image; an image that fails is reported on stderr, and the run continues.
 
@@ -55,6 +56,7 @@ def run(
         rows: makes the table rows of one record.
         header: of the table's columns.
         options: whether records are printed as lines of JSON or as one table, and whether progress is shown.
+        notes: lines for stderr, asked for after the last image.
     """
     failed = 0
     printed: list[Sequence[Any]] = []
@@ -70,6 +72,8 @@ def run(
                 printed += rows(record)
     if printed:
         typer.echo(table(header, printed))
+    for note in notes():
+        complain(note)
     if failed:
         complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
         raise typer.Exit(SOME_FAILED)

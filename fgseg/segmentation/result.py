@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_choices, check_image, check_integers, check_labels
+from fgseg._checks import (
+    check_array,
+    check_choice,
+    check_choices,
+    check_image,
+    check_integers,
+    check_labels,
+    check_whole,
+)
 from fgseg._files import write_text
 from fgseg.drawing.overlay import Base, overlay_labels, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
@@ -34,9 +42,10 @@ from fgseg.types import UNLABELLED, Region
 if TYPE_CHECKING:
     from supervision import Detections
 
-__all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode"]
+__all__ = ["FORMATS", "Segmentation", "check_formats", "checked_sizes", "speck_line"]
 
 Mode = Literal["exclusive", "independent"]
+Size = int | Literal["auto"]  # in pixels
 Masks = Mapping[str, NDArray[np.bool_]]
 ScoreMaps = Mapping[str, NDArray[np.float32]]
 NOTEBOOK_SIDE = 1024  # pixels; a result that draws itself in a notebook is shrunk to this
@@ -186,18 +195,44 @@ class Segmentation(ClassResult):
     def __repr__(self) -> str:
         height, width = self.labels.shape
         found = self._found(self._pixel_counts)
-        return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found})"
+        specks = speck_line(self.settings.get("changed_pixels", 0), self.labels.size)
+        line = f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found}"
+        return f"{line}{'; ' if specks else ''}{specks})"
 
 
-def check_mode(mode: str, *, max_hole: int) -> None:
-    """Refuse an unknown mode, and `max_hole` in exclusive mode.
+def speck_line(changed: int, pixels: int, *, keep: str = "min_area=0, max_hole=0") -> str:
+    """How many of so many pixels were changed because of specks, and how to keep them; "" if none was.
+
+    >>> speck_line(1234, 100_000)
+    'specks changed 1.2 % of the pixels, min_area=0, max_hole=0 keeps them'
+    """
+    if not changed:
+        return ""
+    share = 100 * changed / pixels
+    return f"specks changed {'<0.1' if share < 0.1 else f'{share:.1f}'} % of the pixels, {keep} keeps them"
+
+
+def checked_sizes(mode: str, *, min_area: Size, max_hole: Size) -> tuple[Size, Size]:
+    """The sizes of specks as plain numbers or "auto".
 
     Raises:
-        OptionError: one of these.
+        OptionError: an unknown mode, another size, or a number for `max_hole` in exclusive mode.
     """
     check_choice("mode", mode, get_args(Mode))
-    if max_hole and mode == "exclusive":
-        raise OptionError('max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0')
+    sizes = [_checked_size(name, size) for name, size in (("min_area", min_area), ("max_hole", max_hole))]
+    if sizes[1] not in (0, "auto") and mode == "exclusive":
+        raise OptionError(
+            'max_hole: filling a hole would take pixels from other classes; use mode "independent", "auto" or 0'
+        )
+    return sizes[0], sizes[1]
+
+
+def _checked_size(name: str, size: Size) -> Size:
+    return (
+        "auto"
+        if isinstance(size, str) and size == "auto"
+        else check_whole(name, size, low=0, high=2**62, hint="or 'auto'")
+    )
 
 
 def check_formats(formats: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from fgseg.errors import OptionError
 from fgseg.images.resizing import shrink
 from fgseg.web import html
 from fgseg.web.examples import known_prompts
-from fgseg.web.limits import Mode, SegmentationRequest, explain, prompt_lines
+from fgseg.web.limits import Mode, SegmentationRequest, Specks, explain, prompt_lines
 from fgseg.web.service import SegmentationService
 from fgseg.web.sessions import MASKS, PREVIEW_SIDE, ViewState
 
@@ -29,6 +29,7 @@ class Form:
         opacity: of masks and heatmaps, 0 to 1.
         resolution: one of `SegmentationService.resolutions`.
         base: what lies under masks and heatmaps: "grey" or "photo".
+        specks: "join" or "keep".
     """
 
     prompts: str
@@ -38,11 +39,13 @@ class Form:
     opacity: float
     resolution: str
     base: str
+    specks: str
 
     def request(self) -> SegmentationRequest:
         """The request of the fields; errors as `SegmentationRequest`."""
         prompts, negatives = prompt_lines(self.prompts), prompt_lines(self.negatives)
-        return SegmentationRequest(prompts, negatives, cast(Mode, self.mode), self.threshold, self.resolution)
+        mode, specks = cast(Mode, self.mode), cast(Specks, self.specks)
+        return SegmentationRequest(prompts, negatives, mode, self.threshold, self.resolution, specks)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fgseg.drawing.colors import colorize
 from fgseg.images.writing import encode_jpeg
+from fgseg.segmentation.result import speck_line
 from fgseg.web.service import FILES
 from fgseg.web.sessions import Result, Session
 
@@ -72,8 +73,14 @@ def timing_note(result: Result) -> str:
     return (
         f'<p class="fg-note" role="status">{count} of {len(result.preview.classes)} prompts found. '
         f"<span>Encoding the image: <b>{encoded}</b></span> · "
-        f"<span>scoring the prompts: <b>{scoring:.0f} ms</b></span></p>"
+        f"<span>scoring the prompts: <b>{scoring:.0f} ms</b></span>{_specks(result.summary)}</p>"
     )
+
+
+def _specks(summary: Mapping[str, Any]) -> str:
+    pixels = summary["height"] * summary["width"]
+    line = speck_line(summary["settings"]["changed_pixels"], pixels, keep="the option Specks")
+    return f" · <span>{line}</span>" if line else ""
 
 
 def error_note(message: str) -> str:

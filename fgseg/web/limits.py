@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from fgseg._checks import check_choice, check_number
 from fgseg.errors import FgsegError, ImageError, OptionError, PromptError, ShapeError
@@ -15,12 +15,14 @@ __all__ = [
     "Limits",
     "Mode",
     "SegmentationRequest",
+    "Specks",
     "explain",
     "prompt_lines",
     "status_of",
 ]
 
 Mode = Literal["exclusive", "independent"]
+Specks = Literal["join", "keep"]
 MEGA = 1_000_000
 
 log = logging.getLogger("fgseg")
@@ -48,9 +50,10 @@ class SegmentationRequest:
         mode: "exclusive" or "independent".
         threshold: minimum presence, 0 to 1, or "auto"; None takes the model's own.
         resolution: one of `SegmentationService.resolutions`.
+        specks: "join" what is around them, or "keep".
 
     Raises:
-        OptionError: the mode is unknown, or the threshold is out of its range.
+        OptionError: the mode or `specks` is unknown, or the threshold is out of its range.
     """
 
     prompts: tuple[str, ...]
@@ -58,9 +61,11 @@ class SegmentationRequest:
     mode: Mode = "exclusive"
     threshold: float | Literal["auto"] | None = None
     resolution: str = "auto"
+    specks: Specks = "join"
 
     def __post_init__(self) -> None:
-        check_choice("mode", self.mode, ("exclusive", "independent"))
+        check_choice("mode", self.mode, get_args(Mode))
+        check_choice("specks", self.specks, get_args(Specks))
         if self.threshold is not None and self.threshold != "auto":
             check_number("threshold", self.threshold, low=0, high=1, hint="a presence, or 'auto'")
 

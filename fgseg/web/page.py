@@ -135,6 +135,7 @@ class _Page:
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)
         self.base = gr.Radio([("Without its colours", "grey"), ("As it is", "photo")], value="grey", label="Photograph")
+        self.specks = gr.Radio([("Join what is around", "join"), ("Kept", "keep")], value="join", label="Specks")
         named = [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
         self.resolution = gr.Dropdown(named, value="auto", label="Resolution")
 
@@ -144,7 +145,7 @@ class _Page:
         on(self.gallery.example, "example", lambda _, form, data, owner: actions.example(data, form, owner))
         for event in (self.run.click, self.prompts.submit):
             on(event, "run", lambda secret, form, *_: actions.run(secret, form))
-        for field in (self.mode, self.threshold, self.resolution):
+        for field in (self.mode, self.threshold, self.resolution, self.specks):
             on(field.change, "refresh", lambda secret, form, *_: actions.refresh(secret, form))
         for field in (self.opacity, self.base):
             on(field.change, "redraw", lambda secret, form, *_: actions.redraw(secret, form))

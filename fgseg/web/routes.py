@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fgseg.errors import ImageError, OptionError
-from fgseg.web.limits import LimitError, Limits, Mode, SegmentationRequest, explain, status_of
+from fgseg.web.limits import LimitError, Limits, Mode, SegmentationRequest, Specks, explain, status_of
 from fgseg.web.service import FILES, SegmentationService
 
 __all__ = ["FIELDS_BYTES", "error_response", "routes"]
@@ -20,7 +20,7 @@ __all__ = ["FIELDS_BYTES", "error_response", "routes"]
 FIELDS_BYTES = 1_000_000
 """Largest size of everything in a request but the image."""
 BOXES = 100
-FIELDS = ("image", "prompt", "negative", "mode", "threshold", "resolution", "box")
+FIELDS = ("image", "prompt", "negative", "mode", "threshold", "resolution", "specks", "box")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -94,6 +94,7 @@ def _request(form: FormData) -> SegmentationRequest:
         cast(Mode, form.get("mode", "exclusive")),
         threshold if threshold in (None, "auto") else _number("threshold", threshold),  # type: ignore[arg-type]
         str(form.get("resolution", "auto")),
+        cast(Specks, form.get("specks", "join")),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,9 +180,11 @@ class SegmentationService:
         return replace(image, source=session.name), _milliseconds(started)
 
     def _result(self, image: EncodedImage, request: SegmentationRequest) -> Segmentation:
+        size: Literal["auto", 0] = 0 if request.specks == "keep" else "auto"
         return self.segmenter.segment(
-            image, request.prompts, negatives=request.negatives, mode=request.mode, threshold=request.threshold
-        )
+            image, request.prompts, negatives=request.negatives, mode=request.mode, threshold=request.threshold,
+            min_area=size, max_hole=size,
+        )  # fmt: skip
 
 
 def _fractions(box_xyxy: Sequence[float], image_hw: tuple[int, int]) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from fgseg.web.events import Actions, Form, explained
 from fgseg.web.examples import examples, known_prompts
 from fgseg.web.sessions import MASKS
 
-FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.5, "auto", "grey")
+FORM = Form("red\nblue, navy", "green", "exclusive", 0.5, 0.5, "auto", "grey", "join")
 
 
 def test_every_example_has_prompts_that_the_embedded_model_knows():
