@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from textwrap import fill
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from fgseg._checks import check_array, check_shares
@@ -30,6 +31,7 @@ from fgseg.images.resizing import shrink
 __all__ = [
     "NotebookFigure",
     "draw_matrix",
+    "figure_with_legend",
     "matrix_size",
     "plain_name",
     "show_box_scores",
@@ -48,8 +50,14 @@ SHOWN_SIDE = 1000
 SMALLEST_SHOWN = 400
 """Smaller pictures are enlarged to this many pixels."""
 DPI = 100
+PAPER_SIDE = 6.0
+"""Longest side of a picture in a figure with vector text, in inches: the width of a page's text."""
+LEGEND_FONT = 9
+"""Points, whatever the size of the image."""
 MATRIX_COLORS = "viridis"
 """Perceptually uniform, since the cells of a matrix are compared with each other."""
+MOST_COLUMNS = 12
+"""Of a legend 6 inches wide; a column takes half an inch or more."""
 LETTERS = 28
 """Names are wrapped at this many letters."""
 LETTER, LINE = 0.09, 0.19
@@ -63,9 +71,17 @@ LEVEL_WIDTH = 5.0
 class NotebookFigure(Figure):
     """A matplotlib figure that a notebook displays without pyplot; nothing is cut off.
 
+    `savefig("figure.pdf")` and `savefig("figure.svg")` write text as text.
+
     >>> NotebookFigure(figsize=(1, 1))._repr_png_()[1:4]
     b'PNG'
     """
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Save the figure, with the arguments of matplotlib's `Figure.savefig`; the ending chooses the format."""
+        # By default matplotlib writes outlines of letters into SVG, and fonts that journals refuse into PDF.
+        with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+            super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:
         stream = BytesIO()
@@ -89,6 +105,55 @@ def show_picture(picture: NDArray[np.uint8]) -> NotebookFigure:
     axes.imshow(picture, interpolation="nearest")
     axes.set_axis_off()
     return figure
+
+
+def figure_with_legend(picture: NDArray[np.uint8], names: Sequence[str], colors: Sequence[Color]) -> NotebookFigure:
+    """A picture in its own pixels above a legend in vector text of one size, for a paper.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB; its longer side is 6 inches long.
+        names: of the legend; none leaves the legend out.
+        colors: one per name.
+
+    Returns:
+        A figure 6 inches wide and as high as the picture and the legend.
+
+    Raises:
+        OptionError: not one color per name, or a color that is not RGB.
+
+    >>> figure = figure_with_legend(np.zeros((300, 600, 3), np.uint8), [], [])
+    >>> figure.get_size_inches().tolist()
+    [6.0, 3.0]
+    """
+    check_colors(colors, len(names))
+    height, width = (PAPER_SIDE * side / max(picture.shape[:2]) for side in picture.shape[:2])
+    figure = NotebookFigure(figsize=(PAPER_SIDE, height), dpi=DPI)
+    below = _draw_legend(figure, names, colors) if names else 0.0
+    figure.set_size_inches(PAPER_SIDE, height + below)
+    shares = (0, below / (height + below), width / PAPER_SIDE, height / (height + below))
+    axes = figure.add_axes(shares)
+    axes.imshow(picture, interpolation="none", aspect="auto")
+    axes.set_axis_off()
+    return figure
+
+
+def _draw_legend(figure: Figure, names: Sequence[str], colors: Sequence[Color]) -> float:
+    """Draw a legend at the bottom left in as many columns as fit; returns its height in inches."""
+    shares = [(red / 255, green / 255, blue / 255) for red, green, blue in colors]
+    handles = [Patch(facecolor=share, edgecolor="dimgrey", linewidth=0.5) for share in shares]
+    labels = [plain_name(name) for name in names]
+    for columns in range(min(len(names), MOST_COLUMNS), 0, -1):
+        legend = figure.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(0, 0), ncols=columns, fontsize=LEGEND_FONT,
+            frameon=False, borderaxespad=0, handlelength=1, handleheight=1,
+        )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        extent = legend.get_window_extent()
+        if extent.width <= PAPER_SIDE * DPI or columns == 1:
+            break
+        legend.remove()
+    return float(extent.height / DPI)
 
 
 def show_heatmaps(

@@ -42,6 +42,8 @@ from fgseg.types import UNLABELLED, Region
 if TYPE_CHECKING:
     from supervision import Detections
 
+    from fgseg.drawing.figures import NotebookFigure
+
 __all__ = ["FORMATS", "Segmentation", "check_formats", "checked_sizes", "speck_line"]
 
 Mode = Literal["exclusive", "independent"]
@@ -124,6 +126,26 @@ class Segmentation(ClassResult):
             masks = self.masks.values()
             drawn = overlay_masks(self.image, masks, self.colors, opacity=opacity, outline=outline, base=base)
         return self._with_legend(drawn, self._pixel_counts) if legend else drawn
+
+    def figure(
+        self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True, base: Base = "grey"
+    ) -> NotebookFigure:
+        """The overlay as a matplotlib figure whose legend is vector text of one size, for a paper.
+
+        Args:
+            opacity: as in `overlay`.
+            outline: as in `overlay`.
+            legend: whether to name the classes that were found, below the image.
+            base: as in `overlay`.
+
+        Returns:
+            A figure 6 inches wide; `figure.savefig("figure.pdf")` and `"figure.svg"` keep the text as text.
+        """
+        from fgseg.drawing.figures import figure_with_legend  # matplotlib's figures take a while to import
+
+        drawn = self.overlay(opacity=opacity, outline=outline, base=base, legend=False)
+        found = [index for index, count in enumerate(self._pixel_counts) if count and legend]
+        return figure_with_legend(drawn, [self.classes[i] for i in found], [self.colors[i] for i in found])
 
     def heatmap_sheet(self, *, base: Base = "grey") -> NDArray[np.uint8]:
         """The presence of every class over the image, with a colour bar.

@@ -168,6 +168,15 @@ def test_a_result_with_nothing_found_has_no_legend_and_shows_the_image():
     np.testing.assert_array_equal(empty.overlay(), overlay_labels(IMAGE, empty.labels, []))
 
 
+def test_a_figure_shows_the_overlay_and_names_the_classes_that_are_there():
+    result = make()
+    figure = result.figure(base="photo", opacity=0.7)
+    drawn = figure.axes[0].get_images()[0].get_array()
+    np.testing.assert_array_equal(drawn, result.overlay(base="photo", opacity=0.7, legend=False))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(result.classes[:2])
+    assert result.figure(legend=False).legends == []
+
+
 @pytest.mark.parametrize("base", ["grey", "photo"])
 def test_saved_pictures_have_the_base_that_is_asked_for(base, tmp_path):
     make().save(tmp_path, formats=["overlay", "heatmaps"], base=base)
