@@ -84,6 +84,7 @@ def test_the_endpoint_names_no_path_of_this_machine(client, tiny_model):
         ({"prompt": ["red"] * 33}, 413, "prompts: expected at most 32, got 33"),
         ({"prompt": ["r" * 201]}, 413, "expected at most 200 characters per line, got 201"),
         ({"mode": "both"}, 400, "mode: expected one of exclusive, independent, got 'both'"),
+        ({"specks": "drop"}, 400, "specks: expected one of join, keep, got 'drop'"),
         ({"threshold": "high"}, 400, "threshold: expected a number, got 'high'"),
         ({"threshold": "nan"}, 400, "threshold: expected a number from 0 to 1"),
         ({"resolution": "slide:9999"}, 400, "resolution: expected one of auto, squash, keep, slide"),

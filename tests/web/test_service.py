@@ -2,7 +2,9 @@
 
 import threading
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from random_images import random_image
 
@@ -10,6 +12,7 @@ from fgseg.errors import ImageError, OptionError, PromptError
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
+from fgseg.web.html import timing_note
 from fgseg.web.limits import BusyError, GoneError, LimitError, Limits, SegmentationRequest
 from fgseg.web.service import SegmentationService, WorkQueue
 
@@ -64,6 +67,19 @@ def test_the_result_is_that_of_the_segmenter(service, seg):
     assert (shown.preview.labels == expected.labels).all()
     assert shown.summary["classes"] == expected.to_dict()["classes"]
     assert shown.summary["regions"] == expected.to_dict()["regions"]
+
+
+def test_specks_join_on_the_page_unless_they_are_kept(service):
+    image = np.random.RandomState(731).randint(0, 256, (96, 96, 3)).astype(np.uint8)
+    secret = service.open(encode_png(image), "a.png")
+    request = SegmentationRequest(("red", "blue", "green"))
+    joined, kept = (service.segment(secret, replace(request, specks=specks)) for specks in ("join", "keep"))
+    assert joined.summary["settings"]["changed_pixels"] > 0
+    assert kept.summary["settings"]["changed_pixels"] == 0
+    assert len(kept.summary["regions"]) > len(joined.summary["regions"])
+    assert "specks changed" in timing_note(joined)
+    assert "the option Specks keeps them" in timing_note(joined)
+    assert "specks" not in timing_note(kept)
 
 
 def test_scores_at_a_point_and_in_a_box_come_from_the_score_maps(service):
