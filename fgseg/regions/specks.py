@@ -137,7 +137,9 @@ def _most_frequent(
     groups: NDArray[np.integer], values: NDArray[np.int32]
 ) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
     """The groups, each once, and the value that each has most often; of equal counts the lowest."""
-    pairs, counts = np.unique(np.stack([groups, values]), axis=1, return_counts=True)
-    order = np.lexsort((pairs[1], -counts, pairs[0]))
-    found, first = np.unique(pairs[0][order], return_index=True)
-    return found, pairs[1][order][first].astype(np.int32)
+    base = int(values.max(initial=UNLABELLED)) + 2  # values from UNLABELLED to base - 2
+    pairs, counts = np.unique(groups.astype(np.int64) * base + values + 1, return_counts=True)
+    group, value = np.divmod(pairs, base)
+    order = np.lexsort((value, -counts, group))
+    found, first = np.unique(group[order], return_index=True)
+    return found, (value[order][first] - 1).astype(np.int32)
