@@ -1,32 +1,70 @@
-"""Draw the pictures of the README, docs/*.png, with the embedded model: `python benchmarks/pictures.py`."""
+"""Draw the pictures of the README and of CONTRIBUTING.md: `python benchmarks/pictures.py`.
 
+Those of the README, docs/*.png, are made by the commands printed beneath them. The commands are read from README.md, so
+that a picture and its command cannot differ. docs/bases.jpg shows ten photographs over both bases, with and without
+outlines.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from skimage import data
+import numpy as np
+import skimage
+from numpy.typing import NDArray
+from PIL import Image
+from specks import PHOTOGRAPHS, PROMPTS
 
 import fgseg
-from fgseg.drawing.sheet import heatmap_sheet
+from fgseg.drawing.layout import grid
 from fgseg.images.resizing import shrink
-from fgseg.images.writing import write_image
 
-DOCS = Path(__file__).parents[1] / "docs"
-GALLERY_SIDE = 480  # pixels
-GALLERY = {
-    "astronaut": ("orange", "blue", "white", "black"),
-    "coffee": ("red", "white", "brown"),
-    "chelsea": ("orange, brown", "green", "white"),
-    "rocket": ("blue", "white", "orange"),
-}
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PHOTOS = Path(skimage.__file__).parent / "data"
+BASE_SIDE = 240  # pixels
+NAMES = {"segment": ("overlay.png", "{image}_overlay.png"), "heatmap": ("heatmaps.png", "{image}_{prompt}.png")}
+"""Command -> the file that it writes for an image, and the name of that file in docs."""
+
+
+def commands() -> list[list[str]]:
+    """The words of every command of the README on a photograph of scikit-image, without "fgseg"."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^fgseg (.*\$photos/.*)$", readme, re.MULTILINE)
+    return [shlex.split(line.replace("$photos", PHOTOS.as_posix())) for line in lines]
+
+
+def picture_of(words: list[str]) -> tuple[Path, str]:
+    """Where a command writes its picture, and the name of the picture in docs."""
+    image, prompt = Path(words[1]).stem, words[words.index("-p") + 1]
+    written, kept = NAMES[words[0]]
+    return Path("out", image, written), kept.format(image=image, prompt=prompt)
+
+
+def bases() -> NDArray[np.uint8]:
+    """Ten photographs, one per row, over both bases."""
+    seg, panels = fgseg.load("mini"), []
+    for name in PHOTOGRAPHS:
+        result = seg.segment(shrink(fgseg.images.read_image(PHOTOS / name), max_side=BASE_SIDE), PROMPTS)
+        for base, outline in product(("photo", "grey"), (False, True)):
+            title = f"{base}, {'two tones' if outline else 'no outline'}"
+            panels.append((title, result.overlay(base=base, outline=outline, legend=False)))
+    return grid(panels, columns=4)
 
 
 def main() -> None:
-    """Draw and write every picture."""
-    seg = fgseg.load("mini")
-    for name, prompts in GALLERY.items():
-        overlay = seg.segment(shrink(getattr(data, name)(), max_side=GALLERY_SIDE), prompts).overlay()
-        write_image(DOCS / f"{name}_overlay.png", overlay)
-    coffee = seg.encode(data.coffee())
-    write_image(DOCS / "coffee_red.png", heatmap_sheet(coffee.image, seg.heatmaps(coffee, ["red"])))
+    """Run every command and keep its picture; draw the bases."""
+    Image.fromarray(bases()).save(DOCS / "bases.jpg", quality=80)
+    for words in commands():
+        with TemporaryDirectory() as folder:
+            subprocess.run([sys.executable, "-m", "fgseg", *words], cwd=folder, check=True)
+            made, name = picture_of(words)
+            shutil.copyfile(folder / made, DOCS / name)
 
 
 if __name__ == "__main__":

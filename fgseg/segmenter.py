@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_choice, check_number, check_whole, describe
+from fgseg._checks import check_choice, check_number, describe
 from fgseg._files import absolute_path
 from fgseg.encoders.base import Encoder, Progress
 from fgseg.encoders.loading import load_encoder
@@ -34,6 +34,7 @@ from fgseg.large.strips import LabelRequest
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
 from fgseg.regions.pooling import checked_boxes, pool_boxes
+from fgseg.regions.specks import join_gaps, join_parts, quarter_patch
 from fgseg.scoring.presence import TIE
 from fgseg.scoring.refine import OFFERED
 from fgseg.scoring.resolution import Resolution, whole_image
@@ -43,7 +44,7 @@ from fgseg.segmentation.image_encoder import ImageEncoder, ImageSource, image_li
 from fgseg.segmentation.kept_masks import KeptMasks
 from fgseg.segmentation.model_defaults import ModelDefaults, model_defaults
 from fgseg.segmentation.prompt_encoder import PromptEncoder, PromptTexts
-from fgseg.segmentation.result import Segmentation, check_mode
+from fgseg.segmentation.result import Segmentation, checked_sizes
 from fgseg.segmentation.run_record import RunRecord, image_settings, model_settings, prompt_settings
 from fgseg.segmentation.score_field import ScoreField, Threshold
 from fgseg.similarity import patch_scores, unit
@@ -170,8 +171,8 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
-        min_area: int = 1,
-        max_hole: int = 0,
+        min_area: int | Literal["auto"] = "auto",
+        max_hole: int | Literal["auto"] = "auto",
     ) -> Segmentation:
         r"""Segment an image by words.
 
@@ -194,8 +195,12 @@ class Segmenter:
             resolution: as in `encode`.
             refine: how score maps follow the image's edges: "guided" filter, "pamr" (slow on large images) or "none".
                 "auto" takes the model's own: "guided" for the embedded model, which gains from it, else "none".
-            min_area: in pixels; smaller connected components are dropped.
-            max_hole: in pixels; holes up to this size are filled (independent mode only).
+            min_area: in pixels; smaller connected components are dropped, and 0 keeps all. "auto" is a quarter of a
+                patch. In exclusive mode such a part then joins the class around it, or none, as most of the pixels
+                around it say (`fgseg.regions.join_parts`).
+            max_hole: in pixels; holes of a mask up to this size are filled (independent mode only), and 0 fills none.
+                "auto" is just below a quarter of a patch. In exclusive mode an unlabelled gap of that size inside one
+                class then joins that class (`fgseg.regions.join_gaps`).
 
         Raises:
             ImageError: a file that cannot be read.
@@ -205,9 +210,7 @@ class Segmenter:
         refine = self._refinement(refine)
         if threshold not in (None, "auto"):
             threshold = check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
-        min_area = check_whole("min_area", min_area, low=0, high=2**62)
-        max_hole = check_whole("max_hole", max_hole, low=0, high=2**62)
-        check_mode(mode, max_hole=max_hole)
+        min_area, max_hole = checked_sizes(mode, min_area=min_area, max_hole=max_hole)
         started = time.perf_counter()
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
         texts = self._prompt_encoder.texts(prompt_set, templates)
@@ -217,15 +220,22 @@ class Segmenter:
         own_threshold = self._own_threshold(prompt_set)
         threshold = own_threshold if threshold is None else threshold
         field = self._field(view, texts, prompt_set, refine, lowest_threshold=own_threshold)
+        quarter = quarter_patch(view.image_hw, view.grid_hw)
+        smallest = quarter if min_area == "auto" else min_area
+        largest_hole = quarter - 1 if max_hole == "auto" else max_hole
+        changed = [0] * len(field.names)
         if mode == "exclusive":
-            labels = remove_small_labels(field.exclusive(threshold), min_area=min_area)
+            raw = field.exclusive(threshold)
+            labels = _clean_labels(raw, smallest, largest_hole, view.no_data, joins=min_area == "auto")
+            changed[0] = int(np.count_nonzero(labels != raw))
             masks = LazyMaps(field.names, partial(np.equal, labels))
         else:
-            masks = KeptMasks(field.names, partial(_clean_mask, field, threshold, min_area, max_hole))
+            masks = KeptMasks(field.names, partial(_clean_mask, field, threshold, smallest, largest_hole, changed))
             labels = field.winners(masks)
         scoring_seconds = time.perf_counter() - started
         settings = RunRecord(self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {
             "mode": mode, "threshold": threshold, "refine": refine, "min_area": min_area, "max_hole": max_hole,
+            "quarter_patch": quarter, "changed_pixels": sum(changed),
             "seconds": round(text_seconds + scoring_seconds, 4),
         })  # fmt: skip
         return Segmentation(
@@ -237,7 +247,7 @@ class Segmenter:
             mode,
             view.grid_hw,
             settings,
-            max(1, min_area),
+            max(1, smallest),
             view.no_data,
         )
 
@@ -260,7 +270,8 @@ class Segmenter:
         """Segment a tiled TIFF of any size, read by region; memory grows with its width, not with its height.
 
         Windows of the native side move over the image, which is not resized. The labels are those of
-        `segment` in exclusive mode with "slide" at the same sizes and refine="none".
+        `segment` in exclusive mode with "slide" at the same sizes, refine="none", min_area=0 and max_hole=0. So every
+        speck is kept.
 
         Args:
             image: a tiled TIFF or BigTIFF, with any samples that `read_image` reads.
@@ -301,6 +312,7 @@ class Segmenter:
             plan = plan_windows(source.image_hw, window_resolution, native=self.encoder.side, reduction=reduction)
             settings = {"image": str(image), **asdict(plan), "windows": plan.windows, "read_by": "region"}
             settings |= self._prompt_settings(prompt_set, texts) | {"mode": "exclusive", "threshold": minimum}
+            settings |= {"min_area": 0, "max_hole": 0}
             request = LabelRequest(prompt_set.classes, texts, minimum)
             drawn = rgb_source(source.stored().choosing(bands), percentiles)
             result = segment_tiled(drawn, Path(labels_path), self.encoder, request, plan, settings, progress)
@@ -467,10 +479,26 @@ class Segmenter:
         return model | prompt_settings(prompt_set, texts.templates)
 
 
-def _clean_mask(field: ScoreField, threshold: Threshold, min_area: int, max_hole: int, index: int) -> NDArray[np.bool_]:
-    """One mask of independent mode. A function of the module can be pickled with the result."""
-    mask = fill_holes(remove_small(field.mask(index, threshold), min_area=min_area), max_area=max_hole)
-    return mask if field.view.no_data is None else mask & ~field.view.no_data
+def _clean_labels(
+    labels: NDArray[np.int32], min_area: int, max_hole: int, no_data: NDArray[np.bool_] | None, *, joins: bool
+) -> NDArray[np.int32]:
+    """Labels of exclusive mode without small parts, which join what is around them or are dropped, and small gaps."""
+    if joins:
+        labels = join_parts(labels, min_area=min_area, no_data=no_data)
+    else:
+        labels = remove_small_labels(labels, min_area=min_area)
+    return join_gaps(labels, max_area=max_hole, no_data=no_data)
+
+
+def _clean_mask(
+    field: ScoreField, threshold: Threshold, min_area: int, max_hole: int, changed: list[int], index: int
+) -> NDArray[np.bool_]:
+    """One mask of independent mode, whose changed pixels are counted; a function here is pickled with the result."""
+    raw = field.mask(index, threshold)
+    mask = fill_holes(remove_small(raw, min_area=min_area), max_area=max_hole)
+    mask = mask if field.view.no_data is None else mask & ~field.view.no_data
+    changed[index] = int(np.count_nonzero(mask != raw))
+    return mask
 
 
 def _listed(name: str, texts: Sequence[str]) -> list[str]:

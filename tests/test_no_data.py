@@ -71,7 +71,7 @@ def test_an_image_read_by_region_has_the_same_pixels_without_data(seg, tmp_path,
     pixels[:, 64:] = np.nan
     pixels = np.tile(pixels, (5, 4, 1))  # 320 x 384, several windows
     path = tf.write_tiff(tmp_path / "a.tif", pixels, photometric=tf.RGB, bits=32, sample_format=tf.FLOAT, tile=(64, 64))
-    whole = seg.segment(path, ["red", "white"], resolution="slide:320", refine="none")
+    whole = seg.segment(path, ["red", "white"], resolution="slide:320", refine="none", min_area=0, max_hole=0)
     large = seg.segment_large(path, ["red", "white"], tmp_path / "labels.tif")
     np.testing.assert_array_equal(large.read_labels((0, 0, 384, 320)), whole.labels)
     assert caplog.messages == [f"{path}: 40960 of 122880 pixels have no data and stay unlabelled"] * 2

@@ -15,7 +15,8 @@ import fgseg
 from fgseg.errors import ImageError, OptionError, PromptError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.prompts.classes import PromptClass
-from fgseg.regions.components import remove_small_labels
+from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
+from fgseg.regions.specks import join_gaps, join_parts, quarter_patch
 from fgseg.scenes.composition import scene
 from fgseg.scoring.presence import automatic_threshold
 from fgseg.scoring.resolution import Resolution
@@ -245,11 +246,54 @@ def test_without_background_a_threshold_measures_against_the_other_prompts(seg, 
 def test_small_parts_are_dropped(seg, picture, min_area):
     names = ["red", "green", "blue", "pink", "brown", "yellow"]
     whole = seg.segment(picture, names)
-    cleaned = seg.segment(picture, names, min_area=min_area)
+    cleaned = seg.segment(picture, names, min_area=min_area, max_hole=0)
     np.testing.assert_array_equal(cleaned.labels, remove_small_labels(whole.labels, min_area=min_area))
     assert all(region.area >= min_area for region in cleaned.regions)
     if min_area == 500:
         assert (cleaned.labels != whole.labels).any()
+
+
+@pytest.mark.parametrize("threshold", [None, 0.7, "auto"])
+def test_specks_join_what_is_around_them_unless_the_sizes_are_0(seg, threshold):
+    picture = np.random.RandomState(731).randint(0, 256, (96, 128, 3)).astype(np.uint8)
+    names = ["red", "green", "blue", "pink", "brown", "yellow"]
+    raw = seg.segment(picture, names, threshold=threshold, min_area=0, max_hole=0)
+    joined = seg.segment(picture, names, threshold=threshold)
+    quarter = quarter_patch(raw.labels.shape, raw.grid_hw)
+    expected = join_gaps(join_parts(raw.labels, min_area=quarter), max_area=quarter - 1)
+    np.testing.assert_array_equal(joined.labels, expected)
+    changed = np.count_nonzero(expected != raw.labels)
+    assert changed
+    facts = {name: joined.settings[name] for name in ("min_area", "max_hole", "quarter_patch", "changed_pixels")}
+    assert facts == {"min_area": "auto", "max_hole": "auto", "quarter_patch": quarter, "changed_pixels": changed}
+    assert f"specks changed {100 * changed / expected.size:.1f} % of the pixels, min_area=0" in repr(joined)
+    assert raw.settings["changed_pixels"] == 0
+    assert "specks" not in repr(raw)
+    assert all(region.area >= quarter for region in joined.regions)
+
+
+def test_labels_with_sizes_of_0_and_1_are_those_of_the_scores_to_the_bit(seg, picture):
+    names = ["red", "green", "blue", "pink"]
+    stack = np.stack([seg.segment(picture, names, min_area=size, max_hole=0).labels for size in (0, 1)])
+    scores = seg.segment(picture, names).scores
+    best = np.stack([scores[name] for name in names])
+    ties = (np.sort(best, 0)[-1] - np.sort(best, 0)[-2]) < 1e-6  # presence saturates where scores still differ
+    expected = np.where(best.max(0) >= seg.defaults.threshold, best.argmax(0), UNLABELLED)
+    np.testing.assert_array_equal(stack[0], stack[1])
+    np.testing.assert_array_equal(stack[0][~ties], expected[~ties])
+
+
+def test_specks_of_independent_masks_are_dropped_and_their_small_holes_filled(seg):
+    picture = np.random.RandomState(731).randint(0, 256, (96, 128, 3)).astype(np.uint8)
+    names = ["red", "green", "blue", "pink"]
+    raw = seg.segment(picture, names, mode="independent", min_area=0, max_hole=0)
+    joined = seg.segment(picture, names, mode="independent")
+    quarter = joined.settings["quarter_patch"]
+    for name in names:
+        expected = fill_holes(remove_small(raw.masks[name], min_area=quarter), max_area=quarter - 1)
+        np.testing.assert_array_equal(joined.masks[name], expected)
+    changed = sum(int((joined.masks[name] != raw.masks[name]).sum()) for name in names)
+    assert joined.settings["changed_pixels"] == changed > 0
 
 
 # --- independent masks
@@ -258,7 +302,9 @@ def test_small_parts_are_dropped(seg, picture, min_area):
 def test_independent_masks_threshold_their_own_presence_and_may_overlap(seg):
     image = np.full((96, 96, 3), 240, np.uint8)
     image[16:80, 16:80] = (220, 20, 20)
-    result = seg.segment(image, ["red", "red square", "blue"], mode="independent", threshold=0.4)
+    result = seg.segment(
+        image, ["red", "red square", "blue"], mode="independent", threshold=0.4, min_area=0, max_hole=0
+    )
     for name, mask in result.masks.items():
         np.testing.assert_array_equal(mask, result.scores[name] >= 0.4)
     assert (result.masks["red"] & result.masks["red square"]).any()
@@ -550,6 +596,7 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         ),
         (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a whole number from 0"),
         (lambda s, i: s.segment(i, ["red"], min_area=2.7), OptionError, "min_area: expected a whole number.*got 2.7"),
+        (lambda s, i: s.segment(i, ["red"], min_area="small"), OptionError, "min_area: .*or 'auto'"),
         (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, 'max_hole: .*mode "independent"'),
         (lambda s, i: s.segment(i, ["red"], background=()), OptionError, "one prompt alone has nothing to compete"),
         (lambda s, i: s.segment(i, []), PromptError, "prompts: expected at least one"),

@@ -34,6 +34,7 @@ __all__ = [
     "read_competitors",
     "read_prompts",
     "read_reading",
+    "read_size",
     "read_threshold",
     "split_words",
 ]
@@ -76,6 +77,20 @@ def read_threshold(text: str | None) -> Any:
     raise OptionError(f"--threshold: expected a number from 0 to 1 or auto, got {text!r}")
 
 
+def read_size(flag: str, text: str) -> Any:
+    """A number of pixels, or "auto".
+
+    Examples:
+        >>> read_size("--min-area", "12"), read_size("--min-area", "auto")
+        (12, 'auto')
+    """
+    if text == "auto":
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise OptionError(f"{flag}: expected a whole number of pixels from 0, or auto, got {text!r}")
+
+
 def check_resolution(text: str) -> None:
     """Refuse a text that is not a resolution."""
     from fgseg.scoring.resolution import parse_resolution
@@ -111,7 +126,7 @@ def check_region_options(
             )
         return
     name = sorted(paths)[0]
-    allowed = {"mode": ("exclusive",), "refine": ("auto", "none"), "max_hole": (0,), "min_area": (0, 1)}
+    allowed = {"mode": ("exclusive",), "refine": ("auto", "none"), "max_hole": (0, "auto"), "min_area": (0, 1, "auto")}
     for option, values in allowed.items():
         if options[option] not in values:
             flag = "--" + option.replace("_", "-")

@@ -83,6 +83,10 @@ class SettingOptions:
     templates: Templates = None
     resolution: Annotated[str, Option(help="auto, squash, keep or slide, with an optional size: slide:448.")] = "auto"
     refine: Annotated[str, Option(help="auto (that of the model), none, guided, pamr or superpixel.")] = "auto"
+    specks: Annotated[
+        Literal["keep", "join"],
+        Option(help="Keep small parts and gaps, or join them to what is around them as `fgseg segment` does."),
+    ] = "keep"
     sweep: Annotated[
         bool,
         Option(
@@ -142,6 +146,7 @@ def _request(what: DataOptions, how: SettingOptions, values: Mapping[str, tuple[
         "preset_name": how.preset, "templates": how.templates, "background": how.background,
         "decision": None if how.decision == "protocol" else how.decision,
         "prompts": None if how.prompts == "all" else how.prompts,
+        "specks": None if how.specks == "keep" else how.specks,
     }  # fmt: skip
     if not how.sweep:
         settings |= {name: value for name, (value,) in values.items() if name != "recipe" and value != "auto"}

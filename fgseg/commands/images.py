@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from typer import Option
 
 from fgseg.commands import arguments
 from fgseg.commands.options import (
+    Base,
     Images,
     ModelOptions,
     PromptOptions,
@@ -52,10 +54,20 @@ def segment(
         str | None,
         Option(help="Minimum presence of a labelled pixel, 0 to 1, or auto. [default: the model's, 0.5 for most]"),
     ] = None,
-    min_area: Annotated[int, Option(min=0, help="Drop connected components of fewer pixels.")] = 1,
+    min_area: Annotated[
+        str,
+        Option(
+            help="Drop connected components of fewer pixels. auto: those under a quarter of a patch join what is "
+            "around them; 0 keeps all."
+        ),
+    ] = "auto",
     max_hole: Annotated[
-        int, Option(min=0, help="Fill holes of at most this many pixels; needs --mode independent.")
-    ] = 0,
+        str,
+        Option(
+            help="Fill holes of at most this many pixels; a number needs --mode independent. auto: unlabelled gaps "
+            "under a quarter of a patch inside one class; 0 fills none."
+        ),
+    ] = "auto",
     by_region: Annotated[
         bool,
         Option("--by-region", help="Read tiled TIFFs by region, at their own scale; automatic above 178 megapixels."),
@@ -75,16 +87,21 @@ def segment(
             "labelme; repeat for more.",
         ),
     ] = None,
+    base: Base = "grey",
     report: ReportOptions,
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     from fgseg.commands.prefetch import Prefetcher
-    from fgseg.segmentation.result import check_formats, check_mode
+    from fgseg.segmentation.result import check_formats, checked_sizes
     from fgseg.segmentation.saving import mark_unfinished
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
-    check_mode(mode, max_hole=max_hole)
+    smallest, largest_hole = checked_sizes(
+        mode,
+        min_area=arguments.read_size("--min-area", min_area),
+        max_hole=arguments.read_size("--max-hole", max_hole),
+    )
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     presence, read = arguments.read_threshold(threshold), arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
@@ -92,14 +109,14 @@ def segment(
     seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
         "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
-        "min_area": min_area, "max_hole": max_hole,
+        "min_area": smallest, "max_hole": largest_hole,
     }  # fmt: skip
     large = arguments.read_by_region(inputs.paths, always=by_region)
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     seg.prepare(prompts, **competitors)
     request = request_digest(seg, {
         **settings, **read, **_asked(prompts, competitors), "command": "segment", "formats": sorted(written_formats),
-        "batch": options.batch, "by_region": by_region, "reduction": reduction,
+        "batch": options.batch, "by_region": by_region, "reduction": reduction, "base": base,
     })  # fmt: skip
     inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
 
@@ -116,18 +133,34 @@ def segment(
                 reduction=reduction, progress=progress, **read, **competitors,
             )  # fmt: skip
 
+    changed: list[tuple[int, int]] = []  # the changed pixels and the pixels of each image that is not read by region
+
     def work(path: Path) -> list[dict[str, Any]]:
         result: LargeSegmentation | Segmentation
         if path in large:
             result = segment_large(path)
         else:
             result = seg.segment(encoded.take(path), prompts, **settings, **competitors)
-        written = result.save(folders[path], formats=written_formats, record=records[path])
+            changed.append((result.settings["changed_pixels"], result.labels.size))
+        written = result.save(folders[path], formats=written_formats, record=records[path], base=base)
         return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
 
     small = [path for path in inputs.paths if path not in large]
     encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch, **read)
-    run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report)
+    keeps_some = bool(large) and "auto" in (smallest, largest_hole)
+    notes = partial(_speck_notes, changed, keeps_some=keeps_some)
+    run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report, notes)
+
+
+def _speck_notes(changed: Sequence[tuple[int, int]], *, keeps_some: bool) -> Iterable[str]:
+    """What became of specks, from the changed pixels and the pixels of each image."""
+    from fgseg.segmentation.result import speck_line
+
+    pixels, total = (sum(counts) for counts in zip((0, 0), *changed, strict=True))
+    if line := speck_line(pixels, total, keep="--min-area 0 --max-hole 0"):
+        yield line
+    if keeps_some:
+        yield "specks are kept in images that are read by region"
 
 
 def _segment_rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
@@ -147,6 +180,7 @@ def heatmap(
     words: PromptOptions,
     reading: ReadOptions,
     options: RunOptions,
+    base: Base = "grey",
     model: ModelOptions,
     report: ReportOptions,
 ) -> None:
@@ -159,7 +193,7 @@ def heatmap(
     inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
     seg.prepare(prompts, **competitors)
-    asked = {"resolution": options.resolution, "refine": options.refine, "batch": options.batch}
+    asked = {"resolution": options.resolution, "refine": options.refine, "batch": options.batch, "base": base}
     request = request_digest(seg, {**asked, **read, **_asked(prompts, competitors), "command": "heatmap"})
     inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
 
@@ -171,6 +205,7 @@ def heatmap(
             folders[path],
             observe=lambda name, score_map: classes.append(_summary(name, score_map)),
             record=records[path],
+            base=base,
         )
         return [{"image": str(path), "classes": classes, "files": [str(file) for file in written]}]
 

@@ -14,6 +14,7 @@ from fgseg.commands.status import STATUS
 
 __all__ = [
     "AsJson",
+    "Base",
     "Device",
     "Dtype",
     "Images",
@@ -53,6 +54,10 @@ Model = Annotated[
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str, Option(help="auto, float32, bfloat16 or float16.")]
 AsJson = Annotated[bool, Option("--json", help="Print JSON instead of a table.")]
+Base = Annotated[
+    Literal["grey", "photo"],
+    Option(help="Draw over the image without its colors (grey), or over the image as it is (photo)."),
+]
 Route = Literal["short", "long"]
 
 

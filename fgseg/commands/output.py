@@ -114,6 +114,7 @@ def run(
     rows: Callable[[Record], Iterable[Sequence[Any]]],
     header: Sequence[str],
     options: ReportOptions,
+    notes: Callable[[], Iterable[str]] = tuple,
 ) -> None:
     """Process every image; an image that fails is reported on stderr, and the run continues.
 
@@ -123,6 +124,7 @@ def run(
         rows: makes the table rows of one record.
         header: of the table's columns.
         options: whether records are printed as lines of JSON or as one table, and whether progress is shown.
+        notes: lines for stderr, asked for after the last image.
 
     Raises:
         DiskError: the output folder's disk is full or read-only. The table of the images before it is printed.
@@ -144,6 +146,8 @@ def run(
     finally:  # a run that stops early prints the table of the images that are done
         if printed:
             typer.echo(table(header, printed))
+    for note in notes():
+        complain(note)
     if failed:
         complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
         raise typer.Exit(SOME_FAILED)

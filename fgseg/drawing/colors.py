@@ -14,17 +14,29 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, check_choice, check_color, check_number, check_shares, describe
 from fgseg.errors import OptionError, ShapeError
 from fgseg.prompts.classes import PromptClass
+from fgseg.scenes.vocabulary import BASIC_COLORS, NAMED_RGB, lab
 
-__all__ = ["COLORMAPS", "Color", "check_colors", "class_colors", "color_table", "colorize", "palette", "to_uint8"]
+__all__ = [
+    "COLORMAPS",
+    "Color",
+    "check_colors",
+    "class_colors",
+    "color_table",
+    "colorize",
+    "distinct_colors",
+    "palette",
+    "to_uint8",
+    "word_color",
+]
 
 Color = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
-COLORMAPS = ("viridis", "plasma", "magma", "inferno", "cividis", "turbo")
-"""Color tables for score maps; all except turbo are perceptually uniform.
+COLORMAPS = ("cool", "viridis", "plasma", "magma", "inferno", "cividis", "turbo")
+"""Color tables for score maps; all except cool and turbo are perceptually uniform.
 
-The first is the default. Its highest color, yellow, is visible on dark and light photographs; turbo's dark red is
-not."""
+The first is the default. It goes from cyan to magenta, which neither skin nor wood, leaves, sky or greyed photographs
+show. The yellow, orange or red in which the others end is a color of skin and wood."""
 
 FIRST_COLORS: tuple[Color, ...] = (
     *((40, 255, 200), (200, 0, 160), (240, 228, 66), (200, 40, 0), (86, 180, 233)),
@@ -47,6 +59,10 @@ least 13 apart in normal sight and 6 in each of the others. The 20 are ordered i
 rare in photographs, so that a few classes are easy to tell apart. From the 21st on, each color is the farthest by
 CIEDE2000 in normal sight on a grid with a step of 20 in each channel; all are at least 12 apart."""
 
+APART = 22.0
+"""Distance in CIE L*a*b* from which two colors look different under a tint."""
+_ALTERNATIVES = 64
+"""Colors of the palette that are looked at for one that differs from those taken."""
 OVERSHOOT = 1e-6
 """How far rounding takes values interpolated in float32 out of [0, 1]."""
 
@@ -103,7 +119,7 @@ def to_uint8(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
-def colorize(score_map: NDArray[np.floating], *, colormap: str = "viridis") -> NDArray[np.uint8]:
+def colorize(score_map: NDArray[np.floating], *, colormap: str = COLORMAPS[0]) -> NDArray[np.uint8]:
     """Draw a score map in colors, on the fixed range [0, 1].
 
     Args:
@@ -118,7 +134,7 @@ def colorize(score_map: NDArray[np.floating], *, colormap: str = "viridis") -> N
         OptionError: an unknown colormap.
 
     >>> colorize(np.array([[0.0, 1.0]])).tolist()
-    [[[68, 1, 84], [253, 231, 36]]]
+    [[[0, 255, 255], [255, 0, 255]]]
     """
     check_array("score_map", score_map, ("H", "W"))
     return color_table(colormap)[to_uint8(score_map)]
@@ -174,6 +190,73 @@ _LMS_TO_RGB = (
 
 
 def class_colors(prompts: Sequence[PromptClass]) -> tuple[Color, ...]:
-    """The color of each class: its own, or the one of the palette."""
-    defaults = palette(len(prompts))
-    return tuple(prompt.color or default for prompt, default in zip(prompts, defaults, strict=True))
+    """The color of each class: its own, else that of its color word, else one of the palette.
+
+    The color word is the first of the name and the query words that `word_color` knows. The other classes take colors
+    of the palette that differ from those of the classes before them, so that a class at the end recolors none. The
+    colors close to a basic color word come last, because such a word may follow.
+
+    >>> from fgseg.prompts.classes import parse_classes
+    >>> class_colors(parse_classes(["cat", "red", "dog"]))
+    ((40, 255, 200), (229, 0, 0), (200, 0, 160))
+    """
+    return distinct_colors([entry.color or word_color(entry.name, *entry.synonyms) for entry in prompts])
+
+
+def word_color(*words: str) -> Color | None:
+    """The color of the first word that names one ("red", "dark green", "blue-green", "Gray"); None if none does.
+
+    The colors are those of the xkcd survey. A phrase that names a thing, such as "red cup", is no color word: "red cup"
+    and "red plate" would look the same.
+
+    >>> word_color("cup", "blue-green"), word_color("red cup")
+    ((19, 126, 109), None)
+    """
+    for word in words:
+        name = " ".join(word.casefold().replace("-", " ").replace("gray", "grey").split())
+        if name in NAMED_RGB:
+            red, green, blue = (round(255 * level) for level in NAMED_RGB[name])
+            return red, green, blue
+    return None
+
+
+def distinct_colors(own: Sequence[Color | None]) -> tuple[Color, ...]:
+    """A color for each place: its own, or for None one of the palette that differs from all before it.
+
+    Args:
+        own: one entry per place.
+
+    Returns:
+        One color per place; the first k depend on the first k entries alone.
+
+    >>> distinct_colors([None, (200, 0, 160), None])
+    ((40, 255, 200), (200, 0, 160), (86, 180, 233))
+    """
+    spare = list(reversed(_palette_by_words(len(own) + _ALTERNATIVES)))
+    taken = np.empty((0, 3))
+    colors: list[Color] = []
+    for color in own:
+        if color is not None:
+            taken = np.concatenate([taken, lab(np.array([color]) / 255)])
+        colors.append(_next_apart(spare, taken) if color is None else color)
+    return tuple(colors)
+
+
+def _next_apart(spare: list[Color], taken: NDArray[np.float64]) -> Color:
+    """Take the first color off the end of `spare` that is APART from those taken, else the farthest of a few."""
+    if not len(taken):
+        return spare.pop()
+    nearest = spare[: -_ALTERNATIVES - 1 : -1]
+    distances = np.linalg.norm(lab(np.array(nearest) / 255)[:, None] - taken, axis=2).min(axis=1)
+    index = int(np.argmax(np.minimum(distances, APART)))
+    return spare.pop(-1 - index)
+
+
+@cache
+def _palette_by_words(count: int) -> tuple[Color, ...]:
+    """`palette`, but of its fixed colors those close to a basic color word come after the others."""
+    fixed = np.array(FIRST_COLORS) / 255
+    basic = lab(np.array([NAMED_RGB[word] for word in BASIC_COLORS]))
+    is_close = np.linalg.norm(lab(fixed)[:, None] - basic, axis=2).min(axis=1) < APART
+    order = np.argsort(is_close, kind="stable").tolist()
+    return (*(FIRST_COLORS[index] for index in order), *palette(max(count, len(order)))[len(order) :])[:count]

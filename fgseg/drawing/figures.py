@@ -9,19 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from io import BytesIO
 from textwrap import fill
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
 from fgseg._checks import check_array, check_shares
-from fgseg.drawing.colors import COLORMAPS, Color, check_colors, palette
+from fgseg.drawing.colors import COLORMAPS, Color, check_colors, distinct_colors, palette, word_color
 from fgseg.drawing.legend import with_legend
-from fgseg.drawing.overlay import overlay_masks
+from fgseg.drawing.overlay import Base, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.drawing.text import printable
 from fgseg.errors import ShapeError
@@ -30,6 +31,7 @@ from fgseg.images.resizing import shrink
 __all__ = [
     "NotebookFigure",
     "draw_matrix",
+    "figure_with_legend",
     "matrix_size",
     "plain_name",
     "show_box_scores",
@@ -48,6 +50,14 @@ SHOWN_SIDE = 1000
 SMALLEST_SHOWN = 400
 """Smaller pictures are enlarged to this many pixels."""
 DPI = 100
+PAPER_SIDE = 6.0
+"""Longest side of a picture in a figure with vector text, in inches: the width of a page's text."""
+LEGEND_FONT = 9
+"""Points, whatever the size of the image."""
+MATRIX_COLORS = "viridis"
+"""Perceptually uniform, since the cells of a matrix are compared with each other."""
+MOST_COLUMNS = 12
+"""Of a legend 6 inches wide; a column takes half an inch or more."""
 LETTERS = 28
 """Names are wrapped at this many letters."""
 LETTER, LINE = 0.09, 0.19
@@ -61,9 +71,17 @@ LEVEL_WIDTH = 5.0
 class NotebookFigure(Figure):
     """A matplotlib figure that a notebook displays without pyplot; nothing is cut off.
 
+    `savefig("figure.pdf")` and `savefig("figure.svg")` write text as text.
+
     >>> NotebookFigure(figsize=(1, 1))._repr_png_()[1:4]
     b'PNG'
     """
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Save the figure, with the arguments of matplotlib's `Figure.savefig`; the ending chooses the format."""
+        # By default matplotlib writes outlines of letters into SVG, and fonts that journals refuse into PDF.
+        with matplotlib.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+            super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:
         stream = BytesIO()
@@ -89,6 +107,55 @@ def show_picture(picture: NDArray[np.uint8]) -> NotebookFigure:
     return figure
 
 
+def figure_with_legend(picture: NDArray[np.uint8], names: Sequence[str], colors: Sequence[Color]) -> NotebookFigure:
+    """A picture in its own pixels above a legend in vector text of one size, for a paper.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB; its longer side is 6 inches long.
+        names: of the legend; none leaves the legend out.
+        colors: one per name.
+
+    Returns:
+        A figure 6 inches wide and as high as the picture and the legend.
+
+    Raises:
+        OptionError: not one color per name, or a color that is not RGB.
+
+    >>> figure = figure_with_legend(np.zeros((300, 600, 3), np.uint8), [], [])
+    >>> figure.get_size_inches().tolist()
+    [6.0, 3.0]
+    """
+    check_colors(colors, len(names))
+    height, width = (PAPER_SIDE * side / max(picture.shape[:2]) for side in picture.shape[:2])
+    figure = NotebookFigure(figsize=(PAPER_SIDE, height), dpi=DPI)
+    below = _draw_legend(figure, names, colors) if names else 0.0
+    figure.set_size_inches(PAPER_SIDE, height + below)
+    shares = (0, below / (height + below), width / PAPER_SIDE, height / (height + below))
+    axes = figure.add_axes(shares)
+    axes.imshow(picture, interpolation="none", aspect="auto")
+    axes.set_axis_off()
+    return figure
+
+
+def _draw_legend(figure: Figure, names: Sequence[str], colors: Sequence[Color]) -> float:
+    """Draw a legend at the bottom left in as many columns as fit; returns its height in inches."""
+    shares = [(red / 255, green / 255, blue / 255) for red, green, blue in colors]
+    handles = [Patch(facecolor=share, edgecolor="dimgrey", linewidth=0.5) for share in shares]
+    labels = [plain_name(name) for name in names]
+    for columns in range(min(len(names), MOST_COLUMNS), 0, -1):
+        legend = figure.legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(0, 0), ncols=columns, fontsize=LEGEND_FONT,
+            frameon=False, borderaxespad=0, handlelength=1, handleheight=1,
+        )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        extent = legend.get_window_extent()
+        if extent.width <= PAPER_SIDE * DPI or columns == 1:
+            break
+        legend.remove()
+    return float(extent.height / DPI)
+
+
 def show_heatmaps(
     image: NDArray[np.uint8],
     maps: Mapping[str, NDArray[np.floating]],
@@ -96,6 +163,7 @@ def show_heatmaps(
     columns: int = 4,
     opacity: float = 0.8,
     colormap: str = COLORMAPS[0],
+    base: Base = "grey",
 ) -> NotebookFigure:
     """The sheet of `heatmap_sheet` as a figure; arguments and errors as there.
 
@@ -103,7 +171,9 @@ def show_heatmaps(
     >>> [axes.get_images()[0].get_array().ndim for axes in figure.axes]
     [3]
     """
-    sheet = heatmap_sheet(image, maps, opacity=opacity, colormap=colormap, columns=columns, max_side=SHEET_SIDE)
+    sheet = heatmap_sheet(
+        image, maps, opacity=opacity, colormap=colormap, columns=columns, max_side=SHEET_SIDE, base=base
+    )
     return show_picture(sheet)
 
 
@@ -114,6 +184,7 @@ def show_masks(
     colors: Sequence[Color] | None = None,
     *,
     opacity: float = 0.5,
+    base: Base = "grey",
 ) -> NotebookFigure:
     """An image tinted by masks, with the legend of `with_legend`.
 
@@ -121,8 +192,9 @@ def show_masks(
         image: (H, W, 3) uint8 RGB.
         masks: (H, W) bool, one per name; they may overlap.
         names: of the masks.
-        colors: one per name; None takes `palette`.
+        colors: one per name; None takes those of `class_colors` for classes of these names.
         opacity: of the tint, in [0, 1].
+        base: as in `overlay_labels`.
 
     Raises:
         ShapeError: `image` or a mask has another shape or dtype.
@@ -132,9 +204,9 @@ def show_masks(
     >>> [axes.get_images()[0].get_array().ndim for axes in figure.axes]
     [3]
     """
-    mask_colors = palette(len(names)) if colors is None else colors
+    mask_colors = distinct_colors([word_color(name) for name in names]) if colors is None else colors
     check_colors(mask_colors, len(names))
-    tinted = shrink(overlay_masks(image, masks, mask_colors, opacity=opacity), max_side=SHOWN_SIDE)
+    tinted = shrink(overlay_masks(image, masks, mask_colors, opacity=opacity, base=base), max_side=SHOWN_SIDE)
     return show_picture(with_legend(tinted, names, mask_colors))
 
 
@@ -215,7 +287,7 @@ def draw_matrix(
     axes: Axes, row_names: Sequence[str], column_names: Sequence[str], values: NDArray[np.floating]
 ) -> None:
     """Draw a matrix of scores in [0, 1], its names and its numbers."""
-    drawn = axes.imshow(values, cmap=COLORMAPS[0], vmin=0, vmax=1, aspect="auto")
+    drawn = axes.imshow(values, cmap=MATRIX_COLORS, vmin=0, vmax=1, aspect="auto")
     rotation = 90 if _turned(column_names) else 0
     axes.set_yticks(range(len(row_names)), map(plain_name, row_names), parse_math=False)
     axes.set_xticks(range(len(column_names)), map(plain_name, column_names), rotation=rotation, parse_math=False)

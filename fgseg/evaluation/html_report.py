@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fgseg._files import write_bytes, write_text
 from fgseg.datasets.dataset import Dataset
 from fgseg.drawing.benchmark_figure import show_benchmark
-from fgseg.drawing.colors import Color, palette
+from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels
 from fgseg.evaluation.report import parts_of, run_document, table_rows
 from fgseg.evaluation.runner import EvaluationTask, Outcome
@@ -129,7 +129,7 @@ def _page(task: SegmentationTask, outcome: Outcome, chart: bytes) -> str:
 
 def _example(task: SegmentationTask, name: str) -> str:
     pixels, truth, labels = task.prediction(name)
-    count, colors = len(task.dataset.classes), _colors(task.dataset)
+    count, colors = len(task.dataset.classes), class_colors(task.dataset.classes)
     known = np.where((truth >= 0) & (truth < count), truth, UNLABELLED)
     pictures = {
         "photo": pixels,
@@ -144,14 +144,8 @@ def _example(task: SegmentationTask, name: str) -> str:
     return f"<div class=note>{escape(name)}</div><div class=row>{figures}</div>" + _legend(known, labels, task.dataset)
 
 
-def _colors(dataset: Dataset) -> list[Color]:
-    """One colour per class: that of the class list if it gives one."""
-    defaults = palette(len(dataset.classes))
-    return [entry.color or color for entry, color in zip(dataset.classes, defaults, strict=True)]
-
-
 def _legend(truth: NDArray[np.int32], labels: NDArray[np.int32], dataset: Dataset) -> str:
-    colors = _colors(dataset)
+    colors = class_colors(dataset.classes)
     present = sorted({int(index) for index in np.union1d(truth, labels)} - {UNLABELLED})
     chips = [
         f"<span class=chip><i style='background:rgb{colors[index]}'></i>{escape(dataset.classes[index].name)}</span>"

@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_choices
+from fgseg._checks import check_choice, check_choices
 from fgseg._files import absolute_path, write_text
 from fgseg.drawing.colors import class_colors
-from fgseg.drawing.overlay import overlay_labels
+from fgseg.drawing.overlay import Base, overlay_labels
 from fgseg.encoders.base import Encoder
 from fgseg.formats.tables import regions_csv, regions_frame, regions_json
 from fgseg.images.samples import RgbBand, RgbSource
@@ -93,9 +93,13 @@ class LargeSegmentation(ClassResult):
         """
         return read_label_tiff(self.labels_path, box_xyxy)
 
-    def overlay(self) -> NDArray[np.uint8]:
-        """The overview with its labels drawn over it and a legend of the classes found."""
-        drawn = overlay_labels(self.overview, self.overview_labels, self.colors)
+    def overlay(self, *, base: Base = "grey") -> NDArray[np.uint8]:
+        """The overview with its labels drawn over it and a legend of the classes found.
+
+        Args:
+            base: "grey" draws over the image without its colours, "photo" over the image as it is.
+        """
+        drawn = overlay_labels(self.overview, self.overview_labels, self.colors, base=base)
         return self._with_legend(drawn, self.pixels)
 
     def _repr_png_(self) -> bytes:
@@ -108,6 +112,7 @@ class LargeSegmentation(ClassResult):
         *,
         formats: Sequence[str] = LARGE_FORMATS,
         record: Mapping[str, Any] | None = None,
+        base: Base = "grey",
     ) -> list[Path]:
         """Write the files that go with the label map, in place of those of the result that the folder holds.
 
@@ -116,26 +121,28 @@ class LargeSegmentation(ClassResult):
             formats: some of LARGE_FORMATS: "labels" (classes.json; the label map exists already), "overlay", "regions".
                 run.json is always written.
             record: further entries of run.json.
+            base: of the overlay, as in `overlay`.
 
         Returns:
             The paths of the files, the label map first and run.json last.
 
         Raises:
-            OptionError: another format.
+            OptionError: another format or base.
             OutputError: the folder cannot be written.
         """
         check_large_formats(formats)
-        written = save_parts(Path(folder), list(self._parts(Path(folder), formats)), self.settings, record)
+        check_choice("base", base, get_args(Base))
+        written = save_parts(Path(folder), list(self._parts(Path(folder), formats, base)), self.settings, record)
         labels_path = absolute_path(self.labels_path)
         return [self.labels_path, *(path for path in written if absolute_path(path) != labels_path)]
 
-    def _parts(self, folder: Path, formats: Sequence[str]) -> Iterator[Part]:
+    def _parts(self, folder: Path, formats: Sequence[str], base: Base) -> Iterator[Part]:
         if absolute_path(self.labels_path).parent == folder.resolve():  # it belongs to the result
             yield Part((self.labels_path.name,), lambda _: None)
         if "labels" in formats:
             yield Part(("classes.json",), lambda to: write_text(to / "classes.json", classes_json(self.prompts)))
         if "overlay" in formats:
-            yield Part(("overlay.png",), lambda to: write_image(to / "overlay.png", self.overlay()))
+            yield Part(("overlay.png",), lambda to: write_image(to / "overlay.png", self.overlay(base=base)))
         if "regions" in formats:
             yield Part(("regions.json",), lambda to: write_text(to / "regions.json", regions_json(self.regions)))
             yield Part(("regions.csv",), lambda to: write_text(to / "regions.csv", regions_csv(self.regions)))

@@ -16,4 +16,5 @@ from .pooling import (
     checked_boxes as checked_boxes,
     pool_boxes as pool_boxes,
 )
+from .specks import join_gaps as join_gaps, join_parts as join_parts, quarter_patch as quarter_patch
 from .table import region_table as region_table

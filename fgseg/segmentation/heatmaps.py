@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_image
 from fgseg._files import write_npz
+from fgseg.drawing.overlay import Base
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.images.writing import encode_png, write_image
 from fgseg.segmentation.saving import Part, save_parts
@@ -55,6 +56,7 @@ class Heatmaps(LazyMaps[np.float32]):
         *,
         observe: Callable[[str, NDArray[np.float32]], None] | None = None,
         record: Mapping[str, Any] | None = None,
+        base: Base = "grey",
     ) -> list[Path]:
         """Write heatmaps.png, heatmaps.npz and run.json, in place of the result that the folder holds.
 
@@ -62,28 +64,33 @@ class Heatmaps(LazyMaps[np.float32]):
             folder: output folder, as in `Segmentation.save`.
             observe: called with each name and map when it is computed, which happens once.
             record: further entries of run.json.
+            base: "grey" draws over the image without its colours, "photo" over the image as it is.
 
         Returns:
             The files written, run.json last.
 
         Raises:
+            OptionError: an unknown base.
             OutputError: the folder cannot be written.
         """
         maps = self if observe is None else watched(self, observe)
-        return save_parts(Path(folder), [heatmap_files(self.image, maps, self.grid_hw)], self.settings, record)
+        parts = [heatmap_files(self.image, maps, self.grid_hw, base=base)]
+        return save_parts(Path(folder), parts, self.settings, record)
 
     def _repr_png_(self) -> bytes:
         """The picture that a notebook shows."""
         return encode_png(heatmap_sheet(self.image, self, max_side=NOTEBOOK_SIDE))
 
 
-def heatmap_files(image: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], grid_hw: tuple[int, int]) -> Part:
+def heatmap_files(
+    image: NDArray[np.uint8], maps: Mapping[str, NDArray[np.float32]], grid_hw: tuple[int, int], *, base: Base = "grey"
+) -> Part:
     """heatmaps.png, and heatmaps.npz with the maps at the size of the grid; each map is read once."""
 
     def write(folder: Path) -> None:
         rows: list[NDArray[np.float32]] = []
         observed = watched(maps, lambda _, score_map: rows.append(shrink_map(score_map, grid_hw)))
-        write_image(folder / "heatmaps.png", heatmap_sheet(image, observed))
+        write_image(folder / "heatmaps.png", heatmap_sheet(image, observed, base=base))
         write_npz(
             folder / "heatmaps.npz",
             presence=_half_precision(np.stack(rows)),

@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._checks import check_array, check_choice, check_choices, check_image, check_integers, check_labels
+from fgseg._checks import (
+    check_array,
+    check_choice,
+    check_choices,
+    check_image,
+    check_integers,
+    check_labels,
+    check_whole,
+)
 from fgseg._files import write_text
-from fgseg.drawing.overlay import overlay_labels, overlay_masks
+from fgseg.drawing.overlay import Base, overlay_labels, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import OptionError, ShapeError
 from fgseg.formats.coco import coco_annotations
@@ -34,9 +42,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from supervision import Detections
 
-__all__ = ["FORMATS", "Segmentation", "check_formats", "check_mode"]
+    from fgseg.drawing.figures import NotebookFigure
+
+__all__ = ["FORMATS", "Segmentation", "check_formats", "checked_sizes", "speck_line"]
 
 Mode = Literal["exclusive", "independent"]
+Size = int | Literal["auto"]  # in pixels
 Masks = Mapping[str, NDArray[np.bool_]]
 ScoreMaps = Mapping[str, NDArray[np.float32]]
 _NO_FILE = "image.png"  # the name of an image that was not read from a file
@@ -98,31 +109,58 @@ class Segmentation(ClassResult):
         """Connected components of every class, by class, then by decreasing area."""
         return region_table(self.masks, self.scores, min_area=self.min_area)
 
-    def overlay(self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True) -> NDArray[np.uint8]:
+    def overlay(
+        self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True, base: Base = "grey"
+    ) -> NDArray[np.uint8]:
         """The image with its masks drawn over it.
 
         Args:
             opacity: of the tint, 0 to 1.
             outline: whether to draw the border of every mask.
             legend: whether to name the classes that were found, beside or below the image.
+            base: "grey" draws over the image without its colours, "photo" over the image as it is.
 
         Returns:
             (H', W', 3) uint8 RGB, as large as the image. A legend enlarges it to the right or below.
         """
         if self.mode == "exclusive":
-            drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline)
+            drawn = overlay_labels(self.image, self.labels, self.colors, opacity=opacity, outline=outline, base=base)
         else:
-            drawn = overlay_masks(self.image, self.masks.values(), self.colors, opacity=opacity, outline=outline)
+            masks = self.masks.values()
+            drawn = overlay_masks(self.image, masks, self.colors, opacity=opacity, outline=outline, base=base)
         return self._with_legend(drawn, self._pixel_counts) if legend else drawn
 
-    def heatmap_sheet(self) -> NDArray[np.uint8]:
+    def figure(
+        self, *, opacity: float = 0.5, outline: bool = True, legend: bool = True, base: Base = "grey"
+    ) -> NotebookFigure:
+        """The overlay as a matplotlib figure whose legend is vector text of one size, for a paper.
+
+        Args:
+            opacity: as in `overlay`.
+            outline: as in `overlay`.
+            legend: whether to name the classes that were found, below the image.
+            base: as in `overlay`.
+
+        Returns:
+            A figure 6 inches wide; `figure.savefig("figure.pdf")` and `"figure.svg"` keep the text as text.
+        """
+        from fgseg.drawing.figures import figure_with_legend  # matplotlib's figures take a while to import
+
+        drawn = self.overlay(opacity=opacity, outline=outline, base=base, legend=False)
+        found = [index for index, count in enumerate(self._pixel_counts) if count and legend]
+        return figure_with_legend(drawn, [self.classes[i] for i in found], [self.colors[i] for i in found])
+
+    def heatmap_sheet(self, *, base: Base = "grey") -> NDArray[np.uint8]:
         """The presence of every class over the image, with a colour bar.
+
+        Args:
+            base: as in `overlay`.
 
         Returns:
             (H', W', 3) uint8 RGB. One class is shown beside the image; several are shown in a grid after the image.
             No picture is longer than 1024 pixels, and the sheet is at most about 4096 pixels long.
         """
-        return heatmap_sheet(self.image, self.scores)
+        return heatmap_sheet(self.image, self.scores, base=base)
 
     def save(
         self,
@@ -130,6 +168,7 @@ class Segmentation(ClassResult):
         *,
         formats: Sequence[str] = ("labels", "overlay", "regions"),
         record: Mapping[str, Any] | None = None,
+        base: Base = "grey",
     ) -> list[Path]:
         """Write the result's files, in place of those of the result that the folder holds.
 
@@ -140,16 +179,18 @@ class Segmentation(ClassResult):
             folder: output folder, created if needed.
             formats: names in FORMATS. run.json is always written.
             record: further entries of run.json.
+            base: of the overlay and the heatmaps, as in `overlay`.
 
         Returns:
             The files written, run.json last.
 
         Raises:
-            OptionError: an unknown format.
+            OptionError: an unknown format or base.
             OutputError: the folder cannot be written.
         """
         check_choices("formats", formats, FORMATS)
-        return save_parts(Path(folder), [FORMATS[name](self) for name in formats], self.settings, record)
+        check_choice("base", base, get_args(Base))
+        return save_parts(Path(folder), [FORMATS[name](self, base) for name in formats], self.settings, record)
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON: size, mode, classes with the pixels of their masks, regions, settings.
@@ -192,18 +233,44 @@ class Segmentation(ClassResult):
     def __repr__(self) -> str:
         height, width = self.labels.shape
         found = self._found(self._pixel_counts)
-        return f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found})"
+        specks = speck_line(self.settings.get("changed_pixels", 0), self.labels.size)
+        line = f"Segmentation({height} x {width}, {self.mode}, {len(self.prompts)} classes, found: {found}"
+        return f"{line}{'; ' if specks else ''}{specks})"
 
 
-def check_mode(mode: str, *, max_hole: int) -> None:
-    """Refuse an unknown mode, and `max_hole` in exclusive mode.
+def speck_line(changed: int, pixels: int, *, keep: str = "min_area=0, max_hole=0") -> str:
+    """How many of so many pixels were changed because of specks, and how to keep them; "" if none was.
+
+    >>> speck_line(1234, 100_000)
+    'specks changed 1.2 % of the pixels, min_area=0, max_hole=0 keeps them'
+    """
+    if not changed:
+        return ""
+    share = 100 * changed / pixels
+    return f"specks changed {'<0.1' if share < 0.1 else f'{share:.1f}'} % of the pixels, {keep} keeps them"
+
+
+def checked_sizes(mode: str, *, min_area: Size, max_hole: Size) -> tuple[Size, Size]:
+    """The sizes of specks as plain numbers or "auto".
 
     Raises:
-        OptionError: one of these.
+        OptionError: an unknown mode, another size, or a number for `max_hole` in exclusive mode.
     """
     check_choice("mode", mode, get_args(Mode))
-    if max_hole and mode == "exclusive":
-        raise OptionError('max_hole: filling a hole would take pixels from other classes; use mode "independent", or 0')
+    sizes = [_checked_size(name, size) for name, size in (("min_area", min_area), ("max_hole", max_hole))]
+    if sizes[1] not in (0, "auto") and mode == "exclusive":
+        raise OptionError(
+            'max_hole: filling a hole would take pixels from other classes; use mode "independent", "auto" or 0'
+        )
+    return sizes[0], sizes[1]
+
+
+def _checked_size(name: str, size: Size) -> Size:
+    return (
+        "auto"
+        if isinstance(size, str) and size == "auto"
+        else check_whole(name, size, low=0, high=2**62, hint="or 'auto'")
+    )
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -222,7 +289,7 @@ def _text(name: str, text: Callable[[Path], str]) -> Part:
     return Part((name,), lambda folder: write_text(folder / name, text(folder)))
 
 
-def _labels(result: Segmentation) -> Part:
+def _labels(result: Segmentation, _: Base) -> Part:
     def write(folder: Path) -> None:
         write_label_png(folder / "labels.png", result.labels, colors=result.colors)
         write_text(folder / "classes.json", classes_json(result.prompts))
@@ -230,15 +297,15 @@ def _labels(result: Segmentation) -> Part:
     return Part(("labels.png", "classes.json"), write)
 
 
-def _overlay(result: Segmentation) -> Part:
-    return Part(("overlay.png",), lambda folder: write_image(folder / "overlay.png", result.overlay()))
+def _overlay(result: Segmentation, base: Base) -> Part:
+    return Part(("overlay.png",), lambda folder: write_image(folder / "overlay.png", result.overlay(base=base)))
 
 
-def _heatmaps(result: Segmentation) -> Part:
-    return heatmap_files(result.image, result.scores, result.grid_hw)
+def _heatmaps(result: Segmentation, base: Base) -> Part:
+    return heatmap_files(result.image, result.scores, result.grid_hw, base=base)
 
 
-def _regions(result: Segmentation) -> Part:
+def _regions(result: Segmentation, _: Base) -> Part:
     def write(folder: Path) -> None:
         write_text(folder / "regions.json", regions_json(result.regions))
         write_text(folder / "regions.csv", regions_csv(result.regions))
@@ -246,7 +313,7 @@ def _regions(result: Segmentation) -> Part:
     return Part(("regions.json", "regions.csv"), write)
 
 
-def _masks(result: Segmentation) -> Part:
+def _masks(result: Segmentation, _: Base) -> Part:
     safe = ["".join(letter if letter.isalnum() else "_" for letter in name)[:60] for name in result.classes]
     names = tuple(f"masks/{index:03d}_{name}.png" for index, name in enumerate(safe))
 
@@ -257,7 +324,7 @@ def _masks(result: Segmentation) -> Part:
     return Part(names, write)
 
 
-def _coco(result: Segmentation) -> Part:
+def _coco(result: Segmentation, _: Base) -> Part:
     def text(folder: Path) -> str:
         name = path_from(folder, _image_file(result))
         document = coco_annotations(
@@ -268,15 +335,15 @@ def _coco(result: Segmentation) -> Part:
     return _text("coco.json", text)
 
 
-def _geojson(result: Segmentation) -> Part:
+def _geojson(result: Segmentation, _: Base) -> Part:
     return _text("masks.geojson", lambda _: json_text(geojson(result.masks, result.regions)))
 
 
-def _yolo(result: Segmentation) -> Part:
+def _yolo(result: Segmentation, _: Base) -> Part:
     return _text("yolo.txt", lambda _: yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
 
 
-def _labelme(result: Segmentation) -> Part:
+def _labelme(result: Segmentation, _: Base) -> Part:
     def text(folder: Path) -> str:
         name = path_from(folder, _image_file(result))
         document = labelme(
@@ -296,7 +363,7 @@ def _image_file(result: Segmentation) -> str | None:
     return result.settings.get("image") or None
 
 
-FORMATS: Mapping[str, Callable[[Segmentation], Part]] = {
+FORMATS: Mapping[str, Callable[[Segmentation, Base], Part]] = {
     "labels": _labels,
     "overlay": _overlay,
     "regions": _regions,
@@ -307,4 +374,4 @@ FORMATS: Mapping[str, Callable[[Segmentation], Part]] = {
     "yolo": _yolo,
     "labelme": _labelme,
 }
-"""What a result can be saved as: name -> its files."""
+"""What a result can be saved as: name -> its files, where pictures are drawn over a base."""

@@ -45,7 +45,7 @@ class Form:
             cast(Mode, self.mode),
             self.threshold,
             self.resolution,
-            max(1, round(self.min_percent / 100 * pixels)),
+            max(1, round(self.min_percent / 100 * pixels)) if self.min_percent else "auto",
         )
 
 

@@ -48,7 +48,7 @@ class SegmentationRequest:
         mode: "exclusive" or "independent".
         threshold: minimum presence, 0 to 1, or "auto"; None takes the model's own.
         resolution: one of `SegmentationService.resolutions`.
-        min_area: in pixels; smaller connected components are dropped.
+        min_area: in pixels; smaller connected components are dropped. "auto": specks join what is around them.
 
     Raises:
         OptionError: the mode is unknown, or the threshold or the area is out of its range.
@@ -59,13 +59,14 @@ class SegmentationRequest:
     mode: Mode = "exclusive"
     threshold: float | Literal["auto"] | None = None
     resolution: str = "auto"
-    min_area: int = 1
+    min_area: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, ("exclusive", "independent"))
         if self.threshold is not None and self.threshold != "auto":
             check_number("threshold", self.threshold, low=0, high=1, hint="a presence, or 'auto'")
-        check_whole("min_area", self.min_area, low=0, high=2**53)
+        if self.min_area != "auto":
+            check_whole("min_area", self.min_area, low=0, high=2**53)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,9 @@ class _Page:
         with gr.Row():
             self.threshold = gr.Slider(0, 1, threshold, step=0.01, label="Threshold", min_width=140)
             self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=140)
-        self.min_percent = gr.Slider(0, 2, 0, step=0.02, label="Smallest region, % of the image")
+        self.min_percent = gr.Slider(
+            0, 2, 0, step=0.02, label="Smallest region, % of the image (0: specks join what is around them)"
+        )
         named = [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
         # Not a dropdown: Gradio's opens its list as soon as the Tab key reaches it.
         self.resolution = gr.Radio(named, value="auto", label="Resolution")

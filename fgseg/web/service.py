@@ -213,6 +213,7 @@ class SegmentationService:
             mode=request.mode,
             threshold=request.threshold,
             min_area=request.min_area,
+            max_hole="auto" if request.min_area == "auto" else 0,
         )
 
 

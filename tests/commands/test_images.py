@@ -147,6 +147,21 @@ def test_a_color_of_a_class_file_is_the_color_of_the_label_map(fgseg, photo):
     assert (read_image("fgseg-out/rgb/labels.png")[labels == 0] == (1, 2, 3)).all()
 
 
+def test_one_line_says_how_much_specks_changed_and_how_to_keep_them(fgseg, tmp_path):
+    write_image(tmp_path / "a.png", np.random.RandomState(731).randint(0, 256, (96, 96, 3)).astype(np.uint8))
+    words = ("segment", "a.png", "a.png", "-p", "red", "-p", "blue", "-p", "green", "--json")
+    run = fgseg(*words)
+    (record,) = run.records
+    changed = record["settings"]["changed_pixels"]
+    assert run.code == DONE
+    assert run.complaints == [
+        f"fgseg: specks changed {100 * changed / 96**2:.1f} % of the pixels, --min-area 0 --max-hole 0 keeps them"
+    ]
+    (kept,) = (run := fgseg(*words, "--min-area", "0", "--max-hole", "0")).records
+    assert (run.err, kept["settings"]["changed_pixels"]) == ("", 0)
+    assert len(kept["regions"]) > len(record["regions"])
+
+
 # --- several images
 
 
@@ -155,7 +170,9 @@ def test_an_image_that_is_named_twice_is_processed_once(fgseg, tmp_path):
     folder.mkdir()
     odd_images.rgb_png(folder)
     odd_images.gray_png(folder)
-    run = fgseg("segment", "photos", "photos/*.png", folder / "rgb.png", "-p", "red", "--json")
+    run = fgseg(
+        "segment", "photos", "photos/*.png", folder / "rgb.png", "-p", "red", "--json", "--min-area", 0, "--max-hole", 0
+    )
     assert (run.code, run.complaints) == (DONE, ["fgseg: photos: 2 pictures; left out: 1 other file (1 .txt)"])
     assert [record["image"] for record in run.records] == [str(Path("photos", n)) for n in ("gray.png", "rgb.png")]
 
@@ -413,7 +430,7 @@ def test_heatmap_does_not_segment_and_writes_the_files_that_segment_writes(fgseg
     for name in ("heatmaps.png", "heatmaps.npz"):
         assert Path("heat/rgb", name).read_bytes() == Path("segmented/rgb", name).read_bytes(), name
     expected, settings = run_json("segmented/rgb"), run_json("heat/rgb")
-    only_of_segment = {"mode", "threshold", "min_area", "max_hole", "seconds"}
+    only_of_segment = {"mode", "threshold", "min_area", "max_hole", "quarter_patch", "changed_pixels", "seconds"}
     assert set(expected) - set(settings) == only_of_segment
     for name in set(settings) - {"encoding_seconds", "request"}:
         assert settings[name] == expected[name], name

@@ -81,6 +81,8 @@ def test_a_mistyped_command_is_one_line_and_exit_2(fgseg, words, parts):
         (["--templates", "nosuch.txt"], ["nosuch.txt"]),
         (["--classes", "nosuch.txt"], ["nosuch.txt"]),
         (["--max-hole", "5"], ["max_hole", "independent"]),
+        (["--max-hole", "some"], ["--max-hole: expected a whole number of pixels from 0, or auto, got 'some'"]),
+        (["--min-area", "2.5"], ["--min-area: expected a whole number of pixels from 0, or auto, got '2.5'"]),
         (["--background", ""], ["background: one prompt alone has nothing to compete with"]),
         (["-p", ""], ["prompts[1]"]),
         (["-p", "blue,,green"], ["prompts[1]"]),

@@ -6,8 +6,20 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from fgseg.drawing.colors import COLORMAPS, check_colors, colorize, palette, to_uint8
+from fgseg.drawing.colors import (
+    APART,
+    COLORMAPS,
+    check_colors,
+    class_colors,
+    colorize,
+    distinct_colors,
+    palette,
+    to_uint8,
+    word_color,
+)
 from fgseg.errors import OptionError, ShapeError
+from fgseg.prompts.classes import PromptClass, parse_classes
+from fgseg.scenes.vocabulary import BASIC_COLORS, NAMED_RGB, lab
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000))
@@ -79,7 +91,7 @@ def test_every_colormap_draws_0_and_1_in_different_colors(colormap):
 def test_wrong_maps_and_colors_are_refused():
     with pytest.raises(ShapeError, match=r"score_map: expected an array of shape \(H, W\)"):
         colorize(np.zeros((2, 2, 1)))
-    with pytest.raises(OptionError, match=r"colormap: expected one of viridis.*'jet'"):
+    with pytest.raises(OptionError, match=r"colormap: expected one of cool.*'jet'"):
         colorize(np.zeros((2, 2)), colormap="jet")
     with pytest.raises(OptionError, match="count: expected a number from 0"):
         palette(-1)
@@ -93,3 +105,51 @@ def test_wrong_maps_and_colors_are_refused():
 def test_importing_the_drawing_modules_loads_no_pyplot():
     code = "import sys, fgseg.drawing.sheet; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def colors_of(*words):
+    return class_colors(parse_classes(words))
+
+
+def test_a_class_named_by_a_color_word_wears_that_color():
+    assert colors_of("red", "Dark  Green", "blue-green", "GRAY", "black") == (
+        (229, 0, 0), (3, 53, 0), (19, 126, 109), (146, 149, 145), (0, 0, 0),
+    )  # fmt: skip
+
+
+def test_a_synonym_names_the_color_if_the_name_does_not_and_the_name_comes_first():
+    assert colors_of("fur, cream, orange") == (word_color("cream"),)
+    assert colors_of("brown, tan") == (word_color("brown"),)
+    assert colors_of("grass", "red cup") == palette(2)  # a material and a thing
+
+
+def test_a_color_of_a_class_file_comes_before_its_color_word_and_is_kept_apart_from():
+    own = PromptClass("red", ("red",), color=(38, 250, 198))
+    colors = class_colors([own, *parse_classes(["cat", "dog"])])
+    assert colors == ((38, 250, 198), *palette(5)[1::3][:2])  # without the first, which is next to that of the file
+
+
+@given(st.lists(st.sampled_from(["red", "blue", "teal", "cat", "dog", "tree", "car", "bus"]), unique=True, min_size=1))
+@settings(deadline=None, max_examples=60)
+def test_a_class_at_the_end_recolors_none_and_no_palette_color_is_close_to_a_color_before_it(words):
+    colors = colors_of(*words)
+    assert colors[:-1] == (colors_of(*words[:-1]) if words[1:] else ())
+    at = lab(np.array(colors) / 255)
+    for index, word in enumerate(words):
+        worn = [at[other] for other in range(index) if word_color(words[other])]
+        if not word_color(word) and worn:
+            assert np.linalg.norm(np.array(worn) - at[index], axis=1).min() >= APART
+
+
+def test_colors_of_classes_without_color_words_stay_apart_from_the_basic_words_as_long_as_there_are_enough():
+    at, basic = lab(np.array(distinct_colors([None] * 40)) / 255), lab(np.array([NAMED_RGB[w] for w in BASIC_COLORS]))
+    assert np.linalg.norm(at[:, None] - basic, axis=2).min() >= APART
+    assert sorted(distinct_colors([None] * 64)) == sorted(palette(64))
+    assert len(set(distinct_colors([(9, 9, 9), *[None] * 2000]))) == 2001
+
+
+def test_if_no_color_is_far_from_those_taken_the_farthest_is_worn():
+    crowd = [tuple(color) for color in np.indices((9, 9, 9)).reshape(3, -1).T.tolist()]
+    crowd = [tuple(31 * level for level in color) for color in crowd]
+    last = distinct_colors([*crowd, None])[-1]
+    assert last not in crowd

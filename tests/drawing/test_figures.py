@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from io import BytesIO
 from itertools import pairwise
 
 import matplotlib
@@ -8,7 +9,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fgseg.drawing.colors import palette
-from fgseg.drawing.figures import NotebookFigure, show_box_scores, show_heatmaps, show_masks, show_matrix
+from fgseg.drawing.figures import (
+    NotebookFigure,
+    figure_with_legend,
+    show_box_scores,
+    show_heatmaps,
+    show_masks,
+    show_matrix,
+)
 from fgseg.drawing.legend import with_legend
 from fgseg.drawing.overlay import overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
@@ -72,10 +80,12 @@ def test_very_wide_and_very_high_images_give_figures_of_a_readable_size(image_hw
 
 def test_masks_are_shown_with_a_legend():
     figure = show_masks(IMAGE, iter([MASK, ~MASK]), ["red", "红"])
-    expected = with_legend(overlay_masks(IMAGE, [MASK, ~MASK], palette(2)), ["red", "红"], palette(2))
+    colors = ((229, 0, 0), palette(1)[0])
+    expected = with_legend(overlay_masks(IMAGE, [MASK, ~MASK], colors), ["red", "红"], colors)
     np.testing.assert_array_equal(figure.axes[0].get_images()[0].get_array(), expected)
     own = show_masks(IMAGE, [MASK], ["red"], [(1, 2, 3)], opacity=1)
-    assert (own.axes[0].get_images()[0].get_array()[:12, :16][MASK] == (1, 2, 3)).all()
+    drawn = overlay_masks(IMAGE, [MASK], [(1, 2, 3)], opacity=1)
+    np.testing.assert_array_equal(own.axes[0].get_images()[0].get_array()[:12, :16], drawn)
 
 
 def test_without_masks_the_image_is_shown():
@@ -180,3 +190,40 @@ def test_a_notebook_figure_is_a_matplotlib_figure():
 def test_wrong_arguments_are_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+NAMES = ["W" * 60, "$x^2$", "红色", "a wooden table with a red saucer and a spoon on it", *map(str, range(12))]
+
+
+@pytest.mark.parametrize("image_hw", [(100, 20_000), (20_000, 100), (400, 600), (3, 3)])
+def test_a_legend_for_a_paper_has_one_size_and_is_cut_by_no_image(image_hw):
+    figure = figure_with_legend(np.zeros((*image_hw, 3), np.uint8), NAMES, palette(len(NAMES)))
+    figure.savefig(BytesIO(), format="png")
+    width, height = figure.get_size_inches()
+    legend, (axes,) = figure.legends[0], figure.axes
+    assert {text.get_fontsize() for text in legend.get_texts()} == {9}
+    extent, picture = legend.get_window_extent(), axes.get_window_extent()
+    assert extent.x0 >= 0
+    assert extent.y0 >= 0
+    assert extent.x1 <= 100 * width == 600
+    assert picture.y0 == pytest.approx(extent.y1, abs=0.01)
+    assert (picture.x0, picture.y1) == pytest.approx((0, 100 * height), abs=0.01)
+    assert max(picture.width, picture.height) == pytest.approx(600, abs=0.01)
+    assert picture.width / picture.height == pytest.approx(image_hw[1] / image_hw[0])
+
+
+def test_the_text_of_a_figure_stays_text_in_svg_and_pdf():
+    figure = figure_with_legend(IMAGE, ["red cup", "$x$"], palette(2))
+    svg, pdf = BytesIO(), BytesIO()
+    figure.savefig(svg, format="svg")
+    figure.savefig(pdf, format="pdf")
+    assert b">red cup</text>" in svg.getvalue()
+    assert b">$x$</text>" in svg.getvalue()
+    assert b"/FontFile2" in pdf.getvalue()  # TrueType, whose letters can be searched and copied
+
+
+def test_a_figure_without_names_is_its_picture():
+    figure = figure_with_legend(np.zeros((300, 600, 3), np.uint8), [], [])
+    assert (figure.legends, figure.get_size_inches().tolist()) == ([], [6.0, 3.0])
+    with pytest.raises(OptionError, match="colors: expected one color per class, 1, got 2"):
+        figure_with_legend(IMAGE, ["red"], palette(2))

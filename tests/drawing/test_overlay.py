@@ -33,38 +33,77 @@ def golden_overlay():
     return overlay_labels(image, labels, palette(2))
 
 
+def greyed(image):
+    """The base "grey", pixel by pixel in integers."""
+    grey = [
+        (77 * int(red) + 150 * int(green) + 29 * int(blue) + 128) // 256 for red, green, blue in image.reshape(-1, 3)
+    ]
+    return np.repeat(np.array(grey, np.uint8), 3).reshape(image.shape)
+
+
+def has_other(labels, row, column, reach):
+    near = labels[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
+    return (near != labels[row, column]).any()
+
+
 def slow_overlay(image, labels, colors, opacity, thickness):
-    """What `overlay_labels` does, pixel by pixel, in exact fractions."""
+    """What `overlay_labels` draws over the photograph, pixel by pixel, in exact fractions."""
     out = image.copy()
     height, width = labels.shape
     for row, column in product(range(height), range(width)):
         label = labels[row, column]
         if label == UNLABELLED:
             continue
-        near = labels[
-            max(0, row - thickness) : row + thickness + 1, max(0, column - thickness) : column + thickness + 1
-        ]
-        weight = 256 if (near != label).any() else round(256 * opacity)
+        at_edge = has_other(labels, row, column, thickness)
+        at_line = not at_edge and has_other(labels, row, column, thickness + (thickness + 1) // 2)
+        weight = 256 if at_edge or at_line else round(256 * opacity)
+        red, green, blue = colors[label]
+        is_light = 77 * red + 150 * green + 29 * blue >= 128 * 256
+        color = (0 if is_light else 255,) * 3 if at_line else colors[label]
         for channel in range(3):
-            mixed = int(image[row, column, channel]) * (256 - weight) + colors[label][channel] * weight
+            mixed = int(image[row, column, channel]) * (256 - weight) + color[channel] * weight
             out[row, column, channel] = (mixed + 128) // 256
     return out
 
 
 def test_the_outline_is_the_inner_boundary_of_the_mask_and_the_rest_is_tinted():
-    labels = np.full((5, 5), UNLABELLED, np.int32)
-    labels[1:4, 1:4] = 0
-    out = overlay_labels(GREY, labels, [RED])
-    expected = GREY.copy()
-    expected[1:4, 1:4] = RED
-    expected[2, 2] = (150, 50, 50)
+    image, labels = np.full((7, 7, 3), 100, np.uint8), np.full((7, 7), UNLABELLED, np.int32)
+    labels[1:6, 1:6] = 0
+    out = overlay_labels(image, labels, [RED])
+    expected = image.copy()
+    expected[1:6, 1:6] = RED
+    expected[2:5, 2:5] = 255
+    expected[3, 3] = (150, 50, 50)
     np.testing.assert_array_equal(out, expected)
+    labels[:] = 0
+    labels[0] = UNLABELLED
+    assert overlay_labels(image, labels, [RED])[:4, 3].tolist() == [[100] * 3, list(RED), [255] * 3, [150, 50, 50]]
+
+
+@pytest.mark.parametrize(("color", "line"), [((0, 0, 0), 255), ((255, 255, 255), 0), ((240, 228, 66), 0)])
+def test_a_class_of_the_color_of_its_surface_is_seen_by_the_line_inside_its_outline(color, line):
+    image, labels = np.full((9, 9, 3), color, np.uint8), np.full((9, 9), UNLABELLED)
+    labels[2:, :] = 0
+    out = overlay_labels(image, labels, [color], base="photo")
+    assert out[:, 4].tolist() == [list(color)] * 3 + [[line] * 3] + [list(color)] * 5
+
+
+def test_the_grey_base_is_the_photograph_without_its_colors_also_where_nothing_is_labelled():
+    image = np.random.RandomState(731).randint(0, 256, (5, 6, 3)).astype(np.uint8)
+    nothing, no_map = np.full((5, 6), UNLABELLED), np.zeros((5, 6))
+    for drawn in (
+        overlay_labels(image, nothing, []), overlay_masks(image, [], []), overlay_heatmap(image, no_map),
+        overlay_labels(image, nothing, [], base="grey"),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(drawn, greyed(image))
+    for drawn in (overlay_masks(image, [], [], base="photo"), overlay_heatmap(image, no_map, base="photo")):
+        np.testing.assert_array_equal(drawn, image)
 
 
 def test_touching_classes_keep_their_own_outlines_and_the_border_of_the_picture_gets_none():
     labels = np.array([[0, 0, 0, 1, 1, 1]])
     out = overlay_labels(np.zeros((1, 6, 3), np.uint8), labels, [(200, 0, 0), (0, 100, 0)])
-    assert out[0].tolist() == [[100, 0, 0], [100, 0, 0], [200, 0, 0], [0, 100, 0], [0, 50, 0], [0, 50, 0]]
+    assert out[0].tolist() == [[100, 0, 0], [255] * 3, [200, 0, 0], [0, 100, 0], [255] * 3, [0, 50, 0]]
 
 
 @given(st.data(), st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), st.integers(1, 3))
@@ -76,8 +115,10 @@ def test_labels_are_drawn_as_by_a_slow_loop_for_any_size_of_bands(data, opacity,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlay, "BAND_PIXELS", data.draw(st.integers(1, 20)))
         patch.setattr(overlay, "outline_thickness", lambda _: thickness)
-        out = overlay_labels(image, labels, colors, opacity=opacity)
+        out = overlay_labels(image, labels, colors, opacity=opacity, base="photo")
+        over_grey = overlay_labels(image, labels, colors, opacity=opacity)
     np.testing.assert_array_equal(out, slow_overlay(image, labels, colors, opacity, thickness))
+    np.testing.assert_array_equal(over_grey, slow_overlay(greyed(image), labels, colors, opacity, thickness))
 
 
 @given(st.data(), st.integers(1, 2))
@@ -88,7 +129,7 @@ def test_masks_are_drawn_one_after_the_other_as_labels_of_one_class(data, thickn
     colors = palette(2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlay, "outline_thickness", lambda _: thickness)
-        out = overlay_masks(image, iter(masks), iter(colors))
+        out = overlay_masks(image, iter(masks), iter(colors), base="photo")
     expected = image
     for mask, color in zip(masks, colors, strict=True):
         expected = slow_overlay(expected, mask.astype(int) - 1, [color], 0.5, thickness)
@@ -103,7 +144,8 @@ def test_unlabelled_pixels_are_those_of_the_image_and_arguments_are_left_unchang
     before = image.copy(), labels.copy()
     for array in (image, labels):
         array.setflags(write=False)
-    out = overlay_labels(image, labels, palette(2), opacity=opacity)
+    out = overlay_labels(image, labels, palette(2), opacity=opacity, base="photo")
+    overlay_labels(image, labels, palette(2), opacity=opacity)
     np.testing.assert_array_equal(out[labels == UNLABELLED], image[labels == UNLABELLED])
     overlay_masks(image, [labels == 0], palette(1), opacity=opacity)
     overlay_heatmap(image, (labels == 0).astype(np.float32), opacity=opacity)
@@ -121,8 +163,9 @@ def test_a_mask_that_touches_the_border_of_the_image_is_outlined_where_it_ends(h
 
 def test_an_opacity_of_0_draws_outlines_only_and_without_outlines_the_tint_only():
     labels = np.full((5, 5), UNLABELLED)
-    labels[1:4, 1:4] = 0
-    assert overlay_labels(GREY, labels, [RED], opacity=0)[2, 2].tolist() == [100, 100, 100]
+    labels[1:4, 1:] = 0
+    assert overlay_labels(GREY, np.zeros((5, 5), int), [RED], opacity=0).tolist() == GREY.tolist()
+    assert overlay_labels(GREY, labels, [RED], opacity=0)[1, 1].tolist() == list(RED)
     assert overlay_labels(GREY, labels, [RED], opacity=0, outline=False).tolist() == GREY.tolist()
     assert overlay_labels(GREY, labels, [RED], outline=False)[1, 1].tolist() == [150, 50, 50]
     assert overlay_masks(GREY, [labels == 0], [RED], outline=False)[1, 1].tolist() == [150, 50, 50]
@@ -218,6 +261,7 @@ MASK = np.ones((5, 5), bool)
         (lambda: overlay_labels(GREY, LABELS - 2, [RED]), ShapeError, "labels: expected values from -1 to 0, got -2"),
         (lambda: overlay_labels(GREY, LABELS, [(0, 0, 300)]), OptionError, "colors: expected .red"),
         (lambda: overlay_labels(GREY, LABELS, [RED], opacity=1.1), OptionError, "opacity: .* 0 to 1"),
+        (lambda: overlay_labels(GREY, LABELS, [RED], base="gray"), OptionError, "base: expected one of grey, photo"),
         (lambda: overlay_masks(GREY, [LABELS], [RED]), ShapeError, "masks: expected a mask"),
         (lambda: overlay_masks(GREY, [MASK[:4]], [RED]), ShapeError, r"masks: .*\(5, 5\)"),
         (lambda: overlay_masks(GREY, [MASK], []), OptionError, "as many as masks, got fewer colors"),

@@ -1,10 +1,12 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
 from fgseg.drawing.colors import colorize
 from fgseg.drawing.overlay import overlay_heatmap
 from fgseg.drawing.sheet import SMALLEST_PANEL, _color_bar, heatmap_sheet
-from fgseg.drawing.text import font_size_for
+from fgseg.drawing.text import font_size_for, line_height
 from fgseg.errors import OptionError, ShapeError
 from fgseg.images.reading import read_image
 from fgseg.scenes.composition import scene
@@ -67,24 +69,25 @@ def test_a_panorama_is_above_its_heatmap():
 
 
 def test_the_color_bar_runs_from_1_at_the_top_to_0_and_has_three_ticks():
-    bar = _color_bar(300, 20, "viridis")
+    bar = _color_bar(300, 20, partial(overlay_heatmap, opacity=0.8))
     assert bar.shape[0] == 300
-    colored = np.flatnonzero((bar[:, 0] != 255).any(axis=1) & ((bar[:, 0] != bar[:, 0, :1]).any(axis=1)))
-    ramp = bar[colored[-1] - 200 : colored[-1] + 1, 5]
-    np.testing.assert_array_equal(ramp[-1], colorize(np.zeros((1, 1)))[0, 0])
-    np.testing.assert_array_equal(bar[colored[0] + 1, 5] > 200, [True, True, False])
+    ramp = bar[line_height(20) + line_height(20) // 2 :, 5][: 300 - 2 * line_height(20)]
+    over_grey = overlay_heatmap(np.full((len(ramp), 1, 3), 128, np.uint8), np.linspace(1, 0, len(ramp))[:, None])
+    np.testing.assert_array_equal(ramp, over_grey[:, 0])
     # Rows of ink right of the ramp: the word "presence", then the ticks.
     inked = (bar[:, 25:] < 100).all(axis=2).any(axis=1)
     assert np.count_nonzero(np.diff(inked.astype(int)) == 1) == 4
-    assert _color_bar(1, 20, "viridis").shape[0] > 100
+    assert _color_bar(1, 20, overlay_heatmap).shape[0] > 100
 
 
 def test_options_apply_to_every_map_of_a_sheet_and_to_its_bar():
     maps = {"red": np.ones((12, 16), np.float32), "blue": np.ones((12, 16), np.float32)}
     clear = heatmap_sheet(IMAGE, maps, opacity=0)
-    assert (clear == IMAGE[0, 0]).all(-1).sum() == 3 * 12 * 16
+    assert (clear == IMAGE[0, 0]).all(-1).sum() == 12 * 16
+    assert (clear == overlay_heatmap(IMAGE, np.zeros((12, 16)))[0, 0]).all(-1).sum() == 2 * 12 * 16
+    assert (heatmap_sheet(IMAGE, maps, opacity=0, base="photo") == IMAGE[0, 0]).all(-1).sum() == 3 * 12 * 16
     other = heatmap_sheet(IMAGE, maps, opacity=1, colormap="magma")
-    hottest, hottest_by_default = (colorize(np.ones((1, 1)), colormap=name)[0, 0] for name in ("magma", "viridis"))
+    hottest, hottest_by_default = (colorize(np.ones((1, 1)), colormap=name)[0, 0] for name in ("magma", "cool"))
     assert (other == hottest).all(-1).sum() > 2 * 12 * 16  # both maps, and the top of the bar
     assert not (other == hottest_by_default).all(-1).any()
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from evaluation_data import color_folder, segmentation_task
 from PIL import Image
@@ -13,12 +14,14 @@ from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.opening import open_dataset
 from fgseg.datasets.scenes import open_scenes
 from fgseg.encoders.loading import load_encoder
+from fgseg.errors import OptionError
 from fgseg.evaluation.runner import run_task
 from fgseg.evaluation.tasks import segmentation as segmentation_module
 from fgseg.evaluation.tasks.prediction import encode, predict
 from fgseg.evaluation.tasks.segmentation import SegmentationTask
 from fgseg.evaluation.tasks.settings import settings_for
 from fgseg.evaluation.tasks.sweep import Grid, SweepTask
+from fgseg.regions.specks import join_gaps, join_parts, quarter_patch
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import window_boxes
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -155,3 +158,20 @@ def test_the_texts_of_some_classes_are_selected_in_one_pass_over_those_classes()
     assert kept.query_to_class == (1, 1, 2)
     assert kept.text.tolist() == [[2, 3], [4, 5], [6, 7]]
     assert len(passes) == 1
+
+
+def test_specks_are_kept_unless_they_are_asked_to_join(tmp_path):
+    seg = fgseg.load()
+    data = open_scenes("scenes-colors", count=1, side=96, first_seed=7)
+    chosen = settings_for(seg, data, decision="presence")
+    assert chosen.specks == "keep"
+    joins = replace(chosen, specks="join")
+    noise = np.random.RandomState(731).randint(0, 256, (96, 96, 3)).astype(np.uint8)
+    view, task = encode(seg, noise, chosen), SegmentationTask(seg, data, chosen)
+    kept, joined = predict(view, task.texts, task.rivals, [chosen, joins])
+    quarter = quarter_patch(view.image_hw, view.grid_hw)
+    expected = join_gaps(join_parts(kept, min_area=quarter), max_area=quarter - 1)
+    np.testing.assert_array_equal(joined, expected)
+    assert (kept != joined).any()
+    with pytest.raises(OptionError, match="specks: expected one of keep, join"):
+        replace(chosen, specks="drop")

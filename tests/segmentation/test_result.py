@@ -12,6 +12,7 @@ import pytest
 from pycocotools import mask as coco_rle
 
 import fgseg
+from fgseg.drawing.overlay import overlay_labels
 from fgseg.errors import OptionError, OutputError, ShapeError
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
@@ -137,7 +138,7 @@ def test_an_overlay_without_a_legend_has_the_size_of_the_image():
 
 
 def test_an_overlay_changes_the_pixels_of_masks_and_leaves_the_others():
-    drawn = make().overlay(legend=False, outline=False)
+    drawn = make().overlay(legend=False, outline=False, base="photo")
     assert (drawn[LABELS == UNLABELLED] == IMAGE[LABELS == UNLABELLED]).all()
     assert (drawn[LABELS == 1] != IMAGE[LABELS == 1]).any(-1).all()
 
@@ -165,7 +166,26 @@ def test_the_legend_names_the_classes_that_are_there_and_no_others():
 
 def test_a_result_with_nothing_found_has_no_legend_and_shows_the_image():
     empty = make(np.full_like(LABELS, UNLABELLED))
-    np.testing.assert_array_equal(empty.overlay(), IMAGE)
+    np.testing.assert_array_equal(empty.overlay(base="photo"), IMAGE)
+    np.testing.assert_array_equal(empty.overlay(), overlay_labels(IMAGE, empty.labels, []))
+
+
+def test_a_figure_shows_the_overlay_and_names_the_classes_that_are_there():
+    result = make()
+    figure = result.figure(base="photo", opacity=0.7)
+    drawn = figure.axes[0].get_images()[0].get_array()
+    np.testing.assert_array_equal(drawn, result.overlay(base="photo", opacity=0.7, legend=False))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(result.classes[:2])
+    assert result.figure(legend=False).legends == []
+
+
+@pytest.mark.parametrize("base", ["grey", "photo"])
+def test_saved_pictures_have_the_base_that_is_asked_for(base, tmp_path):
+    make().save(tmp_path, formats=["overlay", "heatmaps"], base=base)
+    np.testing.assert_array_equal(read_image(tmp_path / "overlay.png"), make().overlay(base=base))
+    np.testing.assert_array_equal(read_image(tmp_path / "heatmaps.png"), make().heatmap_sheet(base=base))
+    with pytest.raises(OptionError, match="base: expected one of grey, photo"):
+        make().save(tmp_path, formats=["labels"], base="color")
 
 
 def test_an_independent_overlay_mixes_both_colors_where_masks_overlap():

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fgseg.evaluation.tasks.protocol import protocol_label_maps
 from fgseg.evaluation.tasks.settings import SegmentationSettings
+from fgseg.regions.specks import join_gaps, join_parts, quarter_patch
 from fgseg.scoring.presence import exclusive_labels
 from fgseg.scoring.refine import refined
 from fgseg.scoring.windows import stitch_chunks
@@ -41,11 +42,23 @@ def predict(
         view: what `encode` returned for these settings.
         texts: query words of the classes that compete.
         rivals: background words of the "presence" decision; None for the "protocol" decision.
-        variants: settings that differ in scale and threshold alone, at least one.
+        variants: settings that differ in scale, threshold and specks alone, at least one.
 
     Returns:
         An iterator over (H, W) int32 class indices, UNLABELLED where the "presence" decision finds no class.
     """
+    quarter = quarter_patch(view.image_hw, view.grid_hw)
+    for one, labels in zip(variants, _predicted(view, texts, rivals, variants), strict=True):
+        if one.specks == "join":
+            yield join_gaps(join_parts(labels, min_area=quarter), max_area=quarter - 1)
+        else:
+            yield labels
+
+
+def _predicted(
+    view: EncodedImage, texts: PromptTexts, rivals: PromptTexts | None, variants: Sequence[SegmentationSettings]
+) -> Iterator[Labels]:
+    """`predict` with every speck kept."""
     first = variants[0]
     if not texts.query_to_class:  # only the background is present, and only present classes are prompted
         labels = np.full(view.image_hw, UNLABELLED, np.int32)

@@ -20,6 +20,7 @@ __all__ = ["SegmentationSettings", "deviations_of", "resolution_settings", "sett
 
 Decision = Literal["protocol", "presence"]
 Prompted = Literal["all", "present"]
+Specks = Literal["keep", "join"]
 _OTHER_RECIPE = "recipe "
 _BY_PRESENCE = "decided by presence at the model's own scale, not by softmax and the published thresholds"
 _PAMR_INPUT = "pamr sees the image, not the network's input resized to it"
@@ -46,6 +47,7 @@ class SegmentationSettings:
             none.
         prompts: "all" classes, or those "present" in each image, which is an easier task.
         refine: one of `fgseg.scoring.refine.REFINEMENTS`.
+        specks: "keep" every part and gap, as published evaluations do, or "join" small ones, as `Segmenter.segment`.
         preset: name of the published settings that these started from.
         deviations: how these settings differ from the published code.
 
@@ -63,6 +65,7 @@ class SegmentationSettings:
     min_foreground_share: float = 0.0
     prompts: Prompted = "all"
     refine: str = "none"
+    specks: Specks = "keep"
     preset: str | None = None
     deviations: tuple[str, ...] = ()
 
@@ -71,6 +74,7 @@ class SegmentationSettings:
         check_choice("decision", self.decision, get_args(Decision))
         check_choice("prompts", self.prompts, get_args(Prompted))
         check_choice("refine", self.refine, REFINEMENTS)
+        check_choice("specks", self.specks, get_args(Specks))
         check_number("logit_scale", self.logit_scale, low=1e-6, high=1e6)
         check_number("threshold", self.threshold, low=0, high=1)
         check_number("min_foreground_share", self.min_foreground_share, low=0, high=1)
