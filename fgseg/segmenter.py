@@ -306,7 +306,7 @@ class Segmenter:
         texts = self._prompt_encoder.texts(prompt_set, templates)
         percentiles = check_stretch(stretch)
         window_resolution = Resolution("slide") if resolution == "auto" else self._image_encoder.resolution(resolution)
-        with open_tiled(image, quiet=bands is not None) as source:
+        with open_tiled(image) as source:
             if absolute_path(Path(labels_path)) == absolute_path(Path(image)):
                 raise OutputError(f"labels_path: {labels_path} is the image itself; name another file")
             plan = plan_windows(source.image_hw, window_resolution, native=self.encoder.side, reduction=reduction)

@@ -201,7 +201,7 @@ def open_tiff_file(path: str | os.PathLike[str], *, quiet: bool = False) -> Iter
 
     Args:
         path: the file.
-        quiet: do not log what of the file is left out.
+        quiet: do not log that its place on the map is lost.
 
     Raises:
         ImageError: as `read_image`, or a file that is no TIFF.
@@ -212,7 +212,7 @@ def open_tiff_file(path: str | os.PathLike[str], *, quiet: bool = False) -> Iter
             raise ImageError(f"{name}: not a TIFF, and other formats cannot be read by region; {HOW_TO_TILE}")
         with _open_tiff(file, name) as tiff:
             if not quiet:
-                _tell(tiff)
+                _tell_place(tiff)
             yield tiff
 
 
@@ -280,8 +280,7 @@ def _stored_file(file: io.BufferedReader, name: str, bands: Sequence[int] | None
             raise ImageError(f"{name}: {advice}")
         with _open_tiff(file, name) as tiff:
             _check_size(tiff.image_hw, name, max_pixels)
-            if bands is None:
-                _tell(tiff)
+            _tell_place(tiff)
             with _pillow_limit:
                 yield tiff.stored().choosing(bands)
         return
@@ -308,14 +307,7 @@ def _content(file: Any) -> bytes:
     return data
 
 
-def _tell(tiff: TiffImage) -> None:
-    """Say what of a TIFF is left out."""
-    extra = tiff.page.samplesperpixel - len(tiff.layout.colors) - (tiff.layout.alpha is not None)
-    if tiff.layout.kind == "bands" and extra:
-        log.warning(
-            "%s: %d bands, of which the first %d are drawn; --bands 3,2,1 (in Python bands=(3, 2, 1)) chooses others",
-            tiff.name, tiff.page.samplesperpixel, len(tiff.layout.colors),
-        )  # fmt: skip
+def _tell_place(tiff: TiffImage) -> None:
     if tiff.has_place:
         log.warning("%s: the image has a place on the map (GeoTIFF), which the results do not keep", tiff.name)
 

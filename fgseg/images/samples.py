@@ -138,7 +138,7 @@ class RgbSource:
     stretch: tuple[float, float] | None = None
 
     def rows(self) -> Iterator[RgbBand]:
-        """The picture, band by band; after the last one, warnings tell of missing data and of a dark picture."""
+        """The picture, band by band; after the last one, warnings tell what it lacks."""
         stored, brightest, missing = self.stored, self.levels.low, 0
         is_assumed = self.stretch is None and stored.layout.kind == "bands" and stored.dtype.itemsize > 1
         for samples in stored.samples():
@@ -147,11 +147,22 @@ class RgbSource:
             if is_assumed and not band.no_data.all():
                 brightest = max(brightest, float(_colors(samples, stored.layout)[~band.no_data].max()))
             yield band
+        self._warn_of_bands()
         if missing:
             total = stored.image_hw[0] * stored.image_hw[1]
             log.warning("%s: %d of %d pixels have no data and stay unlabelled", stored.name, missing, total)
         if is_assumed and not stored.layout.white_is_zero:
             self.levels.warn_if_dark(stored.name, brightest)
+
+    def _warn_of_bands(self) -> None:
+        """Say which bands are drawn, if there are more and the user chose none."""
+        stored, drawn = self.stored, len(self.stored.layout.colors)
+        others = stored.num_samples - drawn - (stored.layout.alpha is not None)
+        if stored.bands is None and stored.layout.kind == "bands" and others:
+            log.warning(
+                "%s: %d bands, of which the first %d are drawn; --bands 3,2,1 (in Python bands=(3, 2, 1)) chooses "
+                "others", stored.name, stored.num_samples, drawn,
+            )  # fmt: skip
 
     def settings(self, no_data_pixels: int) -> dict[str, Any]:
         """How the picture is read, for run.json."""

@@ -39,12 +39,8 @@ def tiled_hw(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 
 @contextmanager
-def open_tiled(path: str | os.PathLike[str], *, quiet: bool = False) -> Iterator[TiffImage]:
+def open_tiled(path: str | os.PathLike[str]) -> Iterator[TiffImage]:
     """Open a tiled TIFF to read it by region; only its header is read here.
-
-    Args:
-        path: the file.
-        quiet: do not log what of the file is left out.
 
     Raises:
         ImageError: as `read_image`; or a file that is no TIFF, or is stored in strips.
@@ -57,7 +53,7 @@ def open_tiled(path: str | os.PathLike[str], *, quiet: bool = False) -> Iterator
         ...         [band.shape for band in image.bands()]
         [(16, 30, 1), (16, 30, 1), (8, 30, 1)]
     """
-    with open_tiff_file(path, quiet=quiet) as image:
+    with open_tiff_file(path) as image:
         if not image.is_tiled:
             raise ImageError(
                 f"{one_line(path)}: this TIFF is stored in strips, which cannot be read by region; {HOW_TO_TILE}"

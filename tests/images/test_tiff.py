@@ -416,3 +416,17 @@ def test_files_that_are_not_tiled_cannot_be_read_by_region(tmp_path):
         with pytest.raises(ImageError, match=message), open_tiled(path):
             pass
         assert tiled_hw(path) is None
+
+
+def test_chosen_bands_silence_only_the_warning_about_bands(tmp_path, caplog):
+    samples = np.zeros((2, 2, 4), np.uint8)
+    path = tf.write_tiff(
+        tmp_path / "a.tif", samples, photometric=tf.RGB, bits=8, tile=(16, 16), tags=[(33550, 12, [1, 1, 1])]
+    )
+    for read in (read_picture, by_region):
+        caplog.clear()
+        read(path, bands=(4, 2, 1))
+        assert caplog.messages == [f"{path}: the image has a place on the map (GeoTIFF), which the results do not keep"]
+        caplog.clear()
+        read(path)
+        assert [message.split(": ", 1)[1][:7] for message in caplog.messages] == ["the ima", "4 bands"]
