@@ -326,11 +326,10 @@ def _masks(result: Segmentation, _: Base) -> Part:
 
 def _coco(result: Segmentation, _: Base) -> Part:
     def text(folder: Path) -> str:
-        name = path_from(folder, _image_file(result))
-        document = coco_annotations(
-            result.masks, result.regions, image_hw=result._image_hw(), file_name=name or _NO_FILE
-        )
-        return json_text({"info": {"description": _COCO_PATHS if name else _COCO_NO_FILE}, **document})
+        path = _image_path(result, folder)
+        name = path or result.settings.get("image") or _NO_FILE
+        document = coco_annotations(result.masks, result.regions, image_hw=result._image_hw(), file_name=name)
+        return json_text({"info": {"description": _COCO_PATHS if path else _COCO_NO_FILE}, **document})
 
     return _text("coco.json", text)
 
@@ -345,22 +344,27 @@ def _yolo(result: Segmentation, _: Base) -> Part:
 
 def _labelme(result: Segmentation, _: Base) -> Part:
     def text(folder: Path) -> str:
-        name = path_from(folder, _image_file(result))
+        path = _image_path(result, folder)
         document = labelme(
             result.masks,
             result.regions,
-            image_name=name or _NO_FILE,
+            image_name=path or result.settings.get("image") or _NO_FILE,
             image_hw=result._image_hw(),
-            image_data=encode_png(result.image) if name is None else None,
+            image_data=encode_png(result.image) if path is None else None,
         )
         return json_text(document)
 
     return _text("labelme.json", text)
 
 
-def _image_file(result: Segmentation) -> str | None:
-    """The image's file, None for an array."""
-    return result.settings.get("image") or None
+def _image_path(result: Segmentation, folder: Path) -> str | None:
+    """The path of the image's file as seen from a folder.
+
+    None for an array, and for a bare name that is no file here, as that of a picture sent to the web page.
+    """
+    image = result.settings.get("image") or None
+    is_sent = image is not None and Path(image).name == image and not Path(image).is_file()
+    return None if is_sent else path_from(folder, image)
 
 
 FORMATS: Mapping[str, Callable[[Segmentation, Base], Part]] = {

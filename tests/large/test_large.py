@@ -167,8 +167,8 @@ def test_only_a_tiled_tiff_over_the_limit_is_read_by_region(command, tmp_path, m
     big, small = map(json.loads, out.splitlines())
     assert (big["height"], big["width"], big["settings"]["read_by"]) == (60, 70, "region")
     assert "read_by" not in small["settings"]
-    assert (tmp_path / "out" / "big" / "labels.tif").exists()
-    assert (tmp_path / "out" / "small" / "labels.png").exists()
+    assert (tmp_path / "out" / "big.tif" / "labels.tif").exists()
+    assert (tmp_path / "out" / "small.tif" / "labels.png").exists()
     assert [(tmp_path / file).exists() for file in big["files"]] == [True] * 6
 
 
@@ -184,9 +184,9 @@ def test_by_region_applies_to_every_tiled_tiff_and_names_each_other_file(command
         "fgseg: 1 of 2 inputs failed",
     ]
     assert "tiles.tif" in out
-    run = json.loads((tmp_path / "out" / "tiles" / "run.json").read_text())
+    run = json.loads((tmp_path / "out" / "tiles.tif" / "run.json").read_text())
     assert (run["reduction"], run["min_area"], run["max_hole"]) == (2, 0, 0)
-    assert read_label_tiff(tmp_path / "out" / "tiles" / "labels.tif").shape == (60, 70)
+    assert read_label_tiff(tmp_path / "out" / "tiles.tif" / "labels.tif").shape == (60, 70)
 
 
 @pytest.mark.parametrize(

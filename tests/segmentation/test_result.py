@@ -431,6 +431,14 @@ def test_labelme_and_coco_files_of_an_array_do_without_its_file(tmp_path):
     assert json.loads((tmp_path / "labelme.json").read_text())["imageData"] is None
 
 
+def test_a_name_that_is_no_file_here_stays_a_name_and_shows_no_path_of_this_machine(tmp_path):
+    make(settings={"image": "sent.png"}).save(tmp_path, formats=["labelme", "coco"])
+    document = json.loads((tmp_path / "labelme.json").read_text())
+    assert document["imagePath"] == "sent.png"
+    assert document["imageData"] is not None
+    assert json.loads((tmp_path / "coco.json").read_text())["images"][0]["file_name"] == "sent.png"
+
+
 def test_run_json_holds_the_settings_the_files_and_what_is_added(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make().save("out", formats=["overlay"], record={"note": "mine"})
