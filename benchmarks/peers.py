@@ -76,7 +76,7 @@ RAW = {"min_area": 0, "max_hole": 0}  # the peers keep every pixel
 
 
 def with_fgseg(seg: fgseg.Segmenter, resolution: str, *, texts: str) -> Callable:
-    """The same task with fgseg: no background, template, refinement or joined specks, and every pixel gets its best prompt."""
+    """The same task with fgseg: no background, template, refinement or joined specks, and no pixel without a prompt."""
     options = {"background": (), "templates": "none", "threshold": 0, "resolution": resolution, "refine": "none"}
     options |= RAW
 
