@@ -93,7 +93,9 @@ def masks(count: int) -> dict[str, Any]:
     for seed in range(count):
         drawn = scene(FIRST_SEED + seed, (224, 224))
         prompts = [thing.phrase.text for thing in drawn.things if thing.shape != CLUTTER]
-        labels = {name: seg.segment(drawn.image, prompts).labels for name, seg in segmenters.items()}
+        labels = {
+            name: seg.segment(drawn.image, prompts, min_area=0, max_hole=0).labels for name, seg in segmenters.items()
+        }
         for name, shares in equal.items():
             shares.append(float((labels[name] == labels["cpu"]).mean()))
     digest = segmenters["cpu"].encoder.digest()

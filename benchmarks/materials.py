@@ -74,7 +74,8 @@ def measure(seg: fgseg.Segmenter, folder: Path, words: tuple[str, ...], colors: 
         image = read_image(path)
         index = np.array([words.index(word) for word in present])
         counted = truth >= 0
-        labels = index[seg.segment(image, present, background=(), threshold=0.0, resolution=resolution).labels]
+        raw = {"background": (), "threshold": 0.0, "min_area": 0, "max_hole": 0}
+        labels = index[seg.segment(image, present, resolution=resolution, **raw).labels]
         distance = [np.linalg.norm(rgb2lab(image)[counted] - colors[word], axis=-1) for word in present]
         hits["model"].append((labels == truth)[counted].sum())
         hits["most_frequent"].append((truth[counted] == index[frequency[index].argmax()]).sum())

@@ -72,9 +72,13 @@ def clipseg() -> Callable:
     return run
 
 
+RAW = {"min_area": 0, "max_hole": 0}  # the peers keep every pixel
+
+
 def with_fgseg(seg: fgseg.Segmenter, resolution: str, *, texts: str) -> Callable:
-    """The same task with fgseg: no background, template or refinement, and every pixel gets its best prompt."""
+    """The same task with fgseg: no background, template, refinement or joined specks, and no pixel without a prompt."""
     options = {"background": (), "templates": "none", "threshold": 0, "resolution": resolution, "refine": "none"}
+    options |= RAW
 
     def run(image: np.ndarray) -> np.ndarray:
         own = fgseg.Segmenter(seg.encoder) if texts == "anew" else seg

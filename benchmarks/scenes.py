@@ -33,6 +33,7 @@ from fgseg.scenes.composition import KINDS, phrase_truth, scene
 from fgseg.scenes.vocabulary import CLUTTER, SHAPES
 from fgseg.types import UNLABELLED
 
+RAW = {"min_area": 0, "max_hole": 0}  # every pixel counts
 FIRST_SEED = 10_000_000  # training takes seeds from 0 up, below 10,000,000
 SWEEP_SEED = 20_000_000  # the threshold is chosen on these
 ALONE_SEED = 30_000_000  # nothing is chosen on these
@@ -84,7 +85,7 @@ def measure(
         drawn = scene(seed, (side, side), kind=kind, held_out=held_out)
         texts, truth = named_areas(drawn)
         absent = absent_phrases(rng, drawn, ABSENT)
-        labels = seg.segment(drawn.image, [*texts, *absent], resolution=resolution).labels
+        labels = seg.segment(drawn.image, [*texts, *absent], resolution=resolution, **RAW).labels
         front = drawn.things[-1].phrase.text  # only this thing is certain to be a held-out combination
         measured = [k for k, text in enumerate(texts) if text == front or not held_out]
         ious += region_ious(labels, truth, measured)
@@ -111,7 +112,7 @@ def absent_alone(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str
         drawn = scene(seed, (side, side))
         view = seg.encode(drawn.image, resolution=resolution)
         for text in absent_phrases(rng, drawn, ALONE):
-            shares.append(float((seg.segment(view, [text]).labels != UNLABELLED).mean()))
+            shares.append(float((seg.segment(view, [text], **RAW).labels != UNLABELLED).mean()))
     means = _bootstrap(np.reshape(shares, (count, ALONE)).mean(1))
     return {
         "scenes": count,
@@ -134,7 +135,7 @@ def sweep(seg: fgseg.Segmenter, *, count: int, side: int, resolution: str) -> li
         absent = absent_phrases(rng, drawn, ALONE)
         prompts, lone = [*texts, *absent[:ABSENT]], [seg.segment(view, [text]).scores[text] for text in absent]
         for threshold, (ious, shares, alone) in rows.items():
-            labels = seg.segment(view, prompts, threshold=threshold).labels
+            labels = seg.segment(view, prompts, threshold=threshold, **RAW).labels
             ious += region_ious(labels, truth, range(len(texts)))
             shares.append((labels >= len(texts)).mean() / ABSENT)
             alone.append(np.mean([score >= threshold for score in lone]))

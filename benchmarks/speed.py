@@ -320,6 +320,7 @@ def row_windows(setup: Setup) -> dict[str, Any]:
     segs = {dtype: setup.segmenter(dtype) for dtype in setup.dtypes}
     text = setup.plain.texts(names)
     options: dict[str, Any] = {"background": (), "templates": "none", "resolution": "slide:336/224/112"}
+    options |= {"min_area": 0, "max_hole": 0}  # the other candidate keeps every pixel
 
     def plain() -> np.ndarray:
         return setup.plain.window_by_window(image, text, short_side=336, crop=224, stride=112)

@@ -40,9 +40,10 @@ import numpy as np
 import torch
 
 import fgseg
-from fgseg.drawing.colors import palette
+from fgseg.drawing.colors import class_colors
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
+from fgseg.prompts.classes import parse_classes
 from fgseg.types import UNLABELLED
 
 COLORS = {
@@ -189,9 +190,9 @@ class User:
         colors = read_image(answer.content)
         is_own = colors.shape[:2] == self.expected.shape
         if is_own:
-            # The palette's colours identify the two classes and unlabelled pixels.
+            # The colours of the classes identify the two classes and unlabelled pixels.
             labels = np.full(self.expected.shape, UNLABELLED)
-            for label, color in enumerate(palette(len(self.words))):
+            for label, color in enumerate(class_colors(parse_classes(self.words))):
                 labels[(colors == color).all(axis=2)] = label
             is_own = (labels == self.expected).mean() > AGREEMENT
         self.report.check(bool(is_own), f"{self.name}: label map")
