@@ -61,6 +61,7 @@ FORMATS = "labels,overlay,regions,heatmaps,masks,coco,geojson,yolo,labelme"
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("circle", "square", "triangle", "star")
 NAMES = ("segment", "bench", "train", "cache")
+SETTLING = 2.5  # seconds, after which the text cache trusts the times of files
 PATIENCE = 300.0  # seconds for one run
 ROOM = "64m"  # of a disk that has room again
 DONE, FAILED = 0, 1  # exit statuses
@@ -392,6 +393,7 @@ def main() -> None:
         made = run(lambda: make_inputs(place / "inputs"), place / "scratch")
         if made.status != DONE:
             raise RuntimeError(made.errors)
+        time.sleep(SETTLING)
         for kind in kinds(place / "inputs"):
             if kind.name in given.kinds:
                 row = measure(kind, given.kills, given.disks, place / kind.name)

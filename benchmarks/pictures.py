@@ -21,6 +21,7 @@ from PIL import Image
 from specks import PHOTOGRAPHS, PROMPTS
 
 import fgseg
+from fgseg.commands.result_folders import folder_name
 from fgseg.drawing.layout import grid
 from fgseg.images.resizing import shrink
 
@@ -41,9 +42,9 @@ def commands() -> list[list[str]]:
 
 def picture_of(words: list[str]) -> tuple[Path, str]:
     """Where a command writes its picture, and the name of the picture in docs."""
-    image, prompt = Path(words[1]).stem, words[words.index("-p") + 1]
+    image, prompt = Path(words[1]), words[words.index("-p") + 1]
     written, kept = NAMES[words[0]]
-    return Path("out", image, written), kept.format(image=image, prompt=prompt)
+    return Path("out", folder_name(image, image.parent), written), kept.format(image=image.stem, prompt=prompt)
 
 
 def bases() -> NDArray[np.uint8]:

@@ -720,12 +720,12 @@ def test_results_say_what_they_were_made_with(seg, picture):
 
 
 def test_templates_in_words_the_model_has_never_seen_are_named_as_the_cause(seg, picture):
-    with pytest.raises(PromptError, match=r"templates: .*never seen the word .*templates='none'"):
+    with pytest.raises(PromptError, match=r"templates: .*never seen the words .*templates='none'"):
         seg.segment(picture, ["red"], templates="imagenet")
 
 
 def test_templates_of_phrases_are_named_as_the_cause_too(seg, picture):
-    with pytest.raises(PromptError, match=r"^templates: .*never seen the word .*templates='none'"):
+    with pytest.raises(PromptError, match=r"^templates: .*never seen the words .*templates='none'"):
         seg.score_boxes(picture, [[0, 0, 9, 9]], ["red"], templates="imagenet")
 
 

@@ -15,6 +15,7 @@ __all__ = ["MINI_KNOWS", "Tokenizer", "check_length"]
 GEMMA_PAD = 0  # SigLIP 2's tokenizer is Gemma's
 MINI_KNOWS = "colours (red, teal), patterns (striped), shapes (circle) and materials (wood)"
 """What the embedded model has words for, with examples."""
+MOST_NAMED = 8  # unknown words in one error
 _TOKENIZER, _SLOW = "tokenizer.json", ("vocab.json", "tokenizer.model")
 
 
@@ -111,12 +112,14 @@ class Tokenizer:
         if not text_of:
             return
         known = self.words()
-        named = ", ".join(_with_similar(word, known) for word in text_of)
+        named = ", ".join(_with_similar(word, known) for word in list(text_of)[:MOST_NAMED])
+        more = len(text_of) - MOST_NAMED
         place = f"prompt {next(iter(text_of.values()))!r}" if len(text_of) == 1 else "prompts"
         is_mini = self.folder.parent.name == "assets"
         about = f"it knows {MINI_KNOWS}; " if is_mini else ""
         raise UnknownWordError(
-            f"{place}: this model has never seen the word{'s' * (len(text_of) > 1)} {named}; {about}"
+            f"{place}: this model has never seen the word{'s' * (len(text_of) > 1)} {named}"
+            f"{f' and {more} more' if more > 0 else ''}; {about}"
             f"`fgseg models {'mini' if is_mini else self.folder}` lists its words. For any word, load a full model: "
             + ", ".join(f"{name} ({model.size})" for name, model in MODELS.items() if model is not None)
         )

@@ -170,6 +170,7 @@ def test_an_image_that_is_named_twice_is_processed_once(fgseg, tmp_path):
     folder.mkdir()
     odd_images.rgb_png(folder)
     odd_images.gray_png(folder)
+    (folder / "notes.txt").write_text("not a picture")
     run = fgseg(
         "segment", "photos", "photos/*.png", folder / "rgb.png", "-p", "red", "--json", "--min-area", 0, "--max-hole", 0
     )
@@ -306,7 +307,7 @@ def test_a_full_disk_stops_the_run_after_the_table_of_the_images_before(fgseg, p
     run = fgseg("segment", photo, "second.png", "third.png", "-p", "red", "-o", "out")
     assert run.code == FAILED
     (complaint,) = run.complaints
-    assert complaint.startswith("fgseg: error: out/second/labels.png: cannot be written, No space left on device;")
+    assert complaint.startswith("fgseg: error: out/second/run.json: cannot be written, No space left on device;")
     assert "rgb.png" in run.out
     assert [path for path in Path("out").rglob("*") if path.is_file() and path.parent.name != "rgb"] == []
 

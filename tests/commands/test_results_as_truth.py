@@ -50,7 +50,7 @@ def test_the_same_settings_agree_with_their_own_result_at_every_pixel(fgseg, pho
 def test_labels_of_an_image_read_by_region_are_truth_too(fgseg, tmp_path):
     tiff(tmp_path / "big.tif", noise(20, 60, 70, 3))
     segmented(fgseg, "big.tif", "--by-region", "--resolution", "slide:auto/32/16", "-o", "out")
-    assert Path("out/big/labels.tif").is_file()
+    assert Path("out/big.tif/labels.tif").is_file()
     document = measured(fgseg, "out", "--resolution", "slide:60/32/16", "--refine", "none")
     assert document["table"]["model"]["miou"]["value"] == 1
 

@@ -89,7 +89,7 @@ def test_the_presence_decision_gives_the_labels_of_segment(seg):
     for name, item in zip(task.items, dataset.items, strict=True):
         result = seg.segment(
             item.read_image(), [entry.name for entry in dataset.classes[1:]], threshold=0.52, resolution="squash:32",
-            background=task.settings.background,
+            background=task.settings.background, min_area=0, max_hole=0,
         )  # fmt: skip
         expected = np.where(result.labels == UNLABELLED, 0, result.labels + 1)
         np.testing.assert_array_equal(task.prediction(name)[2], expected)

@@ -95,7 +95,7 @@ def test_the_smallest_region_is_a_percentage_of_the_image(actions):
     secret = opened(actions).secret  # 60 x 40 pixels
     actions.run(secret, replace(FORM, min_percent=2))
     assert actions.service.result(secret).request.min_area == 48
-    assert replace(FORM, min_percent=0).request(2400).min_area == 1
+    assert replace(FORM, min_percent=0).request(2400).min_area == "auto"
     note = explained(actions.run, secret, replace(FORM, min_percent=-1)).note
     assert "smallest region: expected a number from 0 to 100" in note
 
