@@ -455,8 +455,10 @@ def run_command(hub, tmp_path, *words, **options):
     }  # fmt: skip
     command = [sys.executable, "-m", "fgseg", "rank", str(tmp_path / "a.png"), "-p", "red cup", "--model", "me/clip"]
     return subprocess.Popen(
-        [*command, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )
+        [*command, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts its background jobs, such as a whole test run, with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
+    )  # fmt: skip
 
 
 def test_ctrl_c_ends_a_download_at_once_with_status_130(hub, tmp_path):
