@@ -45,7 +45,6 @@ from timing import merge
 from fgseg.commands.main import main as run_command
 from fgseg.encoders import text_features
 from fgseg.encoders.text_cache import CACHE_FILE
-from recipes.mini.recipe import build_tokenizer, full_config, new_model, save
 
 SEED = 731
 ABOUT = (
@@ -124,6 +123,9 @@ def options(values: Mapping[str, Any]) -> list[str]:
 
 def make_inputs(inputs: Path) -> None:
     """Write a tiny random model and three pictures. Only forks call this, since it computes with torch."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # recipes are not installed
+    from recipes.mini.recipe import build_tokenizer, full_config, new_model, save
+
     tokenizer = build_tokenizer()
     config = full_config(tokenizer)
     tower = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
