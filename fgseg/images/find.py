@@ -139,7 +139,8 @@ def _left_out(folder: Path) -> str:
     others = Counter(path.suffix.lower() or "no ending" for path in entries if path.is_file() and not _is_picture(path))
     counted = []
     if others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        most = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))[:5]
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in most)
         counted.append(f"{_plural(others.total(), 'other file')} ({kinds})")
     if subfolders:
         counted.append(_plural(subfolders, "subfolder"))
