@@ -111,7 +111,7 @@ def stretched_levels(bands: Bands, stretch: tuple[float, float]) -> Levels:
     Args:
         bands: gives the values of the picture. It is called twice: for the range, and for the counts.
         stretch: (low, high) percentiles, 0 to 100. They are exact for integers that span less than 65,536 values, and
-            within 1/65,536 of the range otherwise.
+            within 1/65,536 of the range otherwise. Two that are one value give the whole range.
     """
     ends = value_range(bands())
     if ends is None or ends[1] / 2 - ends[0] / 2 < _TINY:  # one value, as far as it can be drawn
@@ -121,7 +121,7 @@ def stretched_levels(bands: Bands, stretch: tuple[float, float]) -> Levels:
     below = np.cumsum(counts)
     first, last = (int(np.searchsorted(below, max(1, share / 100 * below[-1]))) for share in stretch)
     low, high = float(edges[first]), float(edges[last if edges.size == counts.size else last + 1])
-    return Levels(low, high if high > low else ends[1])
+    return Levels(low, high) if high > low else Levels(*ends)
 
 
 def _histogram(bands: Iterable[NDArray[Any]], low: float, high: float) -> tuple[NDArray[np.int64], NDArray[Any]]:

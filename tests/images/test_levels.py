@@ -34,6 +34,14 @@ def test_percentiles_of_whole_numbers_are_exact_and_the_same_in_any_bands(stretc
         assert (levels.low, levels.high) == expected
 
 
+@pytest.mark.parametrize("outlier", [0, 9])
+def test_percentiles_that_are_one_value_give_the_whole_range(outlier):
+    values = np.full((4, 5), 1)
+    values[0, 0] = outlier
+    picture = read_picture(values, stretch=(6, 51))
+    assert (picture.rgb[:, :, 0] == np.where(values == values.max(), 255, 0)).all()
+
+
 def test_percentiles_of_floats_are_exact_to_a_bin():
     values = np.random.RandomState(0).rand(1000, 10) * 40 - 20
     levels = stretched_levels(lambda: iter([values]), (2, 98))
