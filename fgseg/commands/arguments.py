@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgseg.commands.options import ModelOptions, PromptOptions, ReadOptions
-from fgseg.commands.output import USAGE, Inputs, complain
 from fgseg.commands.result_folders import folder_name
-from fgseg.commands.status import STATUS
+from fgseg.commands.terminal.output import USAGE, Inputs, complain
+from fgseg.commands.terminal.status import STATUS
 from fgseg.errors import DiskError, ImageError, OptionError, OutputError
 
 if TYPE_CHECKING:

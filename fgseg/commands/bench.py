@@ -13,8 +13,8 @@ from typer import Option
 
 from fgseg.commands.arguments import check_resolution, check_writable, load_segmenter, split_words
 from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, named_folder, with_option_groups
-from fgseg.commands.output import SOME_FAILED, USAGE, complain, progress_bar, table, to_json
-from fgseg.commands.status import STATUS
+from fgseg.commands.terminal.output import SOME_FAILED, USAGE, complain, progress_bar, table, to_json
+from fgseg.commands.terminal.status import STATUS
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """The commands that work on images: `fgseg segment | heatmap | boxes | rank`.
 
 Each command checks its options before it loads a model, and its prompts before it reads an image; then
-`fgseg.commands.output.run` calls it for each image. Heavy modules are imported inside, so that `--help` is quick.
+`fgseg.commands.terminal.output.run` calls it for each image. Heavy modules are imported inside, so that `--help` is
+quick.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from fgseg.commands.options import (
     RunOptions,
     with_option_groups,
 )
-from fgseg.commands.output import Inputs, blaming_the_image, row_bar, run
 from fgseg.commands.result_folders import check_free, remaining, request_digest, result_folders
+from fgseg.commands.terminal.output import Inputs, blaming_the_image, row_bar, run
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:

@@ -22,9 +22,19 @@ from fgseg._version import __version__
 from fgseg.commands.bench import bench
 from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import AsJson, Device, Dtype, Model
-from fgseg.commands.output import DONE, FAILED, INTERRUPTED, USAGE, complain, log_to_stderr, pairs, table, to_json
 from fgseg.commands.serve import serve
-from fgseg.commands.status import STATUS
+from fgseg.commands.terminal.output import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    complain,
+    log_to_stderr,
+    pairs,
+    table,
+    to_json,
+)
+from fgseg.commands.terminal.status import STATUS
 from fgseg.commands.train import train
 from fgseg.errors import DiskError, FgsegError, UnknownWordError
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from fgseg.commands.status import STATUS
+from fgseg.commands.terminal.status import STATUS
 
 __all__ = [
     "AsJson",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 
-from fgseg.commands.output import blaming_the_image
+from fgseg.commands.terminal.output import blaming_the_image
 from fgseg.images.reading import Picture, read_picture
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage

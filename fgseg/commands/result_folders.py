@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgseg.commands.output import Inputs, complain
+from fgseg.commands.terminal.output import Inputs, complain
 from fgseg.errors import OptionError, OutputError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typer import Option
 
 from fgseg.commands.arguments import load_segmenter
 from fgseg.commands.options import ModelOptions, with_option_groups
-from fgseg.commands.output import FAILED, complain
-from fgseg.commands.status import STATUS
+from fgseg.commands.terminal.output import FAILED, complain
+from fgseg.commands.terminal.status import STATUS
 
 __all__ = ["serve"]
 

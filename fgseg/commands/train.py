@@ -14,7 +14,7 @@ from typer import Option
 
 from fgseg.commands.arguments import check_writable
 from fgseg.commands.options import AsJson, Device, named_folder, with_option_groups
-from fgseg.commands.output import log_to_stderr, pairs, progress_bar, to_json
+from fgseg.commands.terminal.output import log_to_stderr, pairs, progress_bar, to_json
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from fgseg.commands.options import ReportOptions
-from fgseg.commands.status import STATUS
+from fgseg.commands.terminal.status import STATUS
 from fgseg.errors import DiskError, ImageError, OptionError, OutputError, ShapeError
 
 __all__ = [

@@ -5,7 +5,7 @@ import sys
 
 from command_runs import DONE, USAGE
 
-from fgseg.commands.output import log_to_stderr, progress_bar
+from fgseg.commands.terminal.output import log_to_stderr, progress_bar
 
 log = logging.getLogger("fgseg")
 
