@@ -1,14 +1,13 @@
-"""Sixteen users of one `fgseg serve`, alone and beside hostile clients: `python benchmarks/web_load.py`.
+"""Sixteen clients of one `fgseg serve`, all users or some hostile: `python benchmarks/web_load.py`.
 
 Each user has a picture of its own size and colours. A round consists of what a person does on the page (upload,
 segment, segment by other words, click a point, download the label map) and of what a program does (POST to the
 endpoint). Every answer is checked to belong to the user's own picture by its size, its words and its label map, which
 is compared with that of a Segmenter in this process.
 
-The users first have the server to themselves, and then for the same time share it with hostile clients. These send
-headers and images a few bytes at a time over many connections, send headers of a megabyte, break off uploads, ask for
-other hosts and from other origins, and ask for images with secrets that are old or guessed. Each refusal must have its
-status. The script writes as JSON for both halves: rounds, errors, answers for another user's picture, milliseconds by
+First all sixteen are users. Then, for the same time, five of them are hostile. These send headers and images a few bytes
+at a time over many connections, send headers of a megabyte, break off uploads, ask for other hosts and from other
+origins, and ask for images with secrets that are old or guessed. Each refusal must have its status. The script writes as JSON for both halves: rounds, errors, answers for another user's picture, milliseconds by
 kind of request, and the server's resident memory; also the ratios of the medians, the answers to the hostile clients,
 and the number of lines that the server logged, which should be none.
 """
@@ -57,12 +56,13 @@ COLORS = {
 ANSWER_TIMEOUT = 120.0  # seconds
 START_TIMEOUT = 300.0  # seconds
 ABOUT = (
-    "The same users for the same time, first alone, then beside hostile clients: slow senders over many "
-    "connections, headers of a megabyte, uploads that are broken off, other hosts and origins, and secrets of "
+    "As many clients for the same time, first all users, then users and five hostile clients: slow senders over "
+    "many connections, headers of a megabyte, uploads that are broken off, other hosts and origins, and secrets of "
     "images that are guessed or have no result. All clients share the processors with the server. Answers to "
     "hostile clients are counted by their status; wrong_answers and logged_lines should be none."
 )
 SLOW_CONNECTIONS = 32
+MOST_CLIENTS = 26  # pairs of colours, and sizes of pictures, are different up to here
 PAUSE = 0.05  # seconds between the requests of a hostile client, and between the bytes of a slow one
 MEGABYTE = 1_000_000
 AGREEMENT = 0.999  # of label maps from two processes; the last bit of a score may differ
@@ -359,23 +359,24 @@ def resident_mb(pid: int) -> float:
     return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS"))
 
 
-def measure(users: int, seconds: float) -> dict[str, object]:
-    """Run the users alone and beside hostile clients, and collect the figures."""
+def measure(clients: int, seconds: float) -> dict[str, object]:
+    """Run users alone, then as many clients of which some are hostile, and collect the figures."""
     seg = fgseg.load("mini")
     with tempfile.TemporaryDirectory() as folder, server(Path(folder, "log")) as (address, pid):
         reports = [Report(), Report()]
-        all_users = [User(number, address, seg, reports[0]) for number in range(users)]
+        all_users = [User(number, address, seg, reports[0]) for number in range(clients)]
         list(all_users[0].round())  # the first requests include loading
         reports[0].milliseconds.clear()
         hostile = [Hostile(misuse, address, all_users[0]) for misuse in MISUSES]
         alone = together(pid, [partial(busy, user) for user in all_users], seconds)
-        for user in all_users:
+        others = all_users[: clients - len(hostile)]
+        for user in others:
             user.report = reports[1]
-        beside = together(pid, [partial(busy, user) for user in all_users] + [one.run for one in hostile], seconds)
+        beside = together(pid, [partial(busy, user) for user in others] + [one.run for one in hostile], seconds)
         logged = Path(folder, "log").read_text(encoding="utf-8").splitlines()[1:]  # the first line is the address
     halves = [figures(report, *taken) for report, taken in zip(reports, (alone, beside), strict=True)]
     return {
-        "users": users,
+        "clients": clients,
         "hostile": len(hostile),
         "seconds": seconds,
         "alone": halves[0],
@@ -455,13 +456,15 @@ def summary(values: list[float]) -> dict[str, float]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(
-        description="Sixteen users of one fgseg serve on the loopback interface, alone and beside hostile clients."
+        description="Sixteen clients of one fgseg serve on the loopback interface, all users, then some hostile."
     )
-    parser.add_argument("--users", type=int, default=16)
+    parser.add_argument("--clients", type=int, default=16, help="more than the five hostile ones, at most 26")
     parser.add_argument("--seconds", type=float, default=60, help="of each half")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "web_load.json")
     options = parser.parse_args()
-    report = measure(min(options.users, 26), min(options.seconds, 600))
+    if not len(MISUSES) < options.clients <= MOST_CLIENTS:
+        parser.error(f"--clients: expected {len(MISUSES) + 1} to {MOST_CLIENTS}, got {options.clients}")
+    report = measure(options.clients, options.seconds)
     report = (
         {"about": ABOUT}
         | report
