@@ -5,11 +5,12 @@ segment, segment by other words, click a point, download the label map) and of w
 endpoint). Every answer is checked to belong to the user's own picture by its size, its words and its label map, which
 is compared with that of a Segmenter in this process.
 
-First all sixteen are users. Then, for the same time, five of them are hostile. These send headers and images a few bytes
-at a time over many connections, send headers of a megabyte, break off uploads, ask for other hosts and from other
-origins, and ask for images with secrets that are old or guessed. Each refusal must have its status. The script writes as JSON for both halves: rounds, errors, answers for another user's picture, milliseconds by
-kind of request, and the server's resident memory; also the ratios of the medians, the answers to the hostile clients,
-and the number of lines that the server logged, which should be none.
+First all sixteen are users. Then, for the same time, five of them are hostile. These send headers and images a few
+bytes at a time over many connections, send headers of a megabyte, break off uploads, ask for other hosts and from
+other origins, and ask for images with secrets that are old or guessed. Each refusal must have its status. The script
+writes as JSON for both halves: rounds, errors, answers for another user's picture, milliseconds by kind of request,
+and the server's resident memory; also the ratios of the medians, the answers to the hostile clients, and the number of
+lines that the server logged, which should be none.
 """
 
 import argparse

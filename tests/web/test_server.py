@@ -292,12 +292,12 @@ def test_an_upload_that_is_broken_off_is_no_error_in_the_log(service, path, capl
 # --- many users
 
 
-def test_sixteen_users_get_no_error_and_see_their_own_images_also_beside_hostile_clients(tmp_path):
+def test_sixteen_clients_get_no_error_and_see_their_own_images_also_with_hostile_ones_among_them(tmp_path):
     out = tmp_path / "load.json"
     command = [sys.executable, "benchmarks/web_load.py", "--seconds", "4", "--out", str(out)]
     subprocess.run(command, cwd=ROOT, check=False, capture_output=True, timeout=600)
     told = json.loads(out.read_text(encoding="utf-8"))
-    assert (told["users"], told["hostile"]) == (16, 5)
+    assert (told["clients"], told["hostile"]) == (16, 5)
     for half in (told["alone"], told["beside_hostile_clients"]):
         assert half["errors"] == []
         assert half["mixed_up"] == []
