@@ -11,10 +11,11 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import unicodedata
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ __all__ = [
     "is_full_or_read_only",
     "one_line",
     "open_image_file",
+    "private_folder",
     "reason",
     "replacing",
     "replacing_path",
@@ -259,10 +261,33 @@ def is_full_or_read_only(error: OSError) -> bool:
 
 
 @contextmanager
+def private_folder(prefix: str) -> Iterator[Path]:
+    """A folder in the system's place for temporary files that only this user can read; removed when the block ends.
+
+    The folders with this prefix of processes that were killed are removed first.
+    """
+    _remove_abandoned(Path(tempfile.gettempdir()), re.compile(re.escape(prefix) + r"\w+"))
+    with _locked_folder(lambda: Path(tempfile.mkdtemp(prefix=prefix))) as folder:
+        yield folder
+
+
+@contextmanager
 def _temporary_folder(parent: Path) -> Iterator[Path]:
     """A locked folder that is removed when the block ends."""
-    _remove_abandoned(parent.absolute())
-    folder, lock = _locked_folder(parent)
+
+    def make() -> Path:
+        folder = parent / f".{uuid.uuid4().hex}.part"
+        folder.mkdir()  # not by tempfile, whose folders stay readable by their owner only
+        return folder
+
+    _remove_abandoned(parent.absolute(), _TEMPORARY)
+    with _locked_folder(make) as folder:
+        yield folder
+
+
+@contextmanager
+def _locked_folder(make: Callable[[], Path]) -> Iterator[Path]:
+    folder, lock = _made_and_locked(make)
     try:
         yield folder
     finally:
@@ -270,22 +295,21 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         _unlock(lock)
 
 
-def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+def _made_and_locked(make: Callable[[], Path]) -> tuple[Path, int | None]:
     while True:
-        folder = parent / f".{uuid.uuid4().hex}.part"
-        folder.mkdir()  # not by tempfile, whose folders stay readable by their owner only
+        folder = make()
         # Another process may remove the folder before it is locked; then the next one is tried.
         with suppress(BlockingIOError, FileNotFoundError):
             return folder, _lock(folder)
 
 
 @lru_cache(maxsize=4096)  # once per process and folder, since listing a folder takes longer the more files it holds
-def _remove_abandoned(parent: Path) -> None:
+def _remove_abandoned(parent: Path, names: re.Pattern[str]) -> None:
     """Remove the temporary folders of processes that have ended."""
     with suppress(OSError):
         for folder in parent.iterdir():
-            if _TEMPORARY.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
-                with suppress(BlockingIOError, FileNotFoundError):
+            if names.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+                with suppress(BlockingIOError, FileNotFoundError, PermissionError):  # the last for other users' folders
                     lock = _lock(folder)
                     if lock is not None:
                         shutil.rmtree(folder, ignore_errors=True)

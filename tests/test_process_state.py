@@ -42,11 +42,12 @@ def threads(number):
 @contextlib.contextmanager
 def comma_locale():
     before = locale.setlocale(locale.LC_ALL)
-    names = ("de_DE.UTF-8", "fr_FR.UTF-8", "tr_TR.UTF-8", "C")
-    for name in names:
+    for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "tr_TR.UTF-8"):
         with contextlib.suppress(locale.Error):
             locale.setlocale(locale.LC_ALL, name)
             break
+    else:
+        pytest.skip("no locale with a decimal comma is installed")
     try:
         yield
     finally:
@@ -57,9 +58,8 @@ STATES = {
     "strict numpy, doubles, one thread": [
         lambda: np.errstate(all="raise"), lambda: default_dtype(torch.float64), lambda: threads(1), torch.enable_grad,
     ],
-    "halves, autocast, another locale": [
-        lambda: default_dtype(torch.bfloat16), lambda: torch.autocast("cpu", dtype=torch.bfloat16), comma_locale,
-    ],
+    "halves, autocast": [lambda: default_dtype(torch.bfloat16), lambda: torch.autocast("cpu", dtype=torch.bfloat16)],
+    "another locale": [comma_locale],
     "another device, no gradients": [
         lambda: default_device("meta"), torch.inference_mode, lambda: np.printoptions(legacy="1.13"),
     ],

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from fgseg._files import private_folder
 from fgseg.errors import OptionError
 from fgseg.segmenter import Segmenter
 from fgseg.web.examples import examples
@@ -55,7 +55,7 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
     Raises:
         OptionError: the port is taken or cannot be used.
     """
-    with _listening(port) as listener, _private_folder() as folder:
+    with _listening(port) as listener, _gradio_folder() as folder:
         service = SegmentationService(seg, limits, folder, examples())
         config = uvicorn.Config(
             application(service),
@@ -83,9 +83,9 @@ def _listening(port: int) -> socket.socket:
 
 
 @contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A temporary folder that only this user can read, for Gradio and for downloads."""
-    with tempfile.TemporaryDirectory(prefix="fgseg-web-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+def _gradio_folder() -> Iterator[Path]:
+    """A private folder, for Gradio and for downloads."""
+    with private_folder("fgseg-web-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        yield Path(folder)
+        yield folder

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import fgseg
+from fgseg import _files
 from fgseg.images.writing import encode_png
 from fgseg.web import server
 from fgseg.web.examples import examples
@@ -266,6 +268,19 @@ def test_the_server_stops_on_sigterm_and_leaves_no_folder(tiny_model, tmp_path, 
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=START_PATIENCE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_server_that_was_killed_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = tmp_path / "fgseg-web-abc_1234"
+    dead.mkdir()
+    (tmp_path / "fgseg-web-notes.txt").touch()
+    with server._gradio_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        _files._remove_abandoned.cache_clear()
+        with server._gradio_folder() as other:
+            assert {path.name for path in tmp_path.iterdir()} == {folder.name, other.name, "fgseg-web-notes.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["fgseg-web-notes.txt"]
 
 
 @pytest.mark.parametrize("path", ["/session", "/api/segment"])
