@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,10 +27,6 @@ from fgseg.encoders.networks.clip import Recipe
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError
 from fgseg.images.levels import check_stretch
 from fgseg.images.reading import read_image, rgb_source
-from fgseg.large.label_tiff import open_tiled
-from fgseg.large.plan import plan_windows
-from fgseg.large.result import LargeSegmentation, segment_tiled
-from fgseg.large.strips import LabelRequest
 from fgseg.prompts.classes import PromptClass, PromptSet
 from fgseg.regions.components import fill_holes, remove_small, remove_small_labels
 from fgseg.regions.pooling import checked_boxes, pool_boxes
@@ -50,6 +46,9 @@ from fgseg.segmentation.score_field import ScoreField, Threshold
 from fgseg.similarity import patch_scores, unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
 from fgseg.upsample.tensors import full_precision
+
+if TYPE_CHECKING:
+    from fgseg.large.result import LargeSegmentation
 
 __all__ = ["Segmenter", "load"]
 
@@ -296,6 +295,11 @@ class Segmenter:
             OptionError: as `segment`; or a resolution that is not windows at the image's own scale.
             OutputError: the label map cannot be written, or would overwrite the image.
         """
+        from fgseg.large.label_tiff import open_tiled  # scipy.sparse below it takes a third of a second
+        from fgseg.large.plan import plan_windows
+        from fgseg.large.result import segment_tiled
+        from fgseg.large.strips import LabelRequest
+
         started = time.perf_counter()
         for name, path in (("image", image), ("labels_path", labels_path)):
             if not isinstance(path, (str, os.PathLike)):

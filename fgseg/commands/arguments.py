@@ -103,11 +103,15 @@ def read_by_region(paths: Sequence[Path], *, always: bool) -> frozenset[Path]:
     """The images that are read by region: tiled TIFFs over 178 megapixels, or all images if `always`."""
     from fgseg.images.reading import MAX_PIXELS
     from fgseg.images.tiff import TIFF_SUFFIXES
-    from fgseg.large.label_tiff import tiled_hw
 
     if always:
         return frozenset(paths)
-    sizes = {path: tiled_hw(path) for path in paths if path.suffix.lower() in TIFF_SUFFIXES}
+    tiffs = [path for path in paths if path.suffix.lower() in TIFF_SUFFIXES]
+    if not tiffs:
+        return frozenset()
+    from fgseg.large.label_tiff import tiled_hw
+
+    sizes = {path: tiled_hw(path) for path in tiffs}
     return frozenset(path for path, hw in sizes.items() if hw is not None and hw[0] * hw[1] > MAX_PIXELS)
 
 
@@ -115,16 +119,16 @@ def check_region_options(
     paths: frozenset[Path], options: dict[str, Any], formats: Sequence[str], *, native: int, reduction: int
 ) -> None:
     """Refuse options that need the whole image at once, if any image is read by region."""
-    from fgseg.large.plan import plan_windows
-    from fgseg.large.result import check_large_formats
-    from fgseg.scoring.resolution import Resolution, parse_resolution
-
     if not paths:
         if reduction != 1:
             raise OptionError(
                 "--reduction: only images read by region are reduced; add --by-region or use --resolution"
             )
         return
+    from fgseg.large.plan import plan_windows
+    from fgseg.large.result import check_large_formats
+    from fgseg.scoring.resolution import Resolution, parse_resolution
+
     name = sorted(paths)[0]
     allowed = {"mode": ("exclusive",), "refine": ("auto", "none"), "max_hole": (0, "auto"), "min_area": (0, 1, "auto")}
     for option, values in allowed.items():

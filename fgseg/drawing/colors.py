@@ -7,7 +7,6 @@ absent object stays dark.
 from collections.abc import Sequence
 from functools import cache
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -159,6 +158,8 @@ def check_colors(colors: Sequence[Color], count: int) -> None:
 @cache
 def color_table(colormap: str) -> NDArray[np.uint8]:
     """The colors of levels 0 to 255, (256, 3) uint8, read-only."""
+    import matplotlib  # takes a tenth of a second, and overlays need none of it
+
     check_choice("colormap", colormap, COLORMAPS)
     table = np.asarray(matplotlib.colormaps[colormap](np.arange(256), bytes=True)[:, :3], np.uint8)
     table.setflags(write=False)

@@ -4,7 +4,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 from skimage.measure import label
 
 from fgseg._checks import check_labels, check_mask, check_whole
@@ -33,6 +32,8 @@ def boxed_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDAr
     (array([[1, 0, 2]], dtype=int32), array([[0, 0, 1, 1],
            [2, 0, 3, 1]]))
     """
+    from scipy.ndimage import find_objects  # takes a tenth of a second; only polygons and COCO need boxes from here
+
     check_mask("mask", mask)
     components, count = labelled_components(mask, connectivity=8)
     slices = find_objects(components) if count else ()

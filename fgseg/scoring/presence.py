@@ -5,7 +5,6 @@ Presence has the same meaning for every prompt, so one threshold serves all, and
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 
 from fgseg._checks import check_array, check_number, check_shares
 from fgseg.errors import ShapeError
@@ -117,6 +116,8 @@ def automatic_threshold(presence_map: NDArray[np.float32], *, low: float = 0.5) 
     >>> automatic_threshold(np.float32([[0.1, 0.1, 0.3]])), automatic_threshold(np.float32([[0.8, 0.9]]))
     (0.5, 0.5)
     """
+    from skimage.filters import threshold_otsu  # imported only when it is used, since commands should start at once
+
     check_array("presence_map", presence_map, ("H", "W"))
     check_shares("presence_map", presence_map, hint="compute it from a score map with presence()")
     check_number("low", low, low=0, high=1)
