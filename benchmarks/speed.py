@@ -450,7 +450,7 @@ def row_start(setup: Setup) -> dict[str, Any]:
             **limit(what, median(times, floor), median(times, name)),
         }
         for name, target, floor, what in (
-            ("help", 0.3, "python", "an empty Python"), ("first_mask", 4.0, "import_torch", "Python that imports torch")
+            ("help", 0.3, "python", "an empty Python"), ("first_mask", 2.4, "import_torch", "Python that imports torch")
         )
     }  # fmt: skip
     return {"figures": figures, "seconds": summary(times)}
