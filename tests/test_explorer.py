@@ -1,10 +1,10 @@
 import sys
+from base64 import b64decode
 
 import numpy as np
 import pytest
 
 import fgseg
-from fgseg import explorer as explorer_module
 from fgseg.drawing.figures import NotebookFigure
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.encoders.base import Encoder
@@ -144,10 +144,38 @@ def test_without_ipywidgets_explore_returns_a_figure_and_prints_what_to_install(
     assert "pip install ipywidgets" in WITHOUT_WIDGETS
     assert isinstance(figure, NotebookFigure)
     (axes,) = figure.axes
-    options = explorer_module._Options(("red", "blue"), mode, seg.defaults.threshold, 0.5)
-    np.testing.assert_array_equal(
-        axes.get_images()[0].get_array(), explorer_module._draw(seg, seg.encode(IMAGE), options)
-    )
+    if mode == "heatmaps":
+        expected = heatmap_sheet(IMAGE, seg.heatmaps(IMAGE, ["red", "blue"]), opacity=0.5, max_side=NOTEBOOK_SIDE)
+    else:
+        expected = seg.segment(IMAGE, ["red", "blue"], mode=mode).overlay(opacity=0.5)
+    np.testing.assert_array_equal(axes.get_images()[0].get_array(), expected)
+
+
+def test_the_result_is_what_the_picture_shows_and_follows_every_widget(explorer, seg):
+    view = seg.encode(IMAGE)
+    assert (explorer.result.labels == seg.segment(view, ["red", "blue"], threshold=0.5).labels).all()
+    explorer.negatives.value = "green\n yellow "
+    explorer.min_area.value = 300
+    expected = seg.segment(view, ["red", "blue"], negatives=["green", "yellow"], threshold=0.5, min_area=300)
+    assert (explorer.result.labels == expected.labels).all()
+    explorer.base.value = "photo"
+    assert explorer.picture.value == png(expected.overlay(base="photo"))
+    explorer.mode.value = "heatmaps"
+    assert explorer.min_area.disabled
+    maps = seg.heatmaps(view, ["red", "blue"], negatives=["green", "yellow"])
+    assert (explorer.result["red"] == maps["red"]).all()
+    assert explorer.picture.value == png(heatmap_sheet(IMAGE, maps, opacity=0.5, max_side=NOTEBOOK_SIDE, base="photo"))
+
+
+def test_any_smallest_region_and_negatives_can_be_the_first(seg):
+    started = explore(IMAGE, ["red"], segmenter=seg, negatives="blue", min_area=77, base="photo")
+    assert (started.negatives.value, started.min_area.value, started.base.value) == ("blue", 77, "photo")
+    assert 77 in started.min_area.options
+
+
+def test_where_widgets_cannot_run_the_picture_is_shown(explorer):
+    bundle = explorer._repr_mimebundle_()
+    assert b64decode(bundle["image/png"]) == explorer.picture.value
 
 
 @pytest.mark.parametrize(
@@ -155,6 +183,9 @@ def test_without_ipywidgets_explore_returns_a_figure_and_prints_what_to_install(
     [
         (IMAGE, ["red"], {"mode": "masks"}, OptionError, "mode: expected one of exclusive, independent, heatmaps"),
         (IMAGE, ["red"], {"threshold": 2}, OptionError, "threshold: expected a number from 0 to 1, got 2; a presence"),
+        (IMAGE, ["red"], {"base": "blue"}, OptionError, "base: expected one of grey, photo, got 'blue'"),
+        (IMAGE, ["red"], {"min_area": -1}, OptionError, "min_area: expected a whole number from 0 to"),
+        (IMAGE, ["red"], {"negatives": ["giraffe"]}, PromptError, "never seen the word 'giraffe'"),
         (IMAGE, ["red"], {"opacity": -1}, OptionError, "opacity: expected a number from 0 to 1, got -1"),
         (IMAGE, [], {}, PromptError, "prompts: expected at least one"),
         (IMAGE, ["giraffe"], {}, PromptError, "never seen the word 'giraffe'"),
