@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,7 @@ def test_no_public_name_of_a_package_is_hidden_by_a_module_of_that_name():
             alias.name for node in nodes if isinstance(node, ast.ImportFrom) and node.module for alias in node.names
         }
         assert not names & {path.stem for path in stub.parent.glob("*.py")}, stub
+
+
+def test_an_editable_install_is_a_folder_on_the_path_which_type_checkers_can_follow():
+    assert [name for name in sys.modules if name.startswith("__editable___fgseg")] == []
