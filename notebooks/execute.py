@@ -20,7 +20,9 @@ SECONDS = 300  # that one cell may take on a busy machine
 KEPT = ("image/png", "text/html", "text/plain")
 """Kinds of output that are kept."""
 LARGEST = 60_000  # bytes of a picture that is kept as it is
-SIDE, QUALITY = 800, 75  # pixels of the longer side, and JPEG's quality, of one that is reduced
+SIDE = 800  # pixels of the longer side of one that is reduced
+QUALITIES = (75, 60, 45, 30)  # of JPEG; the first that gives a small file is taken
+SMALL = 90_000  # bytes
 
 
 def executed(path: Path, folder: Path) -> NotebookNode:
@@ -53,10 +55,15 @@ def reduce(data: dict[str, str]) -> None:
     with Image.open(BytesIO(png)) as picture:
         small = picture.convert("RGB")
     small.thumbnail((SIDE, SIDE))
-    stream = BytesIO()
-    small.save(stream, "JPEG", quality=QUALITY, optimize=True)
+    jpegs = (_jpeg(small, quality) for quality in QUALITIES)
     del data["image/png"]
-    data["image/jpeg"] = b64encode(stream.getvalue()).decode()
+    data["image/jpeg"] = b64encode(next(jpeg for jpeg in jpegs if len(jpeg) <= SMALL)).decode()
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    stream = BytesIO()
+    picture.save(stream, "JPEG", quality=quality, optimize=True)
+    return stream.getvalue()
 
 
 def main() -> None:
