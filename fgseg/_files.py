@@ -34,6 +34,7 @@ __all__ = [
     "absolute_path",
     "append_bytes",
     "decoding",
+    "html_template",
     "is_full_or_read_only",
     "one_line",
     "open_image_file",
@@ -55,6 +56,17 @@ def absolute_path(path: Path) -> Path:
         return path.parent.resolve() / path.name
     except (OSError, RuntimeError, ValueError):  # links in a circle, a null character: its reader reports them
         return path.absolute()
+
+
+def html_template(path: Path) -> Any:
+    """A Jinja template, which escapes every value and refuses to leave one out."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(path.parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(path.name)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -47,6 +47,7 @@ OWNERS = {
     "cachetools": {"segmentation"},
     "platformdirs": {"encoders"},
     "yaml": {"prompts"},
+    "jinja2": {"_files"},
     "typer": {"commands"},
     "gradio": {"web"},
     "fastapi": {"web"},

@@ -3,12 +3,14 @@
 import base64
 import zlib
 from collections.abc import Mapping, Sequence
-from html import escape
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fgseg._files import html_template
 from fgseg.drawing.colors import colorize
 from fgseg.images.writing import encode_jpeg
 from fgseg.segmentation.result import Segmentation
@@ -103,68 +105,44 @@ def score_legend(
     return value | {"where": where, "isPoint": is_point}
 
 
+@cache
+def _fragments() -> Any:
+    """The macros of fragments.html."""
+    return html_template(Path(__file__).parent / "assets" / "fragments.html").module
+
+
 def word_chips(model: str, count: int, groups: Mapping[str, Sequence[str]]) -> str:
     """What a model with a closed vocabulary knows, in one sentence, and buttons that add its words to the prompts."""
-    rows = "".join(
-        f'<p class="fg-group" role="toolbar" aria-label="{escape(title)}"><b>{escape(title.capitalize())}</b>'
-        + "".join(f'<button type="button" class="fg-chip">{escape(word)}</button>' for word in words)
-        + "</p>"
-        for title, words in groups.items()
-    )
-    return (
-        f'<p class="fg-small">{escape(model)} knows only {escape(", ".join(groups) or f"{count} words")}.</p>'
-        f'<p class="fg-small">For any word, run <code>{FULL_MODEL_COMMAND}</code>.</p>{rows}'
-    )
+    return str(_fragments().word_chips(model, ", ".join(groups) or f"{count} words", groups, FULL_MODEL_COMMAND))
 
 
 def timing_note(result: Result) -> str:
     """How many prompts were found, and how long it took."""
-    encoding, scoring = result.milliseconds["encode"], result.milliseconds["score"]
-    encoded = f"{encoding:.0f} ms" if encoding else "kept from before, 0 ms"
-    count = sum(entry["pixels"] > 0 for entry in result.summary["classes"])
-    return (
-        f'<p class="fg-note" role="status">{count} of {len(result.preview.classes)} prompts found. '
-        f"<span>Encoding the image: <b>{encoded}</b></span> · "
-        f"<span>scoring the prompts: <b>{scoring:.0f} ms</b></span></p>"
-    )
+    encoding, scoring = (f"{result.milliseconds[what]:.0f} ms" for what in ("encode", "score"))
+    encoded = encoding if result.milliseconds["encode"] else "kept from before, 0 ms"
+    found = sum(entry["pixels"] > 0 for entry in result.summary["classes"])
+    return str(_fragments().timing_note(found, len(result.preview.classes), encoded, scoring))
 
 
 def error_note(message: str) -> str:
     """An error message; it stays until the next request."""
-    return f'<p class="fg-note fg-error" role="alert">{escape(message)}</p>'
+    return str(_fragments().error_note(message))
 
 
 def region_rows(result: Result) -> str:
     """The region table, from the largest to the smallest region. The largest region of each class is always shown."""
     regions = sorted(result.summary["regions"], key=lambda region: -region["area"])
-    if not regions:
-        return '<p class="fg-empty">No regions were found. Lower the threshold, or try other words.</p>'
     largest = {region["class_index"]: region for region in reversed(regions)}
     shown = regions[:REGIONS_SHOWN]
     shown += [region for region in regions[REGIONS_SHOWN:] if largest[region["class_index"]] is region]
     colors = [_css(color) for color in result.preview.colors]
-    body = "".join(
-        _region_row(region, colors[region["class_index"]], 0 if region is shown[0] else -1) for region in shown
-    )
     missing = [name for index, name in enumerate(result.preview.classes) if index not in largest]
-    body += "".join(f'<tr><td>{escape(name)}</td><td colspan="4">not found</td></tr>' for name in missing)
-    more = len(regions) - len(shown)
-    rest = f'<p class="fg-empty">{more} more regions are in regions.csv.</p>' if more > 0 else ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Prompt", "Area", "Box", "Mean", "Peak"))
-    return (
-        '<p class="fg-small">Regions, the largest first. A click outlines one in the image.</p>'
-        f'<div class="fg-table" tabindex="0" role="region" aria-label="Regions"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{rest}"
-    )
+    return str(_fragments().region_rows(shown, colors, missing, len(regions) - len(shown)))
 
 
 def downloads(secret: str) -> str:
     """Links to the files of the result; each file is made when its link is followed."""
-    links = "".join(
-        f'<a class="fg-link" href="session/{escape(secret)}/{name}" download="{name}">{title}</a>'
-        for name, (_, _, title) in FILES.items()
-    )
-    return f'<nav class="fg-downloads" aria-label="Downloads">{links}</nav>'
+    return str(_fragments().downloads(secret, {name: title for name, (_, _, title) in FILES.items()}))
 
 
 def _presence_percent(preview: Segmentation) -> NDArray[np.uint8]:
@@ -179,18 +157,6 @@ def _presence_percent(preview: Segmentation) -> NDArray[np.uint8]:
 
 def _compressed(values: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(values.tobytes(), level=1)).decode("ascii")
-
-
-def _region_row(region: Mapping[str, Any], color: str, tab_index: int) -> str:
-    left, top, right, bottom = region["box_xyxy"]
-    return (
-        f'<tr><td><button type="button" class="fg-region" aria-pressed="false" tabindex="{tab_index}" '
-        f'data-class="{region["class_index"]}" '
-        f'data-box="{left},{top},{right},{bottom}"><i style="background:{color}"></i>'
-        f"{escape(region['class_name'])}</button></td><td>{region['area']:,} px</td>"
-        f"<td>{left}, {top} to {right}, {bottom}</td><td>{region['mean_score']:.2f}</td>"
-        f"<td>{region['peak_score']:.2f}</td></tr>"
-    )
 
 
 def _css(color: Sequence[int]) -> str:
