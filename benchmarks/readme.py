@@ -42,10 +42,11 @@ else "short".
 | `python benchmarks/specks.py --data FOLDER` | what joining specks changes, on labelled images and on photographs |
 | `python benchmarks/speed.py` | waiting times, in comparison with straightforward implementations |
 | `python benchmarks/choices.py` | the gain of the towers' optimised operations over plain torch |
+| `python benchmarks/towers.py` | models of full size with random weights, in comparison with transformers' classes |
 | `python benchmarks/gpu.py` | agreement of results on a GPU and on a processor, and speed on the GPU |
 | `python benchmarks/large.py` | time and memory of images larger than memory |
 | `python benchmarks/first_mask.py` | the time from the command to the first mask, and the longest silence meanwhile |
-| `python benchmarks/web_load.py` | the web page with many simultaneous users, alone and beside hostile clients |
+| `python benchmarks/web_load.py` | the web page with sixteen clients, all users, and with five hostile ones among them |
 | `python benchmarks/fuzz_inputs.py` | 10,000 damaged images, class files, COCO files, records, requests and prompts |
 | `python benchmarks/kill_runs.py` | what runs leave after kill -9, on a full disk and on a read-only one |
 
