@@ -115,7 +115,9 @@ class VisionTower(nn.Module):
             x = block.add_mlp(add(before_last, x))
         return self.post_layernorm(x if recipe == "value" else x[:, 1:])
 
-    def guided_tokens(self, pixel_values: Tensor, recipe: str, guide: Tensor, regions: Tensor, *, whole: bool) -> Tensor:
+    def guided_tokens(
+        self, pixel_values: Tensor, recipe: GuidedRecipe, guide: Tensor, regions: Tensor, *, whole: bool
+    ) -> Tensor:
         """(B, 3, H, W) -> (B, Hg*Wg, width): the patches after the last block, which a (B, Hg, Wg, C) guide mixes."""
         if recipe == "corr":
             x, grid_hw = self.embeddings(pixel_values)
@@ -123,9 +125,10 @@ class VisionTower(nn.Module):
             main, middle, semantic = map(self.post_layernorm, branches)
             return main + middle + CORR_SEMANTIC * semantic
         x, grid_hw = self.before_last(pixel_values)
-        patches, weights = x[:, 1:].unflatten(1, grid_hw), [proxy_weights(window) for window in guide]
+        patches, guide_hw = x[:, 1:].reshape(len(x), *grid_hw, -1), (guide.shape[1], guide.shape[2])
         block: Block = self.encoder.layers[-1]  # type: ignore[assignment]
-        return self.post_layernorm(guided_block(block, patches, weights, guide.shape[1:3], whole=whole))
+        weights = [proxy_weights(window) for window in guide]
+        return self.post_layernorm(guided_block(block, patches, weights, guide_hw, whole=whole))
 
 
 def _attended(block: Block, x: Tensor, grid_hw: tuple[int, int], recipe: str) -> Tensor:
@@ -289,7 +292,7 @@ class ClipModel(nn.Module):
             regions = guide.new_full(guide.shape[:3], UNSEGMENTED, dtype=torch.int64)
         check_array("regions", regions, tuple(guide.shape[:3]))
         tokens = self.vision_model.guided_tokens(pixel_values, recipe, guide, regions, whole=self.whole_when_guided)
-        return self.visual_projection(tokens).unflatten(1, guide.shape[1:3])
+        return self.visual_projection(tokens).reshape(*guide.shape[:3], -1)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """Whole-image features: (B, 3, H, W) normalised pixels -> (B, D), not normalised.

@@ -161,7 +161,8 @@ class PoolingHead(nn.Module):
         """(h, w, width) patches of one image and the attention of a guide on a grid (H, W) -> (H, W, width)."""
         start = 2 * patches.shape[-1]  # of the value projection, after those of queries and keys
         values = F.linear(patches, self.attention.in_proj_weight[start:], self.attention.in_proj_bias[start:])
-        return self._after(mixed(resized(values[None], grid_hw)[0].flatten(0, 1), weights)).unflatten(0, grid_hw)
+        flat = resized(values[None], grid_hw)[0].flatten(0, 1)
+        return self._after(mixed(flat, weights)).reshape(*grid_hw, -1)
 
     def _after(self, attended: Tensor) -> Tensor:
         x = self.attention.out_proj(attended)

@@ -207,7 +207,7 @@ def corr_branches(
     last: Block = layers.layers[-1]  # type: ignore[assignment]
 
     def branch(state: Tensor) -> Tensor:
-        return guided_block(last, state[:, 1:tokens].unflatten(1, grid_hw), weights, guide_hw, whole=whole)
+        return guided_block(last, state[:, 1:tokens].reshape(len(x), *grid_hw, -1), weights, guide_hw, whole=whole)
 
     copies = last(states[-1], mask=mask)[:, tokens:]
     of_region = [copy[nearest(owner, guide_hw).flatten()] for copy, owner in zip(copies, owners, strict=True)]
