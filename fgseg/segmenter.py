@@ -21,10 +21,12 @@ from torch import Tensor
 
 from fgseg._checks import check_choice, check_number, describe
 from fgseg._files import absolute_path
-from fgseg.encoders.base import Encoder, Progress
+from fgseg.encoders.base import Encoder, Guide, Progress
 from fgseg.encoders.loading import load_encoder
-from fgseg.encoders.networks.clip import Recipe
+from fgseg.encoders.networks.clip import RECIPES, Recipe
+from fgseg.encoders.networks.guided import GUIDED_RECIPES, GuidedRecipe, without_guide
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError
+from fgseg.guides.loading import with_guide
 from fgseg.images.levels import check_stretch
 from fgseg.images.reading import read_image, rgb_source
 from fgseg.large.label_tiff import open_tiled
@@ -61,7 +63,8 @@ def load(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
-    recipe: Recipe = "value",
+    recipe: Recipe | GuidedRecipe = "value",
+    guide: str | os.PathLike[str] | Guide | None = None,
     revision: str | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
@@ -73,29 +76,40 @@ def load(
             None takes the environment variable FGSEG_MODEL, else "mini".
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto" (bfloat16 where the processor multiplies it natively), "float32", "bfloat16" or "float16".
-        recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's.
+        recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's. "proxy" and "corr" let a
+            guide decide it, also in the dense head of FG-CLIP 2.
+        guide: a model whose features say which patches belong together: "self" (the middle of the model itself),
+            "dino-b8" and the other names of `fgseg models`, a folder, a hub id "owner/name" or "owner/name@revision",
+            or a guide of your own. The recipes "proxy" and "corr" need one.
         revision: hub commit, tag or branch; None takes the pinned one, or the copy in the cache.
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
         progress: called with what is done, how much of it is done and how much there is, while files are fetched and
             texts are encoded. None shows the bars of the hub's client, and nothing for texts.
 
     Raises:
-        ModelNotFoundError: there is no such model.
+        ModelNotFoundError: there is no such model or guide.
         WeightsError: its tensors are not those of a known model, a file is damaged, or fgseg cannot use its
             config.json.
         DeviceError: the device or dtype is not available on this machine.
-        OptionError: an unknown recipe.
+        OptionError: an unknown recipe, or a guided one without a guide.
     """
+    check_choice("recipe", recipe, (*RECIPES, *GUIDED_RECIPES))
+    is_guided = recipe in GUIDED_RECIPES
+    if is_guided and guide is None:
+        raise OptionError(without_guide(recipe))
     named = os.environ.get("FGSEG_MODEL") or None
     name = (named or "mini") if model is None else model
     try:
         encoder = load_encoder(
-            name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline, progress=progress
-        )
+            name, device=device, dtype=dtype, recipe="value" if is_guided else cast(Recipe, recipe), revision=revision,
+            offline=offline, progress=progress,
+        )  # fmt: skip
     except ModelNotFoundError as error:
         if model is None and named:
             raise ModelNotFoundError(f"FGSEG_MODEL: {error}") from error
         raise
+    if guide is not None:
+        encoder = with_guide(encoder, guide, recipe=recipe, offline=offline, progress=progress)
     return Segmenter(encoder)
 
 
@@ -117,7 +131,13 @@ class Segmenter:
         self._prompt_encoder = PromptEncoder(encoder, self.defaults)
         self._image_encoder = ImageEncoder(encoder, self.defaults)
 
-    def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
+    def encode(
+        self,
+        image: ImageSource,
+        *,
+        resolution: str | Resolution = "auto",
+        region_map: NDArray[Any] | None = None,
+    ) -> EncodedImage:
         """Encode an image once, to use it many times.
 
         Args:
@@ -127,15 +147,21 @@ class Segmenter:
                 position embeddings interpolated), "slide" (windows of the native side over an image whose shorter side
                 is 1.5 times that, as published evaluations do), each with an optional size ("slide:448"), or a
                 `Resolution`. "auto" is the model's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+            region_map: (H, W) integers, the region of each pixel, negative where there is none. The recipe "corr" mixes
+                patches within regions; None is one without any region.
 
         Raises:
             ImageError: a file that cannot be read.
-            OptionError: an unknown resolution, or an EncodedImage of another model, revision, recipe or resolution.
+            ShapeError: a region map that is not integers of the image's size.
+            OptionError: an unknown resolution, or an EncodedImage of another model, revision, recipe, guide,
+                resolution or region map.
         """
         if isinstance(image, EncodedImage):
-            self._image_encoder.check(image, resolution)
+            self._image_encoder.check(image, resolution, region_map)
             return image
-        (view,) = self.encode_batch([image], resolution=resolution)
+        (view,) = self._image_encoder.encode(
+            [image], resolution, region_maps=None if region_map is None else [region_map]
+        )
         return view
 
     def encode_batch(

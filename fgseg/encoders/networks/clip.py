@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgseg._checks import check_array, check_choice
-from fgseg.encoders.networks.blocks import Block, Conv2d, Embedding, Layers, Linear, add
+from fgseg.encoders.networks.blocks import Block, Conv2d, Embedding, Layers, Linear, add, patch_rows
 from fgseg.encoders.networks.config import ClipConfig, FgClip2Config
 from fgseg.encoders.networks.guided import (
     GUIDED_RECIPES,
@@ -21,6 +21,7 @@ from fgseg.encoders.networks.guided import (
     GuidedRecipe,
     corr_branches,
     guided_block,
+    middle_features,
     proxy_weights,
 )
 from fgseg.encoders.networks.prefix_trees import PrefixTrees
@@ -60,17 +61,9 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, 3, H, W) -> hidden states (B, 1 + Gh*Gw, width) and (Gh, Gw); an incomplete last patch is cut off."""
-        tokens, grid_hw = self._patches(pixel_values.to(self.patch_embedding.weight.dtype))
+        tokens, grid_hw = patch_rows(self.patch_embedding, pixel_values.to(self.patch_embedding.weight.dtype))
         class_token = self.class_embedding.expand(len(tokens), 1, -1)
         return torch.cat([class_token, tokens], 1) + self.positions(grid_hw), grid_hw
-
-    def _patches(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The convolution as one matrix product (no patches overlap); oneDNN's convolution takes 3 times as long."""
-        side = self.patch_embedding.kernel_size[0]
-        rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
-        cut = pixels[..., : rows * side, : columns * side].reshape(*pixels.shape[:2], rows, side, columns, side)
-        flat = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return F.linear(flat, self.patch_embedding.weight.flatten(1)), (rows, columns)
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """(1 + Gh*Gw, width): the table, resized (bicubic) to any other grid; row 0 belongs to the class token."""
@@ -100,6 +93,11 @@ class VisionTower(nn.Module):
         for block in self.encoder.layers[:-1]:
             x = block(x)
         return x, grid_hw
+
+    def middle_patches(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, Gh, Gw, width): `middle_features` of the patches."""
+        x, grid_hw = self.embeddings(pixel_values)
+        return middle_features(self.encoder, self.pre_layrnorm(x))[:, 1:].reshape(len(x), *grid_hw, -1)
 
     def global_token(self, before_last: Tensor) -> Tensor:
         """(B, 1 + N, width) -> (B, width): the class token after the last block."""
@@ -293,6 +291,15 @@ class ClipModel(nn.Module):
         check_array("regions", regions, tuple(guide.shape[:3]))
         tokens = self.vision_model.guided_tokens(pixel_values, recipe, guide, regions, whole=self.whole_when_guided)
         return self.visual_projection(tokens).reshape(*guide.shape[:3], -1)
+
+    def own_features(self, pixel_values: Tensor) -> Tensor:
+        """Features of a middle block, by which the model can guide itself: (B, 3, H, W) pixels -> (B, Gh, Gw, C).
+
+        Raises:
+            ShapeError: not (B, 3, H, W), or smaller than a patch.
+        """
+        self._check_pixels(pixel_values)
+        return self.vision_model.middle_patches(pixel_values)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """Whole-image features: (B, 3, H, W) normalised pixels -> (B, D), not normalised.

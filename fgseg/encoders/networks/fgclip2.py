@@ -23,6 +23,7 @@ from fgseg.encoders.networks.guided import (
     UNSEGMENTED,
     GuidedRecipe,
     RowWeights,
+    middle_features,
     mixed,
     mixture,
     resized,
@@ -181,11 +182,19 @@ class VisionTower(nn.Module):
 
     def forward(self, patches: Patches) -> tuple[Tensor, Tensor | None]:
         """(B, N, width) post-normalised patches, and the attention mask (None without padding)."""
+        x, mask = self._embedded(patches)
+        return self.post_layernorm(self.encoder(x, mask=mask)), mask
+
+    def middle_patches(self, patches: Patches) -> Tensor:
+        """(B, N, width): `middle_features` of the patches."""
+        x, mask = self._embedded(patches)
+        return middle_features(self.encoder, x, mask=mask)
+
+    def _embedded(self, patches: Patches) -> tuple[Tensor, Tensor | None]:
         mask = None
         if not bool(patches.pixel_attention_mask.all()):
             mask = patches.pixel_attention_mask.bool()[:, None, None]
-        x = self.encoder(self.embeddings(patches.pixel_values, patches.grids_hw()), mask=mask)
-        return self.post_layernorm(x), mask
+        return self.embeddings(patches.pixel_values, patches.grids_hw()), mask
 
 
 class TextTower(nn.Module):
@@ -249,8 +258,7 @@ class FgClip2Model(nn.Module):
         """
         patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
         x, mask = self.vision_model(patches)
-        dense = self.dense_feature_head(x, x, mask)
-        return [rows[: h * w].reshape(h, w, -1) for rows, (h, w) in zip(dense, patches.grids_hw(), strict=True)]
+        return _grids(self.dense_feature_head(x, x, mask), patches)
 
     def guided_features(
         self,
@@ -285,11 +293,21 @@ class FgClip2Model(nn.Module):
             regions = [window.new_full(window.shape[:2], UNSEGMENTED, dtype=torch.int64) for window in guide]
         x, _ = self.vision_model(patches)
         dense = []
-        for rows, (h, w), window, region in zip(x, patches.grids_hw(), guide, regions, strict=True):
-            weights = mixture(recipe, window, region)
+        for grid, window, region in zip(_grids(x, patches), guide, regions, strict=True):
             guide_hw = (window.shape[0], window.shape[1])
-            dense.append(self.dense_feature_head.guided(rows[: h * w].reshape(h, w, -1), weights, guide_hw))
+            dense.append(self.dense_feature_head.guided(grid, mixture(recipe, window, region), guide_hw))
         return dense
+
+    def own_features(
+        self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor
+    ) -> list[Tensor]:
+        """Features of a middle block: B tensors (Gh, Gw, C); arguments as in `dense_features`.
+
+        Raises:
+            ShapeError: arguments that do not fit each other.
+        """
+        patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
+        return _grids(self.vision_model.middle_patches(patches), patches)
 
     def image_features(self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Tensor:
         """Whole-image features (B, D), not normalised; arguments as in `dense_features`.
@@ -320,6 +338,11 @@ class FgClip2Model(nn.Module):
     def region_logit_scale(self) -> Tensor:
         """Scalar factor on cosines; FG-CLIP 2 publishes no separate temperature for regions."""
         return self.logit_scale.exp().reshape(())
+
+
+def _grids(rows: Tensor, patches: Patches) -> list[Tensor]:
+    """(B, N, C) -> the grid (Gh, Gw, C) of each image, without padding."""
+    return [row[: h * w].reshape(h, w, -1) for row, (h, w) in zip(rows, patches.grids_hw(), strict=True)]
 
 
 def _checked(pixel_values: Tensor, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Patches:

@@ -27,11 +27,14 @@ __all__ = [
     "corr_weights",
     "guided_block",
     "merged_regions",
+    "middle_features",
     "mixed",
     "mixture",
     "nearest",
     "proxy_weights",
+    "recipe_settings",
     "resized",
+    "without_guide",
 ]
 
 GuidedRecipe = Literal["proxy", "corr"]
@@ -45,6 +48,21 @@ CORR_DISTANCE = 0.2  # of the means of two regions that are joined
 UNSEGMENTED = -1  # in a region map; every negative number is one
 _TIE = 1e-6  # above the rounding of a cosine, below any difference that counts
 _WEIGHTS_AT_ONCE = 2**24  # 64 MB
+
+
+def without_guide(recipe: str) -> str:
+    """The message of a guided recipe that has no guide."""
+    return (
+        f"recipe: {recipe!r} needs a guide, got none; give guide='self', which needs no download, or one that "
+        "`fgseg models` lists"
+    )
+
+
+def recipe_settings(recipe: str | None) -> dict[str, float]:
+    """The numbers that a guided recipe is published with, for run.json; empty for other recipes."""
+    if recipe == "proxy":
+        return {"beta": PROXY_BETA, "gamma": PROXY_GAMMA}
+    return {"scale": CORR_SCALE, "distance": CORR_DISTANCE} if recipe == "corr" else {}
 
 
 def proxy_weights(guide: Tensor, *, beta: float = PROXY_BETA, gamma: float = PROXY_GAMMA) -> RowWeights:
@@ -114,7 +132,7 @@ def merged_regions(guide: Tensor, regions: Tensor) -> Tensor:
     Returns:
         (H, W) int64 numbers from 0, or UNSEGMENTED.
     """
-    ids, index = regions.clamp(min=UNSEGMENTED).unique(return_inverse=True)
+    ids, index = regions.clamp(min=UNSEGMENTED).unique(return_inverse=True)  # type: ignore[no-untyped-call]
     index = index - int(ids[0] == UNSEGMENTED)
     count = int(index.max()) + 1
     if count == 0:
@@ -128,6 +146,12 @@ def merged_regions(guide: Tensor, regions: Tensor) -> Tensor:
         joined = wider
     first = F.pad(joined.int().argmax(1), (1, 0), value=UNSEGMENTED)  # index -1 becomes 0, which is no region
     return first[index + 1]
+
+
+def _numbered(regions: Tensor) -> Tensor:
+    """Regions numbered from 0 without gaps, of the same shape."""
+    numbers: Tensor = regions.unique(return_inverse=True)[1]  # type: ignore[no-untyped-call]
+    return numbers
 
 
 def mixture(recipe: str, guide: Tensor, regions: Tensor) -> RowWeights:
@@ -199,7 +223,7 @@ def corr_branches(
     tokens, guide_hw = x.shape[1], (guide.shape[1], guide.shape[2])
     merged = [merged_regions(*window) for window in zip(guide, regions, strict=True)]
     weights = [corr_weights(*window) for window in zip(guide, merged, strict=True)]
-    owners = [nearest(region, grid_hw).unique(return_inverse=True)[1] for region in merged]
+    owners = [_numbered(nearest(region, grid_hw)) for region in merged]
     mask = _mask_of_copies(owners)
     states = [torch.cat([x, x[:, :1].expand(-1, mask.shape[-1] - tokens, -1)], 1)]
     for block in layers.layers[:-1]:
@@ -236,3 +260,16 @@ def _mask_of_copies(owners: Sequence[Tensor]) -> Tensor:
     mask[:, :tokens, 1:tokens] = True
     mask[:, tokens:, 1:tokens] = index[:, None] == torch.arange(count, device=index.device)[:, None]
     return mask[:, None]
+
+
+def middle_features(layers: Layers, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """(B, N, width) hidden states in the middle of a tower, where patches of one thing look alike.
+
+    Args:
+        layers: the blocks.
+        x: (B, N, width) hidden states before the first block.
+        mask: as in `Block.forward`.
+    """
+    for block in layers.layers[: len(layers.layers) // 2]:
+        x = block(x, mask=mask)
+    return x

@@ -1,0 +1,1 @@
+"""Guides: models whose features say which patches belong together."""
