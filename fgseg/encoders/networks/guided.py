@@ -46,7 +46,7 @@ PROXY_BETA, PROXY_GAMMA = 1.2, 3.0  # ProxyCLIP's published settings
 CORR_SCALE = 4.0  # CorrCLIP's factor on cosines
 CORR_DISTANCE = 0.2  # of the means of two regions that are joined
 UNSEGMENTED = -1  # in a region map; every negative number is one
-_TIE = 1e-6  # above the rounding of a cosine, below any difference that counts
+_TIE = 1e-6  # above the rounding of cosines, so that patches that are all alike see each other
 _WEIGHTS_AT_ONCE = 2**24  # 64 MB
 
 
@@ -78,7 +78,7 @@ def proxy_weights(guide: Tensor, *, beta: float = PROXY_BETA, gamma: float = PRO
     """
     unit, mean = _unit_rows(guide)
     floor = beta * mean
-    limit = floor.clamp(max=1 - _TIE)
+    limit = floor.clamp(max=1) - _TIE
 
     def rows(part: slice) -> Tensor:
         cosines = unit[part] @ unit.T
@@ -98,12 +98,12 @@ def corr_weights(guide: Tensor, regions: Tensor) -> RowWeights:
         regions: (H, W) integers, `merged_regions`; negative where there is no region.
     """
     unit, mean = _unit_rows(guide)
-    region, limit = regions.flatten(), mean.clamp(max=1 - _TIE)
+    region, limit = regions.flatten(), mean - _TIE
 
     def rows(part: slice) -> Tensor:
         cosines, own = unit[part] @ unit.T, region[part, None]
         free = (own < 0) | (region < 0)
-        return _softmax(CORR_SCALE * cosines, torch.where(free, cosines > limit, own == region), part)
+        return _softmax(CORR_SCALE * cosines, torch.where(free, cosines >= limit, own == region), part)
 
     return rows
 
