@@ -153,9 +153,14 @@ class Segmenter:
         Raises:
             ImageError: a file that cannot be read.
             ShapeError: a region map that is not integers of the image's size.
-            OptionError: an unknown resolution, or an EncodedImage of another model, revision, recipe, guide,
-                resolution or region map.
+            OptionError: an unknown resolution, a region map for another recipe, or an EncodedImage of another model,
+                revision, recipe, guide, resolution or region map.
         """
+        if region_map is not None and self.encoder.recipe != "corr":
+            raise OptionError(
+                f"region_map: the recipe {self.encoder.recipe!r} does not use regions; load the model with "
+                "recipe='corr' and a guide, or leave the region map out"
+            )
         if isinstance(image, EncodedImage):
             self._image_encoder.check(image, resolution, region_map)
             return image
@@ -197,6 +202,7 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
+        region_map: NDArray[Any] | None = None,
         min_area: int | Literal["auto"] = "auto",
         max_hole: int | Literal["auto"] = "auto",
     ) -> Segmentation:
@@ -221,6 +227,7 @@ class Segmenter:
             resolution: as in `encode`.
             refine: how score maps follow the image's edges: "guided" filter, "pamr" (slow on large images) or "none".
                 "auto" takes the model's own: "guided" for the embedded model, which gains from it, else "none".
+            region_map: as in `encode`.
             min_area: in pixels; smaller connected components are dropped, and 0 keeps all. "auto" is a quarter of a
                 patch. In exclusive mode such a part then joins the class around it, or none, as most of the pixels
                 around it say (`fgseg.regions.join_parts`).
@@ -241,7 +248,7 @@ class Segmenter:
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
         texts = self._prompt_encoder.texts(prompt_set, templates)
         text_seconds = time.perf_counter() - started
-        view = self.encode(image, resolution=resolution)
+        view = self.encode(image, resolution=resolution, region_map=region_map)
         started = time.perf_counter()
         own_threshold = self._own_threshold(prompt_set)
         threshold = own_threshold if threshold is None else threshold
@@ -355,6 +362,7 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
+        region_map: NDArray[Any] | None = None,
     ) -> Heatmaps:
         """The presence of each prompt: class name -> (H, W) float32, computed each time it is read.
 
@@ -365,7 +373,7 @@ class Segmenter:
         refine = self._refinement(refine)
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
         texts = self._prompt_encoder.texts(prompt_set, templates)
-        view = self.encode(image, resolution=resolution)
+        view = self.encode(image, resolution=resolution, region_map=region_map)
         field = self._field(view, texts, prompt_set, refine)
         settings = self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {"refine": refine}
         return Heatmaps(view.image, field.names, field.presence, grid_hw=view.grid_hw, settings=RunRecord(settings))
