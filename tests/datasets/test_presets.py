@@ -87,9 +87,7 @@ def test_presets_name_their_recipe_and_their_guide():
 
 
 def test_unknown_presets_and_sets_are_refused():
-    with pytest.raises(
-        OptionError, match="preset: expected one of sclip, naclip, .*corrclip, got 'x'"
-    ):
+    with pytest.raises(OptionError, match="preset: expected one of sclip, naclip, clearclip, proxyclip, corrclip, got"):
         preset("x", "voc21")
     with pytest.raises(OptionError, match="dataset: expected one of voc21"):
         preset("sclip", "voc12")

@@ -103,7 +103,7 @@ def test_recipes_share_weights_and_unknown_ones_are_refused(seg):
 def test_recipes_with_a_guide_are_swept_with_those_without(tiny_model, colors):
     seg = fgseg.load(tiny_model, device="cpu", guide="self")
     task = SweepTask(seg, colors, settings_for(seg, colors), Grid(recipes=("value", "proxy", "corr")))
-    row = task.measure(colors.images[0].name)
+    row = task.measure(next(iter(task.items)))
     assert len(row["counts"]) == 3
     assert task.segmenters["proxy"].encoder.guide is seg.encoder.guide
     assert task.provenance()["model"]["guide"]["name"] == "self"

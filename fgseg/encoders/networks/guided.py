@@ -27,6 +27,7 @@ __all__ = [
     "corr_weights",
     "guided_block",
     "merged_regions",
+    "middle_depth",
     "middle_features",
     "mixed",
     "mixture",
@@ -262,6 +263,19 @@ def _mask_of_copies(owners: Sequence[Tensor]) -> Tensor:
     return mask[:, None]
 
 
+def middle_depth(layers: int) -> int:
+    """How many of the blocks come before the middle: half of them, rounded up.
+
+    In the embedded model, the outputs of blocks 5 to 8 of 9 guide it equally well, and earlier ones less well
+    (benchmarks/self_guide.py). The earliest of these takes the least time.
+
+    Examples:
+        >>> middle_depth(9), middle_depth(12)
+        (5, 6)
+    """
+    return -(-layers // 2)
+
+
 def middle_features(layers: Layers, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """(B, N, width) hidden states in the middle of a tower, where patches of one thing look alike.
 
@@ -270,6 +284,6 @@ def middle_features(layers: Layers, x: Tensor, *, mask: Tensor | None = None) ->
         x: (B, N, width) hidden states before the first block.
         mask: as in `Block.forward`.
     """
-    for block in layers.layers[: len(layers.layers) // 2]:
+    for block in layers.layers[: middle_depth(len(layers.layers))]:
         x = block(x, mask=mask)
     return x
