@@ -488,7 +488,7 @@ class Segmenter:
         if not isinstance(image, EncodedImage):
             return self.encode(image, resolution=whole)
         if image.resolution.mode == "slide":
-            return self.encode(image.image, resolution=whole)
+            return self.encode(image.image, resolution=whole, region_map=image.region_map)
         return self.encode(image, resolution=resolution)
 
     def _field(

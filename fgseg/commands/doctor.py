@@ -22,7 +22,7 @@ from fgseg.guides.dino import dino_family
 from fgseg.guides.loading import GUIDE_MODELS, GUIDES
 from fgseg.segmentation.model_defaults import check_recommendations
 
-__all__ = ["diagnose", "model_card", "model_list"]
+__all__ = ["diagnose", "guide_list", "model_card", "model_list"]
 
 _OPTIONAL = ("supervision",)
 _YES = {"1", "ON", "YES", "TRUE"}  # the values that huggingface_hub reads as true

@@ -27,7 +27,7 @@ from fgseg.encoders.networks.fgclip2 import FgClip2Model, Patches, fit_to_patche
 from fgseg.encoders.networks.guided import GUIDED_RECIPES, UNSEGMENTED, GuidedRecipe, nearest, without_guide
 from fgseg.encoders.networks.prefix_trees import build_trees, group_texts
 from fgseg.encoders.tokenizer import Tokenizer, check_length
-from fgseg.errors import OptionError, WeightsError
+from fgseg.errors import OptionError, ShapeError, WeightsError
 from fgseg.images.resizing import resize_bicubic, resize_bilinear
 from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
@@ -138,14 +138,15 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
             the grid of the guide.
 
         Raises:
-            ShapeError: an element that is not an RGB image, or a region map of another size.
+            ShapeError: an element that is not an RGB image, a region map of another size, or a guide that is not one
+                grid per image, of the same shape for images of one fitted size.
             OptionError: not a list of images, an unknown `fit`, or a side shorter than a patch.
         """
         images, sizes = self._sized(images, fit, side, max_side)
         if self.recipe not in GUIDED_RECIPES:
             grids = in_batches(self._dense, sizes, self.patch, images)
         else:
-            hints = guide if guide is not None else self._guide_features(images, sizes)
+            hints = self._guide_features(images, sizes) if guide is None else _checked_guide(guide, sizes)
             maps = _on_grids(regions, images, hints)
             grids = in_batches(self._guided, sizes, self.patch, images, hints, maps)
         return [DenseFeatures(normalised(grid), _hw(image)) for grid, image in zip(grids, images, strict=True)]
@@ -267,6 +268,17 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
 
 def _hw(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
+
+
+def _checked_guide(guide: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
+    """The features of a guide, one grid per image; images that share a batch need grids of one shape."""
+    if len(guide) != len(sizes):
+        raise ShapeError(f"guide: expected one grid per image, {len(sizes)}, got {len(guide)}")
+    shapes: dict[tuple[int, int], tuple[Any, ...]] = {}
+    for index, (window, size) in enumerate(zip(guide, sizes, strict=True)):
+        check_array(f"guide[{index}]", window, shapes.get(size, ("Hg", "Wg", "C")))
+        shapes[size] = tuple(window.shape)
+    return guide
 
 
 def _on_grids(regions: Sequence[RegionMap] | None, images: Sequence[Image], guide: Sequence[Tensor]) -> list[Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from fgseg._checks import describe
 from fgseg.encoders.base import Guide, GuideKind, Image, Progress, in_batches, normalised
 from fgseg.encoders.checkpoint import Checkpoint, load_tensors, tensor_shapes, verified_checkpoint
+from fgseg.encoders.devices import pick_device, pick_dtype
 from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder, normalized_pixels
 from fgseg.encoders.hub import MAIN, HubModel, ModelKind
 from fgseg.encoders.networks.blocks import pack_weights
@@ -99,8 +100,8 @@ class DinoGuide:
 def load_guide(
     name: str | os.PathLike[str],
     *,
-    device: torch.device,
-    dtype: torch.dtype,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     offline: bool | None = None,
     progress: Progress | None = None,
 ) -> DinoGuide:
@@ -109,14 +110,16 @@ def load_guide(
     Args:
         name: one of `GUIDES`, a folder with config.json and safetensors, or a hub id "owner/name" or
             "owner/name@revision".
-        device: where it computes.
-        dtype: of the computation; features are float32.
+        device: as in `fgseg.load`.
+        dtype: as in `fgseg.load`, of the computation; features are float32.
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
         progress: shows downloads; None shows the bars of the hub's client.
 
     Raises:
         ModelNotFoundError: there is no such guide, or its weights are pickles only.
         WeightsError: tensors that are not those of a DINO or DINOv2, or a damaged file.
+        DeviceError: a device that this machine lacks, or an unknown dtype.
+        OptionError: nothing after the "@".
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ModelNotFoundError(f"guide: expected 'self', a name or a folder, got {describe(name)}")
@@ -124,10 +127,12 @@ def load_guide(
     checkpoint = verified_checkpoint(plain, revision=revision, offline=offline, progress=progress, kind=GUIDE_MODELS)
     with torch.device("meta"):
         model = DinoModel(DinoConfig.from_dict(checkpoint.config, dino_family(tensor_shapes(checkpoint))))
-    load_tensors(model, checkpoint, dtype=dtype, device=device)
-    if device.type == "cpu":
+    picked = pick_device(device)
+    picked_dtype = pick_dtype(dtype, picked)
+    load_tensors(model, checkpoint, dtype=picked_dtype, device=picked)
+    if picked.type == "cpu":
         pack_weights(model)
-    return DinoGuide(checkpoint, model.eval().requires_grad_(False), dtype=dtype, device=device)
+    return DinoGuide(checkpoint, model.eval().requires_grad_(False), dtype=picked_dtype, device=picked)
 
 
 def with_guide(

@@ -184,6 +184,17 @@ def test_regions_are_read_at_the_guide_s_patches():
         encoder.encode_images([image], fit="exact", regions=[np.zeros((64, 95), int)])
 
 
+def test_features_of_a_guide_that_do_not_fit_the_images_are_refused():
+    encoder = with_guide(golden_encoder(CLIP), Recording(), recipe="proxy")
+    hint = torch.ones(6, 6, 3)
+    with pytest.raises(ShapeError, match="guide: expected one grid per image, 2, got 1"):
+        encoder.encode_images([IMAGE, IMAGE], guide=[hint])
+    with pytest.raises(ShapeError, match=r"guide\[1\]: expected an array of shape \(6, 6, 3\)"):
+        encoder.encode_images([IMAGE, IMAGE], guide=[hint, torch.ones(6, 5, 3)])
+    with pytest.raises(ShapeError, match=r"guide\[0\]: expected an array of shape \(Hg, Wg, C\)"):
+        encoder.encode_images([IMAGE], guide=[torch.ones(6, 6)])
+
+
 def test_guided_recipes_need_a_guide_and_unknown_ones_are_refused(tiny_model):
     with pytest.raises(OptionError, match="recipe: 'proxy' needs a guide, got none; give guide='self'"):
         fgseg.load(tiny_model, recipe="proxy")
