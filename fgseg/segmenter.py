@@ -21,10 +21,12 @@ from torch import Tensor
 
 from fgseg._checks import check_choice, check_number, describe
 from fgseg._files import absolute_path
-from fgseg.encoders.base import Encoder, Progress
+from fgseg.encoders.base import Encoder, Guide, Progress
 from fgseg.encoders.loading import load_encoder
-from fgseg.encoders.networks.clip import Recipe
+from fgseg.encoders.networks.clip import RECIPES, Recipe
+from fgseg.encoders.networks.guided import GUIDED_RECIPES, GuidedRecipe, without_guide
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError
+from fgseg.guides.loading import with_guide
 from fgseg.images.levels import check_stretch
 from fgseg.images.reading import read_image, rgb_source
 from fgseg.prompts.classes import PromptClass, PromptSet
@@ -60,7 +62,8 @@ def load(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
-    recipe: Recipe = "value",
+    recipe: Recipe | GuidedRecipe = "value",
+    guide: str | os.PathLike[str] | Guide | None = None,
     revision: str | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
@@ -72,29 +75,40 @@ def load(
             None takes the environment variable FGSEG_MODEL, else "mini".
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         dtype: "auto" (bfloat16 where the processor multiplies it natively), "float32", "bfloat16" or "float16".
-        recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's.
+        recipe: how the last vision block of CLIP and FG-CLIP 1 attends; "value" is FG-CLIP's. "proxy" and "corr" let a
+            guide decide it, also in the dense head of FG-CLIP 2.
+        guide: a model whose features say which patches belong together: "self" (the middle of the model itself),
+            "dino-b8" and the other names of `fgseg models`, a folder, a hub id "owner/name" or "owner/name@revision",
+            or a guide of your own. The recipes "proxy" and "corr" need one.
         revision: hub commit, tag or branch; None takes the pinned one, or the copy in the cache.
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
         progress: called with what is done, how much of it is done and how much there is, while files are fetched and
             texts are encoded. None shows the bars of the hub's client, and nothing for texts.
 
     Raises:
-        ModelNotFoundError: there is no such model.
+        ModelNotFoundError: there is no such model or guide.
         WeightsError: its tensors are not those of a known model, a file is damaged, or fgseg cannot use its
             config.json.
         DeviceError: the device or dtype is not available on this machine.
-        OptionError: an unknown recipe.
+        OptionError: an unknown recipe, or a guided one without a guide.
     """
+    check_choice("recipe", recipe, (*RECIPES, *GUIDED_RECIPES))
+    is_guided = recipe in GUIDED_RECIPES
+    if is_guided and guide is None:
+        raise OptionError(without_guide(recipe))
     named = os.environ.get("FGSEG_MODEL") or None
     name = (named or "mini") if model is None else model
     try:
         encoder = load_encoder(
-            name, device=device, dtype=dtype, recipe=recipe, revision=revision, offline=offline, progress=progress
-        )
+            name, device=device, dtype=dtype, recipe="value" if is_guided else cast(Recipe, recipe), revision=revision,
+            offline=offline, progress=progress,
+        )  # fmt: skip
     except ModelNotFoundError as error:
         if model is None and named:
             raise ModelNotFoundError(f"FGSEG_MODEL: {error}") from error
         raise
+    if guide is not None:
+        encoder = with_guide(encoder, guide, recipe=recipe, offline=offline, progress=progress)
     return Segmenter(encoder)
 
 
@@ -116,7 +130,13 @@ class Segmenter:
         self._prompt_encoder = PromptEncoder(encoder, self.defaults)
         self._image_encoder = ImageEncoder(encoder, self.defaults)
 
-    def encode(self, image: ImageSource, *, resolution: str | Resolution = "auto") -> EncodedImage:
+    def encode(
+        self,
+        image: ImageSource,
+        *,
+        resolution: str | Resolution = "auto",
+        region_map: NDArray[Any] | None = None,
+    ) -> EncodedImage:
         """Encode an image once, to use it many times.
 
         Args:
@@ -126,15 +146,26 @@ class Segmenter:
                 position embeddings interpolated), "slide" (windows of the native side over an image whose shorter side
                 is 1.5 times that, as published evaluations do), each with an optional size ("slide:448"), or a
                 `Resolution`. "auto" is the model's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
+            region_map: (H, W) integers, the region of each pixel, negative where there is none. The recipe "corr" mixes
+                patches within regions; None is one without any region.
 
         Raises:
             ImageError: a file that cannot be read.
-            OptionError: an unknown resolution, or an EncodedImage of another model, revision, recipe or resolution.
+            ShapeError: a region map that is not integers of the image's size.
+            OptionError: an unknown resolution, a region map for another recipe, or an EncodedImage of another model,
+                revision, recipe, guide, resolution or region map.
         """
+        if region_map is not None and self.encoder.recipe != "corr":
+            raise OptionError(
+                f"region_map: the recipe {self.encoder.recipe!r} does not use regions; load the model with "
+                "recipe='corr' and a guide, or leave the region map out"
+            )
         if isinstance(image, EncodedImage):
-            self._image_encoder.check(image, resolution)
+            self._image_encoder.check(image, resolution, region_map)
             return image
-        (view,) = self.encode_batch([image], resolution=resolution)
+        (view,) = self._image_encoder.encode(
+            [image], resolution, region_maps=None if region_map is None else [region_map]
+        )
         return view
 
     def encode_batch(
@@ -170,6 +201,7 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
+        region_map: NDArray[Any] | None = None,
         min_area: int | Literal["auto"] = "auto",
         max_hole: int | Literal["auto"] = "auto",
     ) -> Segmentation:
@@ -194,6 +226,7 @@ class Segmenter:
             resolution: as in `encode`.
             refine: how score maps follow the image's edges: "guided" filter, "pamr" (slow on large images) or "none".
                 "auto" takes the model's own: "guided" for the embedded model, which gains from it, else "none".
+            region_map: as in `encode`.
             min_area: in pixels; smaller connected components are dropped, and 0 keeps all. "auto" is a quarter of a
                 patch. In exclusive mode such a part then joins the class around it, or none, as most of the pixels
                 around it say (`fgseg.regions.join_parts`).
@@ -214,7 +247,7 @@ class Segmenter:
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
         texts = self._prompt_encoder.texts(prompt_set, templates)
         text_seconds = time.perf_counter() - started
-        view = self.encode(image, resolution=resolution)
+        view = self.encode(image, resolution=resolution, region_map=region_map)
         started = time.perf_counter()
         own_threshold = self._own_threshold(prompt_set)
         threshold = own_threshold if threshold is None else threshold
@@ -333,6 +366,7 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
+        region_map: NDArray[Any] | None = None,
     ) -> Heatmaps:
         """The presence of each prompt: class name -> (H, W) float32, computed each time it is read.
 
@@ -343,7 +377,7 @@ class Segmenter:
         refine = self._refinement(refine)
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
         texts = self._prompt_encoder.texts(prompt_set, templates)
-        view = self.encode(image, resolution=resolution)
+        view = self.encode(image, resolution=resolution, region_map=region_map)
         field = self._field(view, texts, prompt_set, refine)
         settings = self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {"refine": refine}
         return Heatmaps(view.image, field.names, field.presence, grid_hw=view.grid_hw, settings=RunRecord(settings))
@@ -458,7 +492,7 @@ class Segmenter:
         if not isinstance(image, EncodedImage):
             return self.encode(image, resolution=whole)
         if image.resolution.mode == "slide":
-            return self.encode(image.image, resolution=whole)
+            return self.encode(image.image, resolution=whole, region_map=image.region_map)
         return self.encode(image, resolution=resolution)
 
     def _field(

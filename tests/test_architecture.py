@@ -20,6 +20,7 @@ LAYERS = (
     ("types", "_files", "upsample"),
     ("images", "similarity", "regions", "scoring", "metrics"),
     ("encoders", "drawing", "formats", "datasets"),
+    ("guides",),
     ("segmentation", "training"),
     ("large", "recipes"),
     ("segmenter",),
@@ -55,8 +56,8 @@ OWNERS = {
     "uvicorn": {"web"},
     "tqdm": {"commands", "training"},
     "torch": {
-        "types", "similarity", "upsample", "scoring", "regions", "encoders", "segmentation", "large", "segmenter",
-        "training", "evaluation", "commands", "recipes",
+        "types", "similarity", "upsample", "scoring", "regions", "encoders", "guides", "segmentation", "large",
+        "segmenter", "training", "evaluation", "commands", "recipes",
     },
 }  # fmt: skip
 NEVER = {"torchvision", "mmcv", "mmseg", "ultralytics"}

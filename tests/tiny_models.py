@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from fgseg.encoders.loading import load_encoder
+from fgseg.guides.dino import DinoConfig, DinoModel
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 CLIP, FG_CLIP, FG_CLIP_14, FG_CLIP_2 = "clip_a", "fgclip1_a", "fgclip1_b", "fgclip2_a"
@@ -91,3 +92,15 @@ def assert_loads_as_the_golden(folder, name=CLIP, **options):
         expected = golden_encoder(name).model.text_features(ids)
         np.testing.assert_allclose(encoder.model.text_features(ids), expected, atol=1e-5)
     return encoder
+
+
+def tiny_guide(folder):
+    """A folder with a random DINO of patch 8; returns its path as text."""
+    config = {
+        "model_type": "vit", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2,
+        "intermediate_size": 32, "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    model = DinoModel(DinoConfig.from_dict(config, "DINO"))
+    random = torch.Generator().manual_seed(11)
+    tensors = {name: 0.3 * torch.randn(value.shape, generator=random) for name, value in model.state_dict().items()}
+    return saved_model(folder, tensors, config)

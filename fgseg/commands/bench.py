@@ -69,9 +69,11 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class SettingOptions:
-    """How images become labels; --recipe is an option of the model."""
+    """How images become labels; --recipe and --guide are options of the model."""
 
-    preset: Annotated[str | None, Option(help="Published settings: sclip, naclip, clearclip, proxyclip.")] = None
+    preset: Annotated[str | None, Option(help="Published settings: sclip, naclip, clearclip, proxyclip, corrclip.")] = (
+        None
+    )
     prompts: Annotated[Literal["all", "present"], Option(help="Classes that compete in an image.")] = "all"
     decision: Annotated[
         Literal["protocol", "presence"],

@@ -12,15 +12,17 @@ import torch
 from fgseg._files import reason
 from fgseg._version import __version__, version_of
 from fgseg.encoders.base import Progress
-from fgseg.encoders.checkpoint import MODELS, damaged_files, find_checkpoint, tensor_shapes
+from fgseg.encoders.checkpoint import MODELS, Checkpoint, damaged_files, find_checkpoint, tensor_shapes
 from fgseg.encoders.devices import has_fast_bfloat16, pick_device, pick_dtype
 from fgseg.encoders.loading import check_checkpoint, family_of
 from fgseg.encoders.text_cache import cache_report
 from fgseg.encoders.tokenizer import MINI_KNOWS, Tokenizer
 from fgseg.errors import FgsegError, ModelNotFoundError, WeightsError
+from fgseg.guides.dino import dino_family
+from fgseg.guides.loading import GUIDE_MODELS, GUIDES
 from fgseg.segmentation.model_defaults import check_recommendations
 
-__all__ = ["diagnose", "model_card", "model_list"]
+__all__ = ["diagnose", "guide_list", "model_card", "model_list"]
 
 _OPTIONAL = ("supervision",)
 _YES = {"1", "ON", "YES", "TRUE"}  # the values that huggingface_hub reads as true
@@ -40,19 +42,37 @@ def model_list() -> list[dict[str, str]]:
     ]
 
 
-def model_card(name: str) -> dict[str, Any]:
-    """Family, size and vocabulary of a model on this machine.
+def guide_list() -> list[dict[str, str]]:
+    """Each named guide, as `model_list`."""
+    own = {
+        "name": "self", "weights": "those of the model", "size": "none", "licence": "that of the model",
+        "about": "the middle of the model itself",
+    }  # fmt: skip
+    return [
+        own,
+        *(
+            {
+                "name": name, "weights": _weights(name), "size": known.size, "licence": known.licence,
+                "about": known.about,
+            }
+            for name, known in GUIDES.items()
+        ),
+    ]  # fmt: skip
 
-    If the weights of a named model are not on this machine, the card holds its repository and revision.
+
+def model_card(name: str) -> dict[str, Any]:
+    """Family, size and vocabulary of a model on this machine; a guide has no vocabulary.
+
+    If the weights of a named model or guide are not on this machine, the card holds its repository and revision.
 
     Raises:
         ModelNotFoundError: the weights of any other model are not on this machine.
         WeightsError: the tensors are not those of a known model family.
     """
     try:
-        checkpoint = find_checkpoint(name, offline=True)
+        checkpoint = _local(name)
     except ModelNotFoundError:
-        known = MODELS.get(name)
+        known = GUIDES.get(name) or MODELS.get(name)
         if known is None:
             raise
         pinned = {
@@ -61,15 +81,23 @@ def model_card(name: str) -> dict[str, Any]:
         return {"name": name, "about": known.about, **pinned, "weights": "not here; downloaded at first use"}
     shapes = tensor_shapes(checkpoint)
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
-    return {
+    is_guide = name in GUIDES
+    card = {
         "name": name,
-        "family": family_of(shapes),
+        "family": dino_family(shapes) if is_guide else family_of(shapes),
         "parameters": f"{parameters / 1e6:.1f} million",
         "revision": checkpoint.revision,
         "sha256": checkpoint.digest(),
-        "words": _words(checkpoint.folder),
-        **({"vocabulary": _vocabulary(checkpoint.folder)} if name == "mini" else {}),
     }
+    return (
+        card
+        if is_guide
+        else {
+            **card,
+            "words": _words(checkpoint.folder),
+            **({"vocabulary": _vocabulary(checkpoint.folder)} if name == "mini" else {}),
+        }
+    )
 
 
 def diagnose(model: str | None, *, device: str, dtype: str, progress: Progress | None = None) -> dict[str, Any]:
@@ -169,9 +197,16 @@ def _vocabulary(folder: Path) -> dict[str, list[str]]:
     return {**groups, "other words": [word for word in words if not any(word in part for part in parts.values())]}
 
 
+def _local(name: str) -> Checkpoint:
+    """The files of a model or of a named guide on this machine."""
+    if name in GUIDES:
+        return find_checkpoint(name, offline=True, kind=GUIDE_MODELS)
+    return find_checkpoint(name, offline=True)
+
+
 def _weights(name: str) -> str:
     try:
-        checkpoint = find_checkpoint(name, offline=True)
+        checkpoint = _local(name)
     except ModelNotFoundError:
         return "not here"
     except WeightsError:

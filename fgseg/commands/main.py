@@ -77,17 +77,24 @@ def models(
     name: Annotated[str | None, typer.Argument(help="Show the details of this name, folder or hub id.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the named models: their size, their licence, and which weights are on this machine."""
-    from fgseg.commands.doctor import model_card, model_list
+    """List the named models and guides: their size, their licence, and which weights are on this machine."""
+    from fgseg.commands.doctor import guide_list, model_card, model_list
 
-    report = model_list() if name is None else model_card(name)
+    if name is None:
+        lists = {"model": model_list(), "guide": guide_list()}
+        if as_json:
+            typer.echo(to_json([{"kind": kind, **one} for kind, listed in lists.items() for one in listed], indent=2))
+            return
+        headings = ("weights", "size", "licence", "about")
+        tables = [table((kind, *headings), [tuple(one.values()) for one in listed]) for kind, listed in lists.items()]
+        typer.echo("\n\n".join(tables))
+        return
+    report = model_card(name)
     if as_json:
         typer.echo(to_json(report, indent=2))
-    elif isinstance(report, dict):
-        groups = report.pop("vocabulary", None)
-        typer.echo(pairs(report if groups is None else {**report, "words": "in groups:", **groups}))
-    else:
-        typer.echo(table(("model", "weights", "size", "licence", "about"), [tuple(m.values()) for m in report]))
+        return
+    groups = report.pop("vocabulary", None)
+    typer.echo(pairs(report if groups is None else {**report, "words": "in groups:", **groups}))
 
 
 @app.command()

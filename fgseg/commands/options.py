@@ -70,8 +70,18 @@ class ModelOptions:
     dtype: Dtype = "auto"
     recipe: Annotated[
         str,
-        Option(help="Attention of the last block, CLIP and FG-CLIP 1: value, vanilla, sclip, naclip, kk, clearclip."),
+        Option(
+            help="Attention of the last block, CLIP and FG-CLIP 1: value, vanilla, sclip, naclip, kk, clearclip. "
+            "With a guide, any model: proxy, corr."
+        ),
     ] = "value"
+    guide: Annotated[
+        str | None,
+        Option(
+            help="What says which patches belong together, for the recipes proxy and corr: self, dino-b8 and the other "
+            "guides of `fgseg models`, a folder, or a hub id OWNER/NAME[@REVISION]."
+        ),
+    ] = None
     revision: Annotated[str | None, Option(help="Commit, tag or branch on the hub. [default: the pinned one]")] = None
     offline: Annotated[bool, Option("--offline", help="Never use the network.")] = False
     verbose: Annotated[

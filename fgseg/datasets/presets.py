@@ -1,8 +1,8 @@
 """Published settings of methods on the standard benchmarks.
 
 They are taken from the public configurations of SCLIP (wangf3014/SCLIP), NACLIP (sinahmr/NACLIP), ClearCLIP
-(mc-lan/ClearCLIP) and ProxyCLIP (mc-lan/ProxyCLIP). Their scales are tuned to plain CLIP, whose cosines differ from
-FG-CLIP's.
+(mc-lan/ClearCLIP), ProxyCLIP (mc-lan/ProxyCLIP) and CorrCLIP (zdk258/CorrCLIP). Their scales are tuned to plain CLIP,
+whose cosines differ from FG-CLIP's.
 """
 
 from dataclasses import dataclass, replace
@@ -29,6 +29,8 @@ class Preset:
         min_foreground_share: classes with at most this share of the predicted foreground lose their pixels to the
             best other class; 0 keeps all classes.
         max_side: largest number of pixels of the long side.
+        recipe: how the last vision block attends.
+        guide: what the recipe attends by; None for a recipe without a guide.
         deviations: what these settings do not reproduce of the published code.
     """
 
@@ -42,24 +44,42 @@ class Preset:
     background: tuple[str, ...] = ()
     min_foreground_share: float = 0.0
     max_side: int = 2048
+    recipe: str = ""
+    guide: str | None = None
     deviations: tuple[str, ...] = ()
 
 
 _WORD = ("background",)
 _POSITIONS = "the position table is resized to the requested size, not by the factor (g + 0.1) / G"
+_PADDING = "windows are resized to whole patches of the guide, not padded to 56 pixels"
 _WHOLE = "a whole image keeps its trailing part of a patch, which the published code drops"
 
 # The settings of each method on every benchmark, and then the settings that differ on some.
 _COMMON = {
-    "sclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, deviations=(_POSITIONS,)),
-    "naclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, deviations=(_POSITIONS,)),
-    "clearclip": Preset("", "", 448, 448, 224, 50.0, background=_WORD),
+    "sclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, recipe="sclip", deviations=(_POSITIONS,)),
+    "naclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, recipe="naclip", deviations=(_POSITIONS,)),
+    "clearclip": Preset("", "", 448, 448, 224, 50.0, background=_WORD, recipe="clearclip"),
     "proxyclip": Preset(
         *("", "", 336, 336, 112, 40.0),
         background=BACKGROUND_WORDS,
-        deviations=("settings only: attention from DINO is not reproduced", "windows are not padded to 56 pixels"),
+        recipe="proxy",
+        guide="dino-b8",
+        deviations=(_PADDING, _POSITIONS),
+    ),
+    "corrclip": Preset(
+        *("", "", 336, 336, 112, 40.0),
+        background=BACKGROUND_WORDS,
+        recipe="corr",
+        guide="dino-b8",
+        deviations=(
+            _PADDING,
+            _POSITIONS,
+            "a person is called person, not people",
+            "without region maps of the images, the published ones being of SAM 2, a patch sees the whole window",
+        ),
     ),
 }
+_CORRCLIP_OBJECT_WORDS = tuple(word for word in COCO_OBJECT_BACKGROUND_WORDS if word != "bed")
 _DIFFERENT: dict[tuple[str, str], dict[str, object]] = {
     ("sclip", "voc21"): {"logit_scale": 65.0, "min_foreground_share": 0.1},
     ("sclip", "context60"): {"logit_scale": 50.0, "background": _WORD},
@@ -80,6 +100,8 @@ _DIFFERENT: dict[tuple[str, str], dict[str, object]] = {
     ("proxyclip", "cityscapes"): {"short_side": 448, "crop": 224},
     ("proxyclip", "ade20k"): {"short_side": 448},
 }
+_DIFFERENT |= {("corrclip", dataset): changes for (name, dataset), changes in _DIFFERENT.items() if name == "proxyclip"}
+_DIFFERENT["corrclip", "coco-object"] = {"prob_threshold": 0.25, "background": _CORRCLIP_OBJECT_WORDS}
 _WITH_BACKGROUND = ("voc21", "context60", "coco-object")
 
 PRESETS: tuple[str, ...] = tuple(_COMMON)

@@ -1,7 +1,7 @@
 """The interface of every encoder, and the checks of its inputs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,17 +10,71 @@ from torch import Tensor
 
 from fgseg._checks import check_image, describe
 from fgseg.encoders.networks.clip import Route
+from fgseg.encoders.networks.guided import recipe_settings
 from fgseg.errors import OptionError, PromptError
 from fgseg.prompts.words import check_characters
 from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
 
-__all__ = ["Encoder", "Fit", "Image", "Progress", "check_images", "check_texts", "normalised"]
+__all__ = [
+    "GUIDE_KINDS",
+    "Encoder",
+    "Fit",
+    "Guide",
+    "GuideKind",
+    "GuidedEncoder",
+    "Image",
+    "Progress",
+    "check_images",
+    "check_texts",
+    "guide_kind",
+    "guide_settings",
+    "guided",
+    "in_batches",
+    "normalised",
+]
 
 Fit = Literal["squash", "keep", "exact"]
 Image = NDArray[np.uint8]
+PATCHES_PER_BATCH = 8192  # bounds memory for any number of images
+GuideKind = Literal["hidden", "query_key", "value"]
+GUIDE_KINDS: tuple[str, ...] = get_args(GuideKind)
 Progress = Callable[[str, int, int], None]
 """Is told what is being done, how much of it is done, and how much there is in all."""
+
+
+@runtime_checkable
+class Guide(Protocol):
+    """A model whose features say which patches belong together.
+
+    Attributes:
+        name: the name, folder or hub id that it was loaded by; "self" for the encoder's own middle.
+        revision: hub commit of its weights; None for a folder and for "self".
+        patch: side of a patch in pixels.
+    """
+
+    name: str
+    revision: str | None
+    patch: int
+
+    def features(
+        self, images: Sequence[Image], grids_hw: Sequence[tuple[int, int]], *, kind: GuideKind
+    ) -> list[Tensor]:
+        """(h, w, C) float32 of unit length for each (H, W, 3) uint8 RGB image, on the grid that is asked for."""
+
+    def settings(self, kind: GuideKind) -> dict[str, Any]:
+        """What features of a kind depend on, for run.json."""
+
+
+def guide_kind(recipe: str | None) -> GuideKind:
+    """The features of a guide that a recipe takes, as published; those for propagation where the recipe takes none.
+
+    Examples:
+        >>> guide_kind("proxy"), guide_kind("corr"), guide_kind("value")
+        ('hidden', 'query_key', 'value')
+    """
+    kinds: dict[str | None, GuideKind] = {"proxy": "hidden", "corr": "query_key"}
+    return kinds.get(recipe, "value")
 
 
 @runtime_checkable
@@ -73,6 +127,66 @@ class Encoder(Protocol):
 
     def digest(self) -> str:
         """SHA-256 of the weights, in hex."""
+
+
+@runtime_checkable
+class GuidedEncoder(Encoder, Protocol):
+    """An encoder that has a guide, or can have one; `fgseg.guides.loading.with_guide` gives it one."""
+
+    guide: Guide | None
+
+    def guide_features(
+        self, images: Sequence[Image], *, fit: Fit = "squash", side: int | None = None, max_side: int = MAX_SIDE
+    ) -> list[Tensor]:
+        """Features of the guide for each image; arguments as in `encode_images`."""
+
+    def encode_images(
+        self,
+        images: Sequence[Image],
+        *,
+        fit: Fit = "squash",
+        side: int | None = None,
+        max_side: int = MAX_SIDE,
+        guide: Sequence[Tensor] | None = None,
+        regions: Sequence[NDArray[Any]] | None = None,
+    ) -> list[DenseFeatures]:
+        """As `ClipEncoder.encode_images`."""
+
+
+def guided(encoder: Encoder) -> GuidedEncoder | None:
+    """The encoder if it has a guide; an encoder of the user's own need not know of guides."""
+    return cast(GuidedEncoder, encoder) if getattr(encoder, "guide", None) is not None else None
+
+
+def guide_settings(encoder: Encoder) -> dict[str, Any]:
+    """What a result depends on in an encoder's guide, for run.json; empty without a guide."""
+    with_guide = guided(encoder)
+    if with_guide is None or with_guide.guide is None:
+        return {}
+    settings = with_guide.guide.settings(guide_kind(encoder.recipe))
+    return {"guide": {**settings, **recipe_settings(encoder.recipe)}}
+
+
+def in_batches(
+    encode: Callable[..., Sequence[Tensor]], sizes: Sequence[tuple[int, int]], patch: int, *inputs: Sequence[Any]
+) -> list[Tensor]:
+    """One result per image, in order, from batches of images of one size and of a bounded number of patches.
+
+    Args:
+        encode: is called with some entries of each of the inputs, and their size; it returns a tensor for each image.
+        sizes: (height, width) in pixels at which each image is encoded.
+        patch: side of a patch in pixels.
+        inputs: sequences of one entry per image.
+    """
+    results: dict[int, Tensor] = {}
+    for image_hw in dict.fromkeys(sizes):
+        members = [index for index, size in enumerate(sizes) if size == image_hw]
+        count = max(1, PATCHES_PER_BATCH * patch**2 // (image_hw[0] * image_hw[1]))
+        for start in range(0, len(members), count):
+            chunk = members[start : start + count]
+            parts = ([values[index] for index in chunk] for values in inputs)
+            results.update(zip(chunk, encode(*parts, image_hw), strict=True))
+    return [results[index] for index in range(len(sizes))]
 
 
 def normalised(rows: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ from fgseg.encoders.hub import (
     INDEX,
     MAIN,
     SINGLE,
+    HubModel,
+    ModelKind,
     cached_snapshot,
     damaged_lists,
     fetch_model,
@@ -41,7 +43,6 @@ from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 __all__ = [
     "MODELS",
     "Checkpoint",
-    "HubModel",
     "check_tensors",
     "damaged_files",
     "find_checkpoint",
@@ -55,25 +56,6 @@ _BUFFER = ".position_ids"
 _MINI_SHA256 = "e49d299fc2a393efdee243156ac202ab6aa60c27483f10b6fb15d8a30f6549de"  # of the embedded model's tensors
 
 log = logging.getLogger("fgseg")
-
-
-@dataclass(frozen=True)
-class HubModel:
-    """A published model that fgseg knows by a short name.
-
-    Attributes:
-        repository: hub id.
-        revision: commit that is loaded by default.
-        about: one line about the model.
-        size: of the download, as text.
-        licence: of the code and weights, by the repository of the code; its data have licences of their own.
-    """
-
-    repository: str
-    revision: str
-    about: str
-    size: str
-    licence: str = "Apache 2.0"
 
 
 _ANY, _LARGE = "FG-CLIP 2, patch 16, any aspect ratio", "several GB"
@@ -93,6 +75,25 @@ MODELS: Mapping[str, HubModel | None] = {
         "qihoo360/fg-clip2-so400m", "d57d30fe94a107dd6a2610eb4e9a135004d823a4", _ANY, "several GB"
     ),
 }
+
+
+def _check_towers(config: Mapping[str, Any]) -> None:
+    """Refuse the config.json of a model that is not of CLIP's kind.
+
+    Raises:
+        WeightsError: it describes no pair of towers.
+    """
+    if not any(config.get(key) for key in ("text_config", "vision_config", "text_config_dict", "vision_config_dict")):
+        kind = config.get("model_type") or "unknown"
+        raise WeightsError(
+            f"model: expected CLIP or FG-CLIP, got a model of type {kind!r}, whose config.json has no vision_config; "
+            "`fgseg models` lists models that fgseg knows"
+        )
+
+
+_ENCODERS = ModelKind(
+    "model", "CLIP", MODELS, _check_towers, has_tokenizer=True, naming="with --revision refs/pr/NUMBER"
+)
 
 
 @dataclass(frozen=True)
@@ -147,15 +148,17 @@ def find_checkpoint(
     revision: str | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
+    kind: ModelKind = _ENCODERS,
 ) -> Checkpoint:
     """The files of a model, fetched from the hub if they are not on this machine.
 
     Args:
-        name: a name in `MODELS`, a folder, or a hub id `owner/name`.
+        name: a name in `MODELS` or of another kind, a folder, or a hub id `owner/name`.
         revision: hub commit, tag or branch; None takes the pinned commit, or the copy in the cache of a model without
             one. Only a branch or tag that is named is looked up again once it is in the cache.
         offline: True never uses the network; None follows HF_HUB_OFFLINE.
         progress: shows downloads; None shows the bars of the hub's client.
+        kind: which models the name may stand for.
 
     Raises:
         ModelNotFoundError: an unknown name, a folder without weights, or a hub that cannot be reached.
@@ -163,11 +166,11 @@ def find_checkpoint(
         OptionError: a revision of a model that is not from the hub.
     """
     if not isinstance(name, (str, os.PathLike)):
-        raise ModelNotFoundError(f"model: expected a name or a folder, got {describe(name)}")
+        raise ModelNotFoundError(f"{kind.noun}: expected a name or a folder, got {describe(name)}")
     name = os.fsdecode(name)
-    if name == "mini":
+    if name in kind.known and kind.known[name] is None:
         _refuse_revision(name, revision)
-        return _from_folder("mini", Path(str(files("fgseg") / "assets" / "mini")), None)
+        return _from_folder(name, Path(str(files("fgseg") / "assets" / name)), None)
     folder, is_folder, is_file = Path(name), False, False
     with contextlib.suppress(RuntimeError, OSError):  # "~" of an unknown user, or too long a name for a file
         folder = folder.expanduser()
@@ -176,12 +179,13 @@ def find_checkpoint(
         _refuse_revision(name, revision)
         return _from_folder(name, folder, None)
     if is_file:
-        raise ModelNotFoundError(f"model {name!r}: expected a folder with {CONFIG} and weights, got a file")
-    if name not in MODELS and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        raise ModelNotFoundError(f"{kind.noun} {name!r}: expected a folder with {CONFIG} and weights, got a file")
+    if name not in kind.known and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ModelNotFoundError(
-            f"model {name!r:.200}: expected one of {', '.join(MODELS)}, a folder that exists, or a hub id owner/name"
+            f"{kind.noun} {name!r:.200}: expected one of {', '.join(kind.known)}, a folder that exists, or a hub id "
+            "owner/name"
         )
-    folder = _from_hub(name, revision, offline=_is_offline(offline), progress=progress)
+    folder = _from_hub(kind, name, revision, offline=_is_offline(offline), progress=progress)
     return _from_folder(name, folder, folder.name)  # in the hub's cache, the commit names the folder of a snapshot
 
 
@@ -191,25 +195,26 @@ def verified_checkpoint(
     revision: str | None = None,
     offline: bool | None = None,
     progress: Progress | None = None,
+    kind: ModelKind = _ENCODERS,
 ) -> Checkpoint:
     """As `find_checkpoint`, with the content of the files checked; a damaged file of the hub is fetched again.
 
     Raises:
         WeightsError: a damaged file that cannot be fetched again. Other errors as `find_checkpoint`.
     """
-    checkpoint = find_checkpoint(name, revision=revision, offline=offline, progress=progress)
+    checkpoint = find_checkpoint(name, revision=revision, offline=offline, progress=progress, kind=kind)
     found = damaged_files(checkpoint, progress=progress)
     if found and checkpoint.revision and not _is_offline(offline):
         for sentence in found.values():
             log.warning("%s; it is fetched again", sentence)
-        repository = _repository(checkpoint.name)
-        fetch_model(repository, checkpoint.revision, check=_check_kind, damaged=found, progress=progress)
+        repository = kind.repository(checkpoint.name)
+        fetch_model(repository, checkpoint.revision, kind=kind, damaged=found, progress=progress)
         if found := damaged_files(checkpoint, progress=progress):
             raise WeightsError(
                 f"{_first(found)}, also after it was fetched again; run it again later, or give a folder"
             )
     if found:
-        raise WeightsError(f"{_first(found)}{_remedy(checkpoint)}")
+        raise WeightsError(f"{_first(found)}{_remedy(checkpoint, kind)}")
     return checkpoint
 
 
@@ -246,16 +251,11 @@ def _first(found: Mapping[str, str]) -> str:
     return next(iter(found.values()))
 
 
-def _remedy(checkpoint: Checkpoint) -> str:
+def _remedy(checkpoint: Checkpoint, kind: ModelKind) -> str:
     if checkpoint.revision is None:
         return ""
-    folder = storage_folder(_repository(checkpoint.name))
+    folder = storage_folder(kind.repository(checkpoint.name))
     return f"; offline mode is on, so remove the folder {folder} and load it once with a network"
-
-
-def _repository(name: str) -> str:
-    known = MODELS.get(name)
-    return known.repository if known else name
 
 
 def _is_offline(offline: bool | None) -> bool:
@@ -294,19 +294,23 @@ def _sharded(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
-def _from_hub(name: str, revision: str | None, *, offline: bool, progress: Progress | None) -> Path:
+def _from_hub(kind: ModelKind, name: str, revision: str | None, *, offline: bool, progress: Progress | None) -> Path:
     """The folder of a model in the hub's cache. A copy that is complete is used without asking the hub."""
-    known, repository = MODELS.get(name), _repository(name)
+    known, repository = kind.known.get(name), kind.repository(name)
     wanted = revision or (known.revision if known else MAIN)
     cached = cached_snapshot(repository, wanted)
     if offline:
-        return _offline(cached, repository, wanted)
+        return _offline(cached, repository, wanted, kind)
     is_usable = cached is not None and has_tensors(cached)
-    if cached is not None and is_complete(cached) and (revision is None or is_commit(wanted)):
+    if (
+        cached is not None
+        and is_complete(cached, has_tokenizer=kind.has_tokenizer)
+        and (revision is None or is_commit(wanted))
+    ):
         return cached
     try:
         return fetch_model(
-            repository, wanted, check=_check_kind, is_default=revision is None, glance=is_usable, progress=progress
+            repository, wanted, kind=kind, is_default=revision is None, glance=is_usable, progress=progress
         )
     except ModelNotFoundError as error:
         if cached is None or not is_usable or damaged_lists(cached):
@@ -315,7 +319,7 @@ def _from_hub(name: str, revision: str | None, *, offline: bool, progress: Progr
         return cached
 
 
-def _offline(cached: Path | None, repository: str, wanted: str) -> Path:
+def _offline(cached: Path | None, repository: str, wanted: str, kind: ModelKind) -> Path:
     at = repository if wanted == MAIN else f"{repository} at {wanted}"
     if cached is not None and (broken := damaged_lists(cached)):
         raise WeightsError(
@@ -324,25 +328,12 @@ def _offline(cached: Path | None, repository: str, wanted: str) -> Path:
         )
     if cached is None or not has_tensors(cached):
         part = "only a part of it is in the cache" if cached else "it is not in the cache"
+        instead = "the embedded model 'mini'" if kind is _ENCODERS else "guide 'self', which needs no download"
         raise ModelNotFoundError(
-            f"model {at}: {part}, and offline mode is on; download it once with a network, give a folder, or use the "
-            "embedded model 'mini'"
+            f"{kind.noun} {at}: {part}, and offline mode is on; download it once with a network, give a folder, or use "
+            f"{instead}"
         )
     return cached
-
-
-def _check_kind(config: Mapping[str, Any]) -> None:
-    """Refuse the config.json of a model that is not of CLIP's kind.
-
-    Raises:
-        WeightsError: it describes no pair of towers.
-    """
-    if not any(config.get(key) for key in ("text_config", "vision_config", "text_config_dict", "vision_config_dict")):
-        kind = config.get("model_type") or "unknown"
-        raise WeightsError(
-            f"model: expected CLIP or FG-CLIP, got a model of type {kind!r}, whose config.json has no vision_config; "
-            "`fgseg models` lists models that fgseg knows"
-        )
 
 
 def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:

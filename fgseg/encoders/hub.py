@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ __all__ = [
     "INDEX",
     "MAIN",
     "SINGLE",
+    "HubModel",
+    "ModelKind",
     "cached_snapshot",
     "damaged_lists",
     "fetch_model",
@@ -59,6 +62,51 @@ ResultT = TypeVar("ResultT")
 log = logging.getLogger("fgseg")
 
 
+@dataclass(frozen=True)
+class HubModel:
+    """A published model that fgseg knows by a short name.
+
+    Attributes:
+        repository: hub id.
+        revision: commit that is loaded by default.
+        about: one line about the model.
+        size: of the download, as text.
+        licence: of the code and weights, by the repository of the code; its data have licences of their own.
+    """
+
+    repository: str
+    revision: str
+    about: str
+    size: str
+    licence: str = "Apache 2.0"
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """What a name stands for where models of one kind are looked for.
+
+    Attributes:
+        noun: what a message calls such a model.
+        family: what it should be.
+        known: models by short name; None for one in the package.
+        check: refuses the content of the config.json of another kind, by a WeightsError.
+        has_tokenizer: whether it is complete only with a tokenizer.
+        naming: how another revision is named, for a message.
+    """
+
+    noun: str
+    family: str
+    known: Mapping[str, HubModel | None]
+    check: Callable[[Mapping[str, Any]], None]
+    has_tokenizer: bool
+    naming: str
+
+    def repository(self, name: str) -> str:
+        """The hub id of a name or hub id."""
+        known = self.known.get(name)
+        return known.repository if known else name
+
+
 def is_commit(revision: str) -> bool:
     """Whether a revision is a full commit, which never changes."""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
@@ -78,10 +126,10 @@ def cached_snapshot(repository: str, revision: str) -> Path | None:
     return None
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a snapshot holds config.json, tensors and a tokenizer."""
-    has_tokenizer = any((folder / names[0]).is_file() for names in _TOKENIZERS)
-    return has_tokenizer and is_json(folder / CONFIG) and has_tensors(folder)
+def is_complete(folder: Path, *, has_tokenizer: bool) -> bool:
+    """Whether a snapshot holds config.json, tensors and, for a model that has one, a tokenizer."""
+    has_words = not has_tokenizer or any((folder / names[0]).is_file() for names in _TOKENIZERS)
+    return has_words and is_json(folder / CONFIG) and has_tensors(folder)
 
 
 def has_tensors(folder: Path) -> bool:
@@ -122,7 +170,7 @@ def fetch_model(
     repository: str,
     revision: str,
     *,
-    check: Callable[[Mapping[str, Any]], None],
+    kind: ModelKind,
     is_default: bool = False,
     damaged: Collection[str] = (),
     glance: bool = False,
@@ -133,7 +181,7 @@ def fetch_model(
     Args:
         repository: hub id.
         revision: commit, tag or branch.
-        check: refuses the content of a config.json by an error, before the tensors are fetched.
+        kind: what the model should be; another config.json is refused before the tensors are fetched.
         is_default: the revision is not the user's; main takes its place where the hub does not have it.
         damaged: names of files that are fetched although they are there.
         glance: give up quickly, since a copy is there.
@@ -144,7 +192,7 @@ def fetch_model(
 
     Raises:
         ModelNotFoundError: the hub cannot be reached, refuses, or has no such model; or the disk refuses the files.
-        WeightsError: what `check` raises.
+        WeightsError: a model of another kind.
     """
     request = _request(repository, revision, GLANCE if glance else None)
     fetch = _Fetch(request, damaged, progress, retries=0 if glance else RETRIES)
@@ -152,7 +200,7 @@ def fetch_model(
         with _client_that_waits_briefly():
             fetch.say("asking the hub for its files")
             commit, names = fetch.listing(is_default=is_default)
-            folder = fetch.files(commit, names, check)
+            folder = fetch.files(commit, names, kind)
     except FgsegError:
         raise
     except Exception as error:  # the client's HTTP library raises errors that share no base with OSError
@@ -200,16 +248,16 @@ class _Fetch:
             )  # fmt: skip
         return info.sha, frozenset(file.rfilename for file in info.siblings or ())
 
-    def files(self, commit: str, names: frozenset[str], check: Callable[[Mapping[str, Any]], None]) -> Path:
+    def files(self, commit: str, names: frozenset[str], kind: ModelKind) -> Path:
         """Fetch what is needed of these files, in the order in which it can be refused."""
         page = f"{self.request.endpoint}/{self.request.repository}"
         if CONFIG not in names:
             raise ModelNotFoundError(
-                f"model {self.request.repository}: it has no {CONFIG}, so it is no CLIP; see {page}"
+                f"model {self.request.repository}: it has no {CONFIG}, so it is no {kind.family}; see {page}"
             )
         folder = storage_folder(self.request.repository) / "snapshots" / commit
         self.fetch(commit, folder, [CONFIG])
-        check(read_config(folder / CONFIG))
+        kind.check(read_config(folder / CONFIG))
         tokenizer = next((files for files in _TOKENIZERS if files[0] in names), ())
         older = _OLDER_TOO if tokenizer != _TOKENIZERS[0] else ()
         self.fetch(commit, folder, [name for name in (*tokenizer, *older) if name in names])
@@ -219,7 +267,7 @@ class _Fetch:
             self.fetch(commit, folder, [INDEX])
             self.fetch(commit, folder, self.listed_shards(folder / INDEX, names))
         else:
-            raise ModelNotFoundError(f"model {self.request.repository}: {_without_tensors(names, page)}")
+            raise ModelNotFoundError(f"model {self.request.repository}: {_without_tensors(names, page, kind.naming)}")
         return folder
 
     def listed_shards(self, index: Path, names: frozenset[str]) -> list[str]:
@@ -335,13 +383,13 @@ def _remember(repository: str, revision: str, commit: str) -> None:
         log.warning("%s; the hub is asked at the next start too", error)
 
 
-def _without_tensors(names: Collection[str], page: str) -> str:
+def _without_tensors(names: Collection[str], page: str, naming: str) -> str:
     pickles = sorted(name for name in names if name.endswith(_PICKLES) and "/" not in name)
     if not pickles:
         return f"it has neither {SINGLE} nor {INDEX}; see {page}"
     return (
         f"its weights are pickles only ({pickles[0]}), which can run code, so fgseg does not open them. "
-        f"A pull request on {page}/discussions often holds {SINGLE}: name it with --revision refs/pr/NUMBER"
+        f"A pull request on {page}/discussions often holds {SINGLE}: name it {naming}"
     )
 
 

@@ -12,7 +12,7 @@ import torch
 
 from fgseg._version import __version__, version_of
 from fgseg.datasets.dataset import Dataset
-from fgseg.encoders.base import Encoder
+from fgseg.encoders.base import Encoder, guide_settings
 from fgseg.encoders.checkpoint import Checkpoint
 from fgseg.encoders.text_features import StoredTexts
 from fgseg.prompts.classes import PromptClass
@@ -46,6 +46,7 @@ def model_provenance(encoder: Encoder) -> dict[str, Any]:
         "weights_sha256": StoredTexts(encoder).digest(),
         "config_sha256": _config_hash(encoder),
         "recipe": encoder.recipe,
+        **guide_settings(encoder),
         "device": device_name(encoder.device),
         "dtype": str(encoder.dtype).removeprefix("torch."),
         "code_sha256": code_hash(),

@@ -38,6 +38,9 @@ class EncodedImage:
         together: number of images that were encoded together. In bfloat16, labels near a tie depend on it.
         no_data: (H, W) bool, true where the image has no data; None if every pixel has data.
         reading: how the image was read, for run.json.
+        guide: features of the guide for each window, (h, w, C) float32 of unit length; None without a guide.
+        guided_by: name of the guide, with its revision.
+        region_map: (H, W) integers that the recipe "corr" was given, negative where there is no region.
 
     Raises:
         ShapeError: no image, no window, or not one box per window.
@@ -56,6 +59,9 @@ class EncodedImage:
     together: int = 1
     no_data: NDArray[np.bool_] | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    guide: tuple[Tensor, ...] | None = None
+    guided_by: str | None = None
+    region_map: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         check_image("image", self.image)

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from fgseg._version import __version__, version_of
-from fgseg.encoders.base import Encoder
+from fgseg.encoders.base import Encoder, guide_settings
 from fgseg.prompts.classes import PromptSet
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -77,6 +77,7 @@ def model_settings(encoder: Encoder, digest: Callable[[], str]) -> dict[str, Any
         "revision": encoder.revision,
         "weights_sha256": digest,
         "recipe": encoder.recipe,
+        **guide_settings(encoder),
         "device": str(encoder.device),
         "dtype": str(encoder.dtype).removeprefix("torch."),
         "logit_scale": encoder.logit_scale,

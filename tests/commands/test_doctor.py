@@ -10,9 +10,10 @@ from tiny_models import CLIP, with_tokenizer
 
 from fgseg._version import __version__
 from fgseg.commands import doctor as diagnosis
-from fgseg.commands.doctor import diagnose, model_card, model_list
+from fgseg.commands.doctor import diagnose, guide_list, model_card, model_list
 from fgseg.encoders.checkpoint import MODELS, find_checkpoint
 from fgseg.errors import ModelNotFoundError, WeightsError
+from fgseg.guides.loading import GUIDES
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,15 @@ def test_every_named_model_is_listed_with_the_place_of_its_weights(empty_cache):
     assert [entry["name"] for entry in listed] == list(MODELS)
     assert [entry["weights"] for entry in listed] == ["in the package", *["not here"] * (len(MODELS) - 1)]
     assert all(entry["about"] for entry in listed)
+
+
+def test_every_guide_is_listed_and_has_a_card(empty_cache):
+    listed = guide_list()
+    assert [entry["name"] for entry in listed] == ["self", *GUIDES]
+    assert {entry["weights"] for entry in listed[1:]} == {"not here"}
+    assert all(entry["licence"] and entry["size"] for entry in listed)
+    card = model_card("dinov2-b14")
+    assert (card["repository"], card["licence"]) == ("facebook/dinov2-base", "Apache 2.0")
 
 
 def test_the_card_of_a_folder_describes_its_tensors(tiny_model):

@@ -169,6 +169,18 @@ def test_a_hub_model_that_is_not_cached_is_one_line_when_offline(fgseg, photo, e
     assert_refused(run, "model qihoo360/fg-clip-base", "not in the cache, and offline mode is on", "'mini'")
 
 
+def test_guides_on_the_command_line(fgseg, photo, empty_cache):
+    run = fgseg("segment", photo, "-p", "red", "--recipe", "proxy", "--guide", "self", "-o", "guided")
+    assert run.code == DONE
+    made = run_json("guided/rgb")
+    assert made["recipe"] == "proxy"
+    assert made["guide"] | {"beta": 1.2, "gamma": 3.0, "name": "self"} == made["guide"]
+    assert_refused(fgseg("segment", photo, "-p", "red", "--recipe", "proxy"), "recipe: 'proxy' needs a guide")
+    assert_refused(fgseg("segment", photo, "-p", "red", "--guide", "dino"), "guide 'dino': expected one of dino-b8")
+    offline = fgseg("segment", photo, "-p", "red", "--offline", "--guide", "dino-b16")
+    assert_refused(offline, "guide facebook/dino-vitb16 at refs/pr/7: it is not in the cache", "use guide 'self'")
+
+
 def test_an_unreachable_hub_is_one_line(fgseg, photo, empty_cache, monkeypatch):
     def unreachable(*_, **__):
         raise ConnectionError("no route to host")
@@ -181,12 +193,18 @@ def test_an_unreachable_hub_is_one_line(fgseg, photo, empty_cache, monkeypatch):
 def test_models_lists_every_name(fgseg):
     run = fgseg("models")
     assert run.code == DONE
-    header, *rows = run.out.splitlines()
+    (header, *rows), (guide_header, *guides) = (part.splitlines() for part in run.out.split("\n\n"))
     assert header.split() == ["model", "weights", "size", "licence", "about"]
+    assert guide_header.split() == ["guide", "weights", "size", "licence", "about"]
     names = [row.split()[0] for row in rows]
     assert names == ["mini", "fg-clip-base", "fg-clip-large", "fg-clip2-base", "fg-clip2-large", "fg-clip2-so400m"]
+    guide_names = [row.split()[0] for row in guides]
+    assert guide_names[:2] == ["self", "dino-b8"]
     listed = json.loads(fgseg("models", "--json").out)
-    assert [entry["name"] for entry in listed] == names
+    assert [(entry["kind"], entry["name"]) for entry in listed] == [
+        *(("model", name) for name in names),
+        *(("guide", name) for name in guide_names),
+    ]
     assert listed[0]["weights"] == "in the package"
 
 

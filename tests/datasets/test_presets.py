@@ -49,6 +49,7 @@ TABLE = {
         "ade20k": (448, 336, 112, 40, 0, 0),
     },
 }
+TABLE["corrclip"] = TABLE["proxyclip"] | {"coco-object": (336, 336, 112, 40, 0.25, 16)}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -73,11 +74,20 @@ def test_only_sclip_on_voc21_drops_small_classes():
 
 def test_presets_say_what_they_do_not_reproduce():
     assert "position table" in preset("sclip", "voc20").deviations[0]
-    assert "DINO" in preset("proxyclip", "voc20").deviations[0]
+    assert "not padded" in preset("proxyclip", "voc20").deviations[0]
+    assert any("SAM 2" in line for line in preset("corrclip", "voc20").deviations)
+
+
+def test_presets_name_their_recipe_and_their_guide():
+    own = {name: (preset(name, "voc20").recipe, preset(name, "voc20").guide) for name in PRESETS}
+    assert own["naclip"] == ("naclip", None)
+    assert own["proxyclip"] == ("proxy", "dino-b8")
+    assert own["corrclip"] == ("corr", "dino-b8")
+    assert "bed" not in preset("corrclip", "coco-object").background
 
 
 def test_unknown_presets_and_sets_are_refused():
-    with pytest.raises(OptionError, match="preset: expected one of sclip, naclip, clearclip, proxyclip, got 'x'"):
+    with pytest.raises(OptionError, match="preset: expected one of sclip, naclip, clearclip, proxyclip, corrclip, got"):
         preset("x", "voc21")
     with pytest.raises(OptionError, match="dataset: expected one of voc21"):
         preset("sclip", "voc12")

@@ -81,7 +81,7 @@ class TestContract:
     def test_batches_stay_within_the_bound_in_patches_and_change_nothing(self, encoder, monkeypatch):
         side, dense, batches = 3 * encoder.patch, encoder._dense, []
         together = encoder.encode_images(PICTURES, side=side)
-        monkeypatch.setattr("fgseg.encoders.encoder.PATCHES_PER_BATCH", 30)  # of images of 9 patches
+        monkeypatch.setattr("fgseg.encoders.base.PATCHES_PER_BATCH", 30)  # of images of 9 patches
         monkeypatch.setattr(encoder, "_dense", lambda images, hw: batches.append(len(images)) or dense(images, hw))
         for one, other in zip(encoder.encode_images(PICTURES, side=side), together, strict=True):
             np.testing.assert_allclose(one.grid, other.grid, atol=1e-5)

@@ -28,6 +28,16 @@ def test_a_preset_gives_the_published_settings_and_their_deviations(seg):
         settings_for(seg, replace(voc, name="mine"), preset_name="sclip")
 
 
+def test_a_preset_with_a_guide_says_which_recipe_and_guide_took_their_place(seg, tiny_model):
+    stuff = Dataset("coco-stuff", GOLDEN, (fgseg.PromptClass("red", ("red",)),), ())
+    others = settings_for(seg, stuff, preset_name="proxyclip").deviations
+    assert {"recipe value in place of proxy", "guide None in place of dino-b8"} < set(others)
+    own = fgseg.load(tiny_model, device="cpu", recipe="proxy", guide="self")
+    others = settings_for(own, stuff, preset_name="proxyclip").deviations
+    assert "guide self in place of dino-b8" in others
+    assert not any(line.startswith("recipe ") for line in others)
+
+
 def test_presence_does_not_use_the_softmax_settings_of_a_preset(seg):
     classes = (fgseg.PromptClass("background", ("background",)), fgseg.PromptClass("red", ("red",)))
     voc = Dataset("voc21", GOLDEN, classes, (), has_background=True)

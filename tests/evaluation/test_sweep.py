@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from evaluation_data import segmentation_task
 
+import fgseg
 from fgseg.datasets.scenes import SWEPT_SEED, open_scenes
 from fgseg.errors import OptionError
 from fgseg.evaluation.provenance import model_provenance
@@ -97,3 +98,15 @@ def test_recipes_share_weights_and_unknown_ones_are_refused(seg):
     assert with_recipe(seg, "value") is seg
     with pytest.raises(OptionError, match="recipe: expected one of value"):
         with_recipe(seg, "best")
+
+
+def test_recipes_with_a_guide_are_swept_with_those_without(tiny_model, colors):
+    seg = fgseg.load(tiny_model, device="cpu", guide="self")
+    task = SweepTask(seg, colors, settings_for(seg, colors), Grid(recipes=("value", "proxy", "corr")))
+    row = task.measure(next(iter(task.items)))
+    assert len(row["counts"]) == 3
+    assert task.segmenters["proxy"].encoder.guide is seg.encoder.guide
+    assert task.provenance()["model"]["guide"]["name"] == "self"
+    unguided = fgseg.load(tiny_model, device="cpu")
+    with pytest.raises(OptionError, match="recipe: 'proxy' needs a guide, got none"):
+        SweepTask(unguided, colors, settings_for(unguided, colors), Grid(recipes=("value", "proxy")))

@@ -13,8 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fgseg._checks import check_array, check_choice
-from fgseg.encoders.networks.blocks import Block, Conv2d, Embedding, Layers, Linear, add
+from fgseg.encoders.networks.blocks import Block, Conv2d, Embedding, Layers, Linear, add, patch_rows
 from fgseg.encoders.networks.config import ClipConfig, FgClip2Config
+from fgseg.encoders.networks.guided import (
+    GUIDED_RECIPES,
+    UNSEGMENTED,
+    GuidedRecipe,
+    corr_branches,
+    guided_block,
+    middle_features,
+    proxy_weights,
+)
 from fgseg.encoders.networks.prefix_trees import PrefixTrees
 from fgseg.errors import OptionError, ShapeError
 
@@ -35,6 +44,7 @@ ROUTES: tuple[str, ...] = get_args(Route)
 RECIPES: tuple[str, ...] = get_args(Recipe)
 KEPT_POSITIONS = 20  # rows of the long position table that keep the short one's meaning (Long-CLIP, arXiv:2403.15378)
 NACLIP_SIGMA = 5.0  # patches; NACLIP's published setting
+CORR_SEMANTIC = 0.5  # weight of CorrCLIP's branch of class tokens
 _WHOLE_BLOCK = frozenset({"value", "vanilla", "sclip"})  # the other recipes drop the residual and the MLP
 
 
@@ -51,17 +61,9 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, 3, H, W) -> hidden states (B, 1 + Gh*Gw, width) and (Gh, Gw); an incomplete last patch is cut off."""
-        tokens, grid_hw = self._patches(pixel_values.to(self.patch_embedding.weight.dtype))
+        tokens, grid_hw = patch_rows(self.patch_embedding, pixel_values.to(self.patch_embedding.weight.dtype))
         class_token = self.class_embedding.expand(len(tokens), 1, -1)
         return torch.cat([class_token, tokens], 1) + self.positions(grid_hw), grid_hw
-
-    def _patches(self, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The convolution as one matrix product (no patches overlap); oneDNN's convolution takes 3 times as long."""
-        side = self.patch_embedding.kernel_size[0]
-        rows, columns = pixels.shape[-2] // side, pixels.shape[-1] // side
-        cut = pixels[..., : rows * side, : columns * side].reshape(*pixels.shape[:2], rows, side, columns, side)
-        flat = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return F.linear(flat, self.patch_embedding.weight.flatten(1)), (rows, columns)
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """(1 + Gh*Gw, width): the table, resized (bicubic) to any other grid; row 0 belongs to the class token."""
@@ -92,6 +94,11 @@ class VisionTower(nn.Module):
             x = block(x)
         return x, grid_hw
 
+    def middle_patches(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, Gh, Gw, width): `middle_features` of the patches."""
+        x, grid_hw = self.embeddings(pixel_values)
+        return middle_features(self.encoder, self.pre_layrnorm(x))[:, 1:].reshape(len(x), *grid_hw, -1)
+
     def global_token(self, before_last: Tensor) -> Tensor:
         """(B, 1 + N, width) -> (B, width): the class token after the last block."""
         return self.post_layernorm(self.encoder.layers[-1](before_last)[:, 0])
@@ -105,6 +112,21 @@ class VisionTower(nn.Module):
         if recipe in _WHOLE_BLOCK:
             x = block.add_mlp(add(before_last, x))
         return self.post_layernorm(x if recipe == "value" else x[:, 1:])
+
+    def guided_tokens(
+        self, pixel_values: Tensor, recipe: GuidedRecipe, guide: Tensor, regions: Tensor, *, whole: bool
+    ) -> Tensor:
+        """(B, 3, H, W) -> (B, Hg*Wg, width): the patches after the last block, which a (B, Hg, Wg, C) guide mixes."""
+        if recipe == "corr":
+            x, grid_hw = self.embeddings(pixel_values)
+            branches = corr_branches(self.encoder, self.pre_layrnorm(x), grid_hw, guide, regions, whole=whole)
+            main, middle, semantic = map(self.post_layernorm, branches)
+            return main + middle + CORR_SEMANTIC * semantic
+        x, grid_hw = self.before_last(pixel_values)
+        patches, guide_hw = x[:, 1:].reshape(len(x), *grid_hw, -1), (guide.shape[1], guide.shape[2])
+        block: Block = self.encoder.layers[-1]  # type: ignore[assignment]
+        weights = [proxy_weights(window) for window in guide]
+        return self.post_layernorm(guided_block(block, patches, weights, guide_hw, whole=whole))
 
 
 def _attended(block: Block, x: Tensor, grid_hw: tuple[int, int], recipe: str) -> Tensor:
@@ -211,6 +233,8 @@ class ClipModel(nn.Module):
 
     routes: tuple[str, ...] = ("region", "short")
     long_positions = 0
+    whole_when_guided = False
+    """Whether guided recipes keep the residual and the MLP of the last block, which ProxyCLIP drops."""
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
@@ -240,6 +264,42 @@ class ClipModel(nn.Module):
         x, grid_hw = self.vision_model.before_last(pixel_values)
         dense: Tensor = self.visual_projection(self.vision_model.patch_tokens(x, grid_hw, recipe))
         return dense.reshape(len(dense), *grid_hw, -1)
+
+    def guided_features(
+        self, pixel_values: Tensor, *, recipe: GuidedRecipe, guide: Tensor, regions: Tensor | None = None
+    ) -> Tensor:
+        """Patch features on the grid of a guide, which decides how patches are mixed.
+
+        Args:
+            pixel_values: (B, 3, H, W) normalised pixels, sides at least one patch.
+            recipe: "proxy" (ProxyCLIP) or "corr" (CorrCLIP).
+            guide: (B, Hg, Wg, C) features of the same pixels.
+            regions: (B, Hg, Wg) integers for "corr", negative where there is no region; None for no region at all.
+
+        Returns:
+            (B, Hg, Wg, D), not normalised.
+
+        Raises:
+            ShapeError: shapes that do not fit each other, or pixels smaller than a patch.
+            OptionError: an unknown recipe.
+        """
+        check_choice("recipe", recipe, GUIDED_RECIPES)
+        self._check_pixels(pixel_values)
+        check_array("guide", guide, (len(pixel_values), "Hg", "Wg", "C"))
+        if regions is None:
+            regions = guide.new_full(guide.shape[:3], UNSEGMENTED, dtype=torch.int64)
+        check_array("regions", regions, tuple(guide.shape[:3]))
+        tokens = self.vision_model.guided_tokens(pixel_values, recipe, guide, regions, whole=self.whole_when_guided)
+        return self.visual_projection(tokens).reshape(*guide.shape[:3], -1)
+
+    def own_features(self, pixel_values: Tensor) -> Tensor:
+        """Features of a middle block, by which the model can guide itself: (B, 3, H, W) pixels -> (B, Gh, Gw, C).
+
+        Raises:
+            ShapeError: not (B, 3, H, W), or smaller than a patch.
+        """
+        self._check_pixels(pixel_values)
+        return self.vision_model.middle_patches(pixel_values)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """Whole-image features: (B, 3, H, W) normalised pixels -> (B, D), not normalised.

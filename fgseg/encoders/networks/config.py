@@ -14,7 +14,7 @@ from typing import Any
 from fgseg.encoders.networks.blocks import TowerConfig
 from fgseg.errors import WeightsError
 
-__all__ = ["ClipConfig", "FgClip2Config", "read_config"]
+__all__ = ["ClipConfig", "FgClip2Config", "checked_section", "read_config"]
 
 CLIP_VOCABULARY = 49408
 CLIP_END = 49407
@@ -86,7 +86,7 @@ class ClipConfig:
         return cls(
             text=_tower(text),
             vision=_tower(vision),
-            width=int(_checked(config, {"projection_dim": 512}, "")["projection_dim"]),
+            width=int(checked_section(config, {"projection_dim": 512})["projection_dim"]),
             vocabulary=vocabulary,
             positions=int(text["max_position_embeddings"]),
             end_token=end,
@@ -160,11 +160,15 @@ def _section(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) 
         if not isinstance(section, dict):
             raise WeightsError(f"config.json: {key}: expected an object, got {section!r:.60}")
         merged.update(section)
-    return _checked(merged, defaults, f"{name}.")
+    return checked_section(merged, defaults, f"{name}.")
 
 
-def _checked(section: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """`section` over `defaults`; what is a number in `defaults` must be one that a size can be."""
+def checked_section(section: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`section` over `defaults`; what is a number in `defaults` must be one that a size can be.
+
+    Raises:
+        WeightsError: it is not; the message names the field after `prefix`.
+    """
     merged = {**defaults, **section}
     for key, default in defaults.items():
         if isinstance(default, str):

@@ -22,6 +22,7 @@ class FgClipModel(ClipModel):
 
     routes = ("region", "short", "long")
     long_positions = LONG_POSITIONS
+    whole_when_guided = True  # as in region training
 
     def __init__(self, config: ClipConfig) -> None:
         super().__init__(config)

@@ -5,6 +5,7 @@ position, so padding is part of the input.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fgseg._checks import check_array
+from fgseg._checks import check_array, check_choice
 from fgseg.encoders.networks.blocks import Embedding, Layers, Linear, Mlp, TowerConfig
 from fgseg.encoders.networks.clip import Route, TextEmbeddings, check_route
 from fgseg.encoders.networks.config import FgClip2Config
+from fgseg.encoders.networks.guided import (
+    GUIDED_RECIPES,
+    UNSEGMENTED,
+    GuidedRecipe,
+    RowWeights,
+    middle_features,
+    mixed,
+    mixture,
+    resized,
+)
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["FgClip2Model", "Patches", "fit_to_patches", "patch_budget", "patchify"]
@@ -145,7 +156,17 @@ class PoolingHead(nn.Module):
         kv = F.linear(patches, weight[width:], bias[width:]).reshape(*patches.shape[:2], 2, heads, -1)
         k, v = kv.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = self.attention.out_proj(attended.transpose(1, 2).flatten(-2))
+        return self._after(attended.transpose(1, 2).flatten(-2))
+
+    def guided(self, patches: Tensor, weights: RowWeights, grid_hw: tuple[int, int]) -> Tensor:
+        """(h, w, width) patches of one image and the attention of a guide on a grid (H, W) -> (H, W, width)."""
+        start = 2 * patches.shape[-1]  # of the value projection, after those of queries and keys
+        values = F.linear(patches, self.attention.in_proj_weight[start:], self.attention.in_proj_bias[start:])
+        flat = resized(values[None], grid_hw)[0].flatten(0, 1)
+        return self._after(mixed(flat, weights)).reshape(*grid_hw, -1)
+
+    def _after(self, attended: Tensor) -> Tensor:
+        x = self.attention.out_proj(attended)
         return x + self.mlp(self.layernorm(x))
 
 
@@ -161,11 +182,19 @@ class VisionTower(nn.Module):
 
     def forward(self, patches: Patches) -> tuple[Tensor, Tensor | None]:
         """(B, N, width) post-normalised patches, and the attention mask (None without padding)."""
+        x, mask = self._embedded(patches)
+        return self.post_layernorm(self.encoder(x, mask=mask)), mask
+
+    def middle_patches(self, patches: Patches) -> Tensor:
+        """(B, N, width): `middle_features` of the patches."""
+        x, mask = self._embedded(patches)
+        return middle_features(self.encoder, x, mask=mask)
+
+    def _embedded(self, patches: Patches) -> tuple[Tensor, Tensor | None]:
         mask = None
         if not bool(patches.pixel_attention_mask.all()):
             mask = patches.pixel_attention_mask.bool()[:, None, None]
-        x = self.encoder(self.embeddings(patches.pixel_values, patches.grids_hw()), mask=mask)
-        return self.post_layernorm(x), mask
+        return self.embeddings(patches.pixel_values, patches.grids_hw()), mask
 
 
 class TextTower(nn.Module):
@@ -229,8 +258,56 @@ class FgClip2Model(nn.Module):
         """
         patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
         x, mask = self.vision_model(patches)
-        dense = self.dense_feature_head(x, x, mask)
-        return [rows[: h * w].reshape(h, w, -1) for rows, (h, w) in zip(dense, patches.grids_hw(), strict=True)]
+        return _grids(self.dense_feature_head(x, x, mask), patches)
+
+    def guided_features(
+        self,
+        pixel_values: Tensor,
+        *,
+        spatial_shapes: Tensor,
+        pixel_attention_mask: Tensor,
+        recipe: GuidedRecipe,
+        guide: Sequence[Tensor],
+        regions: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Patch features, with the attention of a guide in place of the dense head's own.
+
+        Args:
+            pixel_values: as in `dense_features`.
+            spatial_shapes: as in `dense_features`.
+            pixel_attention_mask: as in `dense_features`.
+            recipe: "proxy" or "corr", of which the dense head takes the attention alone.
+            guide: B tensors (Hg, Wg, C), features of the same images.
+            regions: B tensors (Hg, Wg) of integers for "corr", negative where there is no region; None for no region.
+
+        Returns:
+            B tensors (Hg, Wg, D), not normalised.
+
+        Raises:
+            ShapeError: arguments that do not fit each other.
+            OptionError: an unknown recipe.
+        """
+        check_choice("recipe", recipe, GUIDED_RECIPES)
+        patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
+        if regions is None:
+            regions = [window.new_full(window.shape[:2], UNSEGMENTED, dtype=torch.int64) for window in guide]
+        x, _ = self.vision_model(patches)
+        dense = []
+        for grid, window, region in zip(_grids(x, patches), guide, regions, strict=True):
+            guide_hw = (window.shape[0], window.shape[1])
+            dense.append(self.dense_feature_head.guided(grid, mixture(recipe, window, region), guide_hw))
+        return dense
+
+    def own_features(
+        self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor
+    ) -> list[Tensor]:
+        """Features of a middle block: B tensors (Gh, Gw, C); arguments as in `dense_features`.
+
+        Raises:
+            ShapeError: arguments that do not fit each other.
+        """
+        patches = _checked(pixel_values, spatial_shapes, pixel_attention_mask)
+        return _grids(self.vision_model.middle_patches(patches), patches)
 
     def image_features(self, pixel_values: Tensor, *, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Tensor:
         """Whole-image features (B, D), not normalised; arguments as in `dense_features`.
@@ -261,6 +338,11 @@ class FgClip2Model(nn.Module):
     def region_logit_scale(self) -> Tensor:
         """Scalar factor on cosines; FG-CLIP 2 publishes no separate temperature for regions."""
         return self.logit_scale.exp().reshape(())
+
+
+def _grids(rows: Tensor, patches: Patches) -> list[Tensor]:
+    """(B, N, C) -> the grid (Gh, Gw, C) of each image, without padding."""
+    return [row[: h * w].reshape(h, w, -1) for row, (h, w) in zip(rows, patches.grids_hw(), strict=True)]
 
 
 def _checked(pixel_values: Tensor, spatial_shapes: Tensor, pixel_attention_mask: Tensor) -> Patches:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from fgseg._checks import check_choice, check_number
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.presets import Preset, preset
-from fgseg.encoders.base import Encoder
+from fgseg.encoders.base import Encoder, guided
 from fgseg.errors import OptionError
 from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
 from fgseg.prompts.templates import templates_named
@@ -21,10 +21,9 @@ __all__ = ["SegmentationSettings", "deviations_of", "resolution_settings", "sett
 Decision = Literal["protocol", "presence"]
 Prompted = Literal["all", "present"]
 Specks = Literal["keep", "join"]
-_OTHER_RECIPE = "recipe "
+_OTHER_RECIPE, _OTHER_GUIDE = "recipe ", "guide "
 _BY_PRESENCE = "decided by presence at the model's own scale, not by softmax and the published thresholds"
 _PAMR_INPUT = "pamr sees the image, not the network's input resized to it"
-_PRESETS_WITH_RECIPE = ("sclip", "naclip", "clearclip")  # each is also the name of its recipe
 
 
 @dataclass(frozen=True)
@@ -140,16 +139,30 @@ def settings_for(
     base["background"] = _background(seg, dataset, decision, published, background)
     settings = SegmentationSettings(**{**base, **options})
     _check_meaning(settings, dataset)
-    return replace(settings, deviations=deviations_of(settings, seg.encoder.recipe))
+    return replace(settings, deviations=deviations_of(settings, dataset, seg.encoder))
 
 
-def deviations_of(settings: SegmentationSettings, recipe: str | None) -> tuple[str, ...]:
-    """How these settings with this recipe differ from the published code, including what the preset itself says."""
+def deviations_of(
+    settings: SegmentationSettings, dataset: Dataset, encoder: Encoder, recipe: str | None = None
+) -> tuple[str, ...]:
+    """How these settings with this encoder differ from the published code, including what the preset itself says.
+
+    Args:
+        settings: of the run.
+        dataset: the data set that the preset is for.
+        encoder: of the images.
+        recipe: in place of the encoder's own.
+    """
     if settings.preset is None:
         return ()
-    kept = tuple(line for line in settings.deviations if line != _PAMR_INPUT and not line.startswith(_OTHER_RECIPE))
-    is_other = settings.preset in _PRESETS_WITH_RECIPE and recipe != settings.preset
-    other = (f"{_OTHER_RECIPE}{recipe} in place of {settings.preset}",) if is_other else ()
+    published, with_guide = preset(settings.preset, dataset.name), guided(encoder)
+    guide = None if with_guide is None or with_guide.guide is None else with_guide.guide.name
+    used = {_OTHER_RECIPE: recipe or encoder.recipe, _OTHER_GUIDE: guide}
+    wanted = {_OTHER_RECIPE: published.recipe, _OTHER_GUIDE: published.guide}
+    kept = tuple(line for line in settings.deviations if line != _PAMR_INPUT and not line.startswith(tuple(used)))
+    other = tuple(
+        f"{name}{used[name]} in place of {value}" for name, value in wanted.items() if value and used[name] != value
+    )
     return (*kept, *other, *((_PAMR_INPUT,) if settings.refine == "pamr" else ()))
 
 

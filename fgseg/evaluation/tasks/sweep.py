@@ -4,13 +4,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg.encoders.encoder import ClipEncoder
-from fgseg.encoders.networks.clip import RECIPES, Recipe
+from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
 from fgseg.errors import OptionError
 from fgseg.evaluation.provenance import data_provenance
 from fgseg.evaluation.rows import Row
@@ -138,7 +137,7 @@ class SweepTask(LabelledImagesTask):
         base = replace(self.settings, refine=refine or self.settings.refine)
         if resolution != "auto":
             base = replace(base, **resolution_settings(self.seg.encoder, resolution, is_published=bool(base.preset)))
-        base = replace(base, deviations=deviations_of(base, self._recipe(group)))
+        base = replace(base, deviations=deviations_of(base, self.dataset, self.seg.encoder, group[0]))
         return [
             replace(
                 base,
@@ -168,12 +167,9 @@ def with_recipe(seg: Segmenter, recipe: str | None) -> Segmenter:
     encoder = seg.encoder
     if recipe is None or recipe == encoder.recipe:
         return seg
-    if not isinstance(encoder, ClipEncoder) or recipe not in RECIPES:
-        raise OptionError(f"recipe: expected one of {', '.join(RECIPES)} and a CLIP or FG-CLIP 1, got {recipe!r:.40}")
-    other = ClipEncoder(
-        encoder.checkpoint, encoder.model, recipe=cast(Recipe, recipe), dtype=encoder.dtype, device=encoder.device
-    )
-    return Segmenter(other)
+    if isinstance(encoder, ClipEncoder | FgClip2Encoder):
+        return Segmenter(encoder.with_recipe(recipe, guide=encoder.guide))
+    raise OptionError(f"recipe: expected a CLIP or FG-CLIP for the recipe {recipe!r:.40}; leave it out")
 
 
 def _figures(rows: Sequence[Row], combination: int) -> dict[str, Any]:
