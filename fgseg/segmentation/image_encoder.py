@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,11 @@ from fgseg.images.reading import Picture, read_picture
 from fgseg.images.resizing import resize_image
 from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw
 from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
-from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.encoded_image import EncodedImage, Resize
 from fgseg.segmentation.model_defaults import ModelDefaults
 
-__all__ = ["ImageEncoder", "ImageSource", "Resize", "image_list"]
+__all__ = ["ImageEncoder", "ImageSource", "image_list"]
 
-Resize = Literal["area", "published"]
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 
 

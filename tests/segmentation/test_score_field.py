@@ -7,7 +7,7 @@ from fgseg.scoring.presence import TIE
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.prompt_encoder import PromptTexts
-from fgseg.segmentation.score_field import ScoreField
+from fgseg.segmentation.score_field import ScoreField, Sharpening
 from fgseg.types import DenseFeatures
 from fgseg.upsample.argmax import top_two
 
@@ -27,7 +27,7 @@ def test_top_two_leaves_its_maps_as_they_were():
     assert first[0, 0] == np.float32(0.1)
 
 
-def random_field(seed):
+def random_field(seed, **sharpening):
     rng = np.random.RandomState(seed)
     rows = [torch.from_numpy(rng.normal(size=(*shape, 8)).astype(np.float32)) for shape in ((3, 4), (3, 4), (5,))]
     left, right, text = (torch.nn.functional.normalize(row, dim=-1) for row in rows)
@@ -35,7 +35,8 @@ def random_field(seed):
     boxes = ((0, 0, 40, 30), (20, 0, 60, 30))
     view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random")
     prompt_set = make_prompt_set(["a", "b, c"], background=["d", "e"])
-    return ScoreField(view, PromptTexts(text, (0, 1, 1, 2, 2), ("{}",)), prompt_set, logit_scale=100.0, refine="none")
+    texts = PromptTexts(text, (0, 1, 1, 2, 2), ("{}",))
+    return ScoreField(view, texts, prompt_set, logit_scale=100.0, sharpening=Sharpening(**sharpening))
 
 
 @pytest.mark.parametrize("seed", range(4))

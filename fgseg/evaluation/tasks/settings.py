@@ -13,7 +13,7 @@ from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
 from fgseg.prompts.templates import templates_named
 from fgseg.scoring.refine import REFINEMENTS
 from fgseg.scoring.resolution import Resolution, parse_resolution
-from fgseg.segmentation.image_encoder import Resize
+from fgseg.segmentation.encoded_image import Resize
 from fgseg.segmenter import Segmenter
 
 __all__ = ["SegmentationSettings", "deviations_of", "resolution_settings", "settings_for"]
