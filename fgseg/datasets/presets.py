@@ -1,11 +1,12 @@
 """Published settings of methods on the standard benchmarks.
 
 They are taken from the public configurations of SCLIP (wangf3014/SCLIP), NACLIP (sinahmr/NACLIP), ClearCLIP
-(mc-lan/ClearCLIP) and ProxyCLIP (mc-lan/ProxyCLIP). Their scales are tuned to plain CLIP, whose cosines differ from
-FG-CLIP's.
+(mc-lan/ClearCLIP), ProxyCLIP (mc-lan/ProxyCLIP) and LPOSS (vladan-stojnic/LPOSS). Their scales are tuned to plain CLIP,
+whose cosines differ from FG-CLIP's.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from fgseg._checks import check_choice
 from fgseg.datasets.standard_sets import STANDARD_SETS
@@ -29,6 +30,7 @@ class Preset:
         min_foreground_share: classes with at most this share of the predicted foreground lose their pixels to the
             best other class; 0 keeps all classes.
         max_side: largest number of pixels of the long side.
+        propagate: between which alike parts of the image scores flow.
         deviations: what these settings do not reproduce of the published code.
     """
 
@@ -42,6 +44,7 @@ class Preset:
     background: tuple[str, ...] = ()
     min_foreground_share: float = 0.0
     max_side: int = 2048
+    propagate: Literal["none", "patches", "pixels", "both"] = "none"
     deviations: tuple[str, ...] = ()
 
 
@@ -58,6 +61,16 @@ _COMMON = {
         *("", "", 336, 336, 112, 40.0),
         background=BACKGROUND_WORDS,
         deviations=("settings only: attention from DINO is not reproduced", "windows are not padded to 56 pixels"),
+    ),
+    "lposs": Preset(
+        *("", "", 448, 224, 112, 40.0),
+        background=BACKGROUND_WORDS,
+        propagate="patches",
+        deviations=(
+            "patches are alike by the encoder's own features, not by the values of DINO ViT-B/16's last block",
+            "a patch counts as 16 pixels whatever its size",
+            "scores are divided by the solution for 1, which changes no label",
+        ),
     ),
 }
 _DIFFERENT: dict[tuple[str, str], dict[str, object]] = {
@@ -79,6 +92,7 @@ _DIFFERENT: dict[tuple[str, str], dict[str, object]] = {
     ("proxyclip", "coco-object"): {"prob_threshold": 0.25, "background": COCO_OBJECT_BACKGROUND_WORDS},
     ("proxyclip", "cityscapes"): {"short_side": 448, "crop": 224},
     ("proxyclip", "ade20k"): {"short_side": 448},
+    ("lposs", "coco-object"): {"background": COCO_OBJECT_BACKGROUND_WORDS},
 }
 _WITH_BACKGROUND = ("voc21", "context60", "coco-object")
 

@@ -18,7 +18,7 @@ from fgseg.metrics import BOUNDARY_SHARE
 
 __all__ = ["SWEPT", "parts_of", "run_document", "table_rows", "write_run"]
 
-SWEPT = ("recipe", "resolution", "refine", "logit_scale", "threshold")
+SWEPT = ("recipe", "resolution", "refine", "logit_scale", "threshold", "propagate", "region_map")
 _HEADINGS = {"miou": "mIoU", "aacc": "aAcc", "macc": "mAcc", "boundary_iou": "boundary IoU"}
 
 METRIC = {

@@ -48,7 +48,7 @@ def test_the_golden_protocol_holds_end_to_end(tmp_path, monkeypatch):
     (folder / "classes.txt").write_text("\n".join(lines) + "\n")
     dataset = open_dataset(folder)
 
-    def encoded(seg, image, chosen):
+    def encoded(seg, image, chosen, source):
         boxes = window_boxes(canvas_hw, crop=96, stride=48)
         with torch.inference_mode():
             grids = [encoder.model.dense_features(pixels[..., t:b, le:r], recipe="naclip")[0] for le, t, r, b in boxes]
