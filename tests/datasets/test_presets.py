@@ -94,9 +94,7 @@ def test_only_lposs_propagates_and_over_patches_alone():
 
 
 def test_unknown_presets_and_sets_are_refused():
-    with pytest.raises(
-        OptionError, match="preset: expected one of sclip, naclip, .*, lposs, got 'x'"
-    ):
+    with pytest.raises(OptionError, match=r"preset: expected one of sclip, naclip, .*, lposs, got 'x'"):
         preset("x", "voc21")
     with pytest.raises(OptionError, match="dataset: expected one of voc21"):
         preset("sclip", "voc12")

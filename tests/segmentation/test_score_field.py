@@ -27,13 +27,14 @@ def test_top_two_leaves_its_maps_as_they_were():
     assert first[0, 0] == np.float32(0.1)
 
 
-def random_field(seed, **sharpening):
+def random_field(seed, *, no_data=None, **sharpening):
     rng = np.random.RandomState(seed)
     rows = [torch.from_numpy(rng.normal(size=(*shape, 8)).astype(np.float32)) for shape in ((3, 4), (3, 4), (5,))]
     left, right, text = (torch.nn.functional.normalize(row, dim=-1) for row in rows)
     windows = tuple(DenseFeatures(grid, (30, 40)) for grid in (left, right))
     boxes = ((0, 0, 40, 30), (20, 0, 60, 30))
-    view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random")
+    view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random",
+                        no_data=no_data)  # fmt: skip
     prompt_set = make_prompt_set(["a", "b, c"], background=["d", "e"])
     texts = PromptTexts(text, (0, 1, 1, 2, 2), ("{}",))
     return ScoreField(view, texts, prompt_set, logit_scale=100.0, sharpening=Sharpening(**sharpening))
@@ -53,3 +54,32 @@ def test_a_mask_includes_the_pixels_at_the_threshold_itself(monkeypatch):
     field = random_field(0)
     monkeypatch.setattr(ScoreField, "presence", lambda self, index: np.float32([[0.25, 0.5, 0.7]]))
     np.testing.assert_array_equal(field.mask(0, 0.5), [[False, True, True]])
+
+
+def test_pixels_without_data_do_not_vote():
+    regions = np.zeros((45, 90), np.int32)
+    no_data = np.zeros((45, 90), bool)
+    no_data[:, :60] = True
+    field = random_field(0, region_map=regions, vote=True)
+    whole = field.exclusive(TIE)
+    part = random_field(0, region_map=regions, vote=True, no_data=no_data).exclusive(TIE)
+    raw = random_field(0).exclusive(TIE)
+    assert np.unique(part[:, :60]).tolist() == [-1]
+    assert np.unique(part[:, 60:]).tolist() == [np.bincount(raw[:, 60:].ravel() + 1).argmax() - 1]
+    assert len(np.unique(whole)) == 1
+
+
+def test_a_region_has_the_mean_presence_of_its_pixels_and_no_region_keeps_its_own():
+    regions = np.full((45, 90), -1, np.int32)
+    regions[:, 40:] = 3
+    plain = random_field(1).presence(0)
+    voted = random_field(1, region_map=regions, vote=True).presence(0)
+    np.testing.assert_array_equal(voted[:, :40], plain[:, :40])
+    np.testing.assert_allclose(voted[:, 40:], plain[:, 40:].mean(dtype=np.float64), atol=1e-6)
+
+
+def test_an_automatic_threshold_cuts_pixels_before_regions_vote():
+    regions = np.zeros((45, 90), np.int32)
+    raw = random_field(2).exclusive("auto")
+    (label,) = np.unique(random_field(2, region_map=regions, vote=True).exclusive("auto"))
+    assert label == np.bincount(raw.ravel() + 1).argmax() - 1
