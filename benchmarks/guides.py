@@ -129,8 +129,8 @@ def main() -> None:
     document = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     document |= {"kind": "guides", "model": model_provenance(seg.encoder), "machine": machine()}
     if "figures" in options.parts:
-        requests = [BenchmarkRequest(scenes=options.scenes)]
-        requests += [BenchmarkRequest(data=(str(folder),), limit=options.limit) for folder in options.data]
+        requests = [BenchmarkRequest(data=(str(folder),), limit=options.limit) for folder in options.data]
+        requests.append(BenchmarkRequest(scenes=options.scenes))
         document["figures"] = {}
         for decision in ("protocol", "presence"):
             for request in (replace(one, settings=(("decision", decision),)) for one in requests):

@@ -4,6 +4,7 @@ from . import (
     encoders as encoders,
     evaluation as evaluation,
     formats as formats,
+    guides as guides,
     images as images,
     metrics as metrics,
     prompts as prompts,

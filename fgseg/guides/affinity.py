@@ -110,12 +110,12 @@ def patch_graph(features: Tensor, places_yx: Tensor, *, neighbours: int = NEIGHB
     check_array("places_yx", places_yx, (len(features), 2), hint="a row and a column for each patch")
     count = len(features)
     nearest = min(check_whole("neighbours", neighbours, low=1, high=2**31 - 1), count)
-    places = places_yx.to(features.device, torch.float64)
+    places = places_yx.to("cpu").double()
     found: list[tuple[Tensor, Tensor]] = []
     for cosines, where in _rows_of_cosines(features, places):
-        cosine, other = cosines.topk(nearest)
+        cosine, other = (values.cpu() for values in cosines.topk(nearest))
         distance = torch.linalg.vector_norm(where[:, None] - places[other], dim=-1)
-        found.append((other.cpu(), (cosine.double().clamp(min=0) ** _POWER * (-_DECAY * distance).exp()).cpu()))
+        found.append((other, cosine.double().clamp(min=0) ** _POWER * (-_DECAY * distance).exp()))
     others, weights = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     first_of_row = np.arange(0, nearest * count + 1, nearest)
     directed = csr_array((weights.ravel(), others.ravel(), first_of_row), (count, count))

@@ -56,7 +56,8 @@ class Propagation:
         found = torch.empty_like(scores)
         for first in range(0, len(scores), self._at_once):
             few = slice(first, first + self._at_once)
-            found[few] = solve(self.graph, scores[few].to(level)).div_(level).clamp_(-1, 1)
+            own = scores[few].to(level.device).to(level.dtype)  # one after the other: not every device has float64
+            found[few] = solve(self.graph, own).div_(level).clamp_(-1, 1).to(found.dtype)
         return found
 
     def drawn(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
