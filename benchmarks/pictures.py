@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import skimage
-from numpy.typing import NDArray
 from guides import WAYS as ALL_WAYS
+from numpy.typing import NDArray
 from PIL import Image
 from specks import PHOTOGRAPHS, PROMPTS
 

@@ -30,7 +30,7 @@ _DECAY = 0.01  # for each pixel of distance between two patches
 _COLOR_SCALE = 0.01  # of a distance in Lab, where L is divided by 100 and a and b by 128
 _PATCH = 16  # pixels
 _LAB_RANGE = np.array([100.0, 128.0, 128.0])
-_ROWS_AT_ONCE = 2**24  # cosines
+_COSINES_AT_ONCE = 2**24
 _BAND = 64  # rows of pixels, so that a band of some maps stays in the processor's cache
 
 
@@ -112,19 +112,20 @@ def patch_graph(features: Tensor, places_yx: Tensor, *, neighbours: int = NEIGHB
     nearest = min(check_whole("neighbours", neighbours, low=1, high=2**31 - 1), count)
     places = places_yx.to("cpu").double()
     found: list[tuple[Tensor, Tensor]] = []
-    for cosines, where in _rows_of_cosines(features, places):
+    for rows, cosines in _rows_of_cosines(features):
         cosine, other = (values.cpu() for values in cosines.topk(nearest))
-        distance = torch.linalg.vector_norm(where[:, None] - places[other], dim=-1)
-        found.append((other, cosine.double().clamp(min=0) ** _POWER * (-_DECAY * distance).exp()))
+        distance = torch.linalg.vector_norm(places[rows, None] - places[other], dim=-1)
+        weight = cosine.double().clamp(min=0) ** _POWER * (-_DECAY * distance).exp()
+        found.append((other, weight.masked_fill_(other == torch.arange(count)[rows, None], 0)))
     others, weights = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     first_of_row = np.arange(0, nearest * count + 1, nearest)
     directed = csr_array((weights.ravel(), others.ravel(), first_of_row), (count, count))
     both = (directed + directed.T).tocsr()
-    both.setdiag(0)
     both.eliminate_zeros()
-    scale = _one_over_root(both.sum(axis=1))
-    rows = np.repeat(np.arange(count), np.diff(both.indptr))
-    both.data *= scale[rows] * scale[both.indices]
+    degree = np.asarray(both.sum(axis=1))
+    scale = 1 / np.sqrt(np.where(degree > 0, degree, 1))
+    row_of_edge = np.repeat(np.arange(count), np.diff(both.indptr))
+    both.data *= scale[row_of_edge] * scale[both.indices]
     return PatchGraph(both)
 
 
@@ -185,21 +186,17 @@ def pixel_graph(image: NDArray[np.uint8], *, device: torch.device | str = "cpu")
     return graph
 
 
-def _rows_of_cosines(features: Tensor, places: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The cosines of some patches with all, (n, N), and the places of these patches."""
-    step = max(1, _ROWS_AT_ONCE // len(features))
+def _rows_of_cosines(features: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some patches, and their cosines with all, (n, N)."""
+    step = max(1, _COSINES_AT_ONCE // len(features))
     for first in range(0, len(features), step):
-        some = slice(first, first + step)
-        yield _product(features[some], features), places[some]
+        rows = slice(first, first + step)
+        yield rows, _product(features[rows], features)
 
 
 @full_precision
 def _product(rows: Tensor, others: Tensor) -> Tensor:
     return rows @ others.T
-
-
-def _one_over_root(degree: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(1 / np.sqrt(np.where(degree > 0, degree, 1)))
 
 
 def _offsets() -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from fgseg._checks import check_array
 from fgseg.guides.affinity import Graph
 from fgseg.upsample.maps import upsample_maps
+from fgseg.upsample.tensors import full_precision
 
 __all__ = ["OVER_PATCHES", "OVER_PIXELS", "PROPAGATIONS", "Propagate", "Propagation", "solve"]
 
@@ -80,6 +81,7 @@ class Propagation:
         return max(1, _MAPS_BYTES // (self._level.element_size() * self._level.numel()))
 
 
+@full_precision
 def solve(graph: Graph, scores: Tensor) -> Tensor:
     """The scores x = y + 0.95 W x after ten steps of conjugate gradients from 0, or fewer where a word has converged.
 
@@ -99,10 +101,10 @@ def solve(graph: Graph, scores: Tensor) -> Tensor:
         running = square > enough
         if not bool(running.any()):
             break
-        image = direction - _SHARE * graph.times(direction)
-        length = torch.where(running, square / _dot(direction, image), 0)
+        product = direction - _SHARE * graph.times(direction)
+        length = torch.where(running, square / _dot(direction, product), 0)
         solution.addcmul_(length, direction)
-        residual.addcmul_(length, image, value=-1)
+        residual.addcmul_(length, product, value=-1)
         square, before = _dot(residual, residual), square
         direction.mul_(torch.where(running, square / before, 0)).add_(residual)
     return solution

@@ -48,10 +48,10 @@ class EncodedImage:
         together: number of images that were encoded together. In bfloat16, labels near a tie depend on it.
         no_data: (H, W) bool, true where the image has no data; None if every pixel has data.
         reading: how the image was read, for run.json.
-        guide: features of a guide for each window, (h, w, C) of unit length along C; None takes those of the windows.
+        guide: features of a guide for each window, (h, w, C); None if there is no guide.
 
     Raises:
-        ShapeError: no image, no window, or not one box per window.
+        ShapeError: no image, no window, or not one box, or features of the guide, per window.
     """
 
     image: NDArray[np.uint8]
@@ -77,6 +77,11 @@ class EncodedImage:
             raise ShapeError(
                 f"windows: expected one per box and at least one, got {len(self.windows)} "
                 f"for {len(self.boxes_xyxy)} boxes; "
+                "let Segmenter.encode make this"
+            )
+        if self.guide is not None and len(self.guide) != len(self.windows):
+            raise ShapeError(
+                f"guide: expected features of each of {len(self.windows)} windows, got {len(self.guide)}; "
                 "let Segmenter.encode make this"
             )
 
@@ -113,8 +118,9 @@ class EncodedImage:
 
         Args:
             text: unit length along D.
-            propagate: "patches" compares patches, "pixels" those of the image at the canvas's size, but at most 448
-                pixels on the short side; "both" does one after the other.
+            propagate: "patches" compares patches by the guide's features, or the encoder's own without a guide;
+                "pixels" compares the pixels of the image at the canvas's size, but at most 448 on the short side;
+                "both" does one after the other.
             resize: "published" draws one window on the canvas too, and does not antialias the image for "pixels".
 
         Returns:
@@ -175,7 +181,8 @@ def _over_patches(view: EncodedImage) -> Propagation:
     """The propagation between all patches of all windows."""
     features = [window.grid for window in view.windows] if view.guide is None else view.guide
     places = patch_places([(one.shape[0], one.shape[1]) for one in features], view.boxes_xyxy)
-    return Propagation(patch_graph(torch.cat([one.flatten(0, 1) for one in features]), places))
+    rows = torch.cat([one.float().flatten(0, 1) for one in features])
+    return Propagation(patch_graph(torch.nn.functional.normalize(rows, dim=-1), places))
 
 
 @lru_cache(maxsize=1)

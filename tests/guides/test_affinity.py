@@ -68,6 +68,12 @@ def test_two_nodes_that_choose_each_other_count_twice():
     np.testing.assert_allclose(graph.weights.toarray()[[0, 2], 1], expected, rtol=1e-6)
 
 
+def test_patches_that_all_look_the_same_have_no_edge_to_themselves():
+    graph = patch_graph(torch.ones(12, 1), torch.rand(12, 2), neighbours=3)
+    assert graph.weights.diagonal().tolist() == [0] * 12
+    assert graph.weights.nnz > 0
+
+
 def test_opposite_patches_are_not_joined():
     graph = patch_graph(torch.tensor([[1.0, 0], [-1, 0]]), torch.zeros(2, 2))
     assert graph.weights.nnz == 0
@@ -76,7 +82,7 @@ def test_opposite_patches_are_not_joined():
 def test_rows_of_cosines_that_are_computed_apart_give_the_same_graph(monkeypatch):
     features, places = unit_rows(3, 20), torch.zeros(20, 2)
     together = patch_graph(features, places, neighbours=5).weights.toarray()
-    monkeypatch.setattr("fgseg.guides.affinity._ROWS_AT_ONCE", 60)
+    monkeypatch.setattr("fgseg.guides.affinity._COSINES_AT_ONCE", 60)
     np.testing.assert_allclose(patch_graph(features, places, neighbours=5).weights.toarray(), together, atol=1e-7)
 
 
