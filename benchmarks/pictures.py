@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import skimage
-from guides import WAYS as ALL_WAYS
+from guides import WAYS
 from numpy.typing import NDArray
 from PIL import Image
 from specks import PHOTOGRAPHS, PROMPTS
@@ -35,7 +35,6 @@ SHARPENED = {
     "astronaut.png": ["orange", "blue", "white", "black"],
     "rocket.jpg": ["blue", "white"],
 }
-WAYS = {name: how for name, how in ALL_WAYS.items() if "," not in name}
 NAMES = {"segment": ("overlay.png", "{image}_overlay.png"), "heatmap": ("heatmaps.png", "{image}_{prompt}.png")}
 """Command -> the file that it writes for an image, and the name of that file in docs."""
 
