@@ -93,15 +93,22 @@ def read_size(flag: str, text: str) -> Any:
     raise OptionError(f"{flag}: expected a whole number of pixels from 0, or auto, got {text!r}")
 
 
-def check_regions(regions: str | None, recipe: str, *, vote: bool) -> None:
-    """Refuse a vote without regions, and regions that nothing uses."""
+def check_regions(regions: Sequence[str], recipe: str, *, vote: bool) -> None:
+    """Refuse a vote without regions, regions that nothing uses, and names that are neither a file nor known."""
+    from fgseg.guides.region_maps import is_computed
     from fgseg.guides.votes import check_vote
 
     try:
-        check_vote(has_regions=regions is not None, vote=vote, recipe=recipe)
+        check_vote(has_regions=bool(regions), vote=vote, recipe=recipe)
     except OptionError as error:
         flag, given = ("--vote", "no --regions") if vote else ("--regions", "no --vote")
         raise OptionError(f"{flag}: expected --regions and --vote together, got {given}; give both or none") from error
+    for one in regions:
+        if not (one == "none" or is_computed(one) or Path(one).exists()):
+            raise OptionError(
+                "--regions: expected superpixels, eomt, a label PNG, a JSON file or a folder of these, got "
+                f"{one!r:.80}, which is not there"
+            )
 
 
 def region_stamps(regions: str | None) -> list[list[str | int]]:

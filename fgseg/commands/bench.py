@@ -265,7 +265,7 @@ def _values(how: SettingOptions, recipe: str) -> dict[str, tuple[Any, ...]]:
         "propagate": _split("propagate", how.propagate, str),
         "region_map": _split("regions", how.regions, str),
     }
-    check_regions(how.regions, recipe, vote=how.vote)
+    check_regions(split_words([how.regions] if how.regions else None), recipe, vote=how.vote)
     for name, several in values.items():
         if len(several) > 1 and not how.sweep:
             flag = "regions" if name == "region_map" else name.replace("_", "-")

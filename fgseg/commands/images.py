@@ -106,7 +106,7 @@ def segment(
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     presence, read = arguments.read_threshold(threshold), arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
-    arguments.check_regions(options.regions, model.recipe, vote=options.vote)
+    arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
     inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
@@ -195,7 +195,7 @@ def heatmap(
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     read = arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
-    arguments.check_regions(options.regions, model.recipe, vote=options.vote)
+    arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
     inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
     seg.prepare(prompts, **competitors)
@@ -248,6 +248,10 @@ def _asked(prompts: Sequence[PromptClass], competitors: dict[str, Any]) -> dict[
         "classes": [asdict(entry) for entry in prompts],
         "templates": None if templates is None else templates_named(templates),
     }
+
+
+def _given(regions: str | None) -> list[str]:
+    return [] if regions is None else [regions]
 
 
 def _regions_asked(options: RunOptions) -> dict[str, Any]:

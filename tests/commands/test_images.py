@@ -566,6 +566,10 @@ def test_a_changed_region_map_is_not_skipped(fgseg, photo, tmp_path):
     [
         (("--vote",), "--vote: expected --regions and --vote together, got no --regions; give both or none"),
         (("--regions", "superpixels"), "--regions: expected --regions and --vote together, got no --vote; give both"),
+        (
+            ("--regions", "slic", "--vote"),
+            "--regions: expected superpixels, eomt, a label PNG, a JSON file or a folder",
+        ),
     ],
 )
 def test_regions_and_a_vote_are_given_together(fgseg, photo, words, message):
@@ -573,7 +577,10 @@ def test_regions_and_a_vote_are_given_together(fgseg, photo, words, message):
 
 
 def test_an_image_of_another_size_than_its_regions_fails_alone(fgseg, photo, tmp_path):
-    other = odd_images.gray_png(tmp_path)
+    other = tmp_path / "other.png"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(other)
     Image.fromarray(np.zeros((16, 24), np.uint8)).save(tmp_path / "regions.png")
     run = fgseg("segment", other, photo, "-p", "red", "--regions", tmp_path / "regions.png", "--vote", *SMALL)
-    assert run.code in (DONE, SOME_FAILED)
+    assert run.code == SOME_FAILED
+    assert "regions.png: expected an array of shape (9, 9), got" in run.err
+    assert "a region map is as large as the image" in run.err
