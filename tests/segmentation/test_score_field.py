@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from fgseg.guides.votes import vote
 from fgseg.prompts.classes import make_prompt_set
 from fgseg.scoring.presence import TIE
 from fgseg.scoring.resolution import Resolution
@@ -61,9 +62,9 @@ def test_pixels_without_data_do_not_vote():
     no_data = np.zeros((45, 90), bool)
     no_data[:, :60] = True
     field = random_field(0, region_map=regions, vote=True)
-    whole = field.exclusive(TIE)
-    part = random_field(0, region_map=regions, vote=True, no_data=no_data).exclusive(TIE)
-    raw = random_field(0).exclusive(TIE)
+    whole = field.exclusive(0.0)
+    part = random_field(0, region_map=regions, vote=True, no_data=no_data).exclusive(0.0)
+    raw = random_field(0).exclusive(0.0)
     assert np.unique(part[:, :60]).tolist() == [-1]
     assert np.unique(part[:, 60:]).tolist() == [np.bincount(raw[:, 60:].ravel() + 1).argmax() - 1]
     assert len(np.unique(whole)) == 1
@@ -78,8 +79,9 @@ def test_a_region_has_the_mean_presence_of_its_pixels_and_no_region_keeps_its_ow
     np.testing.assert_allclose(voted[:, 40:], plain[:, 40:].mean(dtype=np.float64), atol=1e-6)
 
 
-def test_an_automatic_threshold_cuts_pixels_before_regions_vote():
-    regions = np.zeros((45, 90), np.int32)
-    raw = random_field(2).exclusive("auto")
-    (label,) = np.unique(random_field(2, region_map=regions, vote=True).exclusive("auto"))
-    assert label == np.bincount(raw.ravel() + 1).argmax() - 1
+@pytest.mark.parametrize("threshold", [TIE, 0.7, "auto"])
+def test_a_threshold_cuts_pixels_before_regions_vote(threshold):
+    regions = (np.arange(45)[:, None] // 9 * 10 + np.arange(90) // 9).astype(np.int32)
+    for seed in range(3):
+        voted = random_field(seed, region_map=regions, vote=True).exclusive(threshold)
+        np.testing.assert_array_equal(voted, vote(random_field(seed).exclusive(threshold), regions))
