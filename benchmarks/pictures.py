@@ -2,7 +2,7 @@
 
 Those of the README, docs/*.png, are made by the commands printed beneath them. The commands are read from README.md, so
 that a picture and its command cannot differ. docs/bases.jpg shows ten photographs over both bases, with and without
-outlines.
+outlines; docs/sharper.jpg shows three photographs with masks that are made sharper in several ways.
 """
 
 import re
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import skimage
+from guides import WAYS
 from numpy.typing import NDArray
 from PIL import Image
 from specks import PHOTOGRAPHS, PROMPTS
@@ -28,7 +29,12 @@ from fgseg.images.resizing import shrink
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PHOTOS = Path(skimage.__file__).parent / "data"
-BASE_SIDE = 240  # pixels
+BASE_SIDE, SHARPER_SIDE = 240, 400  # pixels
+SHARPENED = {
+    "coffee.png": ["red", "white", "brown"],
+    "astronaut.png": ["orange", "blue", "white", "black"],
+    "rocket.jpg": ["blue", "white"],
+}
 NAMES = {"segment": ("overlay.png", "{image}_overlay.png"), "heatmap": ("heatmaps.png", "{image}_{prompt}.png")}
 """Command -> the file that it writes for an image, and the name of that file in docs."""
 
@@ -58,9 +64,21 @@ def bases() -> NDArray[np.uint8]:
     return grid(panels, columns=4)
 
 
+def sharper() -> NDArray[np.uint8]:
+    """Three photographs, one per row, with the masks of each way to make them sharper."""
+    seg, panels = fgseg.load("mini"), []
+    for name, words in SHARPENED.items():
+        view = seg.encode(shrink(fgseg.images.read_image(PHOTOS / name), max_side=SHARPER_SIDE))
+        for title, options in WAYS.items():
+            result = seg.segment(view, words, **{"refine": "none", **options})
+            panels.append((title, result.overlay(legend=False)))
+    return grid(panels, columns=len(WAYS))
+
+
 def main() -> None:
-    """Run every command and keep its picture; draw the bases."""
+    """Run every command and keep its picture; draw the bases and the ways to sharper masks."""
     Image.fromarray(bases()).save(DOCS / "bases.jpg", quality=80)
+    Image.fromarray(sharper()).save(DOCS / "sharper.jpg", quality=85)
     for words in commands():
         with TemporaryDirectory() as folder:
             subprocess.run([sys.executable, "-m", "fgseg", *words], cwd=folder, check=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgseg.evaluation.report import parts_of, table_rows
+from fgseg.evaluation.report import SWEPT, parts_of, table_rows
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE / "README.md"
@@ -40,6 +40,7 @@ else "short".
 | `python benchmarks/scenes.py` | phrases, absent phrases and captions on scenes that are not used in training |
 | `python benchmarks/materials.py --data FOLDER` | materials on photographs, in comparison with three baselines |
 | `python benchmarks/specks.py --data FOLDER` | what joining specks changes, on labelled images and on photographs |
+| `python benchmarks/guides.py --data FOLDER` | what propagated scores and votes of superpixels gain and cost |
 | `python benchmarks/self_guide.py --data FOLDER` | which block of the model guides it best, and what guides cost |
 | `python benchmarks/speed.py` | waiting times, in comparison with straightforward implementations |
 | `python benchmarks/choices.py` | the gain of the towers' optimised operations over plain torch |
@@ -47,7 +48,7 @@ else "short".
 | `python benchmarks/gpu.py` | agreement of results on a GPU and on a processor, and speed on the GPU |
 | `python benchmarks/large.py` | time and memory of images larger than memory |
 | `python benchmarks/first_mask.py` | the time from the command to the first mask, and the longest silence meanwhile |
-| `python benchmarks/web_load.py` | the web page with sixteen clients, all users, and with five hostile ones among them |
+| `python benchmarks/web_load.py` | the web page with sixteen clients, first all users, then five of them hostile |
 | `python benchmarks/fuzz_inputs.py` | 10,000 damaged images, class files, COCO files, records, requests and prompts |
 | `python benchmarks/kill_runs.py` | what runs leave after kill -9, on a full disk and on a read-only one |
 
@@ -88,7 +89,7 @@ def measured(document: Document) -> Iterator[str]:
     yield from table(header, rows)
     if "chosen" in document:
         chosen = document["chosen"]
-        names = ("recipe", "resolution", "refine", "logit_scale", "threshold")
+        names = [name for name in SWEPT if name in chosen]
         values = ", ".join(f"{name} {shown(chosen[name])}" for name in names)
         yield f"\nChosen by mIoU on {chosen['on']['images']} images of {chosen['on']['name']}: {values}."
     yield "\n" + sentence(document)
@@ -102,7 +103,7 @@ def sentence(document: Document) -> str:
         facts.append(parts)
     if model.get("recipe"):
         facts.append(f"recipe {model['recipe']}")
-    for name in ("preset", "decision", "logit_scale", "threshold", "refine", "route"):
+    for name in ("preset", "decision", "logit_scale", "threshold", "refine", "propagate", "region_map", "route"):
         if settings.get(name) not in (None, "none"):
             facts.append(f"{name.replace('_', ' ')} {shown(settings[name])}")
     if settings.get("prompts") == "present":

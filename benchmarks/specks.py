@@ -61,12 +61,12 @@ def on_labelled_images(task: SegmentationTask) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def differences(kept: NDArray[np.int64], joined: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The mIoU joined minus mIoU kept over resampled images, the same images for both."""
+def differences(kept: NDArray[np.int64], joined: NDArray[np.int64], *, figure: str = "miou") -> NDArray[np.float64]:
+    """A figure joined minus that kept over resampled images, the same images for both."""
     count = len(kept)
     draws = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     sums = (np.tensordot(draws, counts, axes=1) for counts in (kept, joined))
-    before, after = (figures(total)["miou"] for total in sums)
+    before, after = (figures(total)[figure] for total in sums)
     return np.asarray(after - before)
 
 

@@ -27,6 +27,9 @@ from fgseg.encoders.networks.clip import RECIPES, Recipe
 from fgseg.encoders.networks.guided import GUIDED_RECIPES, GuidedRecipe, without_guide
 from fgseg.errors import ModelNotFoundError, OptionError, OutputError, PromptError
 from fgseg.guides.loading import with_guide
+from fgseg.guides.propagation import PROPAGATIONS, Propagate
+from fgseg.guides.region_maps import RegionMap
+from fgseg.guides.votes import check_vote
 from fgseg.images.levels import check_stretch
 from fgseg.images.reading import read_image, rgb_source
 from fgseg.prompts.classes import PromptClass, PromptSet
@@ -44,7 +47,7 @@ from fgseg.segmentation.model_defaults import ModelDefaults, model_defaults
 from fgseg.segmentation.prompt_encoder import PromptEncoder, PromptTexts
 from fgseg.segmentation.result import Segmentation, checked_sizes
 from fgseg.segmentation.run_record import RunRecord, image_settings, model_settings, prompt_settings
-from fgseg.segmentation.score_field import ScoreField, Threshold
+from fgseg.segmentation.score_field import ScoreField, Sharpening, Threshold
 from fgseg.similarity import patch_scores, unit
 from fgseg.types import BoxScores, LazyMaps, Ranking
 from fgseg.upsample.tensors import full_precision
@@ -135,7 +138,7 @@ class Segmenter:
         image: ImageSource,
         *,
         resolution: str | Resolution = "auto",
-        region_map: NDArray[Any] | None = None,
+        region_map: RegionMap | None = None,
     ) -> EncodedImage:
         """Encode an image once, to use it many times.
 
@@ -146,8 +149,8 @@ class Segmenter:
                 position embeddings interpolated), "slide" (windows of the native side over an image whose shorter side
                 is 1.5 times that, as published evaluations do), each with an optional size ("slide:448"), or a
                 `Resolution`. "auto" is the model's default: "slide" for CLIP and FG-CLIP 1, "keep" for FG-CLIP 2.
-            region_map: (H, W) integers, the region of each pixel, negative where there is none. The recipe "corr" mixes
-                patches within regions; None is one without any region.
+            region_map: regions of the image, within which the recipe "corr" mixes patches; None for none. As in
+                `segment`.
 
         Raises:
             ImageError: a file that cannot be read.
@@ -155,11 +158,7 @@ class Segmenter:
             OptionError: an unknown resolution, a region map for another recipe, or an EncodedImage of another model,
                 revision, recipe, guide, resolution or region map.
         """
-        if region_map is not None and self.encoder.recipe != "corr":
-            raise OptionError(
-                f"region_map: the recipe {self.encoder.recipe!r} does not use regions; load the model with "
-                "recipe='corr' and a guide, or leave the region map out"
-            )
+        self._check_mixing(region_map)
         if isinstance(image, EncodedImage):
             self._image_encoder.check(image, resolution, region_map)
             return image
@@ -169,7 +168,11 @@ class Segmenter:
         return view
 
     def encode_batch(
-        self, images: Sequence[ImageSource], *, resolution: str | Resolution = "auto"
+        self,
+        images: Sequence[ImageSource],
+        *,
+        resolution: str | Resolution = "auto",
+        region_maps: Sequence[RegionMap] | None = None,
     ) -> list[EncodedImage]:
         """Encode several images together; images of the same encoded size share batches.
 
@@ -179,15 +182,17 @@ class Segmenter:
         Args:
             images: paths, arrays and PIL images, as in `encode`, of any sizes; all are in memory at once.
             resolution: as in `encode`.
+            region_maps: one for each image, as in `encode`.
 
         Returns:
             One EncodedImage per image, in order.
 
         Raises:
             ImageError: a file that cannot be read.
-            OptionError: no image, or an unknown resolution.
+            OptionError: no image, an unknown resolution, or not one region map per image that the recipe uses.
         """
-        return self._image_encoder.encode(images, resolution)
+        self._check_mixing(region_maps)
+        return self._image_encoder.encode(images, resolution, region_maps=region_maps)
 
     def segment(
         self,
@@ -201,7 +206,9 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
-        region_map: NDArray[Any] | None = None,
+        propagate: Propagate = "none",
+        region_map: RegionMap | None = None,
+        vote: bool = False,
         min_area: int | Literal["auto"] = "auto",
         max_hole: int | Literal["auto"] = "auto",
     ) -> Segmentation:
@@ -226,7 +233,15 @@ class Segmenter:
             resolution: as in `encode`.
             refine: how score maps follow the image's edges: "guided" filter, "pamr" (slow on large images) or "none".
                 "auto" takes the model's own: "guided" for the embedded model, which gains from it, else "none".
-            region_map: as in `encode`.
+            propagate: between which alike parts of the image scores flow: "patches" with alike features (LPOSS),
+                "pixels" of alike colour, "both" (LPOSS+), or "none". "pixels" and "both" take about a second for ten
+                words on two cores.
+            region_map: regions of the image: an (H, W) integer array, in which a negative number is no region, a label
+                PNG, a JSON file with COCO masks, "superpixels", "eomt" or "eomt:FOLDER" (see
+                `fgseg.guides.region_map_of`). None for none.
+                The recipe "corr" mixes patches within these regions.
+            vote: whether every region takes the most frequent label of its pixels, where no class counts as a label.
+                Independent masks and heatmaps take the mean presence of each region.
             min_area: in pixels; smaller connected components are dropped, and 0 keeps all. "auto" is a quarter of a
                 patch. In exclusive mode such a part then joins the class around it, or none, as most of the pixels
                 around it say (`fgseg.regions.join_parts`).
@@ -239,7 +254,7 @@ class Segmenter:
             PromptError: an empty, duplicate or too long prompt, or a word the model does not know.
             OptionError: an option out of its range, or a lone prompt with nothing to compete with.
         """
-        refine = self._refinement(refine)
+        sharpening = self._sharpening(refine, propagate, region_map, vote=vote)
         if threshold not in (None, "auto"):
             threshold = check_number("threshold", threshold, low=0, high=1, hint="a presence, or 'auto'")
         min_area, max_hole = checked_sizes(mode, min_area=min_area, max_hole=max_hole)
@@ -247,11 +262,11 @@ class Segmenter:
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
         texts = self._prompt_encoder.texts(prompt_set, templates)
         text_seconds = time.perf_counter() - started
-        view = self.encode(image, resolution=resolution, region_map=region_map)
+        view = self.encode(image, resolution=resolution, region_map=self._mixing(region_map))
         started = time.perf_counter()
         own_threshold = self._own_threshold(prompt_set)
         threshold = own_threshold if threshold is None else threshold
-        field = self._field(view, texts, prompt_set, refine, lowest_threshold=own_threshold)
+        field = self._field(view, texts, prompt_set, sharpening, lowest_threshold=own_threshold)
         quarter = quarter_patch(view.image_hw, view.grid_hw)
         smallest = quarter if min_area == "auto" else min_area
         largest_hole = quarter - 1 if max_hole == "auto" else max_hole
@@ -266,7 +281,7 @@ class Segmenter:
             labels = field.winners(masks)
         scoring_seconds = time.perf_counter() - started
         settings = RunRecord(self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {
-            "mode": mode, "threshold": threshold, "refine": refine, "min_area": min_area, "max_hole": max_hole,
+            "mode": mode, "threshold": threshold, **sharpening.settings(), "min_area": min_area, "max_hole": max_hole,
             "quarter_patch": quarter, "changed_pixels": sum(changed),
             "seconds": round(text_seconds + scoring_seconds, 4),
         })  # fmt: skip
@@ -366,7 +381,9 @@ class Segmenter:
         templates: str | Sequence[str] | None = None,
         resolution: str | Resolution = "auto",
         refine: Refinement = "auto",
-        region_map: NDArray[Any] | None = None,
+        propagate: Propagate = "none",
+        region_map: RegionMap | None = None,
+        vote: bool = False,
     ) -> Heatmaps:
         """The presence of each prompt: class name -> (H, W) float32, computed each time it is read.
 
@@ -374,12 +391,12 @@ class Segmenter:
         likely as the best background word, 1 is certain. Arguments and errors as in `segment`, which thresholds these
         maps. refine="none" shows the scores of the patches without refinement.
         """
-        refine = self._refinement(refine)
+        sharpening = self._sharpening(refine, propagate, region_map, vote=vote)
         prompt_set = self._prompt_encoder.prompt_set(prompts, background, negatives)
         texts = self._prompt_encoder.texts(prompt_set, templates)
-        view = self.encode(image, resolution=resolution, region_map=region_map)
-        field = self._field(view, texts, prompt_set, refine)
-        settings = self._view_settings(view) | self._prompt_settings(prompt_set, texts) | {"refine": refine}
+        view = self.encode(image, resolution=resolution, region_map=self._mixing(region_map))
+        field = self._field(view, texts, prompt_set, sharpening)
+        settings = self._view_settings(view) | self._prompt_settings(prompt_set, texts) | sharpening.settings()
         return Heatmaps(view.image, field.names, field.presence, grid_hw=view.grid_hw, settings=RunRecord(settings))
 
     def similarity(
@@ -496,18 +513,41 @@ class Segmenter:
         return self.encode(image, resolution=resolution)
 
     def _field(
-        self, view: EncodedImage, texts: PromptTexts, prompt_set: PromptSet, refine: str, lowest_threshold: float = TIE
+        self,
+        view: EncodedImage,
+        texts: PromptTexts,
+        prompt_set: PromptSet,
+        sharpening: Sharpening,
+        lowest_threshold: float = TIE,
     ) -> ScoreField:
         scale = self.encoder.logit_scale
-        return ScoreField(view, texts, prompt_set, logit_scale=scale, refine=refine, lowest_threshold=lowest_threshold)
+        return ScoreField(
+            view, texts, prompt_set, logit_scale=scale, sharpening=sharpening, lowest_threshold=lowest_threshold
+        )
 
     def _own_threshold(self, prompt_set: PromptSet) -> float:
         """The model's own, which is a presence against background words; without any, a tie."""
         return self.defaults.threshold if prompt_set.rivals else TIE
 
-    def _refinement(self, refine: Refinement) -> Refinement:
+    def _check_mixing(self, region_maps: object) -> None:
+        if region_maps is not None and self.encoder.recipe != "corr":
+            raise OptionError(
+                f"region_map: the recipe {self.encoder.recipe!r} does not use regions; load the model with "
+                "recipe='corr' and a guide, or leave the region map out"
+            )
+
+    def _mixing(self, region_map: RegionMap | None) -> RegionMap | None:
+        """The region map if the recipe mixes patches within regions."""
+        return region_map if self.encoder.recipe == "corr" else None
+
+    def _sharpening(
+        self, refine: Refinement, propagate: Propagate, region_map: RegionMap | None, *, vote: bool
+    ) -> Sharpening:
+        """The checked options of sharper masks, with the model's own refinement for "auto"."""
         check_choice("refine", refine, ("auto", *OFFERED))
-        return cast(Refinement, self.defaults.refine) if refine == "auto" else refine
+        check_choice("propagate", propagate, PROPAGATIONS)
+        check_vote(has_regions=region_map is not None, vote=vote, recipe=self.encoder.recipe)
+        return Sharpening(self.defaults.refine if refine == "auto" else refine, propagate, region_map, vote)
 
     def _view_settings(self, view: EncodedImage) -> dict[str, Any]:
         return image_settings(view, self._image_encoder.sizes(view.resolution))

@@ -31,15 +31,15 @@ LAYERS = (
 HEIGHT = {room: height for height, layer in enumerate(LAYERS) for room in layer}
 
 OWNERS = {
-    "transformers": {"encoders"},
+    "transformers": {"encoders", "guides"},
     "tokenizers": {"encoders", "recipes"},
     "huggingface_hub": {"encoders"},
     "safetensors": {"encoders", "training", "recipes"},
     "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
     "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes"},
-    "skimage": {"scoring", "regions", "web"},  # web: the photographs that come with it
-    "scipy": {"large", "regions", "scenes"},
+    "skimage": {"scoring", "regions", "guides", "web"},  # web: the photographs that come with it
+    "scipy": {"large", "regions", "guides", "scenes"},
     "tifffile": {"images", "large"},
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},

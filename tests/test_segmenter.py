@@ -20,6 +20,7 @@ from fgseg.regions.specks import join_gaps, join_parts, quarter_patch
 from fgseg.scenes.composition import scene
 from fgseg.scoring.presence import automatic_threshold
 from fgseg.scoring.resolution import Resolution
+from fgseg.scoring.superpixels import superpixels
 from fgseg.segmentation.kept_masks import KeptMasks
 from fgseg.segmentation.score_field import ScoreField
 from fgseg.types import UNLABELLED
@@ -364,6 +365,66 @@ def test_refinement_gives_a_result_of_the_same_kind(seg, picture, mode, refine):
     assert result.settings["refine"] == refine
 
 
+@pytest.mark.parametrize("mode", ["exclusive", "independent"])
+@pytest.mark.parametrize("propagate", ["patches", "pixels", "both"])
+def test_propagated_scores_give_a_result_of_the_same_kind(seg, picture, mode, propagate):
+    result = seg.segment(picture, ["red", "blue"], mode=mode, propagate=propagate)
+    assert result.labels.shape == picture.shape[:2]
+    assert result.settings["propagate"] == propagate
+    maps = seg.heatmaps(picture, ["red", "blue"], propagate=propagate)
+    np.testing.assert_array_equal(maps["blue"], result.scores["blue"])
+    assert np.abs(maps["blue"] - seg.heatmaps(picture, ["red", "blue"])["blue"]).max() > 0.01
+
+
+@pytest.mark.parametrize("propagate", ["patches", "pixels"])
+def test_presence_of_a_propagated_prompt_does_not_depend_on_the_other_prompts(seg, picture, propagate):
+    view = seg.encode(picture)
+    alone, among = (seg.heatmaps(view, words, propagate=propagate)["red"] for words in (["red"], ["blue", "red"]))
+    np.testing.assert_allclose(alone, among, atol=1e-5)
+
+
+HALVES = np.repeat([[0, 1]], 96, 0).repeat(64, 1)
+
+
+def test_a_vote_gives_every_region_one_label(seg, picture):
+    words, sizes = ["red", "blue", "green"], {"min_area": 0, "max_hole": 0}
+    view = seg.encode(picture)
+    result = seg.segment(view, words, region_map=HALVES, vote=True, threshold=0.1, **sizes)
+    before = seg.segment(view, words, threshold=0.1, **sizes).labels
+    for number in (0, 1):
+        half = HALVES == number
+        assert np.unique(result.labels[half]).tolist() == [np.bincount(before[half] + 1).argmax() - 1]
+    assert (result.settings["region_map"], result.settings["vote"]) == ("array", True)
+
+
+def test_masks_and_heatmaps_of_a_vote_are_the_means_of_regions(seg, picture):
+    view = seg.encode(picture)
+    plain, voted = (seg.heatmaps(view, ["red"], region_map=regions, vote=regions is not None)["red"]
+                    for regions in (None, HALVES))  # fmt: skip
+    means = [float(plain[HALVES == number].mean(dtype=np.float64)) for number in (0, 1)]
+    np.testing.assert_allclose(voted, np.take(means, HALVES), atol=1e-6)
+    low, high = sorted(means)
+    result = seg.segment(
+        view, ["red", "blue"], mode="independent", region_map=HALVES, vote=True, threshold=(low + high) / 2
+    )
+    np.testing.assert_array_equal(result.masks["red"], HALVES == np.argmax(means))
+    assert len(np.unique(result.labels[HALVES == 0])) == 1
+
+
+def test_superpixels_are_computed_once_for_an_image(seg, picture, monkeypatch):
+    calls, original = [], superpixels
+
+    def counted(*args, **options):
+        calls.append(args)
+        return original(*args, **options)
+
+    monkeypatch.setattr("fgseg.guides.region_maps.superpixels", counted)
+    view = seg.encode(picture)
+    for words in (["red"], ["blue"]):
+        seg.segment(view, words, region_map="superpixels", vote=True)
+    assert len(calls) == 1
+
+
 def test_similarity_is_the_cosine_of_every_patch_of_the_whole_image_with_every_text(seg, picture):
     scores = seg.similarity(picture, ["red", "blue"])
     (window,) = seg.encode(picture, resolution="squash").windows
@@ -593,6 +654,27 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
             lambda s, i: s.segment(i, ["red"], refine="crf"),
             OptionError,
             "refine: expected one of auto, none, guided, pamr",
+        ),
+        (
+            lambda s, i: s.segment(i, ["red"], propagate="lposs"),
+            OptionError,
+            "propagate: expected one of none, patches, pixels, both, got 'lposs'",
+        ),
+        (lambda s, i: s.segment(i, ["red"], vote=True), OptionError, "vote: expected regions that vote, got none"),
+        (
+            lambda s, i: s.heatmaps(i, ["red"], region_map="superpixels"),
+            OptionError,
+            "region_map: nothing uses the regions unless they vote; give vote=True too",
+        ),
+        (
+            lambda s, i: s.segment(i, ["red"], region_map="slic", vote=True),
+            OptionError,
+            "region_map: expected an integer array.*got 'slic', which is no file",
+        ),
+        (
+            lambda s, i: s.segment(i, ["red"], region_map=np.zeros((3, 4), int), vote=True),
+            ShapeError,
+            r"region_map: expected an array of shape \(96, 128\)",
         ),
         (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a whole number from 0"),
         (lambda s, i: s.segment(i, ["red"], min_area=2.7), OptionError, "min_area: expected a whole number.*got 2.7"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_region_options",
+    "check_regions",
     "check_resolution",
     "check_writable",
     "find_inputs",
@@ -36,6 +37,7 @@ __all__ = [
     "read_reading",
     "read_size",
     "read_threshold",
+    "region_stamps",
     "split_words",
 ]
 
@@ -91,6 +93,31 @@ def read_size(flag: str, text: str) -> Any:
     raise OptionError(f"{flag}: expected a whole number of pixels from 0, or auto, got {text!r}")
 
 
+def check_regions(regions: Sequence[str], recipe: str, *, vote: bool) -> None:
+    """Refuse a vote without regions, regions that nothing uses, and names that are neither a file nor known."""
+    from fgseg.guides.region_maps import is_computed
+    from fgseg.guides.votes import check_vote
+
+    try:
+        check_vote(has_regions=bool(regions), vote=vote, recipe=recipe)
+    except OptionError as error:
+        flag, given = ("--vote", "no --regions") if vote else ("--regions", "no --vote")
+        raise OptionError(f"{flag}: expected --regions and --vote together, got {given}; give both or none") from error
+    for one in regions:
+        if not (one == "none" or is_computed(one) or Path(one).exists()):
+            raise OptionError(
+                "--regions: expected superpixels, eomt, a label PNG, a JSON file or a folder of these, got "
+                f"{one!r:.80}, which is not there"
+            )
+
+
+def region_stamps(regions: str | None) -> list[list[str | int]]:
+    """Name, size and time of the last change of the files of regions, by which a change is noticed."""
+    path = Path(regions or "")
+    files = sorted(path.iterdir()) if regions and path.is_dir() else [path] if regions and path.is_file() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
 def check_resolution(text: str) -> None:
     """Refuse a text that is not a resolution."""
     from fgseg.scoring.resolution import parse_resolution
@@ -130,7 +157,10 @@ def check_region_options(
     from fgseg.scoring.resolution import Resolution, parse_resolution
 
     name = sorted(paths)[0]
-    allowed = {"mode": ("exclusive",), "refine": ("auto", "none"), "max_hole": (0, "auto"), "min_area": (0, 1, "auto")}
+    allowed: dict[str, tuple[Any, ...]] = {
+        "mode": ("exclusive",), "refine": ("auto", "none"), "propagate": ("none",), "vote": (False,),
+        "max_hole": (0, "auto"), "min_area": (0, 1, "auto"),
+    }  # fmt: skip
     for option, values in allowed.items():
         if options[option] not in values:
             flag = "--" + option.replace("_", "-")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Option
 
-from fgseg.commands.arguments import check_resolution, check_writable, load_segmenter, split_words
-from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, named_folder, with_option_groups
+from fgseg.commands.arguments import check_regions, check_resolution, check_writable, load_segmenter, split_words
+from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, Vote, named_folder, with_option_groups
 from fgseg.commands.terminal.output import SOME_FAILED, USAGE, complain, progress_bar, table, to_json
 from fgseg.commands.terminal.status import STATUS
 from fgseg.errors import OptionError
@@ -71,9 +71,10 @@ class DataOptions:
 class SettingOptions:
     """How images become labels; --recipe and --guide are options of the model."""
 
-    preset: Annotated[str | None, Option(help="Published settings: sclip, naclip, clearclip, proxyclip, corrclip.")] = (
-        None
-    )
+    preset: Annotated[
+        str | None,
+        Option(help="Published settings: sclip, naclip, clearclip, proxyclip, corrclip, lposs."),
+    ] = None
     prompts: Annotated[Literal["all", "present"], Option(help="Classes that compete in an image.")] = "all"
     decision: Annotated[
         Literal["protocol", "presence"],
@@ -85,6 +86,17 @@ class SettingOptions:
     templates: Templates = None
     resolution: Annotated[str, Option(help="auto, squash, keep or slide, with an optional size: slide:448.")] = "auto"
     refine: Annotated[str, Option(help="auto (that of the model), none, guided, pamr or superpixel.")] = "auto"
+    propagate: Annotated[
+        str | None, Option(help="none, patches, pixels or both. [default: that of the preset, else none]")
+    ] = None
+    regions: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER|superpixels|eomt",
+            help="Regions of the images: superpixels, eomt, or a folder with a map for each image.",
+        ),
+    ] = None
+    vote: Vote = False
     specks: Annotated[
         Literal["keep", "join"],
         Option(help="Keep small parts and gaps, or join them to what is around them as `fgseg segment` does."),
@@ -93,8 +105,8 @@ class SettingOptions:
         bool,
         Option(
             "--sweep",
-            help="Measure every combination of --recipe, --resolution, --refine, --logit-scale and --threshold, each "
-            "with one or more values separated by commas, and choose the best mIoU.",
+            help="Measure every combination of --recipe, --resolution, --refine, --logit-scale, --threshold, "
+            "--propagate and --regions, each with one or more values separated by commas, and choose the best mIoU.",
         ),
     ] = False
 
@@ -149,6 +161,7 @@ def _request(what: DataOptions, how: SettingOptions, values: Mapping[str, tuple[
         "decision": None if how.decision == "protocol" else how.decision,
         "prompts": None if how.prompts == "all" else how.prompts,
         "specks": None if how.specks == "keep" else how.specks,
+        "vote": None if how.sweep else how.vote or None,
     }  # fmt: skip
     if not how.sweep:
         settings |= {name: value for name, (value,) in values.items() if name != "recipe" and value != "auto"}
@@ -252,10 +265,13 @@ def _values(how: SettingOptions, recipe: str) -> dict[str, tuple[Any, ...]]:
         "refine": tuple(None if one == "auto" else one for one in _split("refine", how.refine, str)),
         "logit_scale": _split("logit-scale", how.logit_scale, float),
         "threshold": _split("threshold", how.threshold, float),
+        "propagate": _split("propagate", how.propagate, str),
+        "region_map": _split("regions", how.regions, str),
     }
+    check_regions(split_words([how.regions] if how.regions else None), recipe, vote=how.vote)
     for name, several in values.items():
         if len(several) > 1 and not how.sweep:
-            flag = name.replace("_", "-")
+            flag = "regions" if name == "region_map" else name.replace("_", "-")
             raise OptionError(f"--{flag}: expected one value, got {len(several)}; several need --sweep")
     return values
 

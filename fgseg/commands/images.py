@@ -106,18 +106,20 @@ def segment(
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     presence, read = arguments.read_threshold(threshold), arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
+    arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
     inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
         "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
-        "min_area": smallest, "max_hole": largest_hole,
+        "propagate": options.propagate, "vote": options.vote, "min_area": smallest, "max_hole": largest_hole,
     }  # fmt: skip
     large = arguments.read_by_region(inputs.paths, always=by_region)
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     seg.prepare(prompts, **competitors)
     request = request_digest(seg, {
-        **settings, **read, **_asked(prompts, competitors), "command": "segment", "formats": sorted(written_formats),
-        "batch": options.batch, "by_region": by_region, "reduction": reduction, "base": base,
+        **settings, **read, **_asked(prompts, competitors), **_regions_asked(options), "command": "segment",
+        "formats": sorted(written_formats), "batch": options.batch, "by_region": by_region, "reduction": reduction,
+        "base": base,
     })  # fmt: skip
     inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
 
@@ -141,13 +143,18 @@ def segment(
         if path in large:
             result = segment_large(path)
         else:
-            result = seg.segment(encoded.take(path), prompts, **settings, **competitors)
+            result = seg.segment(
+                encoded.take(path), prompts, region_map=_regions_of(options, path), **settings, **competitors
+            )
             changed.append((result.settings["changed_pixels"], result.labels.size))
         written = result.save(folders[path], formats=written_formats, record=records[path], base=base)
         return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
 
     small = [path for path in inputs.paths if path not in large]
-    encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch, **read)
+    regions = partial(_regions_of, options)
+    encoded = Prefetcher(
+        seg, small, resolution=options.resolution, batch_size=options.batch, region_map=regions, **read
+    )
     keeps_some = bool(large) and "auto" in (smallest, largest_hole)
     notes = partial(_speck_notes, changed, keeps_some=keeps_some)
     run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report, notes)
@@ -191,16 +198,21 @@ def heatmap(
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     read = arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
+    arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
     inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
     seg.prepare(prompts, **competitors)
-    asked = {"resolution": options.resolution, "refine": options.refine, "batch": options.batch, "base": base}
-    request = request_digest(seg, {**asked, **read, **_asked(prompts, competitors), "command": "heatmap"})
+    how: dict[str, Any] = {
+        "resolution": options.resolution, "refine": options.refine, "propagate": options.propagate,
+        "vote": options.vote,
+    }  # fmt: skip
+    asked = {**how, **read, **_asked(prompts, competitors), **_regions_asked(options)}
+    request = request_digest(seg, {**asked, "batch": options.batch, "base": base, "command": "heatmap"})
     inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
 
     def work(path: Path) -> list[dict[str, Any]]:
         image = encoded.take(path)
-        maps = seg.heatmaps(image, prompts, resolution=options.resolution, refine=options.refine, **competitors)
+        maps = seg.heatmaps(image, prompts, region_map=_regions_of(options, path), **how, **competitors)
         classes: list[dict[str, Any]] = []
         written = maps.save(
             folders[path],
@@ -215,7 +227,10 @@ def heatmap(
             share = f"{100 * entry['share']:.2f}"
             yield record["image"], entry["name"], f"{entry['mean']:.3f}", f"{entry['peak']:.3f}", share
 
-    encoded = Prefetcher(seg, inputs.paths, resolution=options.resolution, batch_size=options.batch, **read)
+    encoded = Prefetcher(
+        seg, inputs.paths, resolution=options.resolution, batch_size=options.batch,
+        region_map=partial(_regions_of, options), **read,
+    )  # fmt: skip
     run(inputs, work, rows, ("image", "class", "mean", "peak", "% over 0.5"), report)
 
 
@@ -239,6 +254,21 @@ def _asked(prompts: Sequence[PromptClass], competitors: dict[str, Any]) -> dict[
         "classes": [asdict(entry) for entry in prompts],
         "templates": None if templates is None else templates_named(templates),
     }
+
+
+def _given(regions: str | None) -> list[str]:
+    return [] if regions is None else [regions]
+
+
+def _regions_asked(options: RunOptions) -> dict[str, Any]:
+    return {"regions": options.regions, "region_stamps": arguments.region_stamps(options.regions)}
+
+
+def _regions_of(options: RunOptions, path: Path) -> str | None:
+    """The region map of an image."""
+    from fgseg.guides.region_maps import region_map_for
+
+    return None if options.regions is None else region_map_for(options.regions, str(path))
 
 
 def _summary(name: str, score_map: NDArray[np.float32]) -> dict[str, Any]:

@@ -22,10 +22,12 @@ __all__ = [
     "ModelOptions",
     "PromptOptions",
     "ReadOptions",
+    "Regions",
     "ReportOptions",
     "Route",
     "RunOptions",
     "Templates",
+    "Vote",
     "named_folder",
     "with_option_groups",
 ]
@@ -59,6 +61,14 @@ Base = Annotated[
     Option(help="Draw over the image without its colors (grey), or over the image as it is (photo)."),
 ]
 Route = Literal["short", "long"]
+Regions = Annotated[
+    str | None,
+    Option(
+        metavar="FILE|superpixels|eomt",
+        help="Regions of the image: superpixels, eomt, a label PNG, a JSON file of COCO masks, or a folder of these.",
+    ),
+]
+Vote = Annotated[bool, Option("--vote", help="Give every region the class that most of its pixels have.")]
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,12 @@ class RunOptions:
         Literal["auto", "none", "guided", "pamr"],
         Option(help="Make the score maps follow the edges of the image. auto: the model's choice."),
     ] = "auto"
+    propagate: Annotated[
+        Literal["none", "patches", "pixels", "both"],
+        Option(help="Let scores flow between patches with alike features, between pixels of alike color, or both."),
+    ] = "none"
+    regions: Regions = None
+    vote: Vote = False
     batch: Annotated[
         int, Option(min=1, help="Images encoded together, for GPUs. Above 1, labels of nearly tied pixels may change.")
     ] = 1

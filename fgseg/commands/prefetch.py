@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 from fgseg.commands.terminal.output import blaming_the_image
+from fgseg.guides.region_maps import RegionMap
 from fgseg.images.reading import Picture, read_picture
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -29,6 +30,7 @@ class Prefetcher:
         batch_size: int = 1,
         bands: Sequence[int] | None = None,
         stretch: Sequence[float] | None = None,
+        region_map: Callable[[Path], RegionMap | None] | None = None,
     ) -> None:
         """Start to read.
 
@@ -39,7 +41,9 @@ class Prefetcher:
             batch_size: number of files that are encoded together; the same number is read in the meantime.
             bands: as in `fgseg.images.read_picture`.
             stretch: as in `fgseg.images.read_picture`.
+            region_map: the region map of a file, for the recipe that mixes patches within regions.
         """
+        self._region_map = region_map if seg.encoder.recipe == "corr" else None
         self._read_file = partial(read_file, bands=bands, stretch=stretch)
         self._seg, self._resolution = seg, resolution
         self._batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
@@ -75,7 +79,8 @@ class Prefetcher:
         if not images:
             return
         try:
-            batch = self._seg.encode_batch(list(images.values()), resolution=self._resolution)
+            maps = [] if self._region_map is None else [one for one in map(self._region_map, images) if one is not None]
+            batch = self._seg.encode_batch(list(images.values()), resolution=self._resolution, region_maps=maps or None)
         except Exception as error:  # `take` raises it for each file of the batch
             self._encoded |= dict.fromkeys(images, error)
         else:

@@ -1,11 +1,13 @@
 """Published settings of methods on the standard benchmarks.
 
 They are taken from the public configurations of SCLIP (wangf3014/SCLIP), NACLIP (sinahmr/NACLIP), ClearCLIP
-(mc-lan/ClearCLIP), ProxyCLIP (mc-lan/ProxyCLIP) and CorrCLIP (zdk258/CorrCLIP). Their scales are tuned to plain CLIP,
+(mc-lan/ClearCLIP), ProxyCLIP (mc-lan/ProxyCLIP), CorrCLIP (zdk258/CorrCLIP) and LPOSS (vladan-stojnic/LPOSS). Their
+scales are tuned to plain CLIP,
 whose cosines differ from FG-CLIP's.
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from fgseg._checks import check_choice
 from fgseg.datasets.standard_sets import STANDARD_SETS
@@ -31,6 +33,7 @@ class Preset:
         max_side: largest number of pixels of the long side.
         recipe: how the last vision block attends.
         guide: what the recipe attends by; None for a recipe without a guide.
+        propagate: between which alike parts of the image scores flow.
         deviations: what these settings do not reproduce of the published code.
     """
 
@@ -46,6 +49,7 @@ class Preset:
     max_side: int = 2048
     recipe: str = ""
     guide: str | None = None
+    propagate: Literal["none", "patches", "pixels", "both"] = "none"
     deviations: tuple[str, ...] = ()
 
 
@@ -78,6 +82,16 @@ _COMMON = {
             "without region maps of the images, the published ones being of SAM 2, a patch sees the whole window",
         ),
     ),
+    "lposs": Preset(
+        *("", "", 448, 224, 112, 40.0),
+        background=BACKGROUND_WORDS,
+        propagate="patches",
+        deviations=(
+            "patches are alike by the encoder's own features, not by the values of DINO ViT-B/16's last block",
+            "a patch counts as 16 pixels whatever its size",
+            "scores are divided by the solution for 1, which changes no label",
+        ),
+    ),
 }
 _CORRCLIP_OBJECT_WORDS = tuple(word for word in COCO_OBJECT_BACKGROUND_WORDS if word != "bed")
 _DIFFERENT: dict[tuple[str, str], dict[str, object]] = {
@@ -99,6 +113,7 @@ _DIFFERENT: dict[tuple[str, str], dict[str, object]] = {
     ("proxyclip", "coco-object"): {"prob_threshold": 0.25, "background": COCO_OBJECT_BACKGROUND_WORDS},
     ("proxyclip", "cityscapes"): {"short_side": 448, "crop": 224},
     ("proxyclip", "ade20k"): {"short_side": 448},
+    ("lposs", "coco-object"): {"background": COCO_OBJECT_BACKGROUND_WORDS},
 }
 _DIFFERENT |= {("corrclip", dataset): changes for (name, dataset), changes in _DIFFERENT.items() if name == "proxyclip"}
 _DIFFERENT["corrclip", "coco-object"] = {"prob_threshold": 0.25, "background": _CORRCLIP_OBJECT_WORDS}

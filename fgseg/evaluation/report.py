@@ -18,7 +18,7 @@ from fgseg.metrics import BOUNDARY_SHARE
 
 __all__ = ["SWEPT", "parts_of", "run_document", "table_rows", "write_run"]
 
-SWEPT = ("recipe", "resolution", "refine", "logit_scale", "threshold")
+SWEPT = ("recipe", "resolution", "refine", "logit_scale", "threshold", "propagate", "region_map")
 _HEADINGS = {"miou": "mIoU", "aacc": "aAcc", "macc": "mAcc", "boundary_iou": "boundary IoU"}
 
 METRIC = {
@@ -112,15 +112,16 @@ def table_rows(document: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
 
 
 def _sweep_rows(sweep: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    names = [name for name in SWEPT if name in sweep[0]]  # a file of an earlier version lacks some
     rows = [
         (
-            *(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in SWEPT),
+            *(f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in names),
             _cell({"value": row["miou"], "interval": row["interval"]}),
             _cell({"value": row["aacc"]}),
         )
         for row in sweep
     ]
-    return (*SWEPT, "mIoU", "aAcc"), rows
+    return (*names, "mIoU", "aAcc"), rows
 
 
 def _cell(figure: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What guides scores besides the words: models whose features say which patches belong together."""
+"""What guides scores besides the words: models whose features say which patches belong together, and regions."""
 
 import lazy_loader
 

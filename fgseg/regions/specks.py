@@ -13,7 +13,7 @@ from fgseg._checks import check_labels, check_whole
 from fgseg.regions.components import labelled_components
 from fgseg.types import UNLABELLED
 
-__all__ = ["join_gaps", "join_parts", "quarter_patch"]
+__all__ = ["join_gaps", "join_parts", "most_frequent", "quarter_patch"]
 
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
 _CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -65,7 +65,7 @@ def join_parts(
     around = list(_around(small, ~votes, labels, components, (*_SIDES, *_CORNERS)))
     parts, voted = (np.concatenate(values) for values in zip(*around, strict=True))
     label_of_part = np.full(count + 1, UNLABELLED, np.int32)
-    winners = _most_frequent(parts, voted)
+    winners = most_frequent(parts, voted)
     label_of_part[winners[0]] = winners[1]
     joined[small] = label_of_part[components[small]]
     return joined
@@ -133,7 +133,7 @@ def _around(
         yield components[y[inside], x[inside]], labels[row[inside], column[inside]]
 
 
-def _most_frequent(
+def most_frequent(
     groups: NDArray[np.integer], values: NDArray[np.int32]
 ) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
     """The groups, each once, and the value that each has most often; of equal counts the lowest."""

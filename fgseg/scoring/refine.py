@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, check_choice, check_image, check_number, check_whole, describe
 from fgseg.errors import OptionError, ShapeError
+from fgseg.scoring.superpixels import region_means, superpixels
 from fgseg.upsample.tensors import Values, float32_tensor, like
 
 __all__ = ["OFFERED", "REFINEMENTS", "guided_filter", "pamr", "refined"]
@@ -38,8 +39,6 @@ _GUIDED_EPSILON = 1e-3
 # The best of 0.5, 0.75, 1, 1.5 and 2 for the embedded model on scenes kept for choosing settings.
 _RADIUS_IN_PATCHES = 1.5
 _RADIUS_OVER_SUBSAMPLING = 4  # as the paper of the fast guided filter recommends
-# Superpixels per patch: small enough to follow edges, large enough to average. scikit-image's compactness.
-_SUPERPIXELS_PER_PATCH, _COMPACTNESS = 2.0, 10.0
 
 
 def refined(
@@ -72,9 +71,8 @@ def refined(
         guide = _Guide(image, radius, _GUIDED_EPSILON, max(1, radius // _RADIUS_OVER_SUBSAMPLING))
         return (guide.filtered(one) for one in maps)
     if method == "superpixel":
-        count = _SUPERPIXELS_PER_PATCH * image.shape[0] * image.shape[1] / max(patch_pixels, 1.0) ** 2
-        segments = _superpixels(image, max(2, round(count)))
-        return (_segment_means(segments, one) for one in maps)
+        segments = superpixels(image, patch_pixels=patch_pixels)
+        return (region_means(one, segments) for one in maps)
     return _pamr_in_runs(image, maps) if method == "pamr" else maps
 
 
@@ -222,20 +220,6 @@ class _Guide:
         if self.small_hw == values.shape[:2]:
             return values
         return cv2.resize(values, self.small_hw[::-1], interpolation=cv2.INTER_AREA)
-
-
-def _superpixels(image: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
-    """(H, W) index of each pixel's superpixel, from 0."""
-    from skimage.segmentation import slic  # takes half a second, so it is imported only when it is used
-
-    # Achanta et al., TPAMI 2012
-    return slic(image, n_segments=int(count), compactness=_COMPACTNESS, start_label=0)
-
-
-def _segment_means(segments: NDArray[np.intp], score_map: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    sums = np.bincount(segments.ravel(), np.asarray(score_map, np.float64).ravel())
-    means = sums / np.maximum(np.bincount(segments.ravel()), 1)
-    return means.astype(np.float32)[segments]
 
 
 def _window_mean(values: NDArray[Any], radius: int) -> NDArray[np.float64]:

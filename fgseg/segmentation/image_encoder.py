@@ -7,27 +7,26 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgseg._checks import check_array, describe
+from fgseg._checks import describe
 from fgseg.encoders.base import Encoder, Fit, Guide, guided
-from fgseg.errors import OptionError, ShapeError
+from fgseg.errors import OptionError
+from fgseg.guides.region_maps import RegionMap, named_region_map, region_map_of
 from fgseg.images.reading import Picture, read_picture
 from fgseg.images.resizing import resize_image
 from fgseg.scoring.resolution import Resolution, parse_resolution, short_side_hw
 from fgseg.scoring.windows import BoxXyxy, crops, window_boxes
-from fgseg.segmentation.encoded_image import EncodedImage
+from fgseg.segmentation.encoded_image import EncodedImage, Resize
 from fgseg.segmentation.model_defaults import ModelDefaults
 from fgseg.types import DenseFeatures
 
-__all__ = ["ImageEncoder", "ImageSource", "Resize", "image_list"]
+__all__ = ["ImageEncoder", "ImageSource", "image_list"]
 
-Resize = Literal["area", "published"]
-RegionMap = NDArray[Any]  # (H, W) integers
 ImageSource = Any  # a path, an array, a PIL image, or an EncodedImage
 
 
@@ -70,9 +69,10 @@ class ImageEncoder:
         named = self.resolution(resolution)
         images = image_list(images)
         pictures = [_own_picture(image) for image in images]
-        maps = _checked_maps(region_maps, pictures)
+        wanted = _one_each(region_maps, len(pictures))
         started = time.perf_counter()
         cuts = [self._cut(picture.rgb, named, resize) for picture in pictures]
+        maps = [self._regions(one, cut, picture.rgb) for one, cut, picture in zip(wanted, cuts, pictures, strict=True)]
         fit: Fit = "exact" if named.mode == "slide" or resize == "published" else named.mode
         side = None if fit == "exact" else named.short_side
         if side is not None and side < self._encoder.patch:
@@ -80,9 +80,9 @@ class ImageEncoder:
                 f"resolution: expected a side of at least one patch, {self._encoder.patch} pixels, got {named}"
             )
         windows = [window for cut in cuts for window in cut.windows]
-        regions = [region for cut, one in zip(cuts, maps, strict=True) for region in _cut_map(one, cut)]
+        parts = [part for cut, one in zip(cuts, maps, strict=True) for part in _cut_map(one, cut)]
         sizes: _Sizes = {"fit": fit, "side": side, "max_side": named.max_side}
-        found, hints = self._features(windows, sizes, None if region_maps is None else regions)
+        found, hints = self._features(windows, sizes, None if region_maps is None else parts)
         seconds = (time.perf_counter() - started) / len(pictures)
         features, guide = iter(found), iter(hints or ())
         model, revision, recipe, guided_by = self._identity
@@ -91,13 +91,22 @@ class ImageEncoder:
                 picture.rgb, tuple(islice(features, len(cut.windows))), cut.boxes, cut.canvas_hw, named,
                 model, revision, recipe, picture.source, seconds, len(images), picture.no_data, picture.settings,
                 guide=None if hints is None else tuple(islice(guide, len(cut.windows))), guided_by=guided_by,
-                region_map=region_map,
+                region_map=regions, regions_from=None if one is None else named_region_map(one),
             )
-            for picture, cut, region_map in zip(pictures, cuts, maps, strict=True)
+            for picture, cut, regions, one in zip(pictures, cuts, maps, wanted, strict=True)
         ]  # fmt: skip
 
+    def _regions(self, region_map: RegionMap | None, cut: _Cut, pixels: NDArray[np.uint8]) -> NDArray[np.int32] | None:
+        """The region of each pixel, if any are wanted."""
+        if region_map is None:
+            return None
+        whole = len(cut.boxes) == 1 and cut.canvas_hw == pixels.shape[:2]
+        side = self._encoder.side if whole else max(cut.canvas_hw)
+        patch_pixels = self._encoder.patch * max(pixels.shape[:2]) / side
+        return region_map_of(region_map, pixels, patch_pixels=patch_pixels, device=self._encoder.device)
+
     def _features(
-        self, windows: Sequence[NDArray[np.uint8]], sizes: _Sizes, regions: Sequence[RegionMap] | None
+        self, windows: Sequence[NDArray[np.uint8]], sizes: _Sizes, regions: Sequence[NDArray[np.int32]] | None
     ) -> tuple[list[DenseFeatures], list[Tensor] | None]:
         """Features of windows, and those of the guide, which sees each window once."""
         encoder = guided(self._encoder)
@@ -130,8 +139,7 @@ class ImageEncoder:
         if theirs != self._identity:
             other, own = _described(*theirs), _described(*self._identity)
             raise OptionError(f"image: encoded with {other}; this is {own}; encode it again")
-        is_other = region_map is not None and not np.array_equal(region_map, view.region_map)  # type: ignore[arg-type]
-        if view.recipe == "corr" and is_other:
+        if view.recipe == "corr" and region_map is not None and _is_other(region_map, view):
             raise OptionError("region_map: the image was encoded with another or none; encode it again with this one")
         if resolution != "auto" and self.resolution(resolution) != view.resolution:
             raise OptionError(
@@ -182,27 +190,30 @@ def _own_picture(image: ImageSource) -> Picture:
     return replace(picture, rgb=picture.rgb.copy() if picture.rgb is image else picture.rgb, source=name)
 
 
-def _checked_maps(
-    region_maps: Sequence[RegionMap] | None, pictures: Sequence[Picture]
-) -> Sequence[RegionMap] | Sequence[None]:
+def _one_each(region_maps: Sequence[RegionMap] | None, count: int) -> Sequence[RegionMap | None]:
     """One region map per image, or None for each.
 
     Raises:
-        OptionError: not one per image.
-        ShapeError: not integers of the image's size.
+        OptionError: another number of region maps.
     """
     if region_maps is None:
-        return [None] * len(pictures)
-    if len(region_maps) != len(pictures):
-        raise OptionError(f"region_maps: expected one per image, {len(pictures)}, got {len(region_maps)}")
-    for region_map, picture in zip(region_maps, pictures, strict=True):
-        check_array("region_map", region_map, picture.rgb.shape[:2], hint="one number per pixel of the image")
-        if not np.issubdtype(region_map.dtype, np.integer):
-            raise ShapeError(f"region_map: expected integers, got {region_map.dtype}; number the regions from 0")
+        return [None] * count
+    if len(region_maps) != count:
+        raise OptionError(f"region_maps: expected one per image, {count}, got {len(region_maps)}")
     return region_maps
 
 
-def _cut_map(region_map: RegionMap | None, cut: _Cut) -> list[RegionMap]:
+def _is_other(region_map: RegionMap, view: EncodedImage) -> bool:
+    """Whether an image was encoded within other regions."""
+    if view.regions_from != named_region_map(region_map) or view.region_map is None:
+        return True
+    if not isinstance(region_map, np.ndarray):
+        return False
+    regions = region_map_of(region_map, view.image, patch_pixels=view.patch_pixels)
+    return not np.array_equal(regions, view.region_map)
+
+
+def _cut_map(region_map: NDArray[np.int32] | None, cut: _Cut) -> list[NDArray[np.int32]]:
     """The part of a region map in each window, each pixel of the canvas from the image's pixel below it."""
     if region_map is None:
         return []

@@ -121,6 +121,27 @@ def test_a_sweep_prints_every_setting_and_the_best(bench, tmp_path):
     assert document["chosen"]["on"]["images"] == 2
 
 
+def test_a_sweep_tries_propagation_and_regions(bench, tmp_path):
+    run = bench(
+        "--sweep", "--data", "scenes-shapes", "--scenes", 1, "--side", 32, "--propagate", "none,both", "--regions",
+        "none,superpixels", "--vote", *SMALL, "--json",
+    )  # fmt: skip
+    assert run.code == DONE
+    rows = json.loads(run.out)["sweep"]
+    assert [(row["propagate"], row["region_map"]) for row in rows] == [
+        ("none", "none"), ("none", "superpixels"), ("both", "none"), ("both", "superpixels"),
+    ]  # fmt: skip
+
+
+def test_one_run_propagates_and_votes(bench, tmp_path):
+    options = ("--data", "scenes-shapes", "--scenes", 1, "--side", 32, *SMALL, "--json")
+    run = bench("--propagate", "pixels", "--regions", "superpixels", "--vote", *options)
+    settings = json.loads(run.out)["settings"]
+    assert {name: settings[name] for name in ("propagate", "region_map", "vote")} == {
+        "propagate": "pixels", "region_map": "superpixels", "vote": True,
+    }  # fmt: skip
+
+
 def test_boxes_that_are_skipped_are_counted_by_their_reasons(bench, tmp_path):
     picture(tmp_path / "images" / "a.png")
     row = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 9, 9]}
@@ -223,6 +244,14 @@ def test_an_unknown_word_in_a_caption_fails_its_image(bench, tmp_path):
         (["--data", "nowhere"], "nowhere: expected a folder"),
         (["--data", "voc21"], "root: expected the folder that holds voc21's data"),
         (["--threshold", "0.1,0.2"], "--threshold: expected one value, got 2; several need --sweep"),
+        (["--propagate", "lposs"], "propagate: expected one of none, patches, pixels, both, got 'lposs'"),
+        (["--vote"], "--vote: expected --regions and --vote together, got no --regions; give both or none"),
+        (["--regions", "superpixels"], "--regions: expected --regions and --vote together, got no --vote"),
+        (
+            ["--regions", "slic", "--vote"],
+            "--regions: expected superpixels, eomt, a label PNG, a JSON file or a folder",
+        ),
+        (["--regions", "none,superpixels", "--vote"], "--regions: expected one value, got 2; several need --sweep"),
         (["--threshold", ""], "--threshold: expected a number, got none; leave it out"),
         (["--root", "nowhere"], "root: procedural scenes have no files, got nowhere; leave it out"),
         (["--route", "long"], "route: segmentation takes no text route, got 'long'; leave it out"),

@@ -11,6 +11,7 @@ import odd_images
 import pytest
 import tifffile
 from command_runs import DONE, FAILED, SOME_FAILED, USAGE, assert_refused, run_json
+from PIL import Image
 
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
@@ -524,3 +525,62 @@ def test_heatmap_accepts_a_batch(fgseg, photo, tmp_path):
     other = odd_images.gray_png(tmp_path)
     assert fgseg("heatmap", photo, other, "-p", "red", "--batch", "2").code == DONE
     assert (tmp_path / "fgseg-out" / other.stem / "heatmaps.npz").exists()
+
+
+# --- sharper masks
+
+
+def test_scores_flow_where_it_is_asked_and_run_json_says_so(fgseg, photo, tmp_path):
+    plain, flowing = (
+        fgseg("heatmap", photo, "-p", "red", "-p", "blue", "--background", "", "--propagate", how, *SMALL, "--json")
+        for how in ("none", "both")
+    )
+    assert (plain.code, flowing.code) == (DONE, DONE)
+    assert plain.records[0]["classes"] != flowing.records[0]["classes"]
+    assert run_json(tmp_path / "fgseg-out" / "rgb")["propagate"] == "both"
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_regions_of_a_file_or_of_a_folder_vote(fgseg, photo, tmp_path, is_folder):
+    regions = tmp_path / "regions"
+    regions.mkdir()
+    Image.fromarray(np.zeros((16, 24), np.uint8)).save(regions / "rgb.png")
+    given = regions if is_folder else regions / "rgb.png"
+    run = fgseg("segment", photo, "-p", "red", "-p", "blue", "--background", "", "--regions", given, "--vote", *SMALL)
+    assert (run.code, run.err) == (DONE, "")
+    assert len(np.unique(read_label_png(tmp_path / "fgseg-out" / "rgb" / "labels.png"))) == 1
+    saved = run_json(tmp_path / "fgseg-out" / "rgb")
+    assert (saved["region_map"], saved["vote"]) == (str(regions / "rgb.png"), True)
+
+
+def test_a_changed_region_map_is_not_skipped(fgseg, photo, tmp_path):
+    words = ("segment", photo, "-p", "red", "-p", "blue", "--background", "", "--vote", "--skip-existing", *SMALL)
+    for count, skipped in ((1, 0), (1, 1), (2, 0)):
+        Image.fromarray(np.zeros((16, 24), np.uint8) + count).save(tmp_path / "regions.png")
+        os.utime(tmp_path / "regions.png", (count, count))
+        assert f"{skipped} of 1 images skipped" in fgseg(*words, "--regions", tmp_path / "regions.png").err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--vote",), "--vote: expected --regions and --vote together, got no --regions; give both or none"),
+        (("--regions", "superpixels"), "--regions: expected --regions and --vote together, got no --vote; give both"),
+        (
+            ("--regions", "slic", "--vote"),
+            "--regions: expected superpixels, eomt, a label PNG, a JSON file or a folder",
+        ),
+    ],
+)
+def test_regions_and_a_vote_are_given_together(fgseg, photo, words, message):
+    assert_refused(fgseg("segment", photo, "-p", "red", *words), message)
+
+
+def test_an_image_of_another_size_than_its_regions_fails_alone(fgseg, photo, tmp_path):
+    other = tmp_path / "other.png"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(other)
+    Image.fromarray(np.zeros((16, 24), np.uint8)).save(tmp_path / "regions.png")
+    run = fgseg("segment", other, photo, "-p", "red", "--regions", tmp_path / "regions.png", "--vote", *SMALL)
+    assert run.code == SOME_FAILED
+    assert "regions.png: expected an array of shape (9, 9), got" in run.err
+    assert "a region map is as large as the image" in run.err

@@ -48,6 +48,16 @@ TABLE = {
         "cityscapes": (448, 224, 112, 40, 0, 0),
         "ade20k": (448, 336, 112, 40, 0, 0),
     },
+    "lposs": {
+        "voc21": (448, 224, 112, 40, 0, 26),
+        "voc20": (448, 224, 112, 40, 0, 0),
+        "context60": (448, 224, 112, 40, 0, 26),
+        "context59": (448, 224, 112, 40, 0, 0),
+        "coco-object": (448, 224, 112, 40, 0, 17),
+        "coco-stuff": (448, 224, 112, 40, 0, 0),
+        "cityscapes": (448, 224, 112, 40, 0, 0),
+        "ade20k": (448, 224, 112, 40, 0, 0),
+    },
 }
 TABLE["corrclip"] = TABLE["proxyclip"] | {"coco-object": (336, 336, 112, 40, 0.25, 16)}
 
@@ -76,6 +86,7 @@ def test_presets_say_what_they_do_not_reproduce():
     assert "position table" in preset("sclip", "voc20").deviations[0]
     assert "not padded" in preset("proxyclip", "voc20").deviations[0]
     assert any("SAM 2" in line for line in preset("corrclip", "voc20").deviations)
+    assert "DINO" in preset("lposs", "voc20").deviations[0]
 
 
 def test_presets_name_their_recipe_and_their_guide():
@@ -86,8 +97,14 @@ def test_presets_name_their_recipe_and_their_guide():
     assert "bed" not in preset("corrclip", "coco-object").background
 
 
+def test_only_lposs_propagates_and_over_patches_alone():
+    assert {n: preset(n, "voc20").propagate for n in PRESETS if preset(n, "voc20").propagate != "none"} == {
+        "lposs": "patches"
+    }
+
+
 def test_unknown_presets_and_sets_are_refused():
-    with pytest.raises(OptionError, match="preset: expected one of sclip, naclip, clearclip, proxyclip, corrclip, got"):
+    with pytest.raises(OptionError, match=r"preset: expected one of sclip, naclip, .*, corrclip, lposs, got 'x'"):
         preset("x", "voc21")
     with pytest.raises(OptionError, match="dataset: expected one of voc21"):
         preset("sclip", "voc12")

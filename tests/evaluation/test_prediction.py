@@ -1,6 +1,7 @@
 """Predictions: the protocol and presence decisions, resizing, and the classes that compete."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_the_golden_protocol_holds_end_to_end(tmp_path, monkeypatch):
     (folder / "classes.txt").write_text("\n".join(lines) + "\n")
     dataset = open_dataset(folder)
 
-    def encoded(seg, image, chosen):
+    def encoded(seg, image, chosen, source):
         boxes = window_boxes(canvas_hw, crop=96, stride=48)
         with torch.inference_mode():
             grids = [encoder.model.dense_features(pixels[..., t:b, le:r], recipe="naclip")[0] for le, t, r, b in boxes]
@@ -175,3 +176,23 @@ def test_specks_are_kept_unless_they_are_asked_to_join(tmp_path):
     assert (kept != joined).any()
     with pytest.raises(OptionError, match="specks: expected one of keep, join"):
         replace(chosen, specks="drop")
+
+
+def test_the_regions_of_a_folder_vote_for_their_images(seg, colors, tmp_path):
+    folder = tmp_path / "regions"
+    folder.mkdir()
+    for item in colors.items:
+        Image.fromarray(np.zeros((24, 32), np.uint8)).save(folder / f"{item.image_path.stem}.png")
+    task = segmentation_task(seg, colors, region_map=str(folder), vote=True)
+    name = next(iter(task.items))
+    _, _, labels = task.prediction(name)
+    assert len(np.unique(labels)) == 1
+    assert task.files(name)[2] == folder / f"{Path(name).stem}.png"
+
+
+def test_the_preset_lposs_propagates_over_the_patches_of_its_windows(seg, colors):
+    published = replace(colors, name="voc20")
+    settings = settings_for(seg, published, preset_name="lposs")
+    assert (settings.propagate, str(settings.resolution)) == ("patches", "slide:448/224/112")
+    assert settings_for(seg, published, preset_name="lposs", propagate="both").propagate == "both"
+    assert "DINO" in settings.deviations[0]

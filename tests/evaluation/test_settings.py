@@ -89,3 +89,16 @@ def test_the_error_for_an_unknown_word_names_the_known_classes(seg, tmp_path):
     )
     with pytest.raises(PromptError, match="has words for none of its classes"):
         known_classes(seg, dataset.select_classes(["zeppelin"]), ("{}",))
+
+
+def test_regions_of_a_benchmark_are_a_name_or_a_folder(seg, colors, tmp_path):
+    assert settings_for(seg, colors, region_map="superpixels", vote=True).to_dict()["vote"] is True
+    assert settings_for(seg, colors, region_map=str(tmp_path), vote=True).region_map == str(tmp_path)
+    with pytest.raises(OptionError, match=r"region_map: expected none, superpixels, eomt or a folder.*got 'slic'"):
+        settings_for(seg, colors, region_map="slic", vote=True)
+    with pytest.raises(OptionError, match="vote: expected regions that vote"):
+        settings_for(seg, colors, vote=True)
+    with pytest.raises(OptionError, match="region_map: nothing uses the regions unless they vote"):
+        settings_for(seg, colors, region_map="superpixels")
+    with pytest.raises(OptionError, match="propagate: expected one of none, patches"):
+        settings_for(seg, colors, propagate="lposs")

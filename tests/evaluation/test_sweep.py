@@ -110,3 +110,16 @@ def test_recipes_with_a_guide_are_swept_with_those_without(tiny_model, colors):
     unguided = fgseg.load(tiny_model, device="cpu")
     with pytest.raises(OptionError, match="recipe: 'proxy' needs a guide, got none"):
         SweepTask(unguided, colors, settings_for(unguided, colors), Grid(recipes=("value", "proxy")))
+
+
+def test_a_sweep_varies_propagation_and_the_regions_that_vote(seg, colors, tmp_path):
+    grid = Grid(propagations=("none", "both"), region_maps=("none", "superpixels"))
+    task = SweepTask(seg, colors, settings_for(seg, colors, resolution="squash:32"), grid)
+    rows = run_task(task, tmp_path / "sweep").summary["sweep"]
+    assert [(row["propagate"], row["region_map"], row["vote"]) for row in rows] == [
+        ("none", "none", False), ("none", "superpixels", True), ("both", "none", False), ("both", "superpixels", True),
+    ]  # fmt: skip
+    for index, row in enumerate(rows):
+        given = {name: row[name] for name in ("propagate", "region_map", "vote")}
+        alone = run_task(segmentation_task(seg, colors, **given), tmp_path / str(index))
+        np.testing.assert_allclose(row["miou"], alone.summary["table"]["model"]["miou"]["value"])

@@ -17,6 +17,9 @@ from fgseg.encoders.hub import MAIN, is_commit
 from fgseg.encoders.networks.clip import RECIPES
 from fgseg.errors import ModelNotFoundError, OptionError, ShapeError, WeightsError
 from fgseg.guides.loading import GUIDES, load_guide, with_guide
+from fgseg.guides.region_maps import region_map_of
+from fgseg.guides.votes import vote
+from fgseg.images.label_png import write_label_png
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -293,13 +296,16 @@ def test_region_maps_that_do_not_fit_are_refused(tiny_model):
     seg = fgseg.load(tiny_model, device="cpu", guide="self", recipe="corr")
     with pytest.raises(ShapeError, match=r"region_map: expected an array of shape \(70, 110\)"):
         seg.encode(IMAGE, region_map=np.zeros((110, 70), int))
-    with pytest.raises(ShapeError, match="region_map: expected integers, got float64"):
+    with pytest.raises(ShapeError, match="region_map: expected integers, the number of each pixel's region, got"):
         seg.encode(IMAGE, region_map=np.zeros((70, 110)))
     view = seg.encode(IMAGE, region_map=np.zeros((70, 110), int), resolution=WINDOWS)
     with pytest.raises(OptionError, match="region_map: the image was encoded with another or none"):
-        seg.segment(view, ["red", "blue"], region_map=np.ones((70, 110), int))
+        seg.segment(view, ["red", "blue"], region_map=np.arange(7700).reshape(70, 110) // 4000)
+    seg.segment(view, ["red", "blue"], region_map=np.ones((70, 110), int))  # the same regions, numbered otherwise
     plain = fgseg.load(tiny_model, device="cpu")
     with pytest.raises(OptionError, match="region_map: the recipe 'value' does not use regions"):
+        plain.encode(IMAGE, region_map=np.zeros((70, 110), int))
+    with pytest.raises(OptionError, match="region_map: nothing uses the regions unless they vote"):
         plain.segment(IMAGE, ["red", "blue"], region_map=np.zeros((70, 110), int))
 
 
@@ -320,3 +326,35 @@ def test_boxes_and_large_images_go_through_the_guide_too(tiny_model, recipe, tmp
     expected = seg.segment(IMAGE, ["red", "blue"], **sizes, **plan).labels
     found = tifffile.imread(Path(tmp_path / "labels.tif"))
     assert (found == np.where(expected < 0, 255, expected)).mean() > 0.999
+
+
+@pytest.mark.parametrize("regions", ["superpixels", "file"])
+def test_corr_mixes_within_regions_of_every_kind_and_they_may_vote_too(regions, tiny_model, tmp_path):
+    seg = fgseg.load(tiny_model, device="cpu", guide="self", recipe="corr")
+    array = np.arange(70 * 110).reshape(70, 110) // 2500
+    if regions == "file":
+        regions = str(tmp_path / "regions.png")
+        write_label_png(regions, array, colors=[(0, 0, 0)] * 4)
+    else:
+        array = region_map_of("superpixels", IMAGE, patch_pixels=seg.encode(IMAGE, region_map=regions).patch_pixels)
+    every_speck = {"min_area": 0, "max_hole": 0}
+    result = seg.segment(IMAGE, ["red", "blue"], region_map=regions, vote=True, **every_speck)
+    expected = seg.segment(IMAGE, ["red", "blue"], region_map=array, **every_speck)
+    assert (result.labels == vote(expected.labels, array)).all()
+    view = seg.encode(IMAGE, region_map=regions)
+    assert (view.region_map == array).all()
+    assert view.regions_from == regions
+    seg.segment(view, ["red"], region_map=regions, background=["blue"])
+    (together,) = seg.encode_batch([IMAGE], region_maps=[regions])
+    assert (together.region_map == array).all()
+    with pytest.raises(OptionError, match="region_map: the image was encoded with another or none"):
+        seg.segment(view, ["red"], region_map=array, background=["blue"])
+
+
+def test_only_corr_takes_regions_when_images_are_encoded(tiny_model):
+    seg = fgseg.load(tiny_model, device="cpu", guide="self", recipe="proxy")
+    with pytest.raises(OptionError, match="region_map: the recipe 'proxy' does not use regions"):
+        seg.encode_batch([IMAGE], region_maps=["superpixels"])
+    corr = fgseg.load(tiny_model, device="cpu", guide="self", recipe="corr")
+    with pytest.raises(OptionError, match="region_maps: expected one per image, 1, got 2"):
+        corr.encode_batch([IMAGE], region_maps=["superpixels"] * 2)

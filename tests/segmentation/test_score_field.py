@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from fgseg.guides.votes import vote
 from fgseg.prompts.classes import make_prompt_set
 from fgseg.scoring.presence import TIE
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.prompt_encoder import PromptTexts
-from fgseg.segmentation.score_field import ScoreField
+from fgseg.segmentation.score_field import ScoreField, Sharpening
 from fgseg.types import DenseFeatures
 from fgseg.upsample.argmax import top_two
 
@@ -27,15 +28,17 @@ def test_top_two_leaves_its_maps_as_they_were():
     assert first[0, 0] == np.float32(0.1)
 
 
-def random_field(seed):
+def random_field(seed, *, no_data=None, **sharpening):
     rng = np.random.RandomState(seed)
     rows = [torch.from_numpy(rng.normal(size=(*shape, 8)).astype(np.float32)) for shape in ((3, 4), (3, 4), (5,))]
     left, right, text = (torch.nn.functional.normalize(row, dim=-1) for row in rows)
     windows = tuple(DenseFeatures(grid, (30, 40)) for grid in (left, right))
     boxes = ((0, 0, 40, 30), (20, 0, 60, 30))
-    view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random")
+    view = EncodedImage(np.zeros((45, 90, 3), np.uint8), windows, boxes, (30, 60), Resolution("slide"), "random",
+                        no_data=no_data)  # fmt: skip
     prompt_set = make_prompt_set(["a", "b, c"], background=["d", "e"])
-    return ScoreField(view, PromptTexts(text, (0, 1, 1, 2, 2), ("{}",)), prompt_set, logit_scale=100.0, refine="none")
+    texts = PromptTexts(text, (0, 1, 1, 2, 2), ("{}",))
+    return ScoreField(view, texts, prompt_set, logit_scale=100.0, sharpening=Sharpening(**sharpening))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -52,3 +55,33 @@ def test_a_mask_includes_the_pixels_at_the_threshold_itself(monkeypatch):
     field = random_field(0)
     monkeypatch.setattr(ScoreField, "presence", lambda self, index: np.float32([[0.25, 0.5, 0.7]]))
     np.testing.assert_array_equal(field.mask(0, 0.5), [[False, True, True]])
+
+
+def test_pixels_without_data_do_not_vote():
+    regions = np.zeros((45, 90), np.int32)
+    no_data = np.zeros((45, 90), bool)
+    no_data[:, :60] = True
+    field = random_field(0, region_map=regions, vote=True)
+    whole = field.exclusive(0.0)
+    part = random_field(0, region_map=regions, vote=True, no_data=no_data).exclusive(0.0)
+    raw = random_field(0).exclusive(0.0)
+    assert np.unique(part[:, :60]).tolist() == [-1]
+    assert np.unique(part[:, 60:]).tolist() == [np.bincount(raw[:, 60:].ravel() + 1).argmax() - 1]
+    assert len(np.unique(whole)) == 1
+
+
+def test_a_region_has_the_mean_presence_of_its_pixels_and_no_region_keeps_its_own():
+    regions = np.full((45, 90), -1, np.int32)
+    regions[:, 40:] = 3
+    plain = random_field(1).presence(0)
+    voted = random_field(1, region_map=regions, vote=True).presence(0)
+    np.testing.assert_array_equal(voted[:, :40], plain[:, :40])
+    np.testing.assert_allclose(voted[:, 40:], plain[:, 40:].mean(dtype=np.float64), atol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [TIE, 0.7, "auto"])
+def test_a_threshold_cuts_pixels_before_regions_vote(threshold):
+    regions = (np.arange(45)[:, None] // 9 * 10 + np.arange(90) // 9).astype(np.int32)
+    for seed in range(3):
+        voted = random_field(seed, region_map=regions, vote=True).exclusive(threshold)
+        np.testing.assert_array_equal(voted, vote(random_field(seed).exclusive(threshold), regions))

@@ -1,6 +1,6 @@
 """From an image to class labels under the settings of a run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 
 from fgseg.evaluation.tasks.protocol import protocol_label_maps
 from fgseg.evaluation.tasks.settings import SegmentationSettings
+from fgseg.guides.region_maps import region_map_for
+from fgseg.guides.votes import vote
+from fgseg.images.reading import Picture
 from fgseg.regions.specks import join_gaps, join_parts, quarter_patch
 from fgseg.scoring.presence import exclusive_labels
 from fgseg.scoring.refine import refined
-from fgseg.scoring.windows import stitch_chunks
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmentation.image_encoder import ImageEncoder
 from fgseg.segmentation.prompt_encoder import PromptTexts
 from fgseg.segmenter import Segmenter
-from fgseg.similarity import patch_scores
 from fgseg.types import UNLABELLED
 from fgseg.upsample.labels import running_label_map
 from fgseg.upsample.maps import upsample_map
@@ -26,10 +27,14 @@ __all__ = ["encode", "predict"]
 Labels = NDArray[np.int32]
 
 
-def encode(seg: Segmenter, pixels: NDArray[np.uint8], settings: SegmentationSettings) -> EncodedImage:
-    """The features of an image at the resolution of the settings, resized as they say."""
-    encoder = ImageEncoder(seg.encoder, seg.defaults)
-    (view,) = encoder.encode([pixels], settings.resolution, resize=settings.resize)
+def encode(
+    seg: Segmenter, pixels: NDArray[np.uint8], settings: SegmentationSettings, *, source: str | None = None
+) -> EncodedImage:
+    """The features of an image at the resolution of the settings, resized as they say; `source` is its file."""
+    encoder, picture = ImageEncoder(seg.encoder, seg.defaults), Picture(pixels, source=source)
+    mixes = seg.encoder.recipe == "corr" and settings.region_map != "none"
+    regions = [region_map_for(settings.region_map, source or "")] if mixes else None
+    (view,) = encoder.encode([picture], settings.resolution, resize=settings.resize, region_maps=regions)
     return view
 
 
@@ -42,13 +47,15 @@ def predict(
         view: what `encode` returned for these settings.
         texts: query words of the classes that compete.
         rivals: background words of the "presence" decision; None for the "protocol" decision.
-        variants: settings that differ in scale, threshold and specks alone, at least one.
+        variants: settings that differ in scale, threshold, votes and specks alone, at least one.
 
     Returns:
         An iterator over (H, W) int32 class indices, UNLABELLED where the "presence" decision finds no class.
     """
     quarter = quarter_patch(view.image_hw, view.grid_hw)
     for one, labels in zip(variants, _predicted(view, texts, rivals, variants), strict=True):
+        if one.vote:
+            labels = vote(labels, view.regions(region_map_for(one.region_map, view.source or "")))
         if one.specks == "join":
             yield join_gaps(join_parts(labels, min_area=quarter), max_area=quarter - 1)
         else:
@@ -58,7 +65,7 @@ def predict(
 def _predicted(
     view: EncodedImage, texts: PromptTexts, rivals: PromptTexts | None, variants: Sequence[SegmentationSettings]
 ) -> Iterator[Labels]:
-    """`predict` with every speck kept."""
+    """`predict` without votes, with every speck kept."""
     first = variants[0]
     if not texts.query_to_class:  # only the background is present, and only present classes are prompted
         labels = np.full(view.image_hw, UNLABELLED, np.int32)
@@ -84,16 +91,12 @@ def _best(view: EncodedImage, texts: PromptTexts, settings: SegmentationSettings
 
 def _score_chunks(view: EncodedImage, texts: PromptTexts, settings: SegmentationSettings) -> Iterator[torch.Tensor]:
     """Scores of some query words at a time, (q, h, w): on the grid, on the canvas, or refined on the image's pixels."""
-    chunks: Iterable[torch.Tensor] = view.chunks(texts.text)
-    if settings.resize == "published":  # the published code upsamples to the canvas even if there is one window
-        scores = [patch_scores(window, texts.text) for window in view.windows]
-        chunks = stitch_chunks(scores, view.boxes_xyxy, view.canvas_hw)
+    chunks = view.chunks(texts.text, propagate=settings.propagate, resize=settings.resize)
     if settings.refine == "none":
         yield from chunks
         return
     maps = (upsample_map(one, view.image_hw) for chunk in chunks for one in chunk.cpu().numpy())
-    patch_pixels = max(view.image_hw) / max(view.grid_hw)
-    for score_map in refined(view.image, maps, method=settings.refine, patch_pixels=patch_pixels):
+    for score_map in refined(view.image, maps, method=settings.refine, patch_pixels=view.patch_pixels):
         yield torch.from_numpy(score_map)[None]
 
 

@@ -18,6 +18,7 @@ from fgseg.evaluation.statistics import bootstrap, figures, image_row, pixel_cou
 from fgseg.evaluation.tasks.class_texts import class_texts, explained
 from fgseg.evaluation.tasks.prediction import encode, predict
 from fgseg.evaluation.tasks.settings import SegmentationSettings
+from fgseg.guides.region_maps import is_computed, region_map_for
 from fgseg.metrics import class_accuracy, class_iou
 from fgseg.prompts.classes import PromptClass
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -88,8 +89,11 @@ class LabelledImagesTask:
         }
 
     def files(self, name: str) -> list[Path]:
-        """The image and its labels."""
-        return [self.items[name].image_path, self.items[name].label_path]
+        """The image, its labels, and the map of its regions if it has a file."""
+        item, region_map = self.items[name], self.settings.region_map
+        is_folder = region_map != "none" and not is_computed(region_map)
+        regions = [Path(region_map_for(region_map, str(item.image_path)))] if is_folder else []
+        return [item.image_path, item.label_path, *regions]
 
     def read(self, name: str) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """The image and its true labels.
@@ -136,7 +140,8 @@ class SegmentationTask(LabelledImagesTask):
             ImageError, DatasetError: as `read`.
         """
         pixels, truth = self.read(name)
-        (labels,) = self.labels(encode(self.seg, pixels, self.settings), self.prompted(truth), [self.settings])
+        view = encode(self.seg, pixels, self.settings, source=str(self.items[name].image_path))
+        (labels,) = self.labels(view, self.prompted(truth), [self.settings])
         return pixels, truth, labels
 
     def measure(self, name: str) -> Row:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fgseg._checks import check_choice, check_number
@@ -9,11 +10,14 @@ from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.presets import Preset, preset
 from fgseg.encoders.base import Encoder, guided
 from fgseg.errors import OptionError
+from fgseg.guides.propagation import PROPAGATIONS, Propagate
+from fgseg.guides.region_maps import is_computed
+from fgseg.guides.votes import check_vote
 from fgseg.prompts.classes import PromptClass, make_prompt_set, parse_words
 from fgseg.prompts.templates import templates_named
 from fgseg.scoring.refine import REFINEMENTS
 from fgseg.scoring.resolution import Resolution, parse_resolution
-from fgseg.segmentation.image_encoder import Resize
+from fgseg.segmentation.encoded_image import Resize
 from fgseg.segmenter import Segmenter
 
 __all__ = ["SegmentationSettings", "deviations_of", "resolution_settings", "settings_for"]
@@ -46,6 +50,10 @@ class SegmentationSettings:
             none.
         prompts: "all" classes, or those "present" in each image, which is an easier task.
         refine: one of `fgseg.scoring.refine.REFINEMENTS`.
+        propagate: between which alike parts of the image scores flow, as `Segmenter.segment`.
+        region_map: "none", "superpixels", "eomt" or "eomt:NAME" as in `fgseg.guides.region_map_of`, or a folder with a
+            file for each image, such as a.png or a.json for a.jpg.
+        vote: whether every region takes its most frequent label.
         specks: "keep" every part and gap, as published evaluations do, or "join" small ones, as `Segmenter.segment`.
         preset: name of the published settings that these started from.
         deviations: how these settings differ from the published code.
@@ -64,6 +72,9 @@ class SegmentationSettings:
     min_foreground_share: float = 0.0
     prompts: Prompted = "all"
     refine: str = "none"
+    propagate: Propagate = "none"
+    region_map: str = "none"
+    vote: bool = False
     specks: Specks = "keep"
     preset: str | None = None
     deviations: tuple[str, ...] = ()
@@ -73,6 +84,8 @@ class SegmentationSettings:
         check_choice("decision", self.decision, get_args(Decision))
         check_choice("prompts", self.prompts, get_args(Prompted))
         check_choice("refine", self.refine, REFINEMENTS)
+        check_choice("propagate", self.propagate, PROPAGATIONS)
+        _check_regions(self.region_map, vote=self.vote)
         check_choice("specks", self.specks, get_args(Specks))
         check_number("logit_scale", self.logit_scale, low=1e-6, high=1e6)
         check_number("threshold", self.threshold, low=0, high=1)
@@ -93,6 +106,16 @@ class SegmentationSettings:
             return dataset.classes
         first, *others = dataset.classes
         return (replace(first, synonyms=self.background), *others)
+
+
+def _check_regions(region_map: str, *, vote: bool) -> None:
+    if vote and region_map == "none":
+        check_vote(has_regions=False, vote=vote, recipe=None)
+    if region_map != "none" and not is_computed(region_map) and not Path(region_map).is_dir():
+        raise OptionError(
+            "region_map: expected none, superpixels, eomt or a folder with a file for each image, got "
+            f"{region_map!r:.80}"
+        )
 
 
 def settings_for(
@@ -139,6 +162,7 @@ def settings_for(
     base["background"] = _background(seg, dataset, decision, published, background)
     settings = SegmentationSettings(**{**base, **options})
     _check_meaning(settings, dataset)
+    check_vote(has_regions=settings.region_map != "none", vote=settings.vote, recipe=seg.encoder.recipe)
     return replace(settings, deviations=deviations_of(settings, dataset, seg.encoder))
 
 
@@ -169,7 +193,10 @@ def deviations_of(
 def _published(published: Preset, decision: Decision) -> dict[str, Any]:
     mode: Literal["keep", "slide"] = "keep" if published.crop is None else "slide"
     sizes = Resolution(mode, published.short_side, published.crop, published.stride, max_side=published.max_side)
-    base = {"resolution": sizes, "resize": "published", "refine": "none", "preset": published.name}
+    base = {
+        "resolution": sizes, "resize": "published", "refine": "none", "propagate": published.propagate,
+        "preset": published.name,
+    }  # fmt: skip
     if decision == "presence":
         # The scale and the thresholds of a preset apply to a softmax over all words, and presence is another quantity.
         return {**base, "deviations": (*published.deviations, _BY_PRESENCE)}

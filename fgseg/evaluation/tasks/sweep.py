@@ -17,6 +17,7 @@ from fgseg.evaluation.statistics import bootstrap, figures
 from fgseg.evaluation.tasks.prediction import encode
 from fgseg.evaluation.tasks.segmentation import LabelledImagesTask
 from fgseg.evaluation.tasks.settings import SegmentationSettings, deviations_of, resolution_settings
+from fgseg.guides.propagation import Propagate
 from fgseg.metrics import class_counts, confusion
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
@@ -24,7 +25,8 @@ from fgseg.types import UNLABELLED
 
 __all__ = ["Grid", "SweepTask", "with_recipe"]
 
-Group = tuple[str | None, str, str | None]  # recipe, resolution, refinement
+Group = tuple[str | None, str, str | None, Propagate | None, str | None]
+"""Recipe, resolution, refinement, propagation and region map."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Grid:
         refinements: of `fgseg.scoring.refine.REFINEMENTS`; None keeps that of the settings.
         logit_scales: factors on scores; None keeps that of the settings.
         thresholds: lowest probability or presence; None keeps that of the settings.
+        propagations: of `fgseg.guides.propagation.PROPAGATIONS`; None keeps that of the settings.
+        region_maps: as in `SegmentationSettings`; all but "none" vote. None keeps that of the settings.
     """
 
     recipes: tuple[str | None, ...] = (None,)
@@ -44,6 +48,8 @@ class Grid:
     refinements: tuple[str | None, ...] = (None,)
     logit_scales: tuple[float | None, ...] = (None,)
     thresholds: tuple[float | None, ...] = (None,)
+    propagations: tuple[Propagate | None, ...] = (None,)
+    region_maps: tuple[str | None, ...] = (None,)
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -85,9 +91,11 @@ class SweepTask(LabelledImagesTask):
 
     @property
     def groups(self) -> list[Group]:
-        """Each recipe, resolution and refinement; scales and thresholds vary within a group."""
+        """Each combination of what scores are computed with; scales and thresholds vary within a group."""
         grid = self.grid
-        return list(itertools.product(grid.recipes, grid.resolutions, grid.refinements))
+        return list(
+            itertools.product(grid.recipes, grid.resolutions, grid.refinements, grid.propagations, grid.region_maps)
+        )
 
     @property
     def described(self) -> list[dict[str, Any]]:
@@ -95,7 +103,8 @@ class SweepTask(LabelledImagesTask):
         return [
             {
                 "recipe": self._recipe(group), "resolution": str(one.resolution), "resize": one.resize,
-                "refine": one.refine, "logit_scale": one.logit_scale, "threshold": one.threshold,
+                "refine": one.refine, "propagate": one.propagate, "region_map": one.region_map, "vote": one.vote,
+                "logit_scale": one.logit_scale, "threshold": one.threshold,
                 "deviations": list(one.deviations),
             }
             for group in self.groups
@@ -111,13 +120,15 @@ class SweepTask(LabelledImagesTask):
         pixels, truth = self.read(name)
         prompted = self.prompted(truth)
         counts: list[list[list[int]]] = []
-        views: dict[tuple[str | None, str], EncodedImage] = {}
+        views: dict[tuple[str | None, ...], EncodedImage] = {}
         for group in self.groups:
             variants = self._variants(group)
-            recipe, resolution, _ = group
-            if (recipe, resolution) not in views:
-                views = {(recipe, resolution): encode(self.segmenters[recipe], pixels, variants[0])}
-            labels = self.labels(views[recipe, resolution], prompted, variants)
+            recipe, resolution, *_ = group
+            key = recipe, resolution, variants[0].region_map if self._recipe(group) == "corr" else None
+            if key not in views:
+                source = str(self.items[name].image_path)
+                views = {key: encode(self.segmenters[recipe], pixels, variants[0], source=source)}
+            labels = self.labels(views[key], prompted, variants)
             counts += [self._counts(one, truth) for one in labels]
         counted = truth != self.dataset.ignore
         true = np.bincount(truth[counted], minlength=len(self.dataset.classes))
@@ -133,8 +144,11 @@ class SweepTask(LabelledImagesTask):
 
     def _variants(self, group: Group) -> list[SegmentationSettings]:
         """The settings of a group: every threshold for the first scale, then for the next."""
-        _, resolution, refine = group
-        base = replace(self.settings, refine=refine or self.settings.refine)
+        _, resolution, refine, propagate, region_map = group
+        own = self.settings
+        base = replace(own, refine=refine or own.refine, propagate=propagate or own.propagate)
+        if region_map is not None:
+            base = replace(base, region_map=region_map, vote=region_map != "none")
         if resolution != "auto":
             base = replace(base, **resolution_settings(self.seg.encoder, resolution, is_published=bool(base.preset)))
         base = replace(base, deviations=deviations_of(base, self.dataset, self.seg.encoder, group[0]))
