@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file
+from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, IMAGE, loaded, with_tokenizer
 
+import fgseg
 from fgseg.errors import ShapeError
 from fgseg.guides.affinity import PixelGraph, patch_graph, patch_places, pixel_graph
-from fgseg.guides.propagation import Propagation, solve
+from fgseg.guides.propagation import PROPAGATIONS, Propagation, solve
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import stitch_chunks
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -237,3 +239,13 @@ def test_the_graphs_of_an_image_are_built_once(monkeypatch):
     for _ in range(2):
         list(view.chunks(TEXT, propagate="both"))
     assert sorted(built) == ["patch_graph", "pixel_graph"]
+
+
+@pytest.mark.parametrize("name", [CLIP, FG_CLIP, FG_CLIP_2])
+def test_every_encoder_takes_it(name, tmp_path):
+    seg = fgseg.Segmenter(loaded(with_tokenizer(tmp_path / name, name)))
+    view = seg.encode(IMAGE, resolution="keep")
+    words = {"prompts": ["red", "blue"], "background": ["cup"], "templates": "none"}
+    maps = {how: seg.heatmaps(view, **words, propagate=how)["red"] for how in PROPAGATIONS}
+    assert all(one.shape == IMAGE.shape[:2] and 0 <= one.min() <= one.max() <= 1 for one in maps.values())
+    assert all(np.abs(maps[how] - maps["none"]).max() > 1e-4 for how in PROPAGATIONS[1:])
