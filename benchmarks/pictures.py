@@ -29,7 +29,7 @@ from fgseg.images.resizing import shrink
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PHOTOS = Path(skimage.__file__).parent / "data"
-BASE_SIDE, SHARPER_SIDE = 240, 400  # pixels
+BASE_SIDE, SHARPER_SIDE = 240, 330  # pixels
 SHARPENED = {
     "coffee.png": ["red", "white", "brown"],
     "astronaut.png": ["orange", "blue", "white", "black"],

@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file
+from tiny_models import CLIP, FG_CLIP, FG_CLIP_2, IMAGE, loaded, with_tokenizer
 
+import fgseg
 from fgseg.errors import ShapeError
 from fgseg.guides.affinity import PixelGraph, patch_graph, patch_places, pixel_graph
-from fgseg.guides.propagation import Propagation, solve
+from fgseg.guides.propagation import PROPAGATIONS, Propagation, solve
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import stitch_chunks
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -237,3 +239,14 @@ def test_the_graphs_of_an_image_are_built_once(monkeypatch):
     for _ in range(2):
         list(view.chunks(TEXT, propagate="both"))
     assert sorted(built) == ["patch_graph", "pixel_graph"]
+
+
+@pytest.mark.parametrize("name", [CLIP, FG_CLIP, FG_CLIP_2])
+def test_every_encoder_takes_it(name, tmp_path):
+    seg = fgseg.Segmenter(loaded(with_tokenizer(tmp_path / name, name)))
+    view, text = seg.encode(IMAGE, resolution="keep"), seg.encoder.encode_texts(["red", "blue"])
+    maps = {how: np.stack(list(view.maps(text, propagate=how))) for how in PROPAGATIONS}
+    low, high = float(maps["none"].min()), float(maps["none"].max())
+    for how in PROPAGATIONS[1:]:
+        assert maps[how].shape == (2, *IMAGE.shape[:2])
+        assert low < maps[how].min() < maps[how].max() < high  # a weighted mean of the scores around
