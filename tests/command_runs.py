@@ -9,11 +9,12 @@ DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 @dataclass(frozen=True)
 class Run:
-    """Exit status, stdout and stderr of a command."""
+    """Exit status, stdout and stderr of a command; `closing` is the line of stderr on images, time and files."""
 
     code: int
     out: str
     err: str
+    closing: str = ""
 
     @property
     def records(self):

@@ -597,7 +597,7 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a whole number from 0"),
         (lambda s, i: s.segment(i, ["red"], min_area=2.7), OptionError, "min_area: expected a whole number.*got 2.7"),
         (lambda s, i: s.segment(i, ["red"], min_area="small"), OptionError, "min_area: .*or 'auto'"),
-        (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, 'max_hole: .*mode "independent"'),
+        (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, 'max_hole: .*mode="independent"'),
         (lambda s, i: s.segment(i, ["red"], background=()), OptionError, "one prompt alone has nothing to compete"),
         (lambda s, i: s.segment(i, []), PromptError, "prompts: expected at least one"),
         (lambda s, i: s.segment(i, ["red", "Red"]), PromptError, "expected each class once, got .Red. twice"),

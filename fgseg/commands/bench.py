@@ -6,13 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 from typer import Option
 
 from fgseg.commands.arguments import check_resolution, check_writable, load_segmenter, split_words
-from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, named_folder, with_option_groups
+from fgseg.commands.options import (
+    OUTPUT,
+    WHAT,
+    ModelOptions,
+    ReportOptions,
+    Route,
+    Templates,
+    named_folder,
+    with_option_groups,
+)
 from fgseg.commands.terminal.output import SOME_FAILED, USAGE, complain, progress_bar, table, to_json
 from fgseg.commands.terminal.status import STATUS
 from fgseg.errors import OptionError
@@ -31,6 +40,8 @@ _MOST_LISTED = 5  # faults or failed images
 class DataOptions:
     """What is measured, and on which images."""
 
+    panel: ClassVar[str] = WHAT
+
     task: Annotated[Literal["segmentation", "boxes", "retrieval"], Option(help="What is measured.")] = "segmentation"
     data: Annotated[
         list[str] | None,
@@ -39,7 +50,8 @@ class DataOptions:
             "-d",
             help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all "
             "eight), scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder, a JSON file, or "
-            "the output folder of fgseg segment; repeatable. [default: the four sets of scenes]",
+            "the output folder of fgseg segment; repeatable.",
+            show_default="the four sets of scenes",
         ),
     ] = None
     root: Annotated[
@@ -49,14 +61,15 @@ class DataOptions:
     words: Annotated[
         str | None,
         Option(
-            help="names: first word of each class; synonyms: all. [default: names for standard sets, else synonyms]"
+            help="names: first word of each class; synonyms: all.",
+            show_default="names for standard sets, else synonyms",
         ),
     ] = None
     only: Annotated[
         list[str] | None,
         Option(
-            help="Class to keep; repeatable. 'all' keeps every class and refuses a model that lacks words. "
-            "[default: the classes that the model has words for]"
+            help="Class to keep; repeatable. 'all' keeps every class and refuses a model that lacks words.",
+            show_default="the classes that the model has words for",
         ),
     ] = None
     route: Annotated[Route, Option(help="Text encoding of captions: short or long.")] = "short"
@@ -75,17 +88,21 @@ class SettingOptions:
     prompts: Annotated[Literal["all", "present"], Option(help="Classes that compete in an image.")] = "all"
     decision: Annotated[
         Literal["protocol", "presence"],
-        Option(help="Softmax as in published evaluations, or presence as in `fgseg segment`."),
+        Option(help="Softmax as in published evaluations, or presence as in fgseg segment."),
     ] = "protocol"
-    threshold: Annotated[str | None, Option(help="Minimum probability or presence, 0 to 1.")] = None
-    logit_scale: Annotated[str | None, Option(help="Factor on scores. [default: that of the preset or model]")] = None
+    threshold: Annotated[
+        str | None, Option(help="Minimum probability or presence, 0 to 1.", show_default="that of the preset or model")
+    ] = None
+    logit_scale: Annotated[
+        str | None, Option(help="Factor on scores, above 0.", show_default="that of the preset or model")
+    ] = None
     background: Annotated[list[str] | None, Option(help="Word for the background; repeatable.")] = None
     templates: Templates = None
     resolution: Annotated[str, Option(help="auto, squash, keep or slide, with an optional size: slide:448.")] = "auto"
     refine: Annotated[str, Option(help="auto (that of the model), none, guided, pamr or superpixel.")] = "auto"
     specks: Annotated[
         Literal["keep", "join"],
-        Option(help="Keep small parts and gaps, or join them to what is around them as `fgseg segment` does."),
+        Option(help="Keep small parts and gaps, or join them to what is around them as fgseg segment does."),
     ] = "keep"
     sweep: Annotated[
         bool,
@@ -100,6 +117,8 @@ class SettingOptions:
 @dataclass(frozen=True)
 class OutputOptions:
     """What is measured again, and what is written where."""
+
+    panel: ClassVar[str] = OUTPUT
 
     keep_going: Annotated[
         bool, Option("--keep-going", help="If images or annotations of a set have faults, measure the others.")

@@ -1,10 +1,14 @@
 """Runs commands with the tiny model."""
 
+import re
+
 import odd_images
 import pytest
 from command_runs import Run
 
 from fgseg.commands import main as cli
+
+CLOSING = re.compile(r"fgseg: \d+ images? in [\d.]+ s.*\n")
 
 
 @pytest.fixture
@@ -20,7 +24,8 @@ def fgseg(capsys, monkeypatch, tmp_path, tiny_model):
         with pytest.raises(SystemExit) as exited:
             cli.main([command, *map(str, words), *extra])
         captured = capsys.readouterr()
-        return Run(exited.value.code, captured.out, captured.err)
+        closing = CLOSING.search(captured.err)
+        return Run(exited.value.code, captured.out, CLOSING.sub("", captured.err), closing[0] if closing else "")
 
     return run
 
