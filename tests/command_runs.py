@@ -1,6 +1,7 @@
 """What a command leaves, and its exit statuses."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,15 @@ class Run:
     @property
     def complaints(self):
         return self.err.splitlines()
+
+
+CLOSING = re.compile(r"fgseg: \d+ images? in [\d.]+ s.*\n")
+
+
+def run_of(code, captured):
+    """The run with this exit status and what it printed, as pytest's capsys has it."""
+    closing = CLOSING.search(captured.err)
+    return Run(code, captured.out, CLOSING.sub("", captured.err), closing[0] if closing else "")
 
 
 def assert_refused(run, *texts):

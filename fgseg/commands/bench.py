@@ -50,7 +50,7 @@ class DataOptions:
             "-d",
             help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all "
             "eight), scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder, a JSON file, or "
-            "the output folder of fgseg segment; repeatable.",
+            "the output folder of fgseg segment; repeat for more.",
             show_default="the four sets of scenes",
         ),
     ] = None
@@ -142,12 +142,16 @@ def bench(
     values = _values(how, model.recipe)
     request = _request(what, how, values)
     sets = open_data(request)
-    _refuse_faults(sets, keep_going=output.keep_going)
+    _refuse_faults(sets, keep_going=output.keep_going, quiet=report.quiet)
     check_writable(output.out)
     seg = load_segmenter(replace(model, recipe=values["recipe"][0]))
     documents = _measured(seg, sets, request, output, quiet=report.quiet)
     STATUS.stop()
-    _print(documents, as_json=report.as_json)
+    if report.as_json:
+        for document in documents:
+            typer.echo(to_json({key: value for key, value in document.items() if key != "confusion"}))
+    elif not report.quiet:
+        _print_tables(documents)
     if any(document["n_failed"] for document in documents):
         raise typer.Exit(SOME_FAILED)
 
@@ -189,7 +193,7 @@ def _measured(
 
     documents = []
     tasks = [make_task(seg, data, request) for data in sets]
-    for data, task in zip(sets, tasks, strict=True):
+    for data, task in () if quiet else zip(sets, tasks, strict=True):
         _warn_of_unknown_classes(seg.encoder.name, data, task)
     for task, name in zip(tasks, folder_names(sets), strict=True):
         folder = output.out / name
@@ -202,7 +206,7 @@ def _measured(
 
             written += write_pictures(task, outcome, folder)
         documents.append(run_document(outcome))
-        _log_outcome(name, outcome, written)
+        _log_outcome(name, outcome, written, quiet=quiet)
     return documents
 
 
@@ -221,11 +225,13 @@ def _warn_of_unknown_classes(model: str, data: EvaluationData, task: EvaluationT
         )
 
 
-def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
+def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path], *, quiet: bool) -> None:
     from fgseg.evaluation.report import parts_of
 
     for image, reason in outcome.failed[:_MOST_LISTED]:
         complain(f"error: {name}, {image}: {reason}")
+    if quiet:
+        return
     skipped = {reason: count for reason, count in outcome.summary.get("boxes_skipped", {}).items() if count}
     if skipped:
         reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
@@ -238,14 +244,14 @@ def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
     complain(f"{name}: {counts}; {written[0].parent}: {files}")
 
 
-def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool) -> None:
+def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool, quiet: bool) -> None:
     from fgseg.datasets.dataset import Dataset
     from fgseg.evaluation.requests import faults
 
-    for note in (note for data in sets if isinstance(data, Dataset) for note in data.notes):
+    for note in (note for data in sets if isinstance(data, Dataset) and not quiet for note in data.notes):
         complain(f"warning: {note}")
     found = [fault for data in sets for fault in faults(data)]
-    if not found:
+    if not found or (keep_going and quiet):
         return
     for fault in found[:_MOST_LISTED]:
         complain(f"{'warning' if keep_going else 'error'}: {fault}")
@@ -290,13 +296,9 @@ def _split(name: str, text: str | None, kind: type[str] | type[float]) -> tuple[
     return values
 
 
-def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def _print_tables(documents: Sequence[Mapping[str, Any]]) -> None:
     from fgseg.evaluation.report import SWEPT, table_rows
 
-    if as_json:
-        for document in documents:
-            typer.echo(to_json({key: value for key, value in document.items() if key != "confusion"}))
-        return
     groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for document in documents:
         header, rows = table_rows(document)

@@ -1,14 +1,10 @@
 """Runs commands with the tiny model."""
 
-import re
-
 import odd_images
 import pytest
-from command_runs import Run
+from command_runs import run_of
 
 from fgseg.commands import main as cli
-
-CLOSING = re.compile(r"fgseg: \d+ images? in [\d.]+ s.*\n")
 
 
 @pytest.fixture
@@ -23,9 +19,7 @@ def fgseg(capsys, monkeypatch, tmp_path, tiny_model):
             extra += ["--dtype", "float32"]
         with pytest.raises(SystemExit) as exited:
             cli.main([command, *map(str, words), *extra])
-        captured = capsys.readouterr()
-        closing = CLOSING.search(captured.err)
-        return Run(exited.value.code, captured.out, CLOSING.sub("", captured.err), closing[0] if closing else "")
+        return run_of(exited.value.code, capsys.readouterr())
 
     return run
 

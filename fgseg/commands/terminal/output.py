@@ -52,8 +52,10 @@ INTERRUPTED = 130  # 128 plus the number of SIGINT
 
 def log_to_stderr(level: int) -> None:
     """Send the package's log lines of this level and above to stderr only, and each warning once."""
-    log.handlers[:] = [_StderrLines()]
-    log.setLevel(level)
+    handler = _StderrLines()
+    handler.setLevel(level)
+    log.handlers[:] = [handler]
+    log.setLevel(min(level, logging.WARNING))  # other handlers get warnings as well
 
 
 class _StderrLines(logging.Handler):
@@ -208,10 +210,10 @@ def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
     except DiskError:  # the other images would fail in the same way
         raise
     except (ImageError, OutputError) as error:
-        message = str(error)
+        message = in_options(str(error))
     except ShapeError as error:
-        message = f"{path}: {error}"
-    return [{"image": str(path), "error": in_options(message)}]
+        message = f"{path}: {in_options(str(error))}"
+    return [{"image": str(path), "error": message}]
 
 
 def progress_bar(entries: Iterable[Any] | None = None, *, quiet: bool, **look: Any) -> Any:

@@ -28,19 +28,19 @@ def know_options(names: Iterable[str]) -> None:
 def in_options(message: str) -> str:
     """The message with options in place of arguments.
 
-    An argument is the subject of the message, at its beginning or after the file that it is about, or it is given a
-    value, as in route='long'. The entry of a list is named by its number, counted from 1.
+    An argument is the subject of the message, or it is given a value, as in route='long'. The entry of a list is named
+    by its number, counted from 1.
 
     Examples:
         >>> know_options(["max_hole", "route"])
         >>> in_options("max_hole: expected a number; use route='long'")
         '--max-hole: expected a number; use --route long'
-        >>> in_options("a.png: boxes_xyxy: too large"), in_options("prompts[1]: expected a word")
-        ('a.png: --box: too large', '--prompt (number 2): expected a word')
+        >>> in_options("prompts[1]: expected a word")
+        '--prompt (number 2): expected a word'
     """
     name = f"({'|'.join(sorted(_FLAGS, key=len, reverse=True))})"
     message = re.sub(rf"\b{name}\[(\d+)\]", lambda found: f"{_FLAGS[found[1]]} (number {int(found[2]) + 1})", message)
-    message = re.sub(rf"(^|: ){name}(?=:| \()", lambda found: found[1] + _FLAGS[found[2]], message)
+    message = re.sub(rf"^{name}(?=:| \()", lambda found: _FLAGS[found[1]], message)
     return re.sub(
         rf"(?<=[ (]){name}=(?:'([\w.-]+)'|\"([\w.-]+)\"|([\w.]+))",
         lambda found: f"{_FLAGS[found[1]]} {found[2] or found[3] or found[4]}",
