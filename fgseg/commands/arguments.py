@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ __all__ = [
     "check_region_options",
     "check_resolution",
     "check_writable",
+    "comma_notes",
     "find_inputs",
     "load_segmenter",
     "picture_to_open",
@@ -52,6 +54,22 @@ def read_prompts(options: PromptOptions) -> list[PromptClass]:
     if not listed:
         raise OptionError("--prompt: expected at least one, got none; give --prompt red, or --classes FILE")
     return list(parse_classes(listed))
+
+
+def comma_notes(prompts: Sequence[str]) -> list[str]:
+    """How prompts with commas are written as several classes, since a comma joins synonyms of one class.
+
+    Examples:
+        >>> comma_notes(["red, dark blue", "white"])
+        ["'red, dark blue' is one class with synonyms; for a class each: -p red -p 'dark blue'"]
+    """
+    notes = []
+    for prompt in prompts:
+        words = split_words([prompt])
+        if len(words) > 1 and "\\," not in prompt:
+            separate = " ".join(f"-p {shlex.quote(word)}" for word in words)
+            notes.append(f"{prompt!r} is one class with synonyms; for a class each: {separate}")
+    return notes
 
 
 def read_competitors(options: PromptOptions) -> dict[str, Any]:

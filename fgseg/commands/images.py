@@ -173,11 +173,21 @@ def segment(
     small = [path for path in inputs.paths if path not in large]
     encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch, **read)
     keeps_some = bool(large) and "auto" in (smallest, largest_hole)
-    notes = partial(_speck_notes, changed, keeps_some=keeps_some)
+
+    def notes() -> Iterable[str]:
+        yield from _only_class_notes(words)
+        yield from _speck_notes(changed, keeps_some=keeps_some)
+
     is_auto = presence == "auto"
     header = ("image", "class", "% of pixels", "regions", "peak", *(("threshold",) if is_auto else ()))
     rows = partial(_segment_rows, with_threshold=is_auto)
     run(inputs, work, rows, header, report, Ending(clock, notes, options.out, picture))
+
+
+def _only_class_notes(words: PromptOptions) -> list[str]:
+    """A hint if the only class was given with a comma, which may have been meant to part classes."""
+    prompts = words.prompt or []
+    return arguments.comma_notes(prompts) if len(prompts) == 1 and words.classes is None else []
 
 
 def _speck_notes(changed: Sequence[tuple[int, int]], *, keeps_some: bool) -> Iterable[str]:
@@ -269,7 +279,7 @@ def heatmap(
 
     encoded = Prefetcher(seg, inputs.paths, resolution=options.resolution, batch_size=options.batch, **read)
     header = ("image", "class", "mean", "peak", "% over 0.5")
-    run(inputs, work, rows, header, report, Ending(clock, out=options.out, picture=picture))
+    run(inputs, work, rows, header, report, Ending(clock, partial(_only_class_notes, words), options.out, picture))
 
 
 def _inputs_and_folders(images: Sequence[str], options: RunOptions) -> tuple[Inputs, dict[Path, Path]]:

@@ -17,12 +17,14 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
 from fgseg._version import __version__
+from fgseg.commands.arguments import comma_notes
 from fgseg.commands.bench import bench
 from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import HOW, MODEL, OUTPUT, WHAT, AsJson, Device, Dtype, Model
@@ -154,6 +156,9 @@ def _exit_status(words: list[str]) -> int:
 def _refused(error: FgsegError, words: list[str]) -> int:
     """Print an error; for words that the embedded model lacks, also the same command with a model that knows any."""
     complain(f"error: {in_options(str(error))}")
+    if isinstance(error, UnknownWordError):
+        for hint in comma_notes([word for flag, word in pairwise(words) if flag in ("-p", "--prompt")]):
+            complain(hint)
     if isinstance(error, UnknownWordError) and "--model" not in words:
         complain(f"for any words: {shlex.join(['fgseg', *words, '--model', 'fg-clip-base'])}")
         complain("this downloads 601 MB once; afterwards it works without a network, also with --offline")

@@ -207,6 +207,14 @@ def test_a_mistyped_command_ends_in_the_right_one(fgseg, words, hint):
     assert_refused(fgseg(*words, model=None), hint)
 
 
+def test_a_comma_in_the_only_prompt_is_questioned(fgseg, photo):
+    hint = "fgseg: 'red, blue' is one class with synonyms; for a class each: -p red -p blue"
+    for command in ("segment", "heatmap"):
+        assert fgseg(command, photo, "-p", "red, blue").complaints == [hint]
+        assert fgseg(command, photo, "-p", "red, blue", "-q").complaints == []
+    assert fgseg("segment", photo, "-p", "red, blue", "-p", "white").complaints == []
+
+
 COMMANDS = ["segment", "heatmap", "boxes", "rank", "bench", "serve", "models", "doctor"]
 
 

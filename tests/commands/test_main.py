@@ -101,7 +101,10 @@ def test_a_wrong_option_is_one_line_and_exit_2(fgseg, photo, words, parts):
 def test_words_that_the_embedded_model_lacks_end_in_the_command_that_knows_any_word(fgseg, photo):
     run = fgseg("segment", photo, "-p", "spaceship, space ship", "-p", "red", model=None)
     assert run.code == USAGE
-    error, command, size = run.err.splitlines()
+    error, hint, command, size = run.err.splitlines()
+    assert hint == (
+        "fgseg: 'spaceship, space ship' is one class with synonyms; for a class each: -p spaceship -p 'space ship'"
+    )
     assert "'spaceship'" in error
     expected = shlex.join(["fgseg", "segment", str(photo), "-p", "spaceship, space ship", "-p", "red"])
     assert command == f"fgseg: for any words: {expected} --model fg-clip-base"
