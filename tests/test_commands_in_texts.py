@@ -43,6 +43,7 @@ FOREIGN = {
     "--repeats",
     "--no-deps",
     "--force-reinstall",
+    "--fg-opacity",
 }
 """Options of other programs, and a property of a style sheet."""
 

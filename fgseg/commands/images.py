@@ -102,10 +102,11 @@ def segment(
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     clock = Stopwatch()
-    from fgseg.commands.prefetch import Prefetcher
-    from fgseg.large.result import written_large_files
-    from fgseg.segmentation.result import check_formats, checked_sizes, written_files
-    from fgseg.segmentation.saving import mark_unfinished
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import Prefetcher
+        from fgseg.large.result import written_large_files
+        from fgseg.segmentation.result import check_formats, checked_sizes, written_files
+        from fgseg.segmentation.saving import mark_unfinished
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
@@ -237,8 +238,9 @@ def heatmap(
 ) -> None:
     """Show where each class is. Each image gets a picture of the presence of every class, and the values as .npz."""
     clock = Stopwatch()
-    from fgseg.commands.prefetch import Prefetcher
-    from fgseg.segmentation.result import written_files
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import Prefetcher
+        from fgseg.segmentation.result import written_files
 
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     read = arguments.read_reading(reading)
@@ -332,7 +334,8 @@ def boxes(
 ) -> None:
     """Score phrases in boxes: which phrase fits which box."""
     clock = Stopwatch()
-    from fgseg.commands.prefetch import read_file
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import read_file
 
     corners = [arguments.read_box(text) for text in box or ()]
     phrases = prompt or []
@@ -381,7 +384,8 @@ def rank(
 ) -> None:
     """Rank captions by how well they fit each whole image."""
     clock = Stopwatch()
-    from fgseg.commands.prefetch import read_file
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import read_file
 
     captions = prompt or []
     if not captions:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from fgseg.commands.options import ReportOptions, RunOptions
-from fgseg.commands.terminal.output import SOME_FAILED, Inputs, complain, table, to_json
+from fgseg.commands.terminal.output import SOME_FAILED, Inputs, complain, images_in_words, table, to_json
 from fgseg.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def plan(
     if not report.quiet:
         if cells and not report.as_json:
             typer.echo(table(("image", "folder", "holds", "files"), cells))
-        complain(f"dry run: nothing was loaded or written; {len(cells)} images would be read")
+        complain(f"dry run: nothing was loaded or written; {images_in_words(len(cells))} would be read")
     if refused:
         raise typer.Exit(SOME_FAILED)
 

@@ -83,7 +83,7 @@ def test_an_empty_list_on_stdin_is_refused(fgseg, monkeypatch):
 def test_a_dry_run_lists_the_files_that_a_run_writes_and_writes_none(fgseg, photo, form):
     words = ("segment", photo, "-p", "red", "-p", "blue, dark blue", "-f", form, "--json")
     dry = fgseg(*words, "--dry-run", model="nosuch")  # no model is loaded
-    assert (dry.code, dry.err) == (DONE, "fgseg: dry run: nothing was loaded or written; 1 images would be read\n")
+    assert (dry.code, dry.err) == (DONE, "fgseg: dry run: nothing was loaded or written; 1 image would be read\n")
     assert not Path("fgseg-out").exists()
     assert dry.records == [
         {"image": str(photo), "folder": "fgseg-out/rgb", "holds": "nothing", "files": fgseg(*words).records[0]["files"]}

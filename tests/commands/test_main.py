@@ -286,7 +286,15 @@ def test_verbose_logs_the_model_and_device_to_stderr_each_time(fgseg, photo, tin
         model, seconds = run.complaints
         assert model == f"fgseg: model {tiny_model} on cpu in torch.float32"
         stages = re.fullmatch(r"fgseg: seconds: (\w+ [\d.]+ s, )+other [\d.]+ s", seconds)[0]
-        assert re.findall(r"(\w+) [\d.]+ s", stages) == ["load", "words", "encode", "masks", "files", "other"]
+        assert re.findall(r"(\w+) [\d.]+ s", stages) == [
+            "imports",
+            "load",
+            "words",
+            "encode",
+            "masks",
+            "files",
+            "other",
+        ]
         assert len(run.records) == 1
     assert fgseg("segment", photo, "-p", "red").err == ""
 

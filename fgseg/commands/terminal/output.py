@@ -31,6 +31,7 @@ __all__ = [
     "Inputs",
     "blaming_the_image",
     "complain",
+    "images_in_words",
     "log_to_stderr",
     "pairs",
     "progress_bar",
@@ -184,12 +185,22 @@ def _end(done: Mapping[str, Sequence[str]], ending: Ending, *, quiet: bool) -> N
     if files and len(done) == 1:
         place = Path(files[-1]).parent
         where = f"; files in {place}"
-    counted = f"{len(done)} image{'' if len(done) == 1 else 's'} in {duration(ending.clock.seconds)}"
+    counted = f"{images_in_words(len(done))} in {duration(ending.clock.seconds)}"
     for line in () if quiet else (*ending.notes(), counted + (where if place else "")):
         complain(line)
     log.info("seconds: %s", ending.clock)
     if ending.picture and place:
         _show(place / ending.picture if len(done) == 1 else place)
+
+
+def images_in_words(count: int) -> str:
+    """A number of images.
+
+    Examples:
+        >>> images_in_words(1), images_in_words(2)
+        ('1 image', '2 images')
+    """
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _show(path: Path) -> None:
