@@ -262,8 +262,14 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     ]
     vars(run)["__signature__"] = inspect.Signature(options)
     run.__annotations__ = {option.name: option.annotation for option in options}
-    know_options(name for name in run.__annotations__ if name != "images")
+    know_options({name: _flag(name, annotation) for name, annotation in run.__annotations__.items()})
     return run
+
+
+def _flag(name: str, annotation: Any) -> str:
+    """The long name of an option."""
+    names = annotation.__metadata__[0].param_decls or ()
+    return next((flag for flag in names if flag.startswith("--")), "--" + name.replace("_", "-"))
 
 
 def _in_panel(parameter: inspect.Parameter, panel: str) -> inspect.Parameter:
