@@ -339,6 +339,7 @@ def test_the_automatic_threshold_is_each_classs_own(seg, picture):
         assert automatic_threshold(score_map) >= 0.5
         limit = automatic_threshold(score_map, low=own)
         expected[(everything.labels == index) & (score_map < limit)] = UNLABELLED
+        assert automatic.settings["chosen_thresholds"][name] == limit
     np.testing.assert_array_equal(automatic.labels, expected)
     assert (automatic.labels != UNLABELLED).any()
 

@@ -353,6 +353,7 @@ def test_bands_and_a_stretch_reach_the_reader_on_both_routes(fgseg, banded, rout
     assert (reading["bands"], reading["stretch"], reading["no_data_pixels"]) == ([4, 3, 2], [2, 98], 8 * 64)
     assert reading["levels"] == pytest.approx([18, 882], abs=5)  # of values spread evenly over 0 to 900
     assert record["no_data_pixels"] == 8 * 64
+    assert record["unlabelled_pixels"] + record["classes"][0]["pixels"] == 56 * 64
 
 
 def test_pixels_without_data_have_a_row_of_their_own(fgseg, banded, photo):
