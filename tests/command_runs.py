@@ -26,7 +26,7 @@ class Run:
         return self.err.splitlines()
 
 
-CLOSING = re.compile(r"fgseg: \d+ images? in [\d.]+ s.*\n")
+CLOSING = re.compile(r"fgseg: \d+ images? in \d.*\n")
 
 
 def run_of(code, captured):

@@ -290,6 +290,8 @@ def _images_of(source: str, *, recursive: bool, leave_out: Path | None) -> list[
 
 def _listed_on_stdin() -> list[str]:
     """The names on stdin, one per line, or with null characters between them, as `find -print0` writes them."""
+    if sys.stdin.isatty():
+        complain("-: give names of images, one per line; Ctrl-D ends the list")
     data = sys.stdin.buffer.read()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     listed = [os.fsdecode(name) for name in names if name.strip()]

@@ -19,6 +19,7 @@ from contextlib import redirect_stdout
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any, cast
 
 import typer
@@ -47,7 +48,7 @@ from fgseg.errors import DiskError, FgsegError, UnknownWordError
 
 __all__ = ["app", "main"]
 
-_PANELS = ("Arguments", WHAT, HOW, MODEL, OUTPUT)
+_PANELS = (WHAT, HOW, MODEL, OUTPUT)
 
 
 def _click_error() -> type[Exception]:
@@ -178,13 +179,30 @@ def _run(words: list[str]) -> None:
 
 
 def _command() -> Any:
-    """The tree of commands. Brackets in help texts are no markup, and options are in the order of the panels."""
+    """The tree of commands, with options in the order of the panels of the help."""
     command: Any = typer.main.get_command(app)
     for entry in (command, *command.commands.values()):
-        for param in entry.params:
-            param.help = re.sub(r"(\[[a-zA-Z/@#])", r"\\\1", param.help) if getattr(param, "help", None) else None
-        entry.params.sort(key=lambda param: _PANELS.index(getattr(param, "rich_help_panel", None) or _PANELS[0]))
+        entry.params.sort(key=_place_of_panel)
+        if _names_width(entry.params) > get_terminal_size().columns // 2:
+            entry.rich_markup_mode = None  # panels would cut the names of options
+            continue
+        for param in entry.params:  # brackets are no markup
+            param.help = re.sub(r"(\[[a-zA-Z/@#])", r"\\\1", getattr(param, "help", None) or "")
     return command
+
+
+def _place_of_panel(option: Any) -> int:
+    """The place of an option's panel in the help; arguments are first."""
+    panel = getattr(option, "rich_help_panel", None)
+    if panel is None:
+        return -1
+    return _PANELS.index(panel) if panel in _PANELS else len(_PANELS)
+
+
+def _names_width(options: Sequence[Any]) -> int:
+    """The width of the two columns of a panel for the names of options: those that turn them on, and those for off."""
+    on = max((len(name) for option in options for name in option.opts), default=0)
+    return on + max((len(name) for option in options for name in option.secondary_opts), default=0)
 
 
 def _discard_output() -> None:

@@ -30,7 +30,7 @@ def pictures(tmp_path):
 
 
 def give_on_stdin(monkeypatch, data):
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
 def images(run):
@@ -215,7 +215,7 @@ def test_a_comma_in_the_only_prompt_is_questioned(fgseg, photo):
     assert fgseg("segment", photo, "-p", "red, blue", "-p", "white").complaints == []
 
 
-COMMANDS = ["segment", "heatmap", "boxes", "rank", "bench", "serve", "models", "doctor"]
+COMMANDS = ["segment", "heatmap", "boxes", "rank", "bench", "train", "serve", "models", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

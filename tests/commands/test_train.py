@@ -79,7 +79,7 @@ def test_scenes_need_no_files(train):
         (("--data", "r.jsonl", "--images", "."), "data: expected a .json or .jsonl file or a folder of them"),
         (("--data", "scenes:4", "--dtype", "float16"), "dtype: float16 overflows"),
         (("--data", "scenes:4", "--stage", "3"), "--stage"),
-        (("--data", "scenes:4"), "batch_size: a step needs 512 records"),
+        (("--data", "scenes:4"), "--batch-size: a step needs 512 records"),
         ((), "--data"),
     ],
 )
