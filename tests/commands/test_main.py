@@ -273,7 +273,8 @@ def test_quiet_still_reports_failures(fgseg, photo, terminal):
     assert (run.code, len(run.complaints)) == (SOME_FAILED, 2)
 
 
-def test_one_image_and_no_terminal_show_no_progress(fgseg, photo, tmp_path, terminal):
+def test_one_image_and_no_terminal_show_no_progress(fgseg, photo, tmp_path, terminal, monkeypatch):
+    monkeypatch.setattr("fgseg.commands.terminal.status._QUICK", 60.0)  # no step of a busy machine is slow
     other = odd_images.gray_png(tmp_path)
     assert fgseg("segment", photo, other, "-p", "red").err == ""
     terminal()
