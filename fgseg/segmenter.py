@@ -225,7 +225,8 @@ class Segmenter:
             mode: "exclusive" gives each pixel to its best prompt, if that reaches the threshold; "independent" makes
                 one mask per prompt, and masks may overlap.
             threshold: the presence that a pixel of a mask needs, 0 to 1. "auto" chooses one per prompt by Otsu's
-                method, never below the model's own (see `fgseg.scoring.automatic_threshold` for its limits). None
+                method, never below the model's own (see `fgseg.scoring.automatic_threshold` for its limits), and
+                `settings["chosen_thresholds"]` tells which. None
                 takes the model's own: 0.5, a tie with the best background word, unless its config.json says otherwise.
             background: words for everything else; None takes the model's own, () takes none.
             negatives: words that compete with the prompts and never label a pixel.
@@ -284,6 +285,7 @@ class Segmenter:
             "mode": mode, "threshold": threshold, **sharpening.settings(), "min_area": min_area, "max_hole": max_hole,
             "quarter_patch": quarter, "changed_pixels": sum(changed),
             "seconds": round(text_seconds + scoring_seconds, 4),
+            **({"chosen_thresholds": field.chosen_thresholds} if threshold == "auto" else {}),
         })  # fmt: skip
         return Segmentation(
             view.image,

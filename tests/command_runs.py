@@ -1,6 +1,7 @@
 """What a command leaves, and its exit statuses."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,12 @@ DONE, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 @dataclass(frozen=True)
 class Run:
-    """Exit status, stdout and stderr of a command."""
+    """Exit status, stdout and stderr of a command; `closing` is the line of stderr on images, time and files."""
 
     code: int
     out: str
     err: str
+    closing: str = ""
 
     @property
     def records(self):
@@ -22,6 +24,15 @@ class Run:
     @property
     def complaints(self):
         return self.err.splitlines()
+
+
+CLOSING = re.compile(r"fgseg: \d+ images? in \d.*\n")
+
+
+def run_of(code, captured):
+    """The run with this exit status and what it printed, as pytest's capsys has it."""
+    closing = CLOSING.search(captured.err)
+    return Run(code, captured.out, CLOSING.sub("", captured.err), closing[0] if closing else "")
 
 
 def assert_refused(run, *texts):

@@ -180,7 +180,7 @@ def commands() -> Iterator[tuple[str, str]]:
     printed = command("segment", "photos", *words, "-o", "segmented", "--json", "-q")
     yield "fgseg segment", digest(lines_of(printed))
     yield from of_folder("fgseg segment", Path("segmented"))
-    yield "fgseg segment: table", digest(command("segment", "photos", *words, "-o", "again", "-q").encode())
+    yield "fgseg segment: table", digest(command("segment", "photos", *words, "-o", "again").encode())
     printed = command("heatmap", "photos", *words, "-o", "heat", "--json", "-q")
     yield "fgseg heatmap", digest(lines_of(printed))
     yield from ((key, value) for key, value in of_folder("fgseg heatmap", Path("heat")) if "run.json" not in key)

@@ -340,6 +340,7 @@ def test_the_automatic_threshold_is_each_classs_own(seg, picture):
         assert automatic_threshold(score_map) >= 0.5
         limit = automatic_threshold(score_map, low=own)
         expected[(everything.labels == index) & (score_map < limit)] = UNLABELLED
+        assert automatic.settings["chosen_thresholds"][name] == limit
     np.testing.assert_array_equal(automatic.labels, expected)
     assert (automatic.labels != UNLABELLED).any()
 
@@ -679,7 +680,7 @@ def test_ranking_orders_captions_by_cosine(seg, picture, route):
         (lambda s, i: s.segment(i, ["red"], min_area=-1), OptionError, "min_area: expected a whole number from 0"),
         (lambda s, i: s.segment(i, ["red"], min_area=2.7), OptionError, "min_area: expected a whole number.*got 2.7"),
         (lambda s, i: s.segment(i, ["red"], min_area="small"), OptionError, "min_area: .*or 'auto'"),
-        (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, 'max_hole: .*mode "independent"'),
+        (lambda s, i: s.segment(i, ["red"], max_hole=5), OptionError, 'max_hole: .*mode="independent"'),
         (lambda s, i: s.segment(i, ["red"], background=()), OptionError, "one prompt alone has nothing to compete"),
         (lambda s, i: s.segment(i, []), PromptError, "prompts: expected at least one"),
         (lambda s, i: s.segment(i, ["red", "Red"]), PromptError, "expected each class once, got .Red. twice"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fgseg.commands.options import ModelOptions, PromptOptions, ReadOptions
+from fgseg.commands.options import ModelOptions, PromptOptions, ReadOptions, RunOptions
 from fgseg.commands.result_folders import folder_name
 from fgseg.commands.terminal.output import USAGE, Inputs, complain
 from fgseg.commands.terminal.status import STATUS
@@ -28,8 +31,10 @@ __all__ = [
     "check_regions",
     "check_resolution",
     "check_writable",
+    "comma_notes",
     "find_inputs",
     "load_segmenter",
+    "picture_to_open",
     "read_box",
     "read_by_region",
     "read_competitors",
@@ -51,6 +56,22 @@ def read_prompts(options: PromptOptions) -> list[PromptClass]:
     if not listed:
         raise OptionError("--prompt: expected at least one, got none; give --prompt red, or --classes FILE")
     return list(parse_classes(listed))
+
+
+def comma_notes(prompts: Sequence[str]) -> list[str]:
+    """How prompts with commas are written as several classes, since a comma joins synonyms of one class.
+
+    Examples:
+        >>> comma_notes(["red, dark blue", "white"])
+        ["'red, dark blue' is one class with synonyms; for a class each: -p red -p 'dark blue'"]
+    """
+    notes = []
+    for prompt in prompts:
+        words = split_words([prompt])
+        if len(words) > 1 and "\\," not in prompt:
+            separate = " ".join(f"-p {shlex.quote(word)}" for word in words)
+            notes.append(f"{prompt!r} is one class with synonyms; for a class each: {separate}")
+    return notes
 
 
 def read_competitors(options: PromptOptions) -> dict[str, Any]:
@@ -234,27 +255,45 @@ def split_words(values: list[str] | None) -> list[str]:
     return [word.strip() for value in values or () for word in value.split(",") if word.strip()]
 
 
-def find_inputs(images: Sequence[str], root: Path | None = None) -> Inputs:
-    """The images that files, folders and patterns name, each once; `root` is the folder to name their results from.
+def picture_to_open(options: RunOptions, formats: Sequence[str]) -> str | None:
+    """The name of the picture that `--open` shows; None without `--open`."""
+    pictures = {"overlay": "overlay.png", "heatmaps": "heatmaps.png"}
+    if not options.open_picture or options.dry_run:
+        return None
+    found = [picture for form, picture in pictures.items() if form in formats]
+    if not found:
+        raise OptionError("--open: expected a picture among the formats, got none; add --format overlay")
+    return found[0]
+
+
+def find_inputs(
+    images: Sequence[str], root: Path | None = None, *, recursive: bool = False, leave_out: Path | None = None
+) -> Inputs:
+    """The images that files, folders and patterns name, each once.
 
     A source without images does not stop the others. If no source has an image, the errors are printed and the command
     exits.
+
+    Args:
+        images: the sources; "-" stands for those that stdin lists.
+        root: the folder to name results from; None takes the folder of each source.
+        recursive: whether the folders in a folder are searched too.
+        leave_out: the output folder, whose pictures are no images of a folder above it that is searched.
 
     Raises:
         OptionError: an image is not below `root`.
     """
     from fgseg._files import absolute_path
-    from fgseg.images.find import find_images, source_folder
+    from fgseg.images.find import source_folder
 
     paths: dict[Path, Path] = {}
     names: dict[Path, Path] = {}
     refused: list[dict[str, Any]] = []
-    for source in images:
+    for source in (name for given in images for name in (_listed_on_stdin() if given == "-" else [given])):
         try:
-            found = find_images([source] if source else [])  # '' would be the current folder
+            found = _images_of(source, recursive=recursive, leave_out=leave_out)
         except (ImageError, OptionError) as error:
-            message = str(error) if source else "'': expected a file, folder or pattern, got no name"
-            refused.append({"image": source, "error": message})
+            refused.append({"image": source, "error": str(error)})
         else:
             for path in found:
                 if paths.setdefault(absolute_path(path), path) is path:
@@ -264,6 +303,35 @@ def find_inputs(images: Sequence[str], root: Path | None = None) -> Inputs:
             complain(f"error: {record['error']}")
         raise typer.Exit(USAGE)
     return Inputs(tuple(paths.values()), tuple(refused), names)
+
+
+def _images_of(source: str, *, recursive: bool, leave_out: Path | None) -> list[Path]:
+    """The images of one source; with `recursive`, those at any depth below a folder, but not below `leave_out`."""
+    from fgseg._files import absolute_path
+    from fgseg.images.find import find_images
+
+    if not source:  # it would be the current folder
+        raise OptionError("'': expected a file, folder or pattern, got no name")
+    if not (recursive and Path(source).is_dir()):
+        return find_images([source])
+    found = find_images([str(Path(glob.escape(source), "**"))])
+    results = None if leave_out is None else absolute_path(leave_out)
+    kept = [path for path in found if results is None or not absolute_path(path).is_relative_to(results)]
+    if not kept:
+        raise ImageError(f"{source}: no picture in this folder besides those of the output folder")
+    return kept
+
+
+def _listed_on_stdin() -> list[str]:
+    """The names on stdin, one per line, or with null characters between them, as `find -print0` writes them."""
+    if sys.stdin.isatty():
+        complain("-: give names of images, one per line; Ctrl-D ends the list")
+    data = sys.stdin.buffer.read()
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    listed = [os.fsdecode(name) for name in names if name.strip()]
+    if not listed:
+        raise OptionError("-: expected names of images on stdin, one per line, got none")
+    return listed
 
 
 def _below(path: Path, root: Path) -> Path:

@@ -6,13 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 from typer import Option
 
 from fgseg.commands.arguments import check_regions, check_resolution, check_writable, load_segmenter, split_words
-from fgseg.commands.options import ModelOptions, ReportOptions, Route, Templates, Vote, named_folder, with_option_groups
+from fgseg.commands.options import (
+    OUTPUT,
+    WHAT,
+    ModelOptions,
+    ReportOptions,
+    Route,
+    Templates,
+    Vote,
+    named_folder,
+    with_option_groups,
+)
 from fgseg.commands.terminal.output import SOME_FAILED, USAGE, complain, progress_bar, table, to_json
 from fgseg.commands.terminal.status import STATUS
 from fgseg.errors import OptionError
@@ -31,6 +41,8 @@ _MOST_LISTED = 5  # faults or failed images
 class DataOptions:
     """What is measured, and on which images."""
 
+    panel: ClassVar[str] = WHAT
+
     task: Annotated[Literal["segmentation", "boxes", "retrieval"], Option(help="What is measured.")] = "segmentation"
     data: Annotated[
         list[str] | None,
@@ -39,7 +51,8 @@ class DataOptions:
             "-d",
             help="voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, standard (all "
             "eight), scenes-colors, scenes-materials, scenes-patterns, scenes-shapes, a folder, a JSON file, or "
-            "the output folder of fgseg segment; repeatable. [default: the four sets of scenes]",
+            "the output folder of fgseg segment; repeat for more.",
+            show_default="the four sets of scenes",
         ),
     ] = None
     root: Annotated[
@@ -49,14 +62,15 @@ class DataOptions:
     words: Annotated[
         str | None,
         Option(
-            help="names: first word of each class; synonyms: all. [default: names for standard sets, else synonyms]"
+            help="names: first word of each class; synonyms: all.",
+            show_default="names for standard sets, else synonyms",
         ),
     ] = None
     only: Annotated[
         list[str] | None,
         Option(
-            help="Class to keep; repeatable. 'all' keeps every class and refuses a model that lacks words. "
-            "[default: the classes that the model has words for]"
+            help="Class to keep; repeatable. 'all' keeps every class and refuses a model that lacks words.",
+            show_default="the classes that the model has words for",
         ),
     ] = None
     route: Annotated[Route, Option(help="Text encoding of captions: short or long.")] = "short"
@@ -78,16 +92,20 @@ class SettingOptions:
     prompts: Annotated[Literal["all", "present"], Option(help="Classes that compete in an image.")] = "all"
     decision: Annotated[
         Literal["protocol", "presence"],
-        Option(help="Softmax as in published evaluations, or presence as in `fgseg segment`."),
+        Option(help="Softmax as in published evaluations, or presence as in fgseg segment."),
     ] = "protocol"
-    threshold: Annotated[str | None, Option(help="Minimum probability or presence, 0 to 1.")] = None
-    logit_scale: Annotated[str | None, Option(help="Factor on scores. [default: that of the preset or model]")] = None
+    threshold: Annotated[
+        str | None, Option(help="Minimum probability or presence, 0 to 1.", show_default="that of the preset or model")
+    ] = None
+    logit_scale: Annotated[
+        str | None, Option(help="Factor on scores, above 0.", show_default="that of the preset or model")
+    ] = None
     background: Annotated[list[str] | None, Option(help="Word for the background; repeatable.")] = None
     templates: Templates = None
     resolution: Annotated[str, Option(help="auto, squash, keep or slide, with an optional size: slide:448.")] = "auto"
     refine: Annotated[str, Option(help="auto (that of the model), none, guided, pamr or superpixel.")] = "auto"
     propagate: Annotated[
-        str | None, Option(help="none, patches, pixels or both. [default: that of the preset, else none]")
+        str | None, Option(help="none, patches, pixels or both.", show_default="that of the preset, else none")
     ] = None
     regions: Annotated[
         str | None,
@@ -99,7 +117,7 @@ class SettingOptions:
     vote: Vote = False
     specks: Annotated[
         Literal["keep", "join"],
-        Option(help="Keep small parts and gaps, or join them to what is around them as `fgseg segment` does."),
+        Option(help="Keep small parts and gaps, or join them to what is around them as fgseg segment does."),
     ] = "keep"
     sweep: Annotated[
         bool,
@@ -114,6 +132,8 @@ class SettingOptions:
 @dataclass(frozen=True)
 class OutputOptions:
     """What is measured again, and what is written where."""
+
+    panel: ClassVar[str] = OUTPUT
 
     keep_going: Annotated[
         bool, Option("--keep-going", help="If images or annotations of a set have faults, measure the others.")
@@ -137,12 +157,16 @@ def bench(
     values = _values(how, model.recipe)
     request = _request(what, how, values)
     sets = open_data(request)
-    _refuse_faults(sets, keep_going=output.keep_going)
+    _refuse_faults(sets, keep_going=output.keep_going, quiet=report.quiet)
     check_writable(output.out)
     seg = load_segmenter(replace(model, recipe=values["recipe"][0]))
     documents = _measured(seg, sets, request, output, quiet=report.quiet)
     STATUS.stop()
-    _print(documents, as_json=report.as_json)
+    if report.as_json:
+        for document in documents:
+            typer.echo(to_json({key: value for key, value in document.items() if key != "confusion"}))
+    elif not report.quiet:
+        _print_tables(documents)
     if any(document["n_failed"] for document in documents):
         raise typer.Exit(SOME_FAILED)
 
@@ -185,7 +209,7 @@ def _measured(
 
     documents = []
     tasks = [make_task(seg, data, request) for data in sets]
-    for data, task in zip(sets, tasks, strict=True):
+    for data, task in () if quiet else zip(sets, tasks, strict=True):
         _warn_of_unknown_classes(seg.encoder.name, data, task)
     for task, name in zip(tasks, folder_names(sets), strict=True):
         folder = output.out / name
@@ -198,7 +222,7 @@ def _measured(
 
             written += write_pictures(task, outcome, folder)
         documents.append(run_document(outcome))
-        _log_outcome(name, outcome, written)
+        _log_outcome(name, outcome, written, quiet=quiet)
     return documents
 
 
@@ -217,11 +241,13 @@ def _warn_of_unknown_classes(model: str, data: EvaluationData, task: EvaluationT
         )
 
 
-def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
+def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path], *, quiet: bool) -> None:
     from fgseg.evaluation.report import parts_of
 
     for image, reason in outcome.failed[:_MOST_LISTED]:
         complain(f"error: {name}, {image}: {reason}")
+    if quiet:
+        return
     skipped = {reason: count for reason, count in outcome.summary.get("boxes_skipped", {}).items() if count}
     if skipped:
         reasons = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
@@ -234,14 +260,14 @@ def _log_outcome(name: str, outcome: Outcome, written: Sequence[Path]) -> None:
     complain(f"{name}: {counts}; {written[0].parent}: {files}")
 
 
-def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool) -> None:
+def _refuse_faults(sets: Sequence[EvaluationData], *, keep_going: bool, quiet: bool) -> None:
     from fgseg.datasets.dataset import Dataset
     from fgseg.evaluation.requests import faults
 
-    for note in (note for data in sets if isinstance(data, Dataset) for note in data.notes):
+    for note in (note for data in sets if isinstance(data, Dataset) and not quiet for note in data.notes):
         complain(f"warning: {note}")
     found = [fault for data in sets for fault in faults(data)]
-    if not found:
+    if not found or (keep_going and quiet):
         return
     for fault in found[:_MOST_LISTED]:
         complain(f"{'warning' if keep_going else 'error'}: {fault}")
@@ -289,13 +315,9 @@ def _split(name: str, text: str | None, kind: type[str] | type[float]) -> tuple[
     return values
 
 
-def _print(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+def _print_tables(documents: Sequence[Mapping[str, Any]]) -> None:
     from fgseg.evaluation.report import SWEPT, table_rows
 
-    if as_json:
-        for document in documents:
-            typer.echo(to_json({key: value for key, value in document.items() if key != "confusion"}))
-        return
     groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for document in documents:
         header, rows = table_rows(document)

@@ -17,18 +17,22 @@ from typer import Option
 
 from fgseg.commands import arguments
 from fgseg.commands.options import (
+    OUTPUT,
+    WHAT,
     Base,
     Images,
     ModelOptions,
     PromptOptions,
     ReadOptions,
+    Recursive,
     ReportOptions,
     Route,
     RunOptions,
     with_option_groups,
 )
-from fgseg.commands.result_folders import check_free, remaining, request_digest, result_folders
-from fgseg.commands.terminal.output import Inputs, blaming_the_image, row_bar, run
+from fgseg.commands.result_folders import check_free, plan, remaining, request_digest, result_folders
+from fgseg.commands.terminal.output import Ending, Inputs, blaming_the_image, row_bar, run
+from fgseg.commands.terminal.stopwatch import Stopwatch
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -53,7 +57,10 @@ def segment(
     ] = "exclusive",
     threshold: Annotated[
         str | None,
-        Option(help="Minimum presence of a labelled pixel, 0 to 1, or auto. [default: the model's, 0.5 for most]"),
+        Option(
+            help="Minimum presence of a labelled pixel, 0 to 1, or auto, which chooses one for each class.",
+            show_default="the model's, 0.5 for most",
+        ),
     ] = None,
     min_area: Annotated[
         str,
@@ -74,7 +81,8 @@ def segment(
         Option("--by-region", help="Read tiled TIFFs by region, at their own scale; automatic above 178 megapixels."),
     ] = False,
     reduction: Annotated[
-        int, Option(min=1, help="Shrink images that are read by region by this factor, a whole number.")
+        int,
+        Option(min=1, help="Shrink images that are read by region by this factor, a whole number."),
     ] = 1,
     reading: ReadOptions,
     options: RunOptions,
@@ -84,20 +92,25 @@ def segment(
         Option(
             "--format",
             "-f",
-            help="labels, overlay, regions (the defaults), heatmaps, masks, coco, geojson, yolo, "
-            "labelme; repeat for more.",
+            help="labels, overlay, regions, heatmaps, masks, coco, geojson, yolo or labelme; repeat for more.",
+            show_default="labels, overlay and regions",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     base: Base = "grey",
     report: ReportOptions,
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
-    from fgseg.commands.prefetch import Prefetcher
-    from fgseg.segmentation.result import check_formats, checked_sizes
-    from fgseg.segmentation.saving import mark_unfinished
+    clock = Stopwatch()
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import Prefetcher
+        from fgseg.large.result import written_large_files
+        from fgseg.segmentation.result import check_formats, checked_sizes, written_files
+        from fgseg.segmentation.saving import mark_unfinished
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
+    picture = arguments.picture_to_open(options, written_formats)
     smallest, largest_hole = checked_sizes(
         mode,
         min_area=arguments.read_size("--min-area", min_area),
@@ -108,20 +121,27 @@ def segment(
     arguments.check_resolution(options.resolution)
     arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
     inputs, folders = _inputs_and_folders(images, options)
-    seg = arguments.load_segmenter(model)
+    large = arguments.read_by_region(inputs.paths, always=by_region)
+    if options.dry_run:
+        names = [entry.name for entry in prompts]
+        files = [written_large_files(written_formats), written_files(written_formats, names)]
+        plan(inputs, folders, lambda path: files[path not in large], report)
+        return
+    with clock.during("load"):
+        seg = arguments.load_segmenter(model)
     settings: dict[str, Any] = {
         "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
         "propagate": options.propagate, "vote": options.vote, "min_area": smallest, "max_hole": largest_hole,
     }  # fmt: skip
-    large = arguments.read_by_region(inputs.paths, always=by_region)
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
-    seg.prepare(prompts, **competitors)
+    with clock.during("words"):
+        seg.prepare(prompts, **competitors)
     request = request_digest(seg, {
         **settings, **read, **_asked(prompts, competitors), **_regions_asked(options), "command": "segment",
         "formats": sorted(written_formats), "batch": options.batch, "by_region": by_region, "reduction": reduction,
         "base": base,
     })  # fmt: skip
-    inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
+    inputs, records = remaining(inputs, folders, request, options, quiet=report.quiet)
 
     def segment_large(path: Path) -> LargeSegmentation:
         with row_bar(path.name, quiet=report.quiet) as show, blaming_the_image():
@@ -141,14 +161,17 @@ def segment(
     def work(path: Path) -> list[dict[str, Any]]:
         result: LargeSegmentation | Segmentation
         if path in large:
-            result = segment_large(path)
+            with clock.during("masks"):  # its windows are encoded on the way
+                result = segment_large(path)
         else:
-            result = seg.segment(
-                encoded.take(path), prompts, region_map=_regions_of(options, path), **settings, **competitors
-            )
+            with clock.during("encode"):
+                view = encoded.take(path)
+            with clock.during("masks"):
+                result = seg.segment(view, prompts, region_map=_regions_of(options, path), **settings, **competitors)
             changed.append((result.settings["changed_pixels"], result.labels.size))
-        written = result.save(folders[path], formats=written_formats, record=records[path], base=base)
-        return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
+        with clock.during("files"):
+            written = result.save(folders[path], formats=written_formats, record=records[path], base=base)
+            return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
 
     small = [path for path in inputs.paths if path not in large]
     regions = partial(_regions_of, options)
@@ -156,8 +179,21 @@ def segment(
         seg, small, resolution=options.resolution, batch_size=options.batch, region_map=regions, **read
     )
     keeps_some = bool(large) and "auto" in (smallest, largest_hole)
-    notes = partial(_speck_notes, changed, keeps_some=keeps_some)
-    run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report, notes)
+
+    def notes() -> Iterable[str]:
+        yield from _only_class_notes(words)
+        yield from _speck_notes(changed, keeps_some=keeps_some)
+
+    is_auto = presence == "auto"
+    header = ("image", "class", "% of pixels", "regions", "peak", *(("threshold",) if is_auto else ()))
+    rows = partial(_segment_rows, with_threshold=is_auto)
+    run(inputs, work, rows, header, report, Ending(clock, notes, options.out, picture))
+
+
+def _only_class_notes(words: PromptOptions) -> list[str]:
+    """A hint if the only class was given with a comma, which may have been meant to part classes."""
+    prompts = words.prompt or []
+    return arguments.comma_notes(prompts) if len(prompts) == 1 and words.classes is None else []
 
 
 def _speck_notes(changed: Sequence[tuple[int, int]], *, keeps_some: bool) -> Iterable[str]:
@@ -171,14 +207,19 @@ def _speck_notes(changed: Sequence[tuple[int, int]], *, keeps_some: bool) -> Ite
         yield "specks are kept in images that are read by region"
 
 
-def _segment_rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
+def _segment_rows(record: dict[str, Any], *, with_threshold: bool) -> Iterable[Sequence[Any]]:
+    chosen = record["settings"].get("chosen_thresholds", {})
     for entry in record["classes"]:
         peaks = [region["peak_score"] for region in record["regions"] if region["class_index"] == entry["index"]]
         peak = max(peaks, default=0.0)
-        yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(peaks), f"{peak:.3f}"
-    if record["no_data_pixels"]:
-        share = record["no_data_pixels"] / (record["height"] * record["width"])  # of all pixels
-        yield record["image"], "no data", f"{100 * share:.2f}", "-", "-"
+        limit = (f"{chosen[entry['name']]:.3f}",) if with_threshold else ()
+        yield record["image"], entry["name"], f"{100 * entry['share']:.2f}", len(peaks), f"{peak:.3f}", *limit
+    no_limit = ("-",) if with_threshold else ()
+    pixels, missing = record["height"] * record["width"], record["no_data_pixels"]
+    share = record["unlabelled_pixels"] / max(1, pixels - missing)  # of the data, as those of the classes
+    yield record["image"], "unlabelled", f"{100 * share:.2f}", "-", "-", *no_limit
+    if missing:
+        yield record["image"], "no data", f"{100 * missing / pixels:.2f}", "-", "-", *no_limit  # of all pixels
 
 
 @with_option_groups
@@ -189,37 +230,58 @@ def heatmap(
     reading: ReadOptions,
     options: RunOptions,
     base: Base = "grey",
+    full_size: Annotated[
+        bool,
+        Option(
+            "--full-size",
+            help="Write the values at the size of the image, not at that of the grid of patches.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     model: ModelOptions,
     report: ReportOptions,
 ) -> None:
     """Show where each class is. Each image gets a picture of the presence of every class, and the values as .npz."""
-    from fgseg.commands.prefetch import Prefetcher
+    clock = Stopwatch()
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import Prefetcher
+        from fgseg.segmentation.result import written_files
 
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     read = arguments.read_reading(reading)
     arguments.check_resolution(options.resolution)
     arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
+    picture = arguments.picture_to_open(options, ["heatmaps"])
     inputs, folders = _inputs_and_folders(images, options)
-    seg = arguments.load_segmenter(model)
-    seg.prepare(prompts, **competitors)
+    if options.dry_run:
+        plan(inputs, folders, lambda _: written_files(["heatmaps"], ()), report)
+        return
+    with clock.during("load"):
+        seg = arguments.load_segmenter(model)
+    with clock.during("words"):
+        seg.prepare(prompts, **competitors)
     how: dict[str, Any] = {
         "resolution": options.resolution, "refine": options.refine, "propagate": options.propagate,
         "vote": options.vote,
     }  # fmt: skip
     asked = {**how, **read, **_asked(prompts, competitors), **_regions_asked(options)}
+    asked |= {"full_size": True} if full_size else {}
     request = request_digest(seg, {**asked, "batch": options.batch, "base": base, "command": "heatmap"})
-    inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
+    inputs, records = remaining(inputs, folders, request, options, quiet=report.quiet)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        image = encoded.take(path)
+        with clock.during("encode"):
+            image = encoded.take(path)
         maps = seg.heatmaps(image, prompts, region_map=_regions_of(options, path), **how, **competitors)
         classes: list[dict[str, Any]] = []
-        written = maps.save(
-            folders[path],
-            observe=lambda name, score_map: classes.append(_summary(name, score_map)),
-            record=records[path],
-            base=base,
-        )
+        with clock.during("maps and files"):
+            written = maps.save(
+                folders[path],
+                observe=lambda name, score_map: classes.append(_summary(name, score_map)),
+                record=records[path],
+                base=base,
+                size="image" if full_size else "grid",
+            )
         return [{"image": str(path), "classes": classes, "files": [str(file) for file in written]}]
 
     def rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
@@ -231,13 +293,15 @@ def heatmap(
         seg, inputs.paths, resolution=options.resolution, batch_size=options.batch,
         region_map=partial(_regions_of, options), **read,
     )  # fmt: skip
-    run(inputs, work, rows, ("image", "class", "mean", "peak", "% over 0.5"), report)
+    header = ("image", "class", "mean", "peak", "% over 0.5")
+    run(inputs, work, rows, header, report, Ending(clock, partial(_only_class_notes, words), options.out, picture))
 
 
 def _inputs_and_folders(images: Sequence[str], options: RunOptions) -> tuple[Inputs, dict[Path, Path]]:
     """The images, and the folder of each one's result; folders that must not be written are refused."""
-    inputs = arguments.find_inputs(images, options.root)
-    arguments.check_writable(options.out)
+    inputs = arguments.find_inputs(images, options.root, recursive=options.recursive, leave_out=options.out)
+    if not options.dry_run:
+        arguments.check_writable(options.out)
     folders = result_folders(inputs.names, options.out)
     if not options.overwrite:
         check_free(folders)
@@ -280,18 +344,26 @@ def _summary(name: str, score_map: NDArray[np.float32]) -> dict[str, Any]:
 def boxes(
     images: Images,
     *,
+    recursive: Recursive = False,
     box: Annotated[
-        list[str] | None, Option("--box", "-b", help="LEFT,TOP,RIGHT,BOTTOM in pixels; repeat for more.")
+        list[str] | None,
+        Option("--box", "-b", help="LEFT,TOP,RIGHT,BOTTOM in pixels; repeat for more.", rich_help_panel=WHAT),
     ] = None,
-    prompt: Annotated[list[str] | None, Option("--prompt", "-p", help="A phrase; repeat for more.")] = None,
-    templates: Annotated[str, Option(help="Sentences around each phrase: none, imagenet, or a file.")] = "none",
+    prompt: Annotated[
+        list[str] | None, Option("--prompt", "-p", help="A phrase; repeat for more.", rich_help_panel=WHAT)
+    ] = None,
+    templates: Annotated[
+        str, Option(help="Sentences around each phrase: none, imagenet, or a file.", rich_help_panel=WHAT)
+    ] = "none",
     resolution: Annotated[str, Option(help="auto, squash or keep, optionally with a size: keep:448.")] = "auto",
     reading: ReadOptions,
     model: ModelOptions,
     report: ReportOptions,
 ) -> None:
     """Score phrases in boxes: which phrase fits which box."""
-    from fgseg.commands.prefetch import read_file
+    clock = Stopwatch()
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import read_file
 
     corners = [arguments.read_box(text) for text in box or ()]
     phrases = prompt or []
@@ -300,11 +372,15 @@ def boxes(
         raise OptionError(f"{missing}: expected at least one, got none; give --box 10,20,200,150 --prompt cup")
     read = arguments.read_reading(reading)
     arguments.check_resolution(resolution)
-    inputs = arguments.find_inputs(images)
-    seg = arguments.load_segmenter(model)
+    inputs = arguments.find_inputs(images, recursive=recursive)
+    with clock.during("load"):
+        seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        scores = seg.score_boxes(read_file(path, **read), corners, phrases, templates=templates, resolution=resolution)
+        with clock.during("read"):
+            image = read_file(path, **read)
+        with clock.during("encode and score"):
+            scores = seg.score_boxes(image, corners, phrases, templates=templates, resolution=resolution)
         return [
             {"image": str(path), "box_xyxy": box_xyxy, "scores": _scores(phrases, cosine, probability)}
             for box_xyxy, cosine, probability in zip(corners, scores.cosine, scores.probabilities, strict=True)
@@ -315,23 +391,29 @@ def boxes(
         for score in sorted(record["scores"], key=lambda score: -score["cosine"]):
             yield record["image"], box_xyxy, *_cells(score)
 
-    run(inputs, work, rows, ("image", "box", "text", "cosine", "probability"), report)
+    run(inputs, work, rows, ("image", "box", "text", "cosine", "probability"), report, Ending(clock))
 
 
 @with_option_groups
 def rank(
     images: Images,
     *,
-    prompt: Annotated[list[str] | None, Option("--prompt", "-p", help="A caption; repeat for more.")] = None,
+    recursive: Recursive = False,
+    prompt: Annotated[
+        list[str] | None, Option("--prompt", "-p", help="A caption; repeat for more.", rich_help_panel=WHAT)
+    ] = None,
     route: Annotated[
-        Route, Option(help="Text encoding of captions: short (at most 77 tokens) or long (at most 248).")
+        Route,
+        Option(help="Text encoding of captions: short (at most 77 tokens) or long (at most 248)."),
     ] = "short",
     reading: ReadOptions,
     model: ModelOptions,
     report: ReportOptions,
 ) -> None:
     """Rank captions by how well they fit each whole image."""
-    from fgseg.commands.prefetch import read_file
+    clock = Stopwatch()
+    with clock.during("imports"):
+        from fgseg.commands.prefetch import read_file
 
     captions = prompt or []
     if not captions:
@@ -339,11 +421,15 @@ def rank(
             "--prompt: expected at least one caption, got none; give --prompt 'a red circle on a white background'"
         )
     read = arguments.read_reading(reading)
-    inputs = arguments.find_inputs(images)
-    seg = arguments.load_segmenter(model)
+    inputs = arguments.find_inputs(images, recursive=recursive)
+    with clock.during("load"):
+        seg = arguments.load_segmenter(model)
 
     def work(path: Path) -> list[dict[str, Any]]:
-        ranking = seg.rank([read_file(path, **read)], captions, route=route)
+        with clock.during("read"):
+            image = read_file(path, **read)
+        with clock.during("encode and score"):
+            ranking = seg.rank([image], captions, route=route)
         scores = _scores(captions, ranking.cosine[0], ranking.probabilities[0])
         return [{"image": str(path), "scores": [scores[index] for index in ranking.order[0]]}]
 
@@ -351,7 +437,7 @@ def rank(
         for place, score in enumerate(record["scores"], start=1):
             yield record["image"], place, *_cells(score)
 
-    run(inputs, work, rows, ("image", "rank", "caption", "cosine", "probability"), report)
+    run(inputs, work, rows, ("image", "rank", "caption", "cosine", "probability"), report, Ending(clock))
 
 
 def _scores(

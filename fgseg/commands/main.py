@@ -9,19 +9,26 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any, cast
 
 import typer
 
 from fgseg._version import __version__
+from fgseg.commands.arguments import comma_notes
 from fgseg.commands.bench import bench
 from fgseg.commands.images import boxes, heatmap, rank, segment
-from fgseg.commands.options import AsJson, Device, Dtype, Model
+from fgseg.commands.options import HOW, MODEL, OUTPUT, WHAT, AsJson, Device, Dtype, Model
 from fgseg.commands.serve import serve
 from fgseg.commands.terminal.output import (
     DONE,
@@ -35,10 +42,13 @@ from fgseg.commands.terminal.output import (
     to_json,
 )
 from fgseg.commands.terminal.status import STATUS
+from fgseg.commands.terminal.wording import in_options
 from fgseg.commands.train import train
 from fgseg.errors import DiskError, FgsegError, UnknownWordError
 
 __all__ = ["app", "main"]
+
+_PANELS = (WHAT, HOW, MODEL, OUTPUT)
 
 
 def _click_error() -> type[Exception]:
@@ -48,10 +58,11 @@ def _click_error() -> type[Exception]:
 
 app = typer.Typer(
     name="fgseg",
-    help="Words to masks: open-vocabulary segmentation with FG-CLIP.",
-    add_completion=False,
+    help="Words to masks: open-vocabulary segmentation with FG-CLIP. fgseg COMMAND -h shows the options of a command.",
+    epilog="The Tab key completes commands and options after fgseg --install-completion and a new shell.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 
@@ -64,7 +75,8 @@ def _root(
         typer.echo(f"fgseg {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), err=True)
+        with redirect_stdout(sys.stderr):  # typer prints help with panels at once
+            typer.echo(context.get_help())
         raise typer.Exit(USAGE)
 
 
@@ -118,14 +130,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _exit_status(words: list[str]) -> int:
     verbose = bool({"-v", "--verbose"} & set(words))
-    log_to_stderr(logging.INFO if verbose else logging.WARNING)
+    quiet = bool({"-q", "--quiet"} & set(words))
+    log_to_stderr(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # an unreadable file raises an error as well
     try:
         _run(words)
     except typer.Exit as leaving:
         return leaving.exit_code
     except _click_error() as error:
-        complain(_usage(error))
+        complain(_usage(error, words))
         return USAGE
     except KeyboardInterrupt:
         complain("interrupted")
@@ -150,7 +163,10 @@ def _exit_status(words: list[str]) -> int:
 
 def _refused(error: FgsegError, words: list[str]) -> int:
     """Print an error; for words that the embedded model lacks, also the same command with a model that knows any."""
-    complain(f"error: {error}")
+    complain(f"error: {in_options(str(error))}")
+    if isinstance(error, UnknownWordError):
+        for hint in comma_notes([word for flag, word in pairwise(words) if flag in ("-p", "--prompt")]):
+            complain(hint)
     if isinstance(error, UnknownWordError) and "--model" not in words:
         complain(f"for any words: {shlex.join(['fgseg', *words, '--model', 'fg-clip-base'])}")
         complain("this downloads 601 MB once; afterwards it works without a network, also with --offline")
@@ -161,10 +177,39 @@ def _run(words: list[str]) -> None:
     """Run a command. Typer's own `main` would print an empty line after Ctrl-C, and fail for a closed pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal cannot show
-    command = typer.main.get_command(app)
-    with command.make_context("fgseg", words) as context:
+    command = _command()
+    if "_FGSEG_COMPLETE" in os.environ:  # the shell asks for completions; typer answers and exits
+        command(prog_name="fgseg")
+    with command.make_context("fgseg", list(words)) as context:
         command.invoke(context)
     sys.stdout.flush()
+
+
+def _command() -> Any:
+    """The tree of commands, with options in the order of the panels of the help."""
+    command: Any = typer.main.get_command(app)
+    for entry in (command, *command.commands.values()):
+        entry.params.sort(key=_place_of_panel)
+        if _names_width(entry.params) > get_terminal_size().columns // 2:
+            entry.rich_markup_mode = None  # panels would cut the names of options
+            continue
+        for param in entry.params:  # brackets are no markup
+            param.help = re.sub(r"(\[[a-zA-Z/@#])", r"\\\1", getattr(param, "help", None) or "")
+    return command
+
+
+def _place_of_panel(option: Any) -> int:
+    """The place of an option's panel in the help; arguments are first."""
+    panel = getattr(option, "rich_help_panel", None)
+    if panel is None:
+        return -1
+    return _PANELS.index(panel) if panel in _PANELS else len(_PANELS)
+
+
+def _names_width(options: Sequence[Any]) -> int:
+    """The width of the two columns of a panel for the names of options: those that turn them on, and those for off."""
+    on = max((len(name) for option in options for name in option.opts), default=0)
+    return on + max((len(name) for option in options for name in option.secondary_opts), default=0)
 
 
 def _discard_output() -> None:
@@ -172,10 +217,25 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _usage(error: Any) -> str:
+def _usage(error: Any, words: list[str]) -> str:
     """One line for an argument that typer refuses."""
-    command = error.ctx.command_path if getattr(error, "ctx", None) else "fgseg"
-    message = (
-        error.format_message().replace("Value error, ", "").rstrip(".")
-    )  # the prefix of pydantic, which typer uses
+    context = getattr(error, "ctx", None)
+    if (context is None or context.parent is None) and (hint := _missing_command(words)):
+        return f"error: {hint}"
+    command = context.command_path if context else "fgseg"
+    message = error.format_message()
+    if possible := getattr(error, "possibilities", None):
+        (near,) = get_close_matches(error.option_name, possible, n=1, cutoff=0)
+        message = f"{error.message}; did you mean {near}?"
+    message = message.replace("Value error, ", "").rstrip(".")  # the prefix of pydantic, which typer uses
     return f"error: {message}; see {command} --help"
+
+
+def _missing_command(words: list[str]) -> str:
+    """What to write for images or options without a command; "" if the first word is neither."""
+    first = words[0] if words else ""
+    is_image = "." in first.strip(".") or Path(first).exists()  # click names commands that are alike
+    if not (is_image or first.startswith("-")):
+        return ""
+    prompt = [] if {"-p", "--prompt", "--classes"} & set(words) else ["-p", "red"]
+    return f"expected a command, got {first}; write {shlex.join(['fgseg', 'segment', *words, *prompt])}"

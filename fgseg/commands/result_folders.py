@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgseg.commands.terminal.output import Inputs, complain
+import typer
+
+from fgseg.commands.options import ReportOptions, RunOptions
+from fgseg.commands.terminal.output import SOME_FAILED, Inputs, complain, images_in_words, table, to_json
 from fgseg.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from fgseg.segmenter import Segmenter
 
-__all__ = ["check_free", "folder_name", "remaining", "request_digest", "result_folders"]
+__all__ = ["check_free", "folder_name", "plan", "remaining", "request_digest", "result_folders"]
 
 
 def folder_name(path: Path, root: Path) -> Path:
@@ -97,20 +100,65 @@ def request_digest(seg: Segmenter, asked: Mapping[str, Any]) -> str:
 
 
 def remaining(
-    inputs: Inputs, folders: Mapping[Path, Path], request: str, *, skip_existing: bool
+    inputs: Inputs, folders: Mapping[Path, Path], request: str, options: RunOptions, *, quiet: bool
 ) -> tuple[Inputs, dict[Path, dict[str, Any]]]:
     """The images to work on, and the entries of run.json by which the next run knows their results.
 
-    With `skip_existing`, an image is left out if its folder holds its whole result for the same request, and the image
-    has not changed since. The number of these is printed.
+    With `--skip-existing`, an image is left out if its folder holds its whole result for the same request, and the
+    image has not changed since. The number of these is printed, unless `quiet`.
     """
     records = {path: {"request": request, "image_stamp": _image_stamp(path)} for path in inputs.paths}
-    if not skip_existing:
+    if not options.skip_existing:
         return inputs, records
     left = tuple(path for path in inputs.paths if not _is_finished(path, folders[path], records[path]))
     skipped = len(inputs.paths) - len(left)
-    complain(f"{skipped} of {len(inputs.paths)} images skipped: their results are finished and of the same settings")
+    if not quiet:
+        counted = f"{skipped} of {len(inputs.paths)} images skipped"
+        complain(f"{counted}: their results are finished and of the same settings")
     return replace(inputs, paths=left), records
+
+
+def plan(
+    inputs: Inputs, folders: Mapping[Path, Path], files: Callable[[Path], Sequence[str]], report: ReportOptions
+) -> None:
+    """Print which images would be read, what their folders hold, and which files would be written.
+
+    Args:
+        inputs: the images.
+        folders: image -> the folder of its result.
+        files: the names of the files of an image's result, relative to its folder.
+        report: whether a table or lines of JSON are printed.
+
+    Raises:
+        Exit: there is no such image, which a run would report in the same way.
+    """
+    missing = [{"image": str(path), "error": f"{path}: there is no such file"} for path in folders if not path.exists()]
+    refused = [*inputs.refused, *missing]
+    for record in refused:
+        complain(f"error: {record['error']}")
+        if report.as_json:
+            typer.echo(to_json(record))
+    cells: list[tuple[str, ...]] = []
+    for path, folder in ((path, folder) for path, folder in folders.items() if path.exists()):
+        names, held = files(path), _content(folder)
+        if report.as_json:
+            paths = [str(folder / name) for name in names]
+            typer.echo(to_json({"image": str(path), "folder": str(folder), "holds": held, "files": paths}))
+        cells.append((str(path), str(folder), held, ", ".join(names)))
+    if not report.quiet:
+        if cells and not report.as_json:
+            typer.echo(table(("image", "folder", "holds", "files"), cells))
+        complain(f"dry run: nothing was loaded or written; {images_in_words(len(cells))} would be read")
+    if refused:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _content(folder: Path) -> str:
+    """What the folder of a result holds now: nothing, a finished result or an unfinished one."""
+    from fgseg.segmentation.saving import read_saved
+
+    saved = read_saved(folder)
+    return "nothing" if saved is None else "a result" if saved.is_finished else "an unfinished result"
 
 
 def _image_stamp(path: Path) -> list[int] | None:

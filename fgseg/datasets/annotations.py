@@ -86,11 +86,12 @@ class CocoRows:
 
     Attributes:
         path: the file.
-        classes: one class for each category, in the order of the ids; "_" in a name is a space in the query word.
+        classes: one class for each category that can be used, in the order of the ids; "_" in a name is a space in the
+            query word.
         index_of: id of a category as text -> its index in `classes`.
         images: the images, each once.
         annotations: id of an image as text -> its annotations, in the order of the file.
-        faults: the images and annotations that are left out.
+        faults: the categories, images and annotations that are left out.
         total: number of annotations in the file.
     """
 
@@ -106,11 +107,11 @@ class CocoRows:
         """The class index of an annotation or a segment.
 
         Raises:
-            UnusableError: the file has no such category.
+            UnusableError: the file has no such category, or it cannot be used.
         """
         value = row.get("category_id")
         if _identity(value) not in self.index_of:
-            raise UnusableError("the id of a category of the file", value)
+            raise UnusableError("the id of a category that can be used", value)
         return self.index_of[_identity(value)]
 
 
@@ -118,7 +119,7 @@ def read_coco(path: Path) -> CocoRows:
     """The images, categories and annotations of a file in COCO's layout.
 
     Raises:
-        DatasetError: the file cannot be read, has another layout, or has a category without an id or a name.
+        DatasetError: the file cannot be read, has another layout, or has no category with an id and a name.
     """
     document = read_document(path)
     wrong = [name for name in _LISTS if not isinstance(document.get(name), list)]
@@ -128,7 +129,7 @@ def read_coco(path: Path) -> CocoRows:
             f"got no list of {' and '.join(wrong)}"
         )
     images, annotations, categories = (document[name] for name in _LISTS)
-    classes, index_of = _classes(path, categories)
+    classes, index_of, faults_of_categories = _classes(path, categories)
     found, faults = kept_rows(_numbered("image", images), _image)
     first, more = _each_once(found)
     sound, faults_of_annotations = kept_rows(_annotations(annotations, first), _of_known_image)
@@ -136,7 +137,7 @@ def read_coco(path: Path) -> CocoRows:
     for row in sound:
         by_image[row.key].append(row)
     unique = tuple({id(row): row for row in first.values()}.values())
-    all_faults = (*faults, *more, *faults_of_annotations)
+    all_faults = (*faults_of_categories, *faults, *more, *faults_of_annotations)
     return CocoRows(path, classes, index_of, unique, by_image, all_faults, len(annotations))
 
 
@@ -259,18 +260,22 @@ def _of_known_image(row: CocoRow) -> CocoRow:
     return row
 
 
-def _classes(path: Path, categories: Sequence[Any]) -> tuple[tuple[PromptClass, ...], dict[str, int]]:
-    """The classes in the order of their ids, and the index of each id; categories of one name are one class."""
-    rows, faults = kept_rows(_numbered("category", categories), _category)
-    repeats = (key for key, count in Counter(key for key, _ in rows).items() if count > 1)
-    faults += [Fault(f"category {key}", "each category id once", "it again") for key in repeats]
-    if faults:
+def _classes(path: Path, categories: Sequence[Any]) -> tuple[tuple[PromptClass, ...], dict[str, int], list[Fault]]:
+    """The classes in the order of their ids, the index of each id, and faults; categories of one name are one class.
+
+    Of categories with one id none is used, because nobody knows which an annotation means.
+    """
+    found, faults = kept_rows(_numbered("category", categories), _category)
+    counts = Counter(key for key, _ in found)
+    faults += [Fault(f"category {key}", "each category id once", "it again") for key in counts if counts[key] > 1]
+    rows = [row for row in found if counts[row[0]] == 1]
+    if faults and not rows:
         place, expected, got = faults[0]
         raise DatasetError(f"{one_line(path)}: {place}: expected {expected}, got {got}; correct the list of categories")
     rows.sort(key=lambda row: (0, int(row[0]), "") if _WHOLE.fullmatch(row[0]) else (1, 0, row[0]))
     classes = {entry.name: entry for _, entry in rows}
     number_of = {name: number for number, name in enumerate(classes)}
-    return tuple(classes.values()), {key: number_of[entry.name] for key, entry in rows}
+    return tuple(classes.values()), {key: number_of[entry.name] for key, entry in rows}, faults
 
 
 def _category(row: CocoRow) -> tuple[str, PromptClass]:

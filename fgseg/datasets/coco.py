@@ -294,4 +294,4 @@ def _image_folder(path: Path, images: Sequence[CocoRow]) -> Path:
     if any(is_file(find_image(path.parent, image.values["file_name"])) for image in images):
         return path.parent
     tried = ", ".join(one_line(folder) for folder in candidates)
-    raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root")
+    raise DatasetError(f"{one_line(path)}: expected its images in one of {tried}, got no such folder; give root=FOLDER")

@@ -78,7 +78,10 @@ def open_dataset(
     if name_or_folder in STANDARD_SETS:
         name = str(name_or_folder)
         if root is None:
-            raise OptionError(f"root: expected the folder that holds {name}'s data, got None; ./{name} is a folder")
+            raise OptionError(
+                f"root: expected the folder that holds {name}'s data, got none; give root=FOLDER, or ./{name} for a "
+                "folder of this name"
+            )
         return _with_words(open_standard_set(name, Path(root)), words or "names")
     path = _path_of(name_or_folder)
     if results := result_files(path):

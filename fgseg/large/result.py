@@ -30,6 +30,7 @@ from fgseg.large.streamed_regions import StreamedRegions
 from fgseg.large.strips import LabelRequest, label_strips
 from fgseg.prompts.classes import PromptClass
 from fgseg.scoring.windows import BoxXyxy
+from fgseg.segmentation.result import written_files
 from fgseg.segmentation.saving import Part, save_parts
 from fgseg.segmentation.summary import ClassResult, classes_json
 from fgseg.types import UNLABELLED, Region
@@ -37,7 +38,14 @@ from fgseg.types import UNLABELLED, Region
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["LARGE_FORMATS", "MAX_REGIONS", "LargeSegmentation", "check_large_formats", "segment_tiled"]
+__all__ = [
+    "LARGE_FORMATS",
+    "MAX_REGIONS",
+    "LargeSegmentation",
+    "check_large_formats",
+    "segment_tiled",
+    "written_large_files",
+]
 
 LARGE_FORMATS = ("labels", "overlay", "regions")
 """Formats that the result of an image read by region can be saved in."""
@@ -153,14 +161,22 @@ class LargeSegmentation(ClassResult):
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON, with the keys of `Segmentation.to_dict` and `parts`."""
+        height, width = self.image_hw
+        missing = self.no_data_pixels
         return self._summary(
-            self.image_hw, "exclusive", self.pixels, self.regions, no_data_pixels=self.no_data_pixels, parts=self.parts
-        )
+            self.image_hw, "exclusive", self.pixels, self.regions,
+            unlabelled_pixels=height * width - missing - sum(self.pixels), no_data_pixels=missing, parts=self.parts,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         height, width = self.image_hw
         found = self._found(self.pixels)
         return f"LargeSegmentation({height} x {width}, {len(self.prompts)} classes, found: {found})"
+
+
+def written_large_files(formats: Sequence[str]) -> list[str]:
+    """As `fgseg.segmentation.result.written_files`, for an image read by region, whose labels are always written."""
+    return ["labels.tif", *(name for name in written_files(formats, ()) if name != "labels.png")]
 
 
 def check_large_formats(formats: Sequence[str]) -> None:

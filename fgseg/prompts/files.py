@@ -121,16 +121,16 @@ def _document_classes(file: Path) -> Iterator[_Placed]:
 
 def _listed(file: Path, document: object) -> list[tuple[str, Any]]:
     """The place and the entry of each class, from any form of document that is read."""
+    if isinstance(document, Mapping) and "classes" in document:
+        _check_keys(str(file), document, ("classes", "unlabelled"))
+        document = document["classes"]
     if isinstance(document, Mapping):
-        if "classes" in document:
-            _check_keys(str(file), document, ("classes", "unlabelled"))
-            document = document["classes"]
-        elif "names" in document:  # YOLO's data.yaml; its other keys are about images
+        if "names" in document:  # YOLO's data.yaml; its other keys are about images
             return _yolo_names(file, document)
-        elif document and all(_is_index(key) for key in document):
+        if document and all(_is_index(key) for key in document):
             return _by_index(str(file), document)
-        elif document:
-            raise PromptError(f"{file}: expected a list of classes, got an object; write {_as_list(document)}")
+        if document:
+            return _by_name(file, document)
     if not isinstance(document, list):
         raise PromptError(
             f'{file}: expected a list of classes or {{"classes": [...]}}, got {describe(document)}; '
@@ -170,14 +170,24 @@ def _is_index(key: object) -> bool:
     return type(key) is int or (isinstance(key, str) and bool(_INDEX.fullmatch(key)))
 
 
-def _as_list(document: Mapping[Any, Any]) -> str:
-    """How an object of names and words is written as a list of classes, shown with its first entry."""
-    name, words = next(iter(document.items()))
+def _by_name(file: Path, document: Mapping[Any, Any]) -> list[tuple[str, Any]]:
+    """The classes of an object whose keys are their names and whose values are their words, one or a list."""
+    if "name" in document:
+        raise PromptError(f"{file}: expected a list of classes, got one class; put it into brackets: [{{...}}]")
+    return [(f"{file}, {quote(str(name))}", _named(file, name, words)) for name, words in document.items()]
+
+
+def _named(file: Path, name: Any, words: Any) -> dict[str, Any]:
+    """The class of a name and its words; a number or a color in place of words is refused."""
     listed = [words] if isinstance(words, str) else words
-    has_words = isinstance(listed, list) and listed and all(isinstance(word, str) for word in listed)
-    entry = {"name": str(name), "prompts": listed[:3]} if has_words else {"name": str(name)}
-    more = ", ..." if len(document) > 1 else ""
-    return f"[{json.dumps(entry, ensure_ascii=False):.200}{more}]"
+    is_listed = isinstance(listed, list) and listed and all(isinstance(word, str) for word in listed)
+    if not is_listed or any(_INDEX.fullmatch(word) or _HEX_COLOR.fullmatch(word) for word in listed):
+        entry = json.dumps({"name": str(name)}, ensure_ascii=False)
+        raise PromptError(
+            f"{file}, {quote(str(name))}: expected words, or a list of words, got {describe(words)}; write the "
+            f'words, or a list of classes in label order: [{entry:.200}, ...], which may have a "color" each'
+        )
+    return {"name": name, "prompts": listed}
 
 
 def _one_name(place: str, text: str) -> str:
@@ -271,8 +281,9 @@ def read_class_file(
 
     `.json`, `.yaml`, `.yml`: a list of `{"name": ..., "prompts": [...], "color": ...}`, or that list under the key
     `classes`, as in the classes.json of a result. `prompts` are the query words, `[name]` if left out; commas in them
-    have no meaning. `color` is `[r, g, b]` or `"#rrggbb"` (with quotes in YAML, where `#` begins a comment). A list of
-    names, names by number (`{"0": "cat"}`), YOLO's data.yaml and CVAT's labels are read too.
+    have no meaning. `color` is `[r, g, b]` or `"#rrggbb"` (with quotes in YAML, where `#` begins a comment). Also read
+    are a list of names, words by name (`{"mug": ["mug", "cup"]}`), names by number (`{"0": "cat"}`), YOLO's data.yaml
+    and CVAT's labels.
 
     Args:
         path: the file. Its suffix tells the format.

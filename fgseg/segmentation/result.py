@@ -34,7 +34,7 @@ from fgseg.images.writing import encode_png, write_image, write_mask_png
 from fgseg.prompts.classes import PromptClass
 from fgseg.regions.table import region_table
 from fgseg.segmentation.heatmaps import heatmap_files
-from fgseg.segmentation.saving import Part, path_from, save_parts
+from fgseg.segmentation.saving import RUN_FILE, Part, path_from, save_parts
 from fgseg.segmentation.summary import ClassResult, classes_json, json_text
 from fgseg.types import UNLABELLED, Region
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from fgseg.drawing.figures import NotebookFigure
 
-__all__ = ["FORMATS", "Segmentation", "check_formats", "checked_sizes", "speck_line"]
+__all__ = ["FORMATS", "Segmentation", "check_formats", "checked_sizes", "speck_line", "written_files"]
 
 Mode = Literal["exclusive", "independent"]
 Size = int | Literal["auto"]  # in pixels
@@ -195,10 +195,15 @@ class Segmentation(ClassResult):
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON: size, mode, classes with the pixels of their masks, regions, settings.
 
-        In independent mode masks may overlap, so shares may add up to more than 1.
+        Pixels without data do not count as unlabelled. In independent mode masks may overlap, so shares may add up to
+        more than 1.
         """
         missing = 0 if self.no_data is None else int(self.no_data.sum())
-        return self._summary(self._image_hw(), self.mode, self._pixel_counts, self.regions, no_data_pixels=missing)
+        unlabelled = int(np.count_nonzero(self.labels == UNLABELLED)) - missing
+        return self._summary(
+            self._image_hw(), self.mode, self._pixel_counts, self.regions,
+            unlabelled_pixels=unlabelled, no_data_pixels=missing,
+        )  # fmt: skip
 
     def to_dataframe(self) -> DataFrame:
         """The regions as a pandas DataFrame, one row each, with the columns of regions.csv.
@@ -260,7 +265,7 @@ def checked_sizes(mode: str, *, min_area: Size, max_hole: Size) -> tuple[Size, S
     sizes = [_checked_size(name, size) for name, size in (("min_area", min_area), ("max_hole", max_hole))]
     if sizes[1] not in (0, "auto") and mode == "exclusive":
         raise OptionError(
-            'max_hole: filling a hole would take pixels from other classes; use mode "independent", "auto" or 0'
+            'max_hole: filling a hole would take pixels from other classes; use mode="independent", or "auto" or 0'
         )
     return sizes[0], sizes[1]
 
@@ -284,6 +289,29 @@ def check_formats(formats: Sequence[str]) -> None:
     check_choices("formats", formats, FORMATS)
 
 
+def written_files(formats: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """The names of the files that a result with these classes is saved as, relative to its folder, run.json last."""
+    names = [name for form in formats for name in (_mask_files(classes) if form == "masks" else _FILES[form])]
+    return [*dict.fromkeys(names), RUN_FILE]
+
+
+def _mask_files(classes: Sequence[str]) -> tuple[str, ...]:
+    safe = ["".join(letter if letter.isalnum() else "_" for letter in name)[:60] for name in classes]
+    return tuple(f"masks/{index:03d}_{name}.png" for index, name in enumerate(safe))
+
+
+_FILES = {
+    "labels": ("labels.png", "classes.json"),
+    "overlay": ("overlay.png",),
+    "regions": ("regions.json", "regions.csv"),
+    "heatmaps": ("heatmaps.png", "heatmaps.npz"),
+    "coco": ("coco.json",),
+    "geojson": ("masks.geojson",),
+    "yolo": ("yolo.txt",),
+    "labelme": ("labelme.json",),
+}
+
+
 def _text(name: str, text: Callable[[Path], str]) -> Part:
     """A file whose text is made for the folder that it is written into."""
     return Part((name,), lambda folder: write_text(folder / name, text(folder)))
@@ -294,7 +322,7 @@ def _labels(result: Segmentation, _: Base) -> Part:
         write_label_png(folder / "labels.png", result.labels, colors=result.colors)
         write_text(folder / "classes.json", classes_json(result.prompts))
 
-    return Part(("labels.png", "classes.json"), write)
+    return Part(_FILES["labels"], write)
 
 
 def _overlay(result: Segmentation, base: Base) -> Part:
@@ -310,12 +338,11 @@ def _regions(result: Segmentation, _: Base) -> Part:
         write_text(folder / "regions.json", regions_json(result.regions))
         write_text(folder / "regions.csv", regions_csv(result.regions))
 
-    return Part(("regions.json", "regions.csv"), write)
+    return Part(_FILES["regions"], write)
 
 
 def _masks(result: Segmentation, _: Base) -> Part:
-    safe = ["".join(letter if letter.isalnum() else "_" for letter in name)[:60] for name in result.classes]
-    names = tuple(f"masks/{index:03d}_{name}.png" for index, name in enumerate(safe))
+    names = _mask_files(result.classes)
 
     def write(folder: Path) -> None:
         for name, mask in zip(names, result.masks.values(), strict=True):

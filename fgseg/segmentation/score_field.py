@@ -85,6 +85,7 @@ class ScoreField:
         self.view, self.texts, self.sharpening, self.regions = view, texts, sharpening, sharpening.voters(view)
         self.logit_scale, self.lowest_threshold = logit_scale, lowest_threshold
         self.names = tuple(entry.name for entry in prompt_set.classes)
+        self.chosen_thresholds: dict[str, float] = {}  # of each class whose threshold was "auto"
         self.has_rivals = bool(prompt_set.rivals)
 
     def exclusive(self, threshold: Threshold) -> NDArray[np.int32]:
@@ -117,13 +118,15 @@ class ScoreField:
     def mask(self, index: int, threshold: Threshold) -> NDArray[np.bool_]:
         """(H, W) bool: where the presence of one class reaches the threshold."""
         score_map = self.presence(index)
-        found: NDArray[np.bool_] = score_map >= (self._limit(score_map) if threshold == "auto" else threshold)
+        found: NDArray[np.bool_] = score_map >= (self._limit(index, score_map) if threshold == "auto" else threshold)
         return found if self.view.no_data is None else found & ~self.view.no_data
 
-    def _limit(self, score_map: NDArray[np.float32]) -> float:
+    def _limit(self, index: int, score_map: NDArray[np.float32]) -> float:
         no_data = self.view.no_data
         valid = score_map if no_data is None else score_map[~no_data][None]
-        return automatic_threshold(valid, low=self.lowest_threshold)
+        limit = automatic_threshold(valid, low=self.lowest_threshold)
+        self.chosen_thresholds[self.names[index]] = limit
+        return limit
 
     def winners(self, masks: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.int32]:
         """(H, W) int32: the most present class among the masks that hold a pixel; ties to the lowest index."""
@@ -166,7 +169,7 @@ class ScoreField:
         kept = labels.copy()
         for index in range(len(self.names)):
             score_map = self._presence(index)
-            kept[(labels == index) & (score_map < self._limit(score_map))] = UNLABELLED
+            kept[(labels == index) & (score_map < self._limit(index, score_map))] = UNLABELLED
         return kept
 
     def _best(self, text: Tensor) -> tuple[NDArray[np.intp] | NDArray[np.int32], NDArray[np.float32]]:

@@ -49,7 +49,7 @@ class ClassResult:
 
     def _summary(
         self, image_hw: tuple[int, int], mode: str, pixels: Sequence[int], regions: Sequence[Region], *,
-        no_data_pixels: int, **more: Any,
+        unlabelled_pixels: int, no_data_pixels: int, **more: Any,
     ) -> dict[str, Any]:  # fmt: skip
         """A summary for JSON: size, mode, classes with their pixels and share of the data, regions, settings."""
         height, width = image_hw
@@ -59,7 +59,9 @@ class ClassResult:
             for index, (name, count) in enumerate(zip(self.classes, pixels, strict=True))
         ]
         tables = {"classes": classes, "regions": json.loads(regions_json(regions))}
-        sizes = {"height": height, "width": width, "no_data_pixels": no_data_pixels}
+        sizes = {
+            "height": height, "width": width, "unlabelled_pixels": unlabelled_pixels, "no_data_pixels": no_data_pixels
+        }  # fmt: skip
         return {**sizes, "mode": mode, **tables, **more, "settings": dict(self.settings)}
 
 

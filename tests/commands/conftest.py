@@ -2,7 +2,7 @@
 
 import odd_images
 import pytest
-from command_runs import Run
+from command_runs import run_of
 
 from fgseg.commands import main as cli
 
@@ -19,8 +19,7 @@ def fgseg(capsys, monkeypatch, tmp_path, tiny_model):
             extra += ["--dtype", "float32"]
         with pytest.raises(SystemExit) as exited:
             cli.main([command, *map(str, words), *extra])
-        captured = capsys.readouterr()
-        return Run(exited.value.code, captured.out, captured.err)
+        return run_of(exited.value.code, capsys.readouterr())
 
     return run
 

@@ -16,7 +16,7 @@ SMALL = ("--resolution", "squash:32", "--no-pictures")
 
 @pytest.fixture
 def bench(fgseg):
-    return lambda *words: fgseg("bench", *words, "--quiet")
+    return lambda *words: fgseg("bench", *words)
 
 
 def test_the_four_sets_of_scenes_are_measured_if_no_data_is_given(bench, tmp_path):

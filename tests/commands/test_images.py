@@ -17,6 +17,7 @@ from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
 from fgseg.segmentation.result import FORMATS
+from fgseg.types import UNLABELLED
 
 SMALL = ("--resolution", "squash:32")
 
@@ -29,7 +30,7 @@ def test_segment_prints_a_table_and_writes_one_folder_per_image(fgseg, photo, tm
     assert (run.code, run.err) == (DONE, "")
     header, *rows = run.out.splitlines()
     assert header.split() == ["image", "class", "%", "of", "pixels", "regions", "peak"]
-    assert [row.split()[1] for row in rows] == ["red", "blue"]
+    assert [row.split()[1] for row in rows] == ["red", "blue", "unlabelled"]
     folder = tmp_path / "fgseg-out" / "rgb"
     names = {path.name for path in folder.iterdir()}
     assert names == {"labels.png", "classes.json", "overlay.png", "regions.json", "regions.csv", "run.json"}
@@ -44,6 +45,9 @@ def test_the_table_and_json_agree_with_the_label_map(fgseg, photo, tmp_path):
     assert record["image"] == str(photo)
     assert all(Path(file).is_file() for file in record["files"])
     rows = [row.split() for row in fgseg(*words).out.splitlines()[1:]]
+    unlabelled = record["unlabelled_pixels"]
+    assert rows.pop()[1:] == ["unlabelled", f"{100 * unlabelled / labels.size:.2f}", "-", "-"]
+    assert unlabelled == int((labels == UNLABELLED).sum()) == 0
     for row, entry in zip(rows, record["classes"], strict=True):
         regions = [region for region in record["regions"] if region["class_index"] == entry["index"]]
         assert row[1:] == [
@@ -327,7 +331,7 @@ def test_a_box_outside_an_image_fails_only_that_image(fgseg, photo, tmp_path):
     write_image(tmp_path / "large.png", np.zeros((40, 40, 3), np.uint8))
     run = fgseg("boxes", photo, "large.png", "-p", "red", "-b", "0,0,30,30", "--json")
     assert run.code == SOME_FAILED
-    assert run.complaints[0].startswith(f"fgseg: error: {photo}: boxes_xyxy: expected a box within the image")
+    assert run.complaints[0].startswith(f"fgseg: error: {photo}: --box: expected a box within the image")
     assert run.records[1]["box_xyxy"] == [0, 0, 30, 30]
 
 
@@ -350,6 +354,7 @@ def test_bands_and_a_stretch_reach_the_reader_on_both_routes(fgseg, banded, rout
     assert (reading["bands"], reading["stretch"], reading["no_data_pixels"]) == ([4, 3, 2], [2, 98], 8 * 64)
     assert reading["levels"] == pytest.approx([18, 882], abs=5)  # of values spread evenly over 0 to 900
     assert record["no_data_pixels"] == 8 * 64
+    assert record["unlabelled_pixels"] + record["classes"][0]["pixels"] == 56 * 64
 
 
 def test_pixels_without_data_have_a_row_of_their_own(fgseg, banded, photo):
@@ -393,7 +398,7 @@ def test_an_image_without_the_bands_fails_alone(fgseg, banded, route):
     words = ("-p", "red", "--bands", "4,3,2", "--stretch", "2,98", "--json")
     run = fgseg("segment", "one.tif", banded, *words, *route)
     assert run.code == SOME_FAILED
-    assert "fgseg: error: bands: expected numbers from 1 to 1 for one.tif, got [4, 3, 2]" in run.complaints
+    assert "fgseg: error: --bands: expected numbers from 1 to 1 for one.tif, got [4, 3, 2]" in run.complaints
     assert "of which the first" not in run.err  # others were chosen
     assert ["error" in record for record in run.records] == [True, False]
 
@@ -404,7 +409,7 @@ def test_boxes_that_look_normalised_are_questioned_once(fgseg, photo, tmp_path):
     run = fgseg("boxes", photo, other, "-p", "red", "-b", "0.1,0.2,0.5,0.9", "-b", "0,0,1,1")
     assert run.code == DONE
     (line,) = run.complaints
-    assert line.startswith("fgseg: boxes_xyxy: every corner lies between 0 and 1")
+    assert line.startswith("fgseg: --box: every corner lies between 0 and 1")
     assert line.endswith("multiply x by 24 and y by 16")
     assert fgseg("boxes", photo, "-p", "red", "-b", "0,0,1,1", "-b", "0,0,8,8").err == ""
 
@@ -493,7 +498,7 @@ def test_rank_orders_captions_by_cosine(fgseg, photo, route):
 
 def test_the_error_of_a_long_caption_names_the_long_route(fgseg, photo):
     caption = "red " * 100
-    assert_refused(fgseg("rank", photo, "-p", caption), "expected at most 77 tokens on the short route", "route='long'")
+    assert_refused(fgseg("rank", photo, "-p", caption), "expected at most 77 tokens on the short route", "--route long")
     assert fgseg("rank", photo, "-p", caption, "--route", "long").code == DONE
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -66,26 +67,26 @@ def test_a_mistyped_command_is_one_line_and_exit_2(fgseg, words, parts):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--format", "pdf"], ["formats: expected one of labels", "'pdf'"]),
+        (["--format", "pdf"], ["--format: expected one of labels", "'pdf'"]),
         (["--threshold", "1.5"], ["--threshold: expected a number from 0 to 1 or auto", "'1.5'"]),
         (["--threshold", "nan"], ["--threshold: expected a number from 0 to 1 or auto", "'nan'"]),
         (["--threshold", "half"], ["--threshold", "'half'"]),
-        (["--resolution", "huge"], ["resolution: expected", "'huge'"]),
+        (["--resolution", "huge"], ["--resolution: expected", "'huge'"]),
         (["--resolution", "slide:1/2"], ["resolution: expected", "'slide:1/2'"]),
         (["--resolution", "keep:5000"], ["resolution: expected sizes", "'keep:5000'", "at most max_side 2048"]),
         (["--resolution", "slide:64/32/48"], ["resolution: expected sizes", "'slide:64/32/48'", "stride"]),
-        (["--device", "cuda:97"], ["device: 'cuda:97' is not on this machine", "use device='auto'"]),
-        (["--device", "tpu9"], ["device: expected auto, cpu, cuda", "'tpu9'"]),
-        (["--dtype", "int8"], ["dtype: expected one of auto, float32", "'int8'"]),
-        (["--recipe", "mystery"], ["recipe: expected one of value", "'mystery'"]),
+        (["--device", "cuda:97"], ["--device: 'cuda:97' is not on this machine", "use --device auto"]),
+        (["--device", "tpu9"], ["--device: expected auto, cpu, cuda", "'tpu9'"]),
+        (["--dtype", "int8"], ["--dtype: expected one of auto, float32", "'int8'"]),
+        (["--recipe", "mystery"], ["--recipe: expected one of value", "'mystery'"]),
         (["--templates", "nosuch.txt"], ["nosuch.txt"]),
         (["--classes", "nosuch.txt"], ["nosuch.txt"]),
-        (["--max-hole", "5"], ["max_hole", "independent"]),
+        (["--max-hole", "5"], ["--max-hole: filling a hole", "use --mode independent"]),
         (["--max-hole", "some"], ["--max-hole: expected a whole number of pixels from 0, or auto, got 'some'"]),
         (["--min-area", "2.5"], ["--min-area: expected a whole number of pixels from 0, or auto, got '2.5'"]),
-        (["--background", ""], ["background: one prompt alone has nothing to compete with"]),
-        (["-p", ""], ["prompts[1]"]),
-        (["-p", "blue,,green"], ["prompts[1]"]),
+        (["--background", ""], ["--background: one prompt alone has nothing to compete with"]),
+        (["-p", ""], ["--prompt (number 2)"]),
+        (["-p", "blue,,green"], ["--prompt (number 2)"]),
         (["-p", "Red"], ["'Red'", "drop one"]),
         (["-p", "spaceship"], ["has never seen the word 'spaceship'", "fg-clip-base"]),
         (["--negative", "spaceship"], ["has never seen the word 'spaceship'"]),
@@ -100,7 +101,10 @@ def test_a_wrong_option_is_one_line_and_exit_2(fgseg, photo, words, parts):
 def test_words_that_the_embedded_model_lacks_end_in_the_command_that_knows_any_word(fgseg, photo):
     run = fgseg("segment", photo, "-p", "spaceship, space ship", "-p", "red", model=None)
     assert run.code == USAGE
-    error, command, size = run.err.splitlines()
+    error, hint, command, size = run.err.splitlines()
+    assert hint == (
+        "fgseg: 'spaceship, space ship' is one class with synonyms; for a class each: -p spaceship -p 'space ship'"
+    )
     assert "'spaceship'" in error
     expected = shlex.join(["fgseg", "segment", str(photo), "-p", "spaceship, space ship", "-p", "red"])
     assert command == f"fgseg: for any words: {expected} --model fg-clip-base"
@@ -271,7 +275,14 @@ def test_quiet_shows_no_progress(fgseg, photo, tmp_path, terminal, flag):
     other = odd_images.gray_png(tmp_path)
     terminal()
     run = fgseg("segment", photo, other, "-p", "red", flag)
-    assert (run.code, run.err) == (DONE, "")
+    assert (run.code, run.out, run.err, run.closing) == (DONE, "", "", "")
+
+
+def test_quiet_with_json_prints_the_records_alone(fgseg, photo, tmp_path):
+    (tmp_path / "notes.txt").write_text("left out, about which a warning is due")
+    run = fgseg("segment", ".", "-p", "red, dark red", "-q", "--json", "--skip-existing")
+    assert (run.code, run.err, run.closing) == (DONE, "", "")
+    assert [record["image"] for record in run.records] == ["rgb.png"]
 
 
 def test_quiet_still_reports_failures(fgseg, photo, terminal):
@@ -280,7 +291,8 @@ def test_quiet_still_reports_failures(fgseg, photo, terminal):
     assert (run.code, len(run.complaints)) == (SOME_FAILED, 2)
 
 
-def test_one_image_and_no_terminal_show_no_progress(fgseg, photo, tmp_path, terminal):
+def test_one_image_and_no_terminal_show_no_progress(fgseg, photo, tmp_path, terminal, monkeypatch):
+    monkeypatch.setattr("fgseg.commands.terminal.status._QUICK", 60.0)  # no step of a busy machine is slow
     other = odd_images.gray_png(tmp_path)
     assert fgseg("segment", photo, other, "-p", "red").err == ""
     terminal()
@@ -290,7 +302,18 @@ def test_one_image_and_no_terminal_show_no_progress(fgseg, photo, tmp_path, term
 def test_verbose_logs_the_model_and_device_to_stderr_each_time(fgseg, photo, tiny_model):
     for _ in range(2):
         run = fgseg("segment", photo, "-p", "red", "-v", "--json", "--device", "cpu")
-        assert run.complaints == [f"fgseg: model {tiny_model} on cpu in torch.float32"]
+        model, seconds = run.complaints
+        assert model == f"fgseg: model {tiny_model} on cpu in torch.float32"
+        stages = re.fullmatch(r"fgseg: seconds: (\w+ [\d.]+ s, )+other [\d.]+ s", seconds)[0]
+        assert re.findall(r"(\w+) [\d.]+ s", stages) == [
+            "imports",
+            "load",
+            "words",
+            "encode",
+            "masks",
+            "files",
+            "other",
+        ]
         assert len(run.records) == 1
     assert fgseg("segment", photo, "-p", "red").err == ""
 
@@ -385,7 +408,7 @@ def test_a_file_name_that_is_not_valid_text_works_and_its_json_parses(tmp_path, 
     Path(tmp_path, odd).write_bytes(odd_images.rgb_png(tmp_path).read_bytes())
     with process_of("segment", odd, "-p", "red", "--json", "--model", tiny_model, cwd=tmp_path) as process:
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (DONE, "")
+    assert (process.returncode, len(err.splitlines())) == (DONE, 1)
     assert json.loads(out)["image"] == odd
     run = json.loads(Path(tmp_path, "fgseg-out", odd.removesuffix(".png"), "run.json").read_text(encoding="utf-8"))
     assert run["image"] == odd

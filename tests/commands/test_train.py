@@ -64,7 +64,7 @@ def test_training_on_record_files_can_be_resumed(train, tmp_path):
 
 def test_scenes_need_no_files(train):
     code, _, err = train("--data", "scenes:4", "--out", "out", "--steps", "1", "--stage", "1", *QUICK, "--quiet")
-    assert (code, err) == (0, "fgseg: warmup: the run has 1 steps, so 1 steps of warm-up do not end\n")
+    assert (code, err) == (0, "fgseg: --warmup: the run has 1 steps, so 1 steps of warm-up do not end\n")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_scenes_need_no_files(train):
         (("--data", "r.jsonl", "--images", "."), "data: expected a .json or .jsonl file or a folder of them"),
         (("--data", "scenes:4", "--dtype", "float16"), "dtype: float16 overflows"),
         (("--data", "scenes:4", "--stage", "3"), "--stage"),
-        (("--data", "scenes:4"), "batch_size: a step needs 512 records"),
+        (("--data", "scenes:4"), "--batch-size: a step needs 512 records"),
         ((), "--data"),
     ],
 )

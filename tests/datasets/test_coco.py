@@ -173,7 +173,7 @@ def test_good_rings_beside_an_empty_one_are_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"category_id": 4}, "annotation 2 of image 'a.jpg': expected the id of a category of the file, got 4"),
+        ({"category_id": 4}, "annotation 2 of image 'a.jpg': expected the id of a category that can be used, got 4"),
         ({"category_id": None}, "annotation 2 of image 'a.jpg': expected an id that is a whole number or a text"),
         ({"category_id": True}, "got True"),
         ({"category_id": 3.5}, "got 3.5"),
@@ -197,7 +197,7 @@ def test_several_faults_are_counted_before_they_are_listed(tmp_path):
     data = open_dataset(tmp_path)
     counts, *lines = preflight(data)
     assert counts.endswith(
-        "4 rows are left out: 2 where the id of a category of the file was expected, "
+        "4 rows are left out: 2 where the id of a category that can be used was expected, "
         "1 where a JSON object was expected, 1 where the id of an image that can be used was expected"
     )
     assert "annotation number 2: expected a JSON object, got 5; it is left out" in lines[0]
@@ -244,6 +244,28 @@ def test_classes_are_in_the_order_of_their_ids_with_texts_last(tmp_path):
 def test_a_list_of_categories_that_gives_no_classes_is_refused(tmp_path, categories, message):
     with pytest.raises(DatasetError, match=re.escape(message)):
         opened_beside(tmp_path, categories=categories)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "message"),
+    [
+        ([{"id": 8}], "category 8: expected a name in one line of text, got None; it is left out"),
+        ([{"name": "cat"}], "category number 2: expected an id that is a whole number or a text, got None; it is left"),
+        (
+            [{"id": 8, "name": "a"}, {"id": "8", "name": "b"}],
+            "category 8: expected each category id once, got it again",
+        ),
+    ],
+)
+def test_a_category_that_cannot_be_used_costs_its_annotations_alone(tmp_path, faulty, message):
+    rows = [{"segmentation": [SQUARE], "category_id": 8}, {"segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}]
+    data = opened_beside(tmp_path, *rows, categories=[{"id": 3, "name": "car"}, *faulty])
+    assert [entry.name for entry in data.classes] == ["background", "car"]
+    assert data.items[0].read_labels().tolist() == [[1, 0, 0, 0, 0], *DRAWN[1:]]
+    _, of_category, of_annotation = data.annotation_faults  # the first counts them
+    assert message in of_category
+    assert "annotation 2 of image 'a.jpg': expected the id of a category that can be used, got 8" in of_annotation
+    assert data.annotations_left_out == 1
 
 
 @pytest.mark.parametrize("name", ["background", "Background", "_background_"])
@@ -391,7 +413,7 @@ def test_a_segment_that_the_annotation_does_not_list_is_refused(tmp_path):
     [
         (
             {"id": 300, "category_id": 4},
-            "segment 300 of image 'a.jpg': expected the id of a category of the file, got 4",
+            "segment 300 of image 'a.jpg': expected the id of a category that can be used, got 4",
         ),
         ({"id": 300.0}, "segment 300.0 of image 'a.jpg': expected an id that is a whole number or a text, got None"),
     ],

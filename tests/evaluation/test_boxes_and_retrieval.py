@@ -226,7 +226,7 @@ def test_every_box_that_is_left_out_is_counted_with_its_reason(seg, tmp_path):
     assert counts.endswith(
         "7 rows are left out: 3 where a bbox of four numbers, x, y, width and height was expected, "
         "1 where the id of an image that can be used was expected, 1 where a JSON object was expected, "
-        "1 where the id of a category of the file was expected, 1 where an iscrowd of 0 or 1 was expected"
+        "1 where the id of a category that can be used was expected, 1 where an iscrowd of 0 or 1 was expected"
     )
     assert any(
         "annotation 11 of image '1.png': expected a bbox" in line and "[1, 1, None, 2]" in line for line in lines

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+from command_runs import run_of
 from large_images import RGB, MeanColors, noise, request_of, tiff
 
 import fgseg
@@ -144,7 +145,8 @@ def command(capsys, monkeypatch, tmp_path, tiny_model):
     def run(*words):
         with pytest.raises(SystemExit) as left:
             cli.main(["segment", *map(str, words), "--model", tiny_model, "--dtype", "float32", "-o", "out"])
-        return left.value.code, *capsys.readouterr()
+        done = run_of(left.value.code, capsys.readouterr())
+        return done.code, done.out, done.err
 
     return run
 
@@ -199,7 +201,7 @@ def test_by_region_applies_to_every_tiled_tiff_and_names_each_other_file(command
             ["--threshold", "auto"],
             "--threshold: a.tif is read by region, which excludes auto; give a number",
         ),
-        (["--format", "coco"], "formats (of an image read by region): expected one of labels, overlay, regions"),
+        (["--format", "coco"], "--format (of an image read by region): expected one of labels, overlay, regions"),
         (
             ["--resolution", "keep"],
             "resolution: an image read by region is cut into windows at its own scale, got keep",

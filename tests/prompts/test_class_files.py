@@ -225,6 +225,21 @@ def test_json_and_yaml_files_have_names_prompts_and_colors(tmp_path, suffix, wra
     )
 
 
+@pytest.mark.parametrize("name", ["c.json", "c.yaml"])
+@pytest.mark.parametrize("words", [{"mug": ["white"], "cup, saucer": "a plate, blue"}, {"classes": {"mug": ["white"]}}])
+def test_an_object_of_names_and_words_is_a_class_file(tmp_path, name, words):
+    read = read_class_file(write(tmp_path, name, json.dumps(words)))  # JSON is YAML
+    assert read[0] == PromptClass("mug", ("white",))
+    assert read[1:] in ((), (PromptClass("cup, saucer", ("a plate, blue",)),))  # a comma means nothing here
+
+
+@pytest.mark.parametrize("entries", [["red", "dark blue"], {"0": "red", "1": "dark blue"}])
+@pytest.mark.parametrize("name", ["c.json", "c.yaml", "c.txt"])
+def test_a_plain_list_of_names_is_a_class_file(tmp_path, name, entries):
+    text = "\n".join(["red", "dark blue"]) if name == "c.txt" else json.dumps(entries)
+    assert [entry.name for entry in read_class_file(write(tmp_path, name, text))] == ["red", "dark blue"]
+
+
 @pytest.mark.parametrize(
     ("document", "match"),
     [
@@ -239,11 +254,20 @@ def test_json_and_yaml_files_have_names_prompts_and_colors(tmp_path, suffix, wra
             r'entry 2: expected one name, got \'cup, mug\'; write {"name": "cup", "prompts": \["cup", "mug"\]}',
         ),
         (
-            {"mug": ["white"]},
-            r'expected a list of classes, got an object; write \[{"name": "mug", "prompts": \["white"\]}\]',
+            {"mug": "white", "cup": 1},
+            r"'cup': expected words, or a list of words, got int 1; .* list of classes in label order: "
+            r'\[{"name": "cup"}, ...\]',
         ),
-        ({"mug": "white", "cup": 1}, r'write \[{"name": "mug", "prompts": \["white"\]}, ...\]'),
-        ({"cat": 0, "dog": 1}, r'got an object; write \[{"name": "cat"}, ...\]'),
+        ({"cat": 0, "dog": 1}, "'cat': expected words, or a list of words, got int 0"),
+        ({"cat": []}, "'cat': expected words"),
+        ({"cat": None}, "'cat': expected words"),
+        ({"cat": [255, 0, 0]}, "'cat': expected words"),
+        ({"cat": {"prompts": ["cat"]}}, "'cat': expected words"),
+        ({"cat": "0", "dog": "1"}, "'cat': expected words, or a list of words, got str '0'"),
+        ({"cat": "#ff0000"}, "'cat': expected words"),
+        ({"name": "cat", "color": [1, 2, 3]}, r"expected a list of classes, got one class; put it into brackets"),
+        ({"cat": ["tabby", "tabby"]}, "'cat': synonyms: expected each word once"),
+        ({"cat": "pet", "dog": ["pet"]}, "'cat' and .*'dog': expected a query word in one class"),
         ({"0": "cat", "2": "dog"}, "expected the numbers from 0 to 1 as keys, got 0, 2; write a list of names"),
         ({"1": "cat"}, "expected the numbers from 0 to 0 as keys, got 1"),
         ({"0": ["cat", "kitten"]}, r"\[0\]: expected a class, got list"),

@@ -17,6 +17,8 @@ import typer
 
 from fgseg.commands.options import ReportOptions
 from fgseg.commands.terminal.status import STATUS
+from fgseg.commands.terminal.stopwatch import Stopwatch, duration
+from fgseg.commands.terminal.wording import in_options
 from fgseg.errors import DiskError, ImageError, OptionError, OutputError, ShapeError
 
 __all__ = [
@@ -25,9 +27,11 @@ __all__ = [
     "INTERRUPTED",
     "SOME_FAILED",
     "USAGE",
+    "Ending",
     "Inputs",
     "blaming_the_image",
     "complain",
+    "images_in_words",
     "log_to_stderr",
     "pairs",
     "progress_bar",
@@ -38,6 +42,7 @@ __all__ = [
 ]
 
 Record = dict[str, Any]
+log = logging.getLogger("fgseg")
 
 # Exit statuses.
 DONE, FAILED = 0, 1
@@ -48,9 +53,10 @@ INTERRUPTED = 130  # 128 plus the number of SIGINT
 
 def log_to_stderr(level: int) -> None:
     """Send the package's log lines of this level and above to stderr only, and each warning once."""
-    log = logging.getLogger("fgseg")
-    log.handlers[:] = [_StderrLines()]
-    log.setLevel(level)
+    handler = _StderrLines()
+    handler.setLevel(level)
+    log.handlers[:] = [handler]
+    log.setLevel(min(level, logging.WARNING))  # other handlers get warnings as well
 
 
 class _StderrLines(logging.Handler):
@@ -67,7 +73,7 @@ class _StderrLines(logging.Handler):
                 return
             self._warned.add(message)
         with _bars_hidden():
-            complain(message)
+            complain(in_options(message))
             if record.exc_info:
                 typer.echo(logging.Formatter().formatException(record.exc_info), err=True)
 
@@ -108,13 +114,30 @@ def blaming_the_image() -> Iterator[None]:
         raise ImageError(str(error)) from error
 
 
+@dataclass(frozen=True)
+class Ending:
+    """What is said and shown after the last image.
+
+    Attributes:
+        clock: has run since the command began; its stages are logged.
+        notes: makes lines for stderr.
+        out: the folder of all results; None if no files are written.
+        picture: name of the picture of a result that the viewer of this system shows; None for none.
+    """
+
+    clock: Stopwatch
+    notes: Callable[[], Iterable[str]] = tuple
+    out: Path | None = None
+    picture: str | None = None
+
+
 def run(
     inputs: Inputs,
     work: Callable[[Path], list[Record]],
     rows: Callable[[Record], Iterable[Sequence[Any]]],
     header: Sequence[str],
     options: ReportOptions,
-    notes: Callable[[], Iterable[str]] = tuple,
+    ending: Ending,
 ) -> None:
     """Process every image; an image that fails is reported on stderr, and the run continues.
 
@@ -123,13 +146,14 @@ def run(
         work: makes the records of one image.
         rows: makes the table rows of one record.
         header: of the table's columns.
-        options: whether records are printed as lines of JSON or as one table, and whether progress is shown.
-        notes: lines for stderr, asked for after the last image.
+        options: whether records are printed as lines of JSON or as one table, or only errors are.
+        ending: what follows the last image.
 
     Raises:
         DiskError: the output folder's disk is full or read-only. The table of the images before it is printed.
     """
     failed = 0
+    done: dict[str, Sequence[str]] = {}  # image -> its files
     printed: list[Sequence[Any]] = []
     is_quiet = options.quiet or len(inputs.paths) == 1
     try:
@@ -139,18 +163,50 @@ def run(
                 if "error" in record:
                     failed += 1
                     complain(f"error: {record['error']}")
+                else:
+                    done[record["image"]] = record.get("files", ())
+                    printed += rows(record)
                 if options.as_json:
                     typer.echo(to_json(record))
-                elif "error" not in record:
-                    printed += rows(record)
     finally:  # a run that stops early prints the table of the images that are done
-        if printed:
+        if printed and not (options.as_json or options.quiet):
             typer.echo(table(header, printed))
-    for note in notes():
-        complain(note)
+    if done:
+        _end(done, ending, quiet=options.quiet)
     if failed:
         complain(f"{failed} of {len(inputs.paths) + len(inputs.refused)} inputs failed")
         raise typer.Exit(SOME_FAILED)
+
+
+def _end(done: Mapping[str, Sequence[str]], ending: Ending, *, quiet: bool) -> None:
+    """Say how many images are done, how long it took and where the files are, and show the picture."""
+    files = next(iter(done.values()))
+    place, where = ending.out, f"; a folder for each in {ending.out}"
+    if files and len(done) == 1:
+        place = Path(files[-1]).parent
+        where = f"; files in {place}"
+    counted = f"{images_in_words(len(done))} in {duration(ending.clock.seconds)}"
+    for line in () if quiet else (*ending.notes(), counted + (where if place else "")):
+        complain(line)
+    log.info("seconds: %s", ending.clock)
+    if ending.picture and place:
+        _show(place / ending.picture if len(done) == 1 else place)
+
+
+def images_in_words(count: int) -> str:
+    """A number of images.
+
+    Examples:
+        >>> images_in_words(1), images_in_words(2)
+        ('1 image', '2 images')
+    """
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
+def _show(path: Path) -> None:
+    """Open a picture or a folder with the program that this system has for it."""
+    if typer.launch(str(path)):
+        complain(f"--open: no viewer was found; open {path} yourself")
 
 
 def _shown(bar: Any, paths: Sequence[Path]) -> AbstractContextManager[None]:
@@ -165,9 +221,9 @@ def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
     except DiskError:  # the other images would fail in the same way
         raise
     except (ImageError, OutputError) as error:
-        message = str(error)
+        message = in_options(str(error))
     except ShapeError as error:
-        message = f"{path}: {error}"
+        message = f"{path}: {in_options(str(error))}"
     return [{"image": str(path), "error": message}]
 
 
