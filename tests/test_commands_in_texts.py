@@ -13,9 +13,10 @@ import tifffile
 import typer
 from dataset_folders import label_folder
 from odd_images import PICTURE
-from tiny_models import FG_CLIP, with_tokenizer
+from tiny_models import FG_CLIP, tiny_guide, with_tokenizer
 
 from fgseg.commands.main import app, main
+from fgseg.guides.loading import GUIDES
 from fgseg.images.writing import write_image
 from fgseg.prompts.word_lists import BACKGROUND_WORDS, IMAGENET_TEMPLATES
 
@@ -33,7 +34,7 @@ GROUP = typer.main.get_command(app)
 RUN = {"segment", "heatmap", "boxes", "rank", "models", "doctor"}
 SMALL_DATA = {"labelled/", "first"}
 """Data of `fgseg bench` that the tests make; other data are large."""
-WORDS = re.findall(r"\w+|[^\w\s]+", " ".join(["grass water field", *BACKGROUND_WORDS, *IMAGENET_TEMPLATES]))
+WORDS = re.findall(r"\w+|[^\w\s]+", " ".join(["grass water field cat sofa", *BACKGROUND_WORDS, *IMAGENET_TEMPLATES]))
 FOREIGN = {
     "--tile",
     "--bigtiff",
@@ -78,7 +79,7 @@ def check_options(words):
     """Parse a command without running it; a lone name is a mention."""
     context = GROUP.make_context("fgseg", list(words))
     name, command, rest = GROUP.resolve_command(context, list(words))
-    if rest:
+    if rest and rest != ["--help"]:
         command.make_context(name, rest, parent=context)
 
 
@@ -134,23 +135,31 @@ def fill(folder):
     label_folder(folder / "labelled", np.uint8([[0, 1, 2], [2, 0, 1]]), classes="background\nred, dark red\nblue\n")
 
 
-def as_printed(words, tiny_model, any_word_model):
+@pytest.fixture(scope="session")
+def any_guide(tmp_path_factory):
+    """A random guide, in place of the published ones."""
+    return str(tiny_guide(tmp_path_factory.mktemp("models") / "guide"))
+
+
+def as_printed(words, tiny_model, any_word_model, any_guide):
     """The words of a command with small models, and small pictures in place of the photographs of scikit-image."""
-    models = {"NAME": tiny_model, "tuned": tiny_model, "fg-clip-base": any_word_model}
+    models = {"NAME": tiny_model, "tuned": tiny_model, "fg-clip-base": any_word_model} | dict.fromkeys(
+        GUIDES, any_guide
+    )
     photos = [Path(word).name if re.search(r"\$photos/|skimage/data/", word) else word for word in words]
     return [models.get(word, word) for word in photos]
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
-def test_commands_run_as_printed(path, tmp_path, monkeypatch, tiny_model, any_word_model, capsys):
+def test_commands_run_as_printed(path, tmp_path, monkeypatch, tiny_model, any_word_model, any_guide, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FGSEG_MODEL", tiny_model)  # has the vocabulary of the embedded model
     fill(tmp_path)
     for words in all_commands()[path]:
         is_small = words[0] == "bench" and SMALL_DATA & set(words) and "--sweep" not in words
-        if len(words) < 2 or not (words[0] in RUN or is_small):
+        if len(words) < 2 or words[1] == "--help" or not (words[0] in RUN or is_small):
             continue
         shutil.rmtree("out", ignore_errors=True)
         with pytest.raises(SystemExit) as left:
-            main([*as_printed(words, tiny_model, any_word_model), *(["--no-pictures"] if is_small else [])])
+            main([*as_printed(words, tiny_model, any_word_model, any_guide), *(["--no-pictures"] if is_small else [])])
         assert left.value.code == 0, f"{words}: {capsys.readouterr().err}"

@@ -22,7 +22,7 @@ _FLAGS = {
 def know_options(flags: Mapping[str, str]) -> None:
     """Learn the options of a command: argument -> option. An argument that is known keeps its option."""
     for name, flag in flags.items():
-        _FLAGS.setdefault(name, flag)  # the package calls other things prompts than `fgseg bench --prompts` does
+        _FLAGS.setdefault(name, flag)  # the package calls other things prompts than `fgseg bench` does
 
 
 def in_options(message: str) -> str:
