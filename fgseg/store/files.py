@@ -42,6 +42,9 @@ class Files(Protocol):
     def exists(self, name: str) -> bool:
         """Whether there is a file."""
 
+    def stamp(self, name: str) -> str:
+        """What changes when a file is replaced; "" if there is no file."""
+
     def read(self, name: str) -> bytes:
         """The content of a file."""
 
@@ -130,6 +133,12 @@ class _Folder:
         with _explained(self.location(name)):
             return (self._root / name).is_file()
 
+    def stamp(self, name: str) -> str:
+        with suppress(FileNotFoundError), _explained(self.location(name)):
+            status = (self._root / name).stat()
+            return f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
+        return ""
+
     def read(self, name: str) -> bytes:
         with _explained(self.location(name)):
             return (self._root / name).read_bytes()
@@ -193,6 +202,12 @@ class _Objects:
         with self._call(name) as path:
             self._system.invalidate_cache(self._system._parent(path))
             return bool(self._system.exists(path))
+
+    def stamp(self, name: str) -> str:
+        with suppress(FileNotFoundError), self._call(name) as path:
+            self._system.invalidate_cache(self._system._parent(path))
+            return str(sorted((key, str(value)) for key, value in self._system.info(path).items()))
+        return ""
 
     def read(self, name: str) -> bytes:
         with self._call(name) as path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ PART_ROWS = 2**20
 _BATCH = 2**16  # images that are Python objects at a time
 _NEW, _KNOWN, _CHANGED = 0, 1, 2
 _ITEM_COLUMNS = ["image_id", "uri", "size", "mtime_ns", "etag"]
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)  # what a damaged file raises
 _VERSION_COLUMNS = ("size", "mtime_ns", "etag")  # an image has changed if one of them differs
 
 
@@ -69,8 +71,9 @@ class Manifest:
 
     def units_of(self, part: int) -> list[Unit]:
         """The units of a part."""
-        metadata = self._opened(part).metadata
-        return [Unit(part, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
+        with self._damage(part):
+            metadata = self._opened(part).metadata
+            return [Unit(part, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
 
     def items(self, unit: Unit) -> list[Item]:
         """The images of a unit, in their order."""
@@ -83,29 +86,33 @@ class Manifest:
     def find(self, image_id: str) -> Iterator[Unit]:
         """The units that hold an image, the newest first."""
         for part in reversed(self.parts()):
-            metadata = self._opened(part).metadata
             for unit in self.units_of(part):
-                bounds = metadata.row_group(unit.number).column(0).statistics
+                bounds = self._opened(part).metadata.row_group(unit.number).column(0).statistics
                 is_possible = bounds is None or not bounds.has_min_max or bounds.min <= image_id <= bounds.max
                 if is_possible and image_id in self.ids(unit):
                     yield unit
 
     def changed(self, part: int) -> dict[str, int]:
         """Ids of the images of a part that were in an earlier one -> number of their unit."""
-        if not json.loads(self._opened(part).metadata.metadata[b"fgseg"])["changed"]:
-            return {}
+        with self._damage(part):
+            if not json.loads(self._opened(part).metadata.metadata[b"fgseg"])["changed"]:
+                return {}
         table = self._table(part, ["image_id", "changed"])
         rows = np.flatnonzero(table["changed"].to_numpy())
         numbers = np.concatenate([np.full(unit.rows, unit.number) for unit in self.units_of(part)])
         return dict(zip(table["image_id"].take(pa.array(rows)).to_pylist(), numbers[rows].tolist(), strict=True))
 
-    def read_fully(self, part: int) -> None:
-        """Read every page of a part and compare its checksum.
+    def fault(self, part: int) -> str | None:
+        """What is wrong with a part, after reading all of its pages; None if nothing is."""
+        try:
+            self._opened(part).read()
+        except _DAMAGE as error:
+            return f"a damaged file ({reason(error)})"
+        return None
 
-        Raises:
-            StoreError: the part is damaged.
-        """
-        self._table(part, None)
+    def location(self, part: int) -> str:
+        """The path or address of a part, for messages."""
+        return self._files.location(_name(part))
 
     def append(self, items: Iterable[Item]) -> Appended:
         """As `Store.append`."""
@@ -161,8 +168,7 @@ class Manifest:
             return self._opened(part).read(columns=columns)
 
     def _open(self, part: int) -> pq.ParquetFile:
-        with self._damage(part):
-            return pq.ParquetFile(self._files.open(_name(part)), page_checksum_verification=True)
+        return pq.ParquetFile(self._files.open(_name(part)), page_checksum_verification=True)
 
     @contextmanager
     def _damage(self, part: int) -> Iterator[None]:
@@ -170,10 +176,10 @@ class Manifest:
             yield
         except FgsegError:
             raise
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except _DAMAGE as error:
             raise StoreError(
-                f"{self._files.location(_name(part))}: expected a part of the manifest, got a damaged file "
-                f"({reason(error)}); restore it from a copy, or begin a new store"
+                f"{self.location(part)}: expected a part of the manifest, got a damaged file ({reason(error)}); "
+                "restore it from a copy, or begin a new store"
             ) from error
 
 
@@ -184,14 +190,15 @@ def _name(part: int) -> str:
 def _tables(items: Iterable[Item]) -> Iterator[pa.Table]:
     """The images as tables of at most PART_ROWS rows."""
     left = iter(items)
-    fields = [MANIFEST_SCHEMA.field(name) for name in _ITEM_COLUMNS]
-    while batches := [
-        pa.record_batch(
-            {field.name: pa.array((getattr(item, field.name) for item in batch), field.type) for field in fields}
-        )
-        for batch in _batches(left)
-    ]:
+    while batches := [_record_batch(batch) for batch in _batches(left)]:
         yield pa.Table.from_batches(batches)
+
+
+def _record_batch(items: Sequence[Item]) -> pa.RecordBatch:
+    fields = [MANIFEST_SCHEMA.field(name) for name in _ITEM_COLUMNS]
+    return pa.record_batch({
+        field.name: pa.array(list(map(attrgetter(field.name), items)), field.type) for field in fields
+    })  # fmt: skip
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

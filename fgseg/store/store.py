@@ -174,7 +174,7 @@ class Store:
                 f"(differing: {', '.join(other) or 'repeats'}); give the rows of `items`"
             )
         writers = {writer.key: writer.record} | self._earlier_writers(unit, {row.writer for row in by_id.values()})
-        self.shards.write({unit: rows_to_table([by_id[image_id] for image_id in ids], unit)}, writers)
+        self.shards.write(unit, rows_to_table([by_id[image_id] for image_id in ids], unit), writers)
         for name in self._attempt_names(unit):
             self.files.remove(f"{_ATTEMPTS}/{name}")
 
@@ -193,6 +193,11 @@ class Store:
     def attempts(self, unit: Unit) -> int:
         """How often a unit was begun since its last commit."""
         return len(self._attempt_names(unit))
+
+    def begun(self) -> int:
+        """Number of units of the run that were begun and not committed since."""
+        names = self.files.names(_ATTEMPTS)
+        return len({name.rpartition("-")[0] for name in names if name.startswith(f"{self.identity.key}-")})
 
     def sweep(self) -> None:
         """Remove what writers that have died left half written."""
