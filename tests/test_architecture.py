@@ -42,7 +42,7 @@ OWNERS = {
     "tifffile": {"images", "large"},
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},
-    "pandas": {"formats", "large", "segmentation"},
+    "pandas": {"formats", "large", "segmentation", "store"},
     "ipywidgets": {"explorer"},
     "cachetools": {"segmentation"},
     "platformdirs": {"encoders"},

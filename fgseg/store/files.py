@@ -77,9 +77,11 @@ def open_files(path: str | os.PathLike[str]) -> Files:
         path: a folder, or an address with "://".
 
     Raises:
-        StoreError: an address that fsspec does not open.
+        StoreError: no name, or an address that fsspec does not open.
     """
     text = os.fspath(path)
+    if not text:  # an unset variable of a shell
+        raise StoreError("path: expected the folder or address of a store, got no name")
     if "://" not in text:
         return _Folder(Path(text))
     import fsspec  # takes a tenth of a second, and folders do without
@@ -187,7 +189,7 @@ class _Objects:
         self._system, self._root, self._address = system, root.rstrip("/"), address
 
     def location(self, name: str) -> str:
-        return f"{self._address}/{name}"
+        return f"{self._address}/{name}" if name else self._address
 
     def names(self, folder: str) -> list[str]:
         return list(self.sizes(folder))

@@ -56,14 +56,7 @@ class Item:
     etag: str | None = None
 
     def __post_init__(self) -> None:
-        name = self.image_id
-        if not (name.isascii() or unicodedata.is_normalized("NFC", name)):
-            raise OptionError(f"image_id: expected Unicode form NFC, got {name!r:.200}; normalise it")
-        if not name or "\0" in name or name[0] == "/" or ".." in name.split("/"):
-            raise OptionError(f"image_id: expected a relative path without '..', got {name!r:.200}; give it a root")
-        for text in (name, self.uri):
-            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise OptionError(f"image_id: the name {text!r:.200} is not Unicode; rename the file")
+        _check_names(self.image_id, self.uri)
 
 
 @dataclass(frozen=True)
@@ -165,6 +158,7 @@ class Row:
     writer: str = ""
 
     def __post_init__(self) -> None:
+        _check_names(self.image_id, self.uri)
         check_choice("status", self.status, get_args(Status))
 
 
@@ -186,6 +180,17 @@ class Unit:
     def name(self) -> str:
         """The name of its files, such as "0000-000012"."""
         return f"{self.part:04d}-{self.number:06d}"
+
+
+def _check_names(image_id: str, uri: str) -> None:
+    """Refuse ids that could lie outside of a folder, and names that Parquet does not hold; a million take a second."""
+    if not (image_id.isascii() or unicodedata.is_normalized("NFC", image_id)):
+        raise OptionError(f"image_id: expected Unicode form NFC, got {image_id!r:.200}; normalise it")
+    if not image_id or "\0" in image_id or image_id[0] == "/" or ".." in image_id.split("/"):
+        raise OptionError(f"image_id: expected a relative path without '..', got {image_id!r:.200}; give it a root")
+    for text in (image_id, uri):
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise OptionError(f"image_id: the name {text!r:.200} is not Unicode; rename the file")
 
 
 _CLASS = pa.struct([

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -80,10 +81,8 @@ class StoreReader:
         Raises:
             OptionError: also if pandas is not installed.
         """
-        try:
-            import pandas  # noqa: F401 - pyarrow would name no command
-        except ImportError as error:
-            raise OptionError("to_pandas: expected the package pandas, got none; pip install pandas") from error
+        if find_spec("pandas") is None:
+            raise OptionError("to_pandas: expected the package pandas, got none; pip install pandas")
         return self.to_arrow(columns=columns).to_pandas()
 
     def errors(self) -> Iterator[Row]:
