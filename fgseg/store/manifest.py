@@ -139,10 +139,11 @@ class Manifest:
 
     def _compare(self, table: pa.Table, part: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Positions of the rows of a table that a part has, and whether each is another version there."""
-        old = self._table(part, _ITEM_COLUMNS)
+        old = self._table(part, ["image_id", *_VERSION_COLUMNS])
         places = pc.index_in(table["image_id"], value_set=old["image_id"].combine_chunks())
         found = np.flatnonzero(places.is_valid().to_numpy())
-        taken, there = table.take(pa.array(found)), old.take(places.drop_null())
+        columns = list(_VERSION_COLUMNS)
+        taken, there = table.select(columns).take(pa.array(found)), old.select(columns).take(places.drop_null())
         differs = np.zeros(len(found), bool)
         for name in _VERSION_COLUMNS:  # what is not known on both sides is not compared
             differs |= pc.fill_null(pc.not_equal(taken[name], there[name]), False).to_numpy()
@@ -155,7 +156,7 @@ class Manifest:
         sink = pa.BufferOutputStream()
         pq.write_table(
             added.replace_schema_metadata({"fgseg": facts}), sink, row_group_size=self._unit_size,
-            compression="zstd", write_page_checksum=True,
+            compression="zstd", write_page_checksum=True, use_dictionary=False,
         )  # fmt: skip
         return sink.getvalue().to_pybytes()
 
@@ -196,9 +197,8 @@ def _tables(items: Iterable[Item]) -> Iterator[pa.Table]:
 
 def _record_batch(items: Sequence[Item]) -> pa.RecordBatch:
     fields = [MANIFEST_SCHEMA.field(name) for name in _ITEM_COLUMNS]
-    return pa.record_batch({
-        field.name: pa.array(list(map(attrgetter(field.name), items)), field.type) for field in fields
-    })  # fmt: skip
+    columns = [list(map(attrgetter(field.name), items)) for field in fields]
+    return pa.record_batch(columns, schema=pa.schema(fields))
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

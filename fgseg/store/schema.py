@@ -34,7 +34,7 @@ VERSION = 1
 Status = Literal["ok", "error"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """An image of the manifest.
 
@@ -184,13 +184,14 @@ class Unit:
 
 def _check_names(image_id: str, uri: str) -> None:
     """Refuse ids that could lie outside of a folder, and names that Parquet does not hold; a million take a second."""
-    if not (image_id.isascii() or unicodedata.is_normalized("NFC", image_id)):
+    is_ascii = image_id.isascii()
+    if not (is_ascii or unicodedata.is_normalized("NFC", image_id)):
         raise OptionError(f"image_id: expected Unicode form NFC, got {image_id!r:.200}; normalise it")
-    if not image_id or "\0" in image_id or image_id[0] == "/" or ".." in image_id.split("/"):
+    goes_up = ".." in image_id and ".." in image_id.split("/")
+    if not image_id or "\0" in image_id or image_id[0] == "/" or goes_up:
         raise OptionError(f"image_id: expected a relative path without '..', got {image_id!r:.200}; give it a root")
-    for text in (image_id, uri):
-        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise OptionError(f"image_id: the name {text!r:.200} is not Unicode; rename the file")
+    if not (is_ascii and uri.isascii()) and any("\ud800" <= letter <= "\udfff" for letter in image_id + uri):
+        raise OptionError(f"image_id: the name {uri!r:.200} is not Unicode; rename the file")
 
 
 _CLASS = pa.struct([
