@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -57,7 +57,7 @@ class Manifest:
     def __init__(self, files: Files, unit_size: int) -> None:
         """Take the files of a store, and the number of images per unit of new parts."""
         self._files, self._unit_size = files, unit_size
-        self._opened = lru_cache(maxsize=2)(self._open)  # the footer of a part has up to 24,000 columns of row groups
+        self._footer = lru_cache(maxsize=2)(self._read_footer)  # that of a full part has 24,000 entries
 
     def parts(self) -> list[int]:
         """Numbers of the parts that are there now, in order."""
@@ -72,7 +72,7 @@ class Manifest:
     def units_of(self, part: int) -> list[Unit]:
         """The units of a part."""
         with self._damage(part):
-            metadata = self._opened(part).metadata
+            metadata = self._footer(part)
             return [Unit(part, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
 
     def items(self, unit: Unit) -> list[Item]:
@@ -87,7 +87,7 @@ class Manifest:
         """The units that hold an image, the newest first."""
         for part in reversed(self.parts()):
             for unit in self.units_of(part):
-                bounds = self._opened(part).metadata.row_group(unit.number).column(0).statistics
+                bounds = self._footer(part).row_group(unit.number).column(0).statistics
                 is_possible = bounds is None or not bounds.has_min_max or bounds.min <= image_id <= bounds.max
                 if is_possible and image_id in self.ids(unit):
                     yield unit
@@ -95,7 +95,7 @@ class Manifest:
     def changed(self, part: int) -> dict[str, int]:
         """Ids of the images of a part that were in an earlier one -> number of their unit."""
         with self._damage(part):
-            if not json.loads(self._opened(part).metadata.metadata[b"fgseg"])["changed"]:
+            if not json.loads(self._footer(part).metadata[b"fgseg"])["changed"]:
                 return {}
         table = self._table(part, ["image_id", "changed"])
         rows = np.flatnonzero(table["changed"].to_numpy())
@@ -105,7 +105,7 @@ class Manifest:
     def fault(self, part: int) -> str | None:
         """What is wrong with a part, after reading all of its pages; None if nothing is."""
         try:
-            self._opened(part).read()
+            self._read(part, lambda file: file.read())
         except _DAMAGE as error:
             return f"a damaged file ({reason(error)})"
         return None
@@ -162,14 +162,19 @@ class Manifest:
 
     def _group(self, unit: Unit, columns: list[str]) -> pa.Table:
         with self._damage(unit.part):
-            return self._opened(unit.part).read_row_group(unit.number, columns=columns)
+            return self._read(unit.part, lambda file: file.read_row_group(unit.number, columns=columns))
 
-    def _table(self, part: int, columns: list[str] | None) -> pa.Table:
+    def _table(self, part: int, columns: list[str]) -> pa.Table:
         with self._damage(part):
-            return self._opened(part).read(columns=columns)
+            return self._read(part, lambda file: file.read(columns=columns))
 
-    def _open(self, part: int) -> pq.ParquetFile:
-        return pq.ParquetFile(self._files.open(_name(part)), page_checksum_verification=True)
+    def _read(self, part: int, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
+        with self._files.open(_name(part)) as handle:
+            return read(pq.ParquetFile(handle, metadata=self._footer(part), page_checksum_verification=True))
+
+    def _read_footer(self, part: int) -> pq.FileMetaData:
+        with self._files.open(_name(part)) as handle:
+            return pq.read_metadata(handle)
 
     @contextmanager
     def _damage(self, part: int) -> Iterator[None]:
