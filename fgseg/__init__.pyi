@@ -11,6 +11,7 @@ from . import (
     scenes as scenes,
     scoring as scoring,
     similarity as similarity,
+    store as store,
     training as training,
     upsample as upsample,
 )
@@ -27,6 +28,7 @@ from .errors import (
     OutputError as OutputError,
     PromptError as PromptError,
     ShapeError as ShapeError,
+    StoreError as StoreError,
     TrainingError as TrainingError,
     UnknownWordError as UnknownWordError,
     WeightsError as WeightsError,
@@ -40,6 +42,7 @@ from .segmentation.encoded_image import EncodedImage as EncodedImage
 from .segmentation.heatmaps import Heatmaps as Heatmaps
 from .segmentation.result import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter, load as load
+from .store.opening import open_store as open_store
 from .types import (
     UNLABELLED as UNLABELLED,
     BoxScores as BoxScores,

@@ -14,6 +14,7 @@ __all__ = [
     "OutputError",
     "PromptError",
     "ShapeError",
+    "StoreError",
     "TrainingError",
     "UnknownWordError",
     "WeightsError",
@@ -54,6 +55,10 @@ class OutputError(FgsegError, OSError):
 
 class DiskError(OutputError):
     """A result file that cannot be written because its disk is full or read-only; other files would fail as well."""
+
+
+class StoreError(FgsegError, OSError):
+    """A store of a batch that cannot be read or continued: another run, a damaged file, a store that is not reached."""
 
 
 class ModelNotFoundError(FgsegError, OSError):

@@ -23,7 +23,7 @@ LAYERS = (
     ("segmentation", "training"),
     ("large", "recipes"),
     ("segmenter",),
-    ("evaluation", "web", "explorer"),
+    ("evaluation", "web", "explorer", "store"),
     ("commands",),
     ("__init__", "__main__", "benchmarks"),
 )
@@ -47,6 +47,8 @@ OWNERS = {
     "cachetools": {"segmentation"},
     "platformdirs": {"encoders"},
     "yaml": {"prompts"},
+    "pyarrow": {"store"},
+    "fsspec": {"store"},
     "typer": {"commands"},
     "gradio": {"web"},
     "fastapi": {"web"},
