@@ -47,6 +47,7 @@ __all__ = [
     "MAX_PIXELS",
     "Picture",
     "open_image",
+    "open_image_bytes",
     "open_tiff_file",
     "read_image",
     "read_image_hw",
@@ -200,6 +201,13 @@ def open_image(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
         ImageError: as `read_image`, also for anything that goes wrong inside the block, such as decoding.
     """
     with _open_file(path) as file, _open_stream(file, one_line(path), max_pixels) as image:
+        yield image
+
+
+@contextmanager
+def open_image_bytes(data: bytes, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """As `open_image`, from the content of the file; `name` is the file's, for messages."""
+    with _open_stream(io.BufferedReader(io.BytesIO(data)), name, max_pixels) as image:
         yield image
 
 
