@@ -18,6 +18,7 @@ from . import (
 from ._version import __version__ as __version__
 from .encoders.base import Encoder as Encoder
 from .errors import (
+    BatchError as BatchError,
     DatasetError as DatasetError,
     DeviceError as DeviceError,
     DiskError as DiskError,

@@ -20,7 +20,7 @@ _NEAR = 64  # frames; up to this distance decoding on is quicker than a jump, wh
 
 
 class Video:
-    """A video file whose frames are read by number; use it in a `with` block. Reading forward is quick."""
+    """A video file whose frames are read by number; close it, or use it in a `with` block. Reading forward is quick."""
 
     def __init__(self, path: str | Path) -> None:
         """Open the file.
@@ -43,6 +43,10 @@ class Video:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._capture.release()
 
     @property
@@ -72,8 +76,8 @@ class Video:
             self._go_to(number)
         while self._next < number and self._capture.grab():
             self._next += 1
-        read, bgr = self._capture.read() if self._next == number else (False, None)
-        if not read:
+        bgr = self._capture.read()[1] if self._next == number else None
+        if bgr is None:
             self._go_to(0)  # where the decoder stands now is not known
             raise ImageError(f"{self._name}: frame {number} cannot be read; the video ends before it or is damaged")
         self._next += 1

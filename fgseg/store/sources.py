@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import glob
 import os
-import stat
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import fsspec
 import pyarrow as pa
@@ -26,7 +27,7 @@ import pyarrow.parquet as pq
 
 from fgseg._checks import check_whole, describe
 from fgseg._files import absolute_path, one_line, reason
-from fgseg.errors import ImageError, OptionError
+from fgseg.errors import FgsegError, ImageError, OptionError
 from fgseg.images.find import has_glob_signs, has_picture_suffix, source_folder
 from fgseg.images.video import VIDEO_SUFFIXES, Video
 from fgseg.store.schema import Item
@@ -138,7 +139,7 @@ def local_path(uri: str) -> str | None:
     A path whose bytes are not Unicode is stored as an address of the kind file://, with those bytes as %XX.
     """
     if uri.startswith("file://"):
-        return os.fsdecode(_unquoted(uri.removeprefix("file://")))
+        return os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
     return None if is_address(uri) else uri
 
 
@@ -327,28 +328,39 @@ def _remote_items(source: str, options: SourceOptions, left_out: Counter[str]) -
     if path is not None:
         yield from _items_of(path, options, left_out)
         return
-    try:
-        system, place = fsspec.core.url_to_fs(source)
-        scheme = source.split("://", 1)[0]
-        if has_glob_signs(source):
-            root = place[: min(place.find(sign) for sign in "*?[" if sign in place)].rpartition("/")[0]
-            found: Iterable[dict[str, Any]] = system.glob(place, detail=True).values()
-        elif system.isdir(place):
-            root, found = place, _remote_walk(system, place, options)
-        else:
-            root, found = place.rpartition("/")[0], [system.info(place)]
+    scheme = source.split("://", 1)[0]
+    with _listing(source):
+        root, found = _remote_entries(source, options)
         for info in found:
             name = info["name"]
-            if info["type"] == "directory" or not _is_wanted(name, SourceOptions()):
+            if info["type"] == "directory" or not has_picture_suffix(name):
                 left_out["subfolders" if info["type"] == "directory" else "other files"] += 1
             else:
                 yield _remote_item(info, f"{scheme}://{name.lstrip('/')}", name[len(root) :].lstrip("/"))
+
+
+@contextmanager
+def _listing(source: str) -> Iterator[None]:
+    """Turn what fsspec raises while it lists into an ImageError of one line."""
+    try:
+        yield
+    except FgsegError:
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"{source}: there is nothing at this address; check it") from error
     except (OSError, ValueError, ImportError) as error:  # ImportError: fsspec names the package of the protocol
-        if isinstance(error, (ImageError, OptionError)):
-            raise
         raise ImageError(f"{source}: cannot be listed ({reason(error)}); check the address and access to it") from error
+
+
+def _remote_entries(source: str, options: SourceOptions) -> tuple[str, Iterable[dict[str, Any]]]:
+    """The place that ids are relative to, and the entries below it."""
+    system, place = fsspec.core.url_to_fs(source)
+    if has_glob_signs(place):
+        fixed = takewhile(lambda part: not has_glob_signs(part), place.split("/"))
+        return "/".join(fixed), system.glob(place, detail=True).values()
+    if system.isdir(place):
+        return place, _remote_walk(system, place, options)
+    return place.rpartition("/")[0], [system.info(place)]
 
 
 def _remote_walk(system: Any, place: str, options: SourceOptions) -> Iterator[dict[str, Any]]:
