@@ -1,8 +1,8 @@
 """The files of a store, in a folder or in an object store that fsspec opens.
 
-Names are relative to the store, with slashes. A file appears complete or not at all: in a folder it is written beside its
-place, synced and renamed, in an object store it is one put. Nothing is streamed into its place, because a writer that
-fails in the middle would leave a file that looks whole.
+Names are relative to the store, with slashes. A file appears complete or not at all: in a folder it is written beside
+its place, synced and renamed, in an object store it is one put. Nothing is streamed into its place, because a writer
+that fails in the middle would leave a file that looks whole.
 """
 
 from __future__ import annotations
@@ -21,13 +21,20 @@ __all__ = ["Files", "json_bytes", "open_files", "read_json"]
 
 
 class Files(Protocol):
-    """Files below the root of a store. A file that is missing is a FileNotFoundError, which callers turn into theirs."""
+    """Files below the root of a store.
+
+    Whatever goes wrong is a StoreError or an OutputError, except that a missing file is a FileNotFoundError, because
+    callers know what that means.
+    """
 
     def location(self, name: str) -> str:
         """The path or address of a file, for messages."""
 
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder; none if there is no folder."""
+
     def sizes(self, folder: str) -> dict[str, int]:
-        """Name in the folder -> bytes, of the files of a folder; empty if there is no folder."""
+        """Name in the folder -> bytes."""
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder."""
@@ -106,8 +113,15 @@ class _Folder:
     def location(self, name: str) -> str:
         return one_line(self._root / name)
 
+    def names(self, folder: str) -> list[str]:
+        return [entry.name for entry in self._entries(folder) if entry.is_file()]
+
     def sizes(self, folder: str) -> dict[str, int]:
-        return {entry.name: entry.stat().st_size for entry in self._entries(folder) if entry.is_file()}
+        sizes = {}
+        for name in self.names(folder):
+            with suppress(FileNotFoundError), _explained(self.location(name)):  # it was moved since it was listed
+                sizes[name] = (self._root / folder / name).stat().st_size
+        return sizes
 
     def folders(self, folder: str) -> list[str]:
         return [entry.name for entry in self._entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
@@ -165,6 +179,9 @@ class _Objects:
 
     def location(self, name: str) -> str:
         return f"{self._address}/{name}"
+
+    def names(self, folder: str) -> list[str]:
+        return list(self.sizes(folder))
 
     def sizes(self, folder: str) -> dict[str, int]:
         return {_last(entry): entry["size"] for entry in self._entries(folder) if entry["type"] == "file"}

@@ -17,6 +17,7 @@ from fgseg.errors import OptionError
 
 __all__ = [
     "MANIFEST_SCHEMA",
+    "SCHEMA",
     "VERSION",
     "ClassRow",
     "Item",
@@ -25,7 +26,6 @@ __all__ = [
     "Status",
     "Unit",
     "rows_to_table",
-    "schema",
     "table_to_rows",
 ]
 
@@ -204,37 +204,24 @@ _ITEM = (
 )  # fmt: skip
 MANIFEST_SCHEMA = pa.schema([*_ITEM, ("changed", pa.bool_())])
 """Columns of the manifest. `changed` marks an image that an earlier part has in another version."""
-_PLACE = (("part", pa.int32()), ("unit", pa.int32()))
-_SCORES = (("scores", pa.list_(pa.float32())), ("scores_shape", pa.list_(pa.int32())))
-_ROW = (
-    *_PLACE, *_ITEM, ("sha256", pa.string()), ("status", pa.string()), ("error_type", pa.string()),
-    ("error", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("unlabelled", pa.int64()),
-    ("no_data", pa.int64()), ("classes", pa.list_(_CLASS)), ("regions", pa.list_(_REGION)), ("labels", pa.binary()),
-    ("seconds", pa.float64()), ("writer", pa.string()),
-)  # fmt: skip
-
-
-def schema(*, with_scores: bool = False) -> pa.Schema:
-    """The columns of a shard.
-
-    Args:
-        with_scores: whether it holds the scores on the grid.
-
-    >>> schema().names[:4], schema(with_scores=True).names[-2:]
-    (['part', 'unit', 'image_id', 'uri'], ['scores', 'scores_shape'])
-    """
-    return pa.schema([*_ROW, *(_SCORES if with_scores else ())])
+SCHEMA = pa.schema([
+    ("part", pa.int32()), ("unit", pa.int32()), *_ITEM, ("sha256", pa.string()), ("status", pa.string()),
+    ("error_type", pa.string()), ("error", pa.string()), ("height", pa.int32()), ("width", pa.int32()),
+    ("unlabelled", pa.int64()), ("no_data", pa.int64()), ("classes", pa.list_(_CLASS)),
+    ("regions", pa.list_(_REGION)), ("labels", pa.binary()), ("scores", pa.list_(pa.float32())),
+    ("scores_shape", pa.list_(pa.int32())), ("seconds", pa.float64()), ("writer", pa.string()),
+])  # fmt: skip
+"""Columns of a shard. `scores` is (T, Gh, Gw) in row-major order, and `scores_shape` holds the three sizes."""
 
 
 def rows_to_table(rows: Sequence[Row], unit: Unit) -> pa.Table:
-    """The rows of a unit as a table with the columns of `schema`, with scores if a row has them."""
-    with_scores = any(row.scores is not None for row in rows)
+    """The rows of a unit as a table with the columns of `SCHEMA`."""
     records = [{"part": unit.part, "unit": unit.number, **_record(row)} for row in rows]
-    return pa.Table.from_pylist(records, schema=schema(with_scores=with_scores))
+    return pa.Table.from_pylist(records, schema=SCHEMA)
 
 
 def table_to_rows(table: pa.Table) -> list[Row]:
-    """The rows of a table that has the columns of `schema`."""
+    """The rows of a table that has the columns of `SCHEMA`."""
     return [_row(record) for record in table.to_pylist()]
 
 
@@ -242,6 +229,7 @@ def _record(row: Row) -> dict[str, Any]:
     scores = row.scores
     return {
         **vars(row),
+        "error": row.error.encode(errors="backslashreplace").decode(),  # it may name a file whose name is not Unicode
         "classes": [vars(entry) for entry in row.classes],
         "regions": [vars(region) for region in row.regions],
         "scores": None if scores is None else scores.astype(np.float32).ravel(),
