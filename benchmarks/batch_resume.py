@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from timing import machine
 
 IDENTITY = {"mode": "exclusive", "classes": [{"name": "cup", "prompts": ["cup"], "color": None}]}
 
@@ -109,6 +108,8 @@ def main() -> None:
     elif options.task == "compact":
         compact(options.folder)
     else:
+        from timing import machine  # it loads torch, which the measured processes do without
+
         with tempfile.TemporaryDirectory() as temporary:
             result = {"machine": machine(), **measure(options.folder or Path(temporary, "store"), options.images)}
         print(json.dumps(result, indent=2))

@@ -44,6 +44,7 @@ __all__ = [
     "write_bytes",
     "write_npz",
     "write_text",
+    "writing",
 ]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -259,6 +260,15 @@ def replacing_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
             _sync_folder(path.parent, sync=sync)
     except FgsegError:  # some are OSErrors too, of other files
         raise
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system raises while the block writes to a path into an OutputError."""
+    try:
+        yield
     except OSError as error:
         raise _output_error(path, error) from error
 

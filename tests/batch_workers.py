@@ -1,4 +1,4 @@
-"""Work for processes of `fgseg.store.local`, which find it by importing this module."""
+"""Work for processes of `fgseg.store.engines.local`, which find it by importing this module."""
 
 import logging
 import os

@@ -29,7 +29,7 @@ from fgseg.commands.options import (
     with_option_groups,
 )
 from fgseg.commands.result_folders import check_free, remaining, request_digest, result_folders
-from fgseg.commands.terminal.output import Inputs, blaming_the_image, row_bar, run
+from fgseg.commands.terminal.output import Inputs, blaming_the_image, count_bar, run
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def segment(
     inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
 
     def segment_large(path: Path) -> LargeSegmentation:
-        with row_bar(path.name, quiet=report.quiet) as show, blaming_the_image():
+        with count_bar(path.name, unit="row", quiet=report.quiet) as show, blaming_the_image():
 
             def progress(done: int, total: int) -> None:
                 show(done, total)

@@ -1,4 +1,4 @@
-"""The command line: `fgseg segment | heatmap | boxes | rank | batch | bench | train | serve | models | doctor`.
+"""The command line: `fgseg segment | heatmap | boxes | rank | batch | store | bench | train | serve | models | doctor`.
 
 Data goes to stdout, progress and errors go to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 3 finished but some
 images failed, 130 interrupted. The commands import heavy modules inside, so that `--help` is quick.
@@ -24,6 +24,7 @@ from fgseg.commands.bench import bench
 from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import AsJson, Device, Dtype, Model
 from fgseg.commands.serve import serve
+from fgseg.commands.store import store
 from fgseg.commands.terminal.output import (
     DONE,
     FAILED,
@@ -71,6 +72,7 @@ def _root(
 
 for command in (segment, heatmap, boxes, rank, batch, bench, train, serve):
     app.command()(command)
+app.add_typer(store, name="store")
 
 
 @app.command()

@@ -23,12 +23,13 @@ from fgseg.prompts.classes import PromptClass, parse_classes
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.result import checked_sizes
 from fgseg.segmenter import Segmenter, load
-from fgseg.store.local import Done, Event, Told, WorkerDied, cores, ended_by, run_tasks
+from fgseg.store.engines.local import Done, Event, Told, WorkerDied, cores, ended_by, run_tasks
+from fgseg.store.engines.worker import Job, UnitWorker, run_identity
+from fgseg.store.manifest import Appended
 from fgseg.store.schema import Unit
 from fgseg.store.sources import SourceOptions, check_sources, find_items
-from fgseg.store.store import Appended, Store
+from fgseg.store.store import Store
 from fgseg.store.units import UnitOptions
-from fgseg.store.worker import Job, UnitWorker, run_identity
 
 __all__ = ["BatchProgress", "BatchReport", "BatchRequest", "Engine", "EngineOptions", "batch", "plan_batch", "run_plan"]
 
@@ -175,7 +176,7 @@ class Plan:
         units: those of this shard that are left, in a random order.
         found: the images that the sources have.
         left_out: as in `BatchReport`.
-        workers: number of processes.
+        workers: number of processes; None takes as many as a Ray cluster holds.
     """
 
     request: BatchRequest
@@ -184,7 +185,7 @@ class Plan:
     units: tuple[Unit, ...]
     found: Appended
     left_out: Mapping[str, int]
-    workers: int
+    workers: int | None
 
 
 def batch(
@@ -355,11 +356,14 @@ def run_plan(plan: Plan, progress: Callable[[BatchProgress], None] | None = None
 
 
 def _events(plan: Plan) -> Generator[Event[Unit], None, None]:
-    if plan.request.engine.engine == "ray":
-        from fgseg.store.ray_engine import run_on_ray  # only the extra `fgseg[ray]` installs Ray
+    engine = plan.request.engine
+    if engine.engine == "ray":
+        from fgseg.store.engines.ray_engine import run_on_ray  # only the extra `fgseg[ray]` installs Ray
 
-        return run_on_ray(plan.job, plan.units, plan.request.engine, plan.workers)
-    return run_tasks(partial(UnitWorker, plan.job), plan.units, workers=plan.workers, tries=_TRIES)
+        return run_on_ray(
+            plan.job, plan.units, workers=plan.workers, address=engine.address, gpus_per_worker=engine.gpus_per_worker
+        )
+    return run_tasks(partial(UnitWorker, plan.job), plan.units, workers=plan.workers or 1, tries=_TRIES)
 
 
 class _Tally:
@@ -400,9 +404,11 @@ def _devices(device: torch.device, asked: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
-def _worker_count(engine: EngineOptions, devices: Sequence[str]) -> int:
+def _worker_count(engine: EngineOptions, devices: Sequence[str]) -> int | None:
     if engine.workers != "auto":
         return engine.workers
+    if engine.engine == "ray" and engine.address != "local":
+        return None
     if devices[0].startswith("cuda"):
         return max(1, int(len(devices) / engine.gpus_per_worker + 1e-9))
     return 1 if devices[0].startswith("mps") else max(1, cores() // engine.threads)

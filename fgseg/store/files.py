@@ -42,6 +42,9 @@ class Files(Protocol):
     def exists(self, name: str) -> bool:
         """Whether there is a file."""
 
+    def stamp(self, name: str) -> str:
+        """What changes when a file is replaced; "" if there is no file."""
+
     def read(self, name: str) -> bytes:
         """The content of a file."""
 
@@ -74,9 +77,11 @@ def open_files(path: str | os.PathLike[str]) -> Files:
         path: a folder, or an address with "://".
 
     Raises:
-        StoreError: an address that fsspec does not open.
+        StoreError: no name, or an address that fsspec does not open.
     """
     text = os.fspath(path)
+    if not text:  # an unset variable of a shell
+        raise StoreError("path: expected the folder or address of a store, got no name")
     if "://" not in text:
         return _Folder(Path(text))
     import fsspec  # takes a tenth of a second, and folders do without
@@ -130,6 +135,12 @@ class _Folder:
         with _explained(self.location(name)):
             return (self._root / name).is_file()
 
+    def stamp(self, name: str) -> str:
+        with suppress(FileNotFoundError), _explained(self.location(name)):
+            status = (self._root / name).stat()
+            return f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
+        return ""
+
     def read(self, name: str) -> bytes:
         with _explained(self.location(name)):
             return (self._root / name).read_bytes()
@@ -178,7 +189,7 @@ class _Objects:
         self._system, self._root, self._address = system, root.rstrip("/"), address
 
     def location(self, name: str) -> str:
-        return f"{self._address}/{name}"
+        return f"{self._address}/{name}" if name else self._address
 
     def names(self, folder: str) -> list[str]:
         return list(self.sizes(folder))
@@ -193,6 +204,12 @@ class _Objects:
         with self._call(name) as path:
             self._system.invalidate_cache(self._system._parent(path))
             return bool(self._system.exists(path))
+
+    def stamp(self, name: str) -> str:
+        with suppress(FileNotFoundError), self._call(name) as path:
+            self._system.invalidate_cache(self._system._parent(path))
+            return str(sorted((key, str(value)) for key, value in self._system.info(path).items()))
+        return ""
 
     def read(self, name: str) -> bytes:
         with self._call(name) as path:

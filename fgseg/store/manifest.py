@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from operator import attrgetter
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ PART_ROWS = 2**20
 _BATCH = 2**16  # images that are Python objects at a time
 _NEW, _KNOWN, _CHANGED = 0, 1, 2
 _ITEM_COLUMNS = ["image_id", "uri", "size", "mtime_ns", "etag"]
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)  # what a damaged file raises
 _VERSION_COLUMNS = ("size", "mtime_ns", "etag")  # an image has changed if one of them differs
 
 
@@ -55,7 +57,7 @@ class Manifest:
     def __init__(self, files: Files, unit_size: int) -> None:
         """Take the files of a store, and the number of images per unit of new parts."""
         self._files, self._unit_size = files, unit_size
-        self._opened = lru_cache(maxsize=2)(self._open)  # the footer of a part has up to 24,000 columns of row groups
+        self._footer = lru_cache(maxsize=2)(self._read_footer)  # that of a full part has 24,000 entries
 
     def parts(self) -> list[int]:
         """Numbers of the parts that are there now, in order."""
@@ -69,8 +71,9 @@ class Manifest:
 
     def units_of(self, part: int) -> list[Unit]:
         """The units of a part."""
-        metadata = self._opened(part).metadata
-        return [Unit(part, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
+        with self._damage(part):
+            metadata = self._footer(part)
+            return [Unit(part, group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups)]
 
     def items(self, unit: Unit) -> list[Item]:
         """The images of a unit, in their order."""
@@ -83,29 +86,33 @@ class Manifest:
     def find(self, image_id: str) -> Iterator[Unit]:
         """The units that hold an image, the newest first."""
         for part in reversed(self.parts()):
-            metadata = self._opened(part).metadata
             for unit in self.units_of(part):
-                bounds = metadata.row_group(unit.number).column(0).statistics
+                bounds = self._footer(part).row_group(unit.number).column(0).statistics
                 is_possible = bounds is None or not bounds.has_min_max or bounds.min <= image_id <= bounds.max
                 if is_possible and image_id in self.ids(unit):
                     yield unit
 
     def changed(self, part: int) -> dict[str, int]:
         """Ids of the images of a part that were in an earlier one -> number of their unit."""
-        if not json.loads(self._opened(part).metadata.metadata[b"fgseg"])["changed"]:
-            return {}
+        with self._damage(part):
+            if not json.loads(self._footer(part).metadata[b"fgseg"])["changed"]:
+                return {}
         table = self._table(part, ["image_id", "changed"])
         rows = np.flatnonzero(table["changed"].to_numpy())
         numbers = np.concatenate([np.full(unit.rows, unit.number) for unit in self.units_of(part)])
         return dict(zip(table["image_id"].take(pa.array(rows)).to_pylist(), numbers[rows].tolist(), strict=True))
 
-    def read_fully(self, part: int) -> None:
-        """Read every page of a part and compare its checksum.
+    def fault(self, part: int) -> str | None:
+        """What is wrong with a part, after reading all of its pages; None if nothing is."""
+        try:
+            self._read(part, lambda file: file.read())
+        except _DAMAGE as error:
+            return f"a damaged file ({reason(error)})"
+        return None
 
-        Raises:
-            StoreError: the part is damaged.
-        """
-        self._table(part, None)
+    def location(self, part: int) -> str:
+        """The path or address of a part, for messages."""
+        return self._files.location(_name(part))
 
     def append(self, items: Iterable[Item]) -> Appended:
         """As `Store.append`."""
@@ -132,10 +139,11 @@ class Manifest:
 
     def _compare(self, table: pa.Table, part: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Positions of the rows of a table that a part has, and whether each is another version there."""
-        old = self._table(part, _ITEM_COLUMNS)
+        old = self._table(part, ["image_id", *_VERSION_COLUMNS])
         places = pc.index_in(table["image_id"], value_set=old["image_id"].combine_chunks())
         found = np.flatnonzero(places.is_valid().to_numpy())
-        taken, there = table.take(pa.array(found)), old.take(places.drop_null())
+        columns = list(_VERSION_COLUMNS)
+        taken, there = table.select(columns).take(pa.array(found)), old.select(columns).take(places.drop_null())
         differs = np.zeros(len(found), bool)
         for name in _VERSION_COLUMNS:  # what is not known on both sides is not compared
             differs |= pc.fill_null(pc.not_equal(taken[name], there[name]), False).to_numpy()
@@ -148,21 +156,25 @@ class Manifest:
         sink = pa.BufferOutputStream()
         pq.write_table(
             added.replace_schema_metadata({"fgseg": facts}), sink, row_group_size=self._unit_size,
-            compression="zstd", write_page_checksum=True,
+            compression="zstd", write_page_checksum=True, use_dictionary=False,
         )  # fmt: skip
         return sink.getvalue().to_pybytes()
 
     def _group(self, unit: Unit, columns: list[str]) -> pa.Table:
         with self._damage(unit.part):
-            return self._opened(unit.part).read_row_group(unit.number, columns=columns)
+            return self._read(unit.part, lambda file: file.read_row_group(unit.number, columns=columns))
 
-    def _table(self, part: int, columns: list[str] | None) -> pa.Table:
+    def _table(self, part: int, columns: list[str]) -> pa.Table:
         with self._damage(part):
-            return self._opened(part).read(columns=columns)
+            return self._read(part, lambda file: file.read(columns=columns))
 
-    def _open(self, part: int) -> pq.ParquetFile:
-        with self._damage(part):
-            return pq.ParquetFile(self._files.open(_name(part)), page_checksum_verification=True)
+    def _read(self, part: int, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
+        with self._files.open(_name(part)) as handle:
+            return read(pq.ParquetFile(handle, metadata=self._footer(part), page_checksum_verification=True))
+
+    def _read_footer(self, part: int) -> pq.FileMetaData:
+        with self._files.open(_name(part)) as handle:
+            return pq.read_metadata(handle)
 
     @contextmanager
     def _damage(self, part: int) -> Iterator[None]:
@@ -170,10 +182,10 @@ class Manifest:
             yield
         except FgsegError:
             raise
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except _DAMAGE as error:
             raise StoreError(
-                f"{self._files.location(_name(part))}: expected a part of the manifest, got a damaged file "
-                f"({reason(error)}); restore it from a copy, or begin a new store"
+                f"{self.location(part)}: expected a part of the manifest, got a damaged file ({reason(error)}); "
+                "restore it from a copy, or begin a new store"
             ) from error
 
 
@@ -184,14 +196,14 @@ def _name(part: int) -> str:
 def _tables(items: Iterable[Item]) -> Iterator[pa.Table]:
     """The images as tables of at most PART_ROWS rows."""
     left = iter(items)
-    fields = [MANIFEST_SCHEMA.field(name) for name in _ITEM_COLUMNS]
-    while batches := [
-        pa.record_batch(
-            {field.name: pa.array((getattr(item, field.name) for item in batch), field.type) for field in fields}
-        )
-        for batch in _batches(left)
-    ]:
+    while batches := [_record_batch(batch) for batch in _batches(left)]:
         yield pa.Table.from_batches(batches)
+
+
+def _record_batch(items: Sequence[Item]) -> pa.RecordBatch:
+    fields = [MANIFEST_SCHEMA.field(name) for name in _ITEM_COLUMNS]
+    columns = [list(map(attrgetter(field.name), items)) for field in fields]
+    return pa.record_batch(columns, schema=pa.schema(fields))
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

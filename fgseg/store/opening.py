@@ -34,7 +34,10 @@ def open_store(path: str | os.PathLike[str], *, run: str | None = None) -> Store
 
     Raises:
         OptionError: the extra `fgseg[store]` is not installed.
-        StoreError: there is no store, it cannot be read, or it holds several runs and `run` names none.
+        StoreError: there is no store, it cannot be read, or it has no such run, or several and `run` is None.
     """
     check_packages()
-    raise NotImplementedError
+    from fgseg.store.results.reading import StoreReader
+    from fgseg.store.store import Store
+
+    return StoreReader(Store.open(path, run=run))

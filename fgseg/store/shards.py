@@ -12,18 +12,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fgseg._files import reason
 from fgseg.errors import FgsegError, OptionError, StoreError
 from fgseg.store.files import Files
-from fgseg.store.schema import VERSION, Unit
+from fgseg.store.schema import SCHEMA, VERSION, Unit
 
 __all__ = ["QUARANTINE", "Footer", "Shard", "Shards", "places_of"]
 
@@ -132,26 +132,53 @@ class Shards:
         """
         return self._looked_up(unit, lambda name, unit: self._read(name, unit, columns))
 
-    def write(self, tables: Mapping[Unit, pa.Table], writers: Mapping[str, Any]) -> str:
-        """Write a shard of one unit, or of several that follow each other in one part.
+    def write(self, unit: Unit, table: pa.Table, writers: Mapping[str, Any]) -> None:
+        """Write the rows of a unit.
 
         Args:
-            tables: unit -> its rows.
+            unit: the unit.
+            table: its rows, with the columns of `fgseg.store.schema.SCHEMA`.
             writers: as in `Footer`.
-
-        Returns:
-            The name of the file.
 
         Raises:
             OutputError: the file cannot be written.
         """
-        units = list(tables)
-        name = _own_name(units[0]) if len(units) == 1 else f"{units[0].name}-{units[-1].number:06d}.parquet"
-        self._files.write(self._path(name), self._bytes(tables, writers))
-        for unit in units:
-            self._names[len(units) > 1][unit.part, unit.number] = name
+        name = _own_name(unit)
+        self._files.write(self._path(name), self._bytes({unit: lambda: table}, writers))
+        self._names[0][unit.part, unit.number] = name
+
+    def join(self, units: Sequence[Unit]) -> None:
+        """Write the rows of units that follow each other as one file, and remove their own files.
+
+        At any moment a reader finds the rows of each unit. A file that another process replaced in the meantime stays,
+        and goes before the joined one.
+
+        Raises:
+            StoreError: a shard is damaged or missing.
+            OutputError: the file cannot be written.
+        """
+        own = [self._names[0].get((unit.part, unit.number)) for unit in units]
+        stamps = {name: self._files.stamp(self._path(name)) for name in own if name}
+        writers = {
+            key: record for unit in units for key, record in self._present(self.find(unit), unit).writers.items()
+        }
+        tables = {unit: partial(self._present_table, unit) for unit in units}
+        joined = f"{units[0].name}-{units[-1].number:06d}.parquet"
+        self._files.write(self._path(joined), self._bytes(tables, writers))
+        self._names[1].update(dict.fromkeys(places_of(joined), joined))
         self._joined_footer.cache_clear()
-        return name
+        for name, stamp in stamps.items():
+            if self._files.stamp(self._path(name)) == stamp:
+                self._files.remove(self._path(name))
+                self._forget(name)
+
+    def joined_name(self, unit: Unit) -> str | None:
+        """The joined file that covers a unit; None if there is none."""
+        return self._names[1].get((unit.part, unit.number))
+
+    def own_name(self, unit: Unit) -> str | None:
+        """The file of a unit alone; None if there is none."""
+        return self._names[0].get((unit.part, unit.number))
 
     def quarantine(self, name: str) -> str:
         """Move a file to quarantine/; returns its new place."""
@@ -159,11 +186,6 @@ class Shards:
         self._files.move(self._path(name), to)
         self._forget(name)
         return to
-
-    def remove(self, name: str) -> None:
-        """Remove a file whose rows are in another one."""
-        self._files.remove(self._path(name))
-        self._forget(name)
 
     def files(self) -> dict[str, int]:
         """Name -> bytes of each file of the run."""
@@ -234,22 +256,30 @@ class Shards:
         with _parsing():
             return _footer_of(pq.read_metadata(pa.BufferReader(_MAGIC + tail[-size:])))
 
-    def _bytes(self, tables: Mapping[Unit, pa.Table], writers: Mapping[str, Any]) -> bytes:
-        units = [
-            (unit.number, len(table), int(np.count_nonzero(table["status"].to_numpy() == "error")))
-            for unit, table in tables.items()
-        ]
-        (part,) = {unit.part for unit in tables}
-        facts = {"version": VERSION, "run": self._run, "part": part, "units": units, "writers": dict(writers)}
-        schema = next(iter(tables.values())).schema.with_metadata({"fgseg": json.dumps(facts)})
+    def _bytes(self, tables: Mapping[Unit, Callable[[], pa.Table]], writers: Mapping[str, Any]) -> bytes:
+        """The content of a file; the rows of one unit are in memory at a time, besides the file."""
+        units = []
         sink = pa.BufferOutputStream()
         with pq.ParquetWriter(
-            sink, schema, compression="zstd", write_page_checksum=True, write_statistics=_WITH_BOUNDS,
+            sink, SCHEMA, compression="zstd", write_page_checksum=True, write_statistics=_WITH_BOUNDS,
             use_dictionary=_REPEATED,
         ) as writer:  # fmt: skip
-            for table in tables.values():
-                writer.write_table(table.replace_schema_metadata(schema.metadata), row_group_size=len(table))
+            for unit, make in tables.items():
+                table = make()
+                writer.write_table(table.replace_schema_metadata(), row_group_size=max(1, len(table)))
+                units.append((unit.number, len(table), pc.sum(pc.equal(table["status"], "error")).as_py() or 0))
+            (part,) = {unit.part for unit in tables}
+            facts = {"version": VERSION, "run": self._run, "part": part, "units": units, "writers": dict(writers)}
+            writer.add_key_value_metadata({"fgseg": json.dumps(facts)})
         return sink.getvalue().to_pybytes()
+
+    def _present_table(self, unit: Unit) -> pa.Table:
+        return self._present(self.table(unit), unit)
+
+    def _present(self, value: T | None, unit: Unit) -> T:
+        if value is None:
+            raise StoreError(f"{self._location(unit.name)}: its rows were there a moment ago, and are gone; try again")
+        return value
 
     def _name_of(self, unit: Unit) -> str | None:
         """The file of a unit. Its own goes before a joined one, which is older where both have other rows."""

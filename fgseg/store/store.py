@@ -19,7 +19,7 @@ from fgseg.store.manifest import FOLDER, Appended, Manifest
 from fgseg.store.schema import VERSION, Item, Row, Unit, rows_to_table, table_to_rows
 from fgseg.store.shards import QUARANTINE, Shards
 
-__all__ = ["Store", "stored_runs"]
+__all__ = ["Store", "open_runs", "stored_runs"]
 
 UNIT_SIZE = 256
 """Images per unit of a new store: minutes of work, and a shard of a few megabytes."""
@@ -95,9 +95,7 @@ class Store:
         Raises:
             StoreError: there is no store, it cannot be read, or it has no such run, or several and `run` is None.
         """
-        files = open_files(path)
-        if not files.exists(_ABOUT):
-            raise StoreError(f"{files.location('')}: expected a store, got no {_ABOUT} in it; `fgseg batch` makes one")
+        files = _opened(path)
         runs = stored_runs(files)
         key = next(iter(runs)) if run is None and len(runs) == 1 else run
         if key not in runs:
@@ -174,7 +172,7 @@ class Store:
                 f"(differing: {', '.join(other) or 'repeats'}); give the rows of `items`"
             )
         writers = {writer.key: writer.record} | self._earlier_writers(unit, {row.writer for row in by_id.values()})
-        self.shards.write({unit: rows_to_table([by_id[image_id] for image_id in ids], unit)}, writers)
+        self.shards.write(unit, rows_to_table([by_id[image_id] for image_id in ids], unit), writers)
         for name in self._attempt_names(unit):
             self.files.remove(f"{_ATTEMPTS}/{name}")
 
@@ -193,6 +191,11 @@ class Store:
     def attempts(self, unit: Unit) -> int:
         """How often a unit was begun since its last commit."""
         return len(self._attempt_names(unit))
+
+    def begun(self) -> int:
+        """Number of units of the run that were begun and not committed since."""
+        names = self.files.names(_ATTEMPTS)
+        return len({name.rpartition("-")[0] for name in names if name.startswith(f"{self.identity.key}-")})
 
     def sweep(self) -> None:
         """Remove what writers that have died left half written."""
@@ -215,6 +218,12 @@ class Store:
         return [name for name in self.files.names(_ATTEMPTS) if name.startswith(prefix)]
 
 
+def open_runs(path: str | os.PathLike[str]) -> list[Store]:
+    """Every run of a store; arguments and errors as in `Store.open`."""
+    files = _opened(path)
+    return [Store(files, identity, _unit_size(files)) for identity in stored_runs(files).values()]
+
+
 def stored_runs(files: Files) -> dict[str, RunIdentity]:
     """Key -> settings of each run of a store, in the order of the keys.
 
@@ -233,6 +242,13 @@ def stored_runs(files: Files) -> dict[str, RunIdentity]:
                     continue
             raise StoreError(f"{files.location(path)}: expected the settings of a run, got others; restore the file")
     return runs
+
+
+def _opened(path: str | os.PathLike[str]) -> Files:
+    files = open_files(path)
+    if not files.exists(_ABOUT):
+        raise StoreError(f"{files.location('')}: expected a store, got no {_ABOUT} in it; `fgseg batch` makes one")
+    return files
 
 
 def _create(files: Files, unit_size: int) -> None:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from fgseg.upsample.maps import shrink_map
 __all__ = ["UnitOptions", "error_row", "run_unit"]
 
 _WAITS = (1.0, 5.0)  # seconds before a file that the network or the disk did not give is asked for again
+_FEWER = "use fewer --workers, or a larger --gpus-per-worker, and give the same command again to go on"
 _MOST_BYTES = 2**32
 """A larger file is refused, because it would be read whole. Pictures of `MAX_PIXELS` are smaller, unless they have
 several bands of floats."""
@@ -176,7 +176,7 @@ class _Reader:
                 picture = self._picture(data, item)
         except (ImageError, ShapeError) as error:
             if isinstance(error.__cause__, MemoryError):  # of this machine, not of the image
-                raise error.__cause__ from error
+                raise BatchError(f"{one_line(item.uri)}: out of memory; {_FEWER}") from error
             problem = error
         return _Read(item, picture, digest, problem, time.perf_counter() - started)
 
@@ -223,12 +223,9 @@ def _content(uri: str) -> bytes:
 
 
 def _file_content(path: Path) -> bytes:
-    with suppress(OSError, ValueError):  # opening it says what is wrong
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{one_line(path)}: not a plain file but a pipe or a device; name a picture")
-        if status.st_size > _MOST_BYTES:
-            raise ImageError(f"{one_line(path)}: the file has over 4 GiB; shrink the picture or cut it")
+    kind = _plain_or(path)
+    if kind:
+        raise ImageError(f"{one_line(path)}: {kind}")
     try:
         with open_image_file(path, "name the pictures in it") as file:
             return file.read()
@@ -237,6 +234,17 @@ def _file_content(path: Path) -> bytes:
         if isinstance(cause, OSError) and cause.errno not in _ABOUT_THE_FILE:
             raise cause from error
         raise
+
+
+def _plain_or(path: Path) -> str:
+    """Why a file is not even opened, "" if nothing is against it. Opening a pipe would wait for its writer."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # opening it says what is wrong
+        return ""
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        return "not a plain file but a pipe or a device; name a picture"
+    return "the file has over 4 GiB; shrink the picture or cut it" if status.st_size > _MOST_BYTES else ""
 
 
 def _remote_content(uri: str) -> bytes:
@@ -287,10 +295,8 @@ def _segmented(segmenter: Segmenter, picture: Picture, options: UnitOptions) -> 
             return segmenter.segment(picture, options.prompts, **options.segment)
         except (MemoryError, torch.OutOfMemoryError) as error:
             if is_last:
-                raise BatchError(
-                    f"{picture.source}: out of memory on {segmenter.encoder.device}; use fewer --workers, or a larger "
-                    "--gpus-per-worker, and give the same command again to go on"
-                ) from error
+                where = f"{picture.source}: out of memory on {segmenter.encoder.device}"
+                raise BatchError(f"{where}; {_FEWER}") from error
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -15,8 +15,8 @@ import batch_workers
 import pytest
 
 from fgseg.errors import BatchError, OptionError
-from fgseg.store import local
-from fgseg.store.local import Done, Retried, Told, WorkerDied, cores, run_tasks
+from fgseg.store.engines import local
+from fgseg.store.engines.local import Done, Retried, Told, WorkerDied, cores, run_tasks
 
 
 def events_of(folder, tasks, *, workers=1, tries=2):
@@ -84,7 +84,7 @@ def test_a_process_that_fails_to_start_says_why():
 
 def test_a_process_ends_when_its_parent_is_killed(tmp_path):
     script = (
-        "from functools import partial\nimport batch_workers\nfrom fgseg.store.local import run_tasks\n"
+        "from functools import partial\nimport batch_workers\nfrom fgseg.store.engines.local import run_tasks\n"
         "if __name__ == '__main__':\n"
         f"    list(run_tasks(partial(batch_workers.Doubling, {str(tmp_path)!r}), ['waits'], workers=1, tries=1))\n"
     )

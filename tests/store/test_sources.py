@@ -87,7 +87,9 @@ def test_two_images_of_one_id_are_refused(photos):
     other = photos.parent / "other"
     other.mkdir()
     (other / "b.png").touch()
-    with pytest.raises(OptionError, match=r"two images have the id b\.png, one is .*/other/b\.png; give a folder above"):
+    with pytest.raises(
+        OptionError, match=r"two images have the id b\.png, one is .*/other/b\.png; give a folder above"
+    ):
         found(photos, other)
 
 
@@ -104,7 +106,8 @@ def test_a_name_that_is_not_unicode_has_an_escaped_id_and_an_address_that_finds_
     path.write_bytes(b"12")
     ((item,), _) = found(tmp_path)
     assert item.image_id == r"caf\xe9.png"
-    assert item.uri.startswith("file:///") and item.uri.endswith("/caf%E9.png")
+    assert item.uri.startswith("file:///")
+    assert item.uri.endswith("/caf%E9.png")
     assert local_path(item.uri) == str(path)
 
 
@@ -125,7 +128,8 @@ def test_a_recursive_folder_gives_each_picture_once_in_the_order_of_its_folders(
         expected.add(relative.as_posix())
     (folder / "p.png").touch()
     listed = ids(found(folder, recursive=True)[0])
-    assert len(listed) == len(set(listed)) and set(listed) == expected | {"p.png"}
+    assert len(listed) == len(set(listed))
+    assert set(listed) == expected | {"p.png"}
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,12 @@ def test_sources_that_are_not_there_are_refused_at_once(sources, error, message)
 
 
 def test_lists_patterns_and_addresses_are_looked_at_later():
-    assert check_sources(["-", "no/*.png", "s3://bucket/photos", Path(".")]) == ["-", "no/*.png", "s3://bucket/photos", "."]
+    assert check_sources(["-", "no/*.png", "s3://bucket/photos", Path()]) == [
+        "-",
+        "no/*.png",
+        "s3://bucket/photos",
+        ".",
+    ]
 
 
 # --- lists and tables
@@ -153,7 +162,9 @@ def test_lists_patterns_and_addresses_are_looked_at_later():
 def test_a_list_on_stdin_is_relative_to_the_current_folder(photos, monkeypatch):
     monkeypatch.chdir(photos)
     outside = photos.parent / "x.png"
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"b.png\n\nmay/../a.JPG\n{outside}\nmissing.png\ns3://bucket/d/e.png\n"))
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO(f"b.png\n\nmay/../a.JPG\n{outside}\nmissing.png\ns3://bucket/d/e.png\n")
+    )
     items, _ = found("-")
     assert ids(items) == ["b.png", "a.JPG", str(outside)[1:], "missing.png", "bucket/d/e.png"]
     assert [item.size for item in items] == [5, 5, None, None, None]
@@ -176,7 +187,9 @@ def test_a_table_names_images_relative_to_its_folder(photos, suffix):
 
 def test_a_table_without_a_known_column_asks_for_one(tmp_path):
     (tmp_path / "a.csv").write_text("name,width\na.png,3\n")
-    with pytest.raises(OptionError, match="has none of the columns uri, path, image, .*; name one of its columns, name, width"):
+    with pytest.raises(
+        OptionError, match=r"has none of the columns uri, path, image, .*; name one of its columns, name, width"
+    ):
         found(tmp_path / "a.csv")
 
 
@@ -219,7 +232,9 @@ def test_frames_are_the_same_in_any_order(tmp_path):
         np.testing.assert_array_equal(video.frame(3), in_order[3])
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"no video", "not a video that OpenCV reads"), (None, "no such file")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"no video", "not a video that OpenCV reads"), (None, "no such file")]
+)
 def test_a_file_that_is_no_video_is_refused(tmp_path, content, message):
     path = tmp_path / "clip.mp4"
     if content:
@@ -255,7 +270,8 @@ def test_a_prefix_is_listed_like_a_folder(bucket):
     items, left_out = found(bucket)
     assert (ids(items), left_out) == (["b.png"], {"other files": 1, "subfolders": 1})
     assert items[0].uri == "memory://bucket/photos/b.png"
-    assert items[0].size == 5 and items[0].mtime_ns is not None
+    assert items[0].size == 5
+    assert items[0].mtime_ns is not None
     items, left_out = found(bucket, recursive=True)
     assert (ids(items), left_out) == (["b.png", "may/a.jpg"], {"other files": 1})
 

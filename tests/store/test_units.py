@@ -101,7 +101,9 @@ def test_a_broken_image_is_an_error_row_with_the_words_of_segment(seg, tmp_path,
     with pytest.raises(ImageError) as raised:
         read_picture(bad)
     assert (row.status, row.error_type) == ("error", "ImageError")
-    assert row.error == str(raised.value).replace("name a picture in it or list it with find_images", "name the pictures in it")
+    assert row.error == str(raised.value).replace(
+        "name a picture in it or list it with find_images", "name the pictures in it"
+    )
     assert (row.height, row.width, row.classes, row.regions, row.labels) == (0, 0, (), (), b"")
     expected = hashlib.sha256(bad.read_bytes()).hexdigest() if bad.is_file() else ""
     assert row.sha256 == expected
@@ -117,10 +119,13 @@ def test_a_pipe_is_an_error_row_and_does_not_block(seg, tmp_path):
 
 def test_bands_that_an_image_lacks_are_an_error_row(seg, tmp_path):
     gray, rgb = rows_of(
-        seg, odd_images.gray_png(tmp_path), odd_images.rgb_png(tmp_path), reading={"bands": (3, 2, 1), "stretch": None}
+        seg,
+        odd_images.sixteen_bit_tiff(tmp_path),
+        odd_images.sixteen_bit_rgb_tiff(tmp_path),
+        reading={"bands": (3, 2, 1)},
     )
     assert (gray.status, rgb.status) == ("error", "ok")
-    assert gray.error.startswith(str(tmp_path / "gray.png"))
+    assert gray.error.startswith(str(tmp_path / "gray16.tif"))
 
 
 def test_frames_of_a_video_are_rows(seg, tmp_path):

@@ -28,10 +28,10 @@ __all__ = [
     "Inputs",
     "blaming_the_image",
     "complain",
+    "count_bar",
     "log_to_stderr",
     "pairs",
     "progress_bar",
-    "row_bar",
     "run",
     "table",
     "to_json",
@@ -181,9 +181,9 @@ def progress_bar(entries: Iterable[Any] | None = None, *, quiet: bool, **look: A
 
 
 @contextmanager
-def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for one large image; call it with the rows that are done and the number of rows."""
-    with progress_bar(desc=name, unit="row", leave=False, quiet=quiet) as bar:
+def count_bar(name: str, *, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr; call it with the number of units that are done and of all of them."""
+    with progress_bar(desc=name, unit=unit, leave=False, quiet=quiet) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

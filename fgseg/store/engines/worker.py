@@ -17,8 +17,8 @@ from fgseg.prompts.templates import templates_named
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.run_record import RunRecord, model_settings
 from fgseg.segmenter import Segmenter, load
+from fgseg.store.engines.local import Done, Retried, Tell, WorkerDied, ended_by, run_tasks
 from fgseg.store.identity import RunIdentity, Writer
-from fgseg.store.local import Done, Retried, Tell, WorkerDied, ended_by, run_tasks
 from fgseg.store.schema import Item, Row, Unit
 from fgseg.store.store import Store
 from fgseg.store.units import UnitOptions, error_row, run_unit
