@@ -25,7 +25,19 @@ from typing import Any, Generic, TypeVar
 
 from fgseg.errors import BatchError, FgsegError
 
-__all__ = ["Done", "Event", "Retried", "Tell", "Told", "Work", "WorkerDied", "cores", "ended_by", "run_tasks"]
+__all__ = [
+    "Done",
+    "Event",
+    "Retried",
+    "Tell",
+    "Told",
+    "Work",
+    "WorkerDied",
+    "cores",
+    "ended_by",
+    "portable",
+    "run_tasks",
+]
 
 T = TypeVar("T")
 
@@ -276,7 +288,7 @@ def _serve(place: int, make_work: Callable[[int], Work], pipe: Connection, level
         for task in far_end.tasks():
             far_end.send("done", work(task, partial(far_end.send, "told")))
     except Exception as error:
-        far_end.send("failed", _portable(error))
+        far_end.send("failed", portable(error))
 
 
 class _FarEnd:
@@ -308,7 +320,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _portable(error: Exception) -> FgsegError:
+def portable(error: Exception) -> FgsegError:
     """The error as one that can be sent; its traceback is a note, which -v shows."""
     known = error if isinstance(error, FgsegError) else BatchError(f"a worker failed: {type(error).__name__}: {error}")
     known.add_note(traceback.format_exc())

@@ -16,7 +16,7 @@ from typing import Any
 
 from fgseg import errors
 from fgseg.errors import BatchError, FgsegError, OptionError
-from fgseg.store.engines.local import Done, Event
+from fgseg.store.engines.local import Done, Event, portable
 from fgseg.store.engines.worker import Job, UnitCounts, UnitWorker
 from fgseg.store.schema import Unit
 
@@ -31,7 +31,8 @@ def run_on_ray(
 ) -> Generator[Event[Unit], None, None]:
     """Do units in actors, and yield each unit that is done.
 
-    An actor that dies is replaced, and its unit is tried again, without limit: the worker finds the image that kills it.
+    An actor that dies is replaced, and its unit is tried again. There is no limit, because the worker finds the image
+    that kills it.
 
     Args:
         job: what workers must know. Its store must be reached from every node.
@@ -81,11 +82,8 @@ class _Actor:
             if counts is not None:
                 result |= {"done": counts.done, "failed": counts.failed}
         except Exception as error:
-            kind = type(error).__name__ if isinstance(error, FgsegError) else BatchError.__name__
-            message = (
-                str(error) if isinstance(error, FgsegError) else f"a worker failed: {type(error).__name__}: {error}"
-            )
-            result |= {"kind": kind, "message": message}
+            known = portable(error)
+            result |= {"kind": type(known).__name__, "message": str(known)}
         return {name: [value] for name, value in {**vars(unit), **result}.items()}
 
 
