@@ -20,8 +20,9 @@ def identity(**settings):
     return RunIdentity({"mode": "exclusive", "classes": CLASSES, "threshold": 0.5, **settings})
 
 
-def items(count, first=0, **known):
-    return [Item(f"a/{n:04d}.jpg", f"/photos/a/{n:04d}.jpg", 1000 + n, **known) for n in range(first, first + count)]
+def items(count, first=0, mtime_ns=1, etag=None):
+    numbers = range(first, first + count)
+    return [Item(f"a/{n:04d}.jpg", f"/photos/a/{n:04d}.jpg", 1000 + n, mtime_ns, etag) for n in numbers]
 
 
 def row_of(item, **changes):

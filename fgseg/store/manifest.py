@@ -106,6 +106,8 @@ class Manifest:
         """What is wrong with a part, after reading all of its pages; None if nothing is."""
         try:
             self._read(part, lambda file: file.read())
+        except FgsegError:
+            raise
         except _DAMAGE as error:
             return f"a damaged file ({reason(error)})"
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -229,6 +230,8 @@ class Shards:
         with self._files.open(self._path(name)) as handle, _parsing():
             file = pq.ParquetFile(handle, page_checksum_verification=True)
             shard = self._shard(name, unit, _footer_of(file.metadata))
+            if file.schema_arrow.remove_metadata() != SCHEMA:
+                raise _DamageError("a file of other columns")
             return file.read_row_group(shard.group, columns=None if columns is None else list(columns))
 
     def _found(self, name: str, unit: Unit) -> Shard:
@@ -270,7 +273,8 @@ class Shards:
                 units.append((unit.number, len(table), pc.sum(pc.equal(table["status"], "error")).as_py() or 0))
             (part,) = {unit.part for unit in tables}
             facts = {"version": VERSION, "run": self._run, "part": part, "units": units, "writers": dict(writers)}
-            writer.add_key_value_metadata({"fgseg": json.dumps(facts)})
+            told = json.dumps(facts)
+            writer.add_key_value_metadata({"fgseg": told, "fgseg_crc32": str(zlib.crc32(told.encode()))})
         return sink.getvalue().to_pybytes()
 
     def _present_table(self, unit: Unit) -> pa.Table:
@@ -334,7 +338,10 @@ def _footer_of(metadata: pq.FileMetaData) -> Footer:
     Raises:
         ValueError, KeyError, TypeError: it holds none, or not those of its row groups.
     """
-    facts = json.loads(metadata.metadata[b"fgseg"])
+    told = metadata.metadata[b"fgseg"]
+    if zlib.crc32(told) != int(metadata.metadata[b"fgseg_crc32"]):  # Parquet's own checksums do not guard the footer
+        raise ValueError("its footer fails its checksum")
+    facts = json.loads(told)
     units = tuple((number, rows, errors) for number, rows, errors in facts["units"])
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if facts["version"] != VERSION or rows != [unit[1] for unit in units]:

@@ -14,9 +14,9 @@ from fgseg.store.manifest import Appended, Manifest
 from fgseg.store.schema import Item, Unit
 
 
-@pytest.fixture(params=["folder", "memory"])
-def files(request, tmp_path):
-    return open_files(tmp_path / "store" if request.param == "folder" else f"memory://{tmp_path.name}/store")
+@pytest.fixture
+def files(place):
+    return open_files(place)
 
 
 def ids(manifest, part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 from pathlib import Path, PurePosixPath
@@ -59,16 +60,16 @@ class Originals:
         if local is None:
             write_bytes(folder / name, self._content(row))
             return name
-        with open_image_file(local, _NAME_ROOT):  # what is not there is told as everywhere
-            pass
+        with _opened(local) as file:
+            found = Path(file.name)  # its name may be in another Unicode form
         with writing(folder / name):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             try:
-                (folder / name).symlink_to(local.absolute())
+                (folder / name).symlink_to(found.absolute())
             except FileExistsError:
                 raise
             except OSError:  # Windows and some disks have no links, and the content is the same
-                shutil.copyfile(local, folder / name)
+                shutil.copyfile(found, folder / name)
         return name
 
     def _content(self, row: Row) -> bytes:
@@ -76,7 +77,7 @@ class Originals:
         if local is None:
             content = _remote_content(row.uri)
         else:
-            with open_image_file(local, _NAME_ROOT) as file:
+            with _opened(local) as file:
                 content = file.read()
         if row.sha256 and hashlib.sha256(content).hexdigest() != row.sha256:
             raise ImageError(
@@ -91,6 +92,15 @@ class Originals:
         if row.uri.startswith("file://"):  # a path whose bytes are not Unicode
             return Path(os.fsdecode(unquote_to_bytes(row.uri.removeprefix("file://"))))
         return None if "://" in row.uri else Path(row.uri)
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    try:
+        return open_image_file(path, _NAME_ROOT)
+    except ImageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ImageError(f"{one_line(path)}: there is no such file; {_NAME_ROOT}") from error
+        raise
 
 
 def _remote_content(uri: str) -> bytes:
