@@ -1,4 +1,4 @@
-"""Work for processes of `fgseg.store.engines.local`, which find it by importing this module."""
+"""Work for processes of `fgseg.store.engines.local`, which find it by importing this module; it imports no torch."""
 
 import logging
 import os
@@ -52,3 +52,19 @@ def never_ready(place):
 def refuses_to_start(place):
     """Fail while getting ready."""
     raise OptionError("model: there is none")
+
+
+def wait_for(happens, seconds=60):
+    """Wait until something happens."""
+    until = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    """Whether there is a process of this number, other than a dead one that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

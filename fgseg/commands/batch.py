@@ -141,7 +141,7 @@ def batch(
             raise
     typer.echo(to_json(asdict(result)) if report.as_json else pairs({**asdict(result), "left_out": None}))
     if result.failed:
-        complain(f"{result.failed} images have an error row; fgseg store status {store} lists them")
+        complain(f"{result.failed} images have an error row; fgseg store status {store} --errors lists them")
         raise typer.Exit(SOME_FAILED)
 
 

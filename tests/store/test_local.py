@@ -13,6 +13,7 @@ from pathlib import Path
 
 import batch_workers
 import pytest
+from batch_workers import is_running, wait_for
 
 from fgseg.errors import BatchError, OptionError
 from fgseg.store.engines import local
@@ -99,20 +100,6 @@ def test_a_process_ends_when_its_parent_is_killed(tmp_path):
         parent.kill()
     pid = int(begun.read_text().split()[1])
     wait_for(lambda: not is_running(pid))
-
-
-def wait_for(happens, seconds=60):
-    until = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_container_limits_the_cores(monkeypatch):

@@ -321,7 +321,11 @@ def _end_with_parent() -> None:
 
 
 def portable(error: Exception) -> FgsegError:
-    """The error as one that can be sent; its traceback is a note, which -v shows."""
+    """The error as one that can be sent; its traceback is a note, which -v shows.
+
+    >>> portable(ZeroDivisionError("by 0"))
+    BatchError('a worker failed: ZeroDivisionError: by 0')
+    """
     known = error if isinstance(error, FgsegError) else BatchError(f"a worker failed: {type(error).__name__}: {error}")
     known.add_note(traceback.format_exc())
     return known
