@@ -137,7 +137,7 @@ def test_only_new_and_changed_images_are_done(run, three, tmp_path, monkeypatch)
     assert sorted(rows) == ["a.png", "b.png", "c.png", "d.png"]
     assert (before["b.png"].height, rows["b.png"].height) == (16, 20)
     assert rows["a.png"].seconds == before["a.png"].seconds
-    monkeypatch.setattr(batch_module, "UnitWorker", None)  # nothing is left, so no worker is made
+    monkeypatch.setattr(UnitWorker, "__init__", None)  # nothing is left, so no worker is made
     assert run([three]).skipped == 4
 
 
@@ -174,7 +174,7 @@ def test_other_settings_are_refused_by_name_unless_a_new_run_is_asked_for(run, t
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        ({"words": ["red"]}, "classes"), ({"background": ["wall"]}, "background"), 
+        ({"words": ["red"]}, "classes"), ({"background": ["wall"]}, "background"),
         ({"negatives": ["yellow"]}, "negatives"),
         ({"templates": ["a {}"]}, "templates"), ({"mode": "independent"}, "mode"), ({"threshold": "auto"}, "threshold"),
         ({"refine": "none"}, "refine"), ({"min_area": 3}, "min_area"), ({"max_hole": 0}, "max_hole"),
@@ -236,7 +236,7 @@ def test_a_prompt_that_is_wrong_is_refused_before_a_store_is_made(run, three, tm
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 0}, "workers: expected"), ({"workers": 1.5}, "workers: expected"), 
+        ({"workers": 0}, "workers: expected"), ({"workers": 1.5}, "workers: expected"),
         ({"threads": 0}, "threads: exp"),
         ({"gpus_per_worker": 0}, "gpus_per_worker: exp"), ({"gpus_per_worker": 2}, "gpus_per_worker: exp"),
         ({"engine": "dask"}, "engine: expected"), ({"shard": (0, 3)}, "shard: expected"),
