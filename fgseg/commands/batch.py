@@ -132,7 +132,7 @@ def batch(
         plan = plan_batch(seg, request)
     del seg  # each worker has its own
     if plan.left_out:
-        complain("left out: " + ", ".join(f"{count} {kind}" for kind, count in sorted(plan.left_out.items())))
+        complain("left out: " + ", ".join(f"{kind} ({count})" for kind, count in sorted(plan.left_out.items())))
     with progress_bar(unit="image", quiet=report.quiet or report.as_json) as bar, STATUS.refreshing(bar):
         try:
             result = run_plan(plan, _watcher(bar, report))
@@ -141,7 +141,7 @@ def batch(
             raise
     typer.echo(to_json(asdict(result)) if report.as_json else pairs({**asdict(result), "left_out": None}))
     if result.failed:
-        complain(f"{result.failed} images have an error row; fgseg store status {store} --errors lists them")
+        complain(f"images with an error row: {result.failed}; fgseg store status {store} --errors lists them")
         raise typer.Exit(SOME_FAILED)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from fgseg._checks import check_choice, check_number, check_whole
-from fgseg.errors import BatchError, FgsegError
+from fgseg.errors import BatchError, FgsegError, OptionError
 from fgseg.images.levels import check_stretch
 from fgseg.images.samples import band_numbers
 from fgseg.prompts.classes import PromptClass, parse_classes
@@ -65,6 +65,8 @@ class EngineOptions:
             check_whole("workers", self.workers, low=1, high=4096, hint="or 'auto'")
         check_whole("threads", self.threads, low=1, high=1024)
         check_number("gpus_per_worker", self.gpus_per_worker, low=0.01, high=1)
+        if not self.address:
+            raise OptionError("address: expected local, auto or HOST:PORT, got no name")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ import pytest
 import torch
 from batch_images import BAD, DUPLICATE, FORTY, write_forty, write_video
 from batch_jobs import PoisonJob, in_this_process
+from batch_runs import SETTINGS, WORDS, files_of, looped_rows, stored_rows
 from batch_workers import wait_for
 
 import fgseg
@@ -25,12 +26,8 @@ from fgseg.store import batch as batch_module
 from fgseg.store.batch import BatchProgress, BatchRequest, EngineOptions, plan_batch, run_plan
 from fgseg.store.engines.local import WorkerDied
 from fgseg.store.engines.worker import UnitWorker
-from fgseg.store.sources import SourceOptions, find_items
 from fgseg.store.store import Store
-from fgseg.store.units import UnitOptions, run_unit
-
-WORDS = ["red", "blue, green"]
-SETTINGS = {"resolution": "squash:32", "threshold": 0.4}
+from fgseg.store.units import UnitOptions
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +46,7 @@ def forty(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain_rows(forty, tiny_model):
     """The rows of a plain loop, by id."""
-    items = list(find_items([str(forty)], SourceOptions(recursive=True), {}))
-    settings = {**SETTINGS, "mode": "exclusive", "background": None, "negatives": (), "templates": None}
-    rows = run_unit(load(tiny_model, dtype="float32"), items, UnitOptions(parse_classes(WORDS), settings))
-    return {row.image_id: plain(row) for row in rows}
+    return looped_rows(forty, tiny_model)
 
 
 @pytest.fixture
@@ -69,19 +63,6 @@ def run(tiny_model, tmp_path):
         return fgseg.batch(sources, words, store, model=tiny_model, dtype="float32", **{**SETTINGS, **options})
 
     return batch
-
-
-def plain(row):
-    """What of a row does not depend on when and by whom it was made."""
-    return {name: value for name, value in asdict(row).items() if name not in ("seconds", "writer")}
-
-
-def stored_rows(path):
-    return {row.image_id: plain(row) for row in fgseg.open_store(path)}
-
-
-def files_of(path):
-    return sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
 
 
 @pytest.mark.parametrize("workers", [1, 2])

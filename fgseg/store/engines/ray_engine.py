@@ -120,12 +120,14 @@ def _places(ray: Any, threads: int, gpus: float) -> int:
 def _cluster(job: Job, address: str, workers: int | None) -> Iterator[Any]:
     """Ray, connected to a cluster. A connection that the caller has is used and kept."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what its core prints on a terminal is about its own parts
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise OptionError('engine: expected the package ray, got none; pip install "fgseg[ray]"') from error
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     was_connected = ray.is_initialized()
     if not was_connected:
         _connect(ray, job, address, workers)
