@@ -224,16 +224,10 @@ class _Objects:
             return self._system.open(path, "rb")
 
     def write(self, name: str, data: bytes) -> None:
-        with self._call(name) as path:
-            self._system.pipe_file(path, data)
+        self._put(name, data, mode="overwrite")
 
     def create(self, name: str, data: bytes) -> bool:
-        with self._call(name) as path:
-            try:
-                self._system.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
-        return True
+        return self._put(name, data, mode="create")
 
     def move(self, name: str, to: str) -> None:
         self._gone(lambda path: self._system.mv(path, f"{self._root}/{to}"), name)
@@ -243,6 +237,15 @@ class _Objects:
 
     def sweep(self, folder: str) -> None:
         """A put leaves nothing behind."""
+
+    def _put(self, name: str, data: bytes, *, mode: str) -> bool:
+        try:
+            with self._call(name) as path, suppress(FileExistsError):
+                self._system.pipe_file(path, data, mode=mode)
+                return True
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.location(name)}: cannot be written ({reason(error)}); make the bucket") from error
+        return False
 
     def _gone(self, act: Any, name: str) -> None:
         with suppress(FileNotFoundError), self._call(name) as path:

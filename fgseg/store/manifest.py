@@ -24,7 +24,7 @@ from fgseg.store.schema import MANIFEST_SCHEMA, VERSION, Item, Unit
 __all__ = ["FOLDER", "PART_ROWS", "Appended", "Manifest"]
 
 FOLDER = "manifest"
-PART_ROWS = 2**20
+PART_ROWS = 2**19
 """Images of a part at most. They are in memory while the part is made."""
 _BATCH = 2**16  # images that are Python objects at a time
 _NEW, _KNOWN, _CHANGED = 0, 1, 2
@@ -57,7 +57,7 @@ class Manifest:
     def __init__(self, files: Files, unit_size: int) -> None:
         """Take the files of a store, and the number of images per unit of new parts."""
         self._files, self._unit_size = files, unit_size
-        self._footer = lru_cache(maxsize=2)(self._read_footer)  # that of a full part has 24,000 entries
+        self._footer = lru_cache(maxsize=2)(self._read_footer)  # that of a full part has 12,000 entries
 
     def parts(self) -> list[int]:
         """Numbers of the parts that are there now, in order."""
@@ -221,13 +221,12 @@ def _unique(table: pa.Table) -> pa.Table:
     Raises:
         StoreError: an image from two places.
     """
+    if pc.count_distinct(table["image_id"]).as_py() == len(table):
+        return table
     ids = table["image_id"].combine_chunks()
     first = pc.index_in(ids, value_set=ids).to_numpy()  # the first row of the same id
-    repeats = np.flatnonzero(first != np.arange(len(first)))
-    if not len(repeats):
-        return table
     uris = table["uri"].combine_chunks()
-    for row in repeats.tolist():
+    for row in np.flatnonzero(first != np.arange(len(first))).tolist():
         if uris[row] != uris[first[row]]:
             raise StoreError(
                 f"image_id: expected each once, got {ids[row].as_py()!r} from {uris[first[row]]} and from {uris[row]}; "

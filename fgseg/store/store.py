@@ -109,7 +109,7 @@ class Store:
         An image is the same version if its size, time and tag are the same, as far as both are known.
 
         Args:
-            items: the images; they are read once, a million at a time.
+            items: the images; they are read once, and half a million are in memory at a time.
 
         Raises:
             StoreError: one id with two addresses.

@@ -49,6 +49,7 @@ def test_a_flipped_byte_of_the_manifest_is_found(place):
     flip(store.files, "manifest/0000.parquet")
     problem = next(check_store(Store.open(place)))
     assert problem.file == store.files.location("manifest/0000.parquet")
+    assert "CRC" in problem.fault
     assert problem.advice == "restore it from a copy, or begin a new store"
 
 

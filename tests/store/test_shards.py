@@ -3,6 +3,7 @@
 import json
 import logging
 import zlib
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,11 +70,18 @@ DAMAGE = {
     "empty": lambda store, data: b"",
     "no parquet": lambda store, data: b"<html>busy</html>",
     "of another unit": lambda store, data: store.files.read(path_of(store, "0000-000001.parquet")),
-    "of fewer rows": lambda store, data: store.files.read(path_of(store, "0000-000002.parquet")),
+    "of fewer rows": lambda store, data: of_two_rows(),
     "a footer of zeros": lambda store, data: data[:-1000] + bytes(992) + data[-8:],
     "a count in the footer": lambda store, data: data.replace(b"[[0, 3, 0]]", b"[[0, 3, 1]]"),
     "without our facts": lambda store, data: without_facts(data),
 }
+
+
+def of_two_rows():
+    """The first shard of a store of the same settings with two images per unit."""
+    place = f"memory://two-rows-{uuid4().hex}/store"
+    store = filled(place, unit_size=2)
+    return store.files.read(path_of(store))
 
 
 def without_facts(data):
