@@ -18,6 +18,7 @@ from . import (
 from ._version import __version__ as __version__
 from .encoders.base import Encoder as Encoder
 from .errors import (
+    BatchError as BatchError,
     DatasetError as DatasetError,
     DeviceError as DeviceError,
     DiskError as DiskError,
@@ -42,6 +43,7 @@ from .segmentation.encoded_image import EncodedImage as EncodedImage
 from .segmentation.heatmaps import Heatmaps as Heatmaps
 from .segmentation.result import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter, load as load
+from .store.batch import BatchReport as BatchReport, batch as batch
 from .store.opening import open_store as open_store
 from .types import (
     UNLABELLED as UNLABELLED,

@@ -4,6 +4,7 @@ Messages name the argument, what was expected, what was given and what to do.
 """
 
 __all__ = [
+    "BatchError",
     "DatasetError",
     "DeviceError",
     "DiskError",
@@ -59,6 +60,10 @@ class DiskError(OutputError):
 
 class StoreError(FgsegError, OSError):
     """A store of a batch that cannot be read or continued: another run, a damaged file, a store that is not reached."""
+
+
+class BatchError(FgsegError, RuntimeError):
+    """A batch run that stopped before its end by a fault of the machine; the same command continues it."""
 
 
 class ModelNotFoundError(FgsegError, OSError):

@@ -36,7 +36,7 @@ OWNERS = {
     "safetensors": {"encoders", "training", "recipes"},
     "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
-    "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes"},
+    "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes", "store"},
     "skimage": {"scoring", "regions", "web"},  # web: the photographs that come with it
     "scipy": {"large", "regions", "scenes"},
     "tifffile": {"images", "large"},
@@ -49,6 +49,7 @@ OWNERS = {
     "yaml": {"prompts"},
     "pyarrow": {"store"},
     "fsspec": {"store"},
+    "ray": {"store"},
     "typer": {"commands"},
     "gradio": {"web"},
     "fastapi": {"web"},
@@ -57,7 +58,7 @@ OWNERS = {
     "tqdm": {"commands", "training"},
     "torch": {
         "types", "similarity", "upsample", "scoring", "regions", "encoders", "segmentation", "large", "segmenter",
-        "training", "evaluation", "commands", "recipes",
+        "training", "evaluation", "commands", "recipes", "store",
     },
 }  # fmt: skip
 NEVER = {"torchvision", "mmcv", "mmseg", "ultralytics"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fgseg.commands.options import ModelOptions, PromptOptions, ReadOptions
+from fgseg.commands.options import MaskOptions, ModelOptions, PromptOptions, ReadOptions, ScoreOptions
 from fgseg.commands.result_folders import folder_name
 from fgseg.commands.terminal.output import USAGE, Inputs, complain
 from fgseg.commands.terminal.status import STATUS
@@ -29,9 +29,11 @@ __all__ = [
     "check_writable",
     "find_inputs",
     "load_segmenter",
+    "model_arguments",
     "read_box",
     "read_by_region",
     "read_competitors",
+    "read_mask_options",
     "read_prompts",
     "read_reading",
     "read_size",
@@ -89,6 +91,26 @@ def read_size(flag: str, text: str) -> Any:
     if text.isdecimal():
         return int(text)
     raise OptionError(f"{flag}: expected a whole number of pixels from 0, or auto, got {text!r}")
+
+
+def read_mask_options(options: MaskOptions, scoring: ScoreOptions) -> dict[str, Any]:
+    """The arguments of `Segmenter.segment` for how an image is scored and how scores become masks."""
+    from fgseg.segmentation.result import checked_sizes
+
+    smallest, largest_hole = checked_sizes(
+        options.mode,
+        min_area=read_size("--min-area", options.min_area),
+        max_hole=read_size("--max-hole", options.max_hole),
+    )
+    check_resolution(scoring.resolution)
+    return {
+        "mode": options.mode,
+        "threshold": read_threshold(options.threshold),
+        "resolution": scoring.resolution,
+        "refine": scoring.refine,
+        "min_area": smallest,
+        "max_hole": largest_hole,
+    }
 
 
 def check_resolution(text: str) -> None:
@@ -259,10 +281,16 @@ def check_writable(out: Path) -> None:
         raise OutputError(f"--out: no permission to write into {out}; choose another folder")
 
 
-def load_segmenter(options: ModelOptions) -> Segmenter:
-    """Load the model, and log which it is."""
+def model_arguments(options: ModelOptions) -> dict[str, Any]:
+    """The arguments of `fgseg.load`."""
     given = {**asdict(options), "offline": options.offline or None}
     del given["verbose"]
+    return given
+
+
+def load_segmenter(options: ModelOptions) -> Segmenter:
+    """Load the model, and log which it is."""
+    given = model_arguments(options)
     with STATUS.during(f"loading {options.model or os.environ.get('FGSEG_MODEL') or 'mini'}"):
         from fgseg.segmenter import load
 

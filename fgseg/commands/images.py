@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -19,6 +19,7 @@ from fgseg.commands import arguments
 from fgseg.commands.options import (
     Base,
     Images,
+    MaskOptions,
     ModelOptions,
     PromptOptions,
     ReadOptions,
@@ -47,28 +48,7 @@ def segment(
     images: Images,
     *,
     words: PromptOptions,
-    mode: Annotated[
-        Literal["exclusive", "independent"],
-        Option(help="exclusive: one class per pixel. independent: one mask per class; masks may overlap."),
-    ] = "exclusive",
-    threshold: Annotated[
-        str | None,
-        Option(help="Minimum presence of a labelled pixel, 0 to 1, or auto. [default: the model's, 0.5 for most]"),
-    ] = None,
-    min_area: Annotated[
-        str,
-        Option(
-            help="Drop connected components of fewer pixels. auto: those under a quarter of a patch join what is "
-            "around them; 0 keeps all."
-        ),
-    ] = "auto",
-    max_hole: Annotated[
-        str,
-        Option(
-            help="Fill holes of at most this many pixels; a number needs --mode independent. auto: unlabelled gaps "
-            "under a quarter of a patch inside one class; 0 fills none."
-        ),
-    ] = "auto",
+    masks: MaskOptions,
     by_region: Annotated[
         bool,
         Option("--by-region", help="Read tiled TIFFs by region, at their own scale; automatic above 178 megapixels."),
@@ -93,25 +73,16 @@ def segment(
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     from fgseg.commands.prefetch import Prefetcher
-    from fgseg.segmentation.result import check_formats, checked_sizes
+    from fgseg.segmentation.result import check_formats
     from fgseg.segmentation.saving import mark_unfinished
 
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
-    smallest, largest_hole = checked_sizes(
-        mode,
-        min_area=arguments.read_size("--min-area", min_area),
-        max_hole=arguments.read_size("--max-hole", max_hole),
-    )
+    settings = arguments.read_mask_options(masks, options)
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
-    presence, read = arguments.read_threshold(threshold), arguments.read_reading(reading)
-    arguments.check_resolution(options.resolution)
+    read = arguments.read_reading(reading)
     inputs, folders = _inputs_and_folders(images, options)
     seg = arguments.load_segmenter(model)
-    settings: dict[str, Any] = {
-        "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
-        "min_area": smallest, "max_hole": largest_hole,
-    }  # fmt: skip
     large = arguments.read_by_region(inputs.paths, always=by_region)
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     seg.prepare(prompts, **competitors)
@@ -130,8 +101,8 @@ def segment(
                     mark_unfinished(folders[path], str(path), ["labels.tif"])
 
             return seg.segment_large(
-                path, prompts, folders[path] / "labels.tif", threshold=presence, resolution=options.resolution,
-                reduction=reduction, progress=progress, **read, **competitors,
+                path, prompts, folders[path] / "labels.tif", threshold=settings["threshold"],
+                resolution=options.resolution, reduction=reduction, progress=progress, **read, **competitors,
             )  # fmt: skip
 
     changed: list[tuple[int, int]] = []  # the changed pixels and the pixels of each image that is not read by region
@@ -148,7 +119,7 @@ def segment(
 
     small = [path for path in inputs.paths if path not in large]
     encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch, **read)
-    keeps_some = bool(large) and "auto" in (smallest, largest_hole)
+    keeps_some = bool(large) and "auto" in (settings["min_area"], settings["max_hole"])
     notes = partial(_speck_notes, changed, keeps_some=keeps_some)
     run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report, notes)
 

@@ -18,6 +18,7 @@ __all__ = [
     "Device",
     "Dtype",
     "Images",
+    "MaskOptions",
     "Model",
     "ModelOptions",
     "PromptOptions",
@@ -25,6 +26,7 @@ __all__ = [
     "ReportOptions",
     "Route",
     "RunOptions",
+    "ScoreOptions",
     "Templates",
     "named_folder",
     "with_option_groups",
@@ -116,8 +118,36 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """How images are encoded, and the folder for the results."""
+class MaskOptions:
+    """How scores become masks."""
+
+    mode: Annotated[
+        Literal["exclusive", "independent"],
+        Option(help="exclusive: one class per pixel. independent: one mask per class; masks may overlap."),
+    ] = "exclusive"
+    threshold: Annotated[
+        str | None,
+        Option(help="Minimum presence of a labelled pixel, 0 to 1, or auto. [default: the model's, 0.5 for most]"),
+    ] = None
+    min_area: Annotated[
+        str,
+        Option(
+            help="Drop connected components of fewer pixels. auto: those under a quarter of a patch join what is "
+            "around them; 0 keeps all."
+        ),
+    ] = "auto"
+    max_hole: Annotated[
+        str,
+        Option(
+            help="Fill holes of at most this many pixels; a number needs --mode independent. auto: unlabelled gaps "
+            "under a quarter of a patch inside one class; 0 fills none."
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How images are encoded and scored."""
 
     resolution: Annotated[
         str, Option(help="auto, squash, keep or slide, optionally with sizes: slide:448, slide:448/224/112.")
@@ -126,6 +156,12 @@ class RunOptions:
         Literal["auto", "none", "guided", "pamr"],
         Option(help="Make the score maps follow the edges of the image. auto: the model's choice."),
     ] = "auto"
+
+
+@dataclass(frozen=True)
+class RunOptions(ScoreOptions):
+    """How images are encoded and scored, and the folder for the results."""
+
     batch: Annotated[
         int, Option(min=1, help="Images encoded together, for GPUs. Above 1, labels of nearly tied pixels may change.")
     ] = 1
