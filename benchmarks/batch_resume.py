@@ -4,8 +4,8 @@
 
 A store is made whose rows are tiny, 256 images a unit, all done. Then a fresh process lists the same images again, as
 `fgseg batch` does when it continues, and asks for the units that are left: none. A second one does so for a store that
-was compacted. The script writes seconds and the peak of resident memory as JSON. On a machine that has other work, give it
-a processor of its own with `chrt -f 10`; the published figures were measured like that.
+was compacted. The script writes seconds and the peak of resident memory as JSON. On a machine that has other work, give
+it a processor of its own with `chrt -f 10`; the published figures were measured like that.
 """
 
 from __future__ import annotations
