@@ -73,7 +73,11 @@ def test_compacting_says_how_many_files_there_were_and_are(store):
 
 def test_results_are_exported(store, tmp_path):
     filled("store", failing=["a/0001.jpg"])
-    (record,) = store("export", "-f", "coco,classes", "--format", "labels", "-o", "out", "--json").records
+    exported = store("export", "-f", "coco,classes", "--format", "labels", "-o", "out", "--json")
+    assert exported.complaints == [
+        "fgseg: 1 images failed in the run and are in no file; fgseg store status --errors lists them"
+    ]
+    (record,) = exported.records
     assert record == {"images": 7, "skipped": 1, "failed": 0, "folder": "out"}
     document = json.loads((tmp_path / "out" / "coco.json").read_text(encoding="utf-8"))
     assert len(document["images"]) == 7
