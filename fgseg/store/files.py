@@ -88,6 +88,8 @@ def open_files(path: str | os.PathLike[str]) -> Files:
 
     with _explained(text):
         system, root = fsspec.url_to_fs(text)
+    if "file" in system.protocol:  # file://, which fsspec would write in place
+        return _Folder(Path(root))
     return _Objects(system, root, text.rstrip("/"))
 
 

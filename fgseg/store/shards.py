@@ -29,7 +29,7 @@ from fgseg.store.schema import SCHEMA, VERSION, Unit
 __all__ = ["QUARANTINE", "Footer", "Shard", "Shards", "places_of"]
 
 QUARANTINE = "quarantine"
-_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{6,}))?\.parquet")
+_NAME = re.compile(r"(\d{4,6})-(\d{6,7})(?:-(\d{6,7}))?\.parquet")
 _TAIL = 2**16  # bytes; longer than most footers
 _MAGIC = b"PAR1"
 _LOOKS = 3  # at the names in the folder, when a file is gone because it was joined with others

@@ -3,54 +3,32 @@
 import csv
 import hashlib
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from batch_images import write_video
 from skimage import data
 from stores import filled, identity, row_of
 
 import fgseg
 from fgseg.errors import DiskError, OptionError, OutputError
-from fgseg.formats.coco import encode_mask
 from fgseg.formats.tables import regions_csv
-from fgseg.images.label_png import encode_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
-from fgseg.store.identity import RunIdentity, Writer
+from fgseg.prompts.classes import parse_classes
+from fgseg.store.engines.worker import run_identity
+from fgseg.store.identity import Writer
 from fgseg.store.results.export import EXPORTS, Exported, export_store
-from fgseg.store.schema import ClassRow, Item, RegionRow, Row, Unit
+from fgseg.store.schema import Item, Unit
+from fgseg.store.sources import SourceOptions, find_items
 from fgseg.store.store import Store
-from fgseg.types import UNLABELLED
+from fgseg.store.units import UnitOptions, run_unit
 
 WORDS = ["red", "brown"]
-PHOTOS = {"a/rocket.jpg": data.rocket()[::3, ::3], "coffee.png": data.coffee()[::3, ::3]}
+PHOTOS = {"coffee.png": data.coffee()[::3, ::3], "a/rocket.jpg": data.rocket()[::3, ::3]}
 STEMS = {"a/rocket.jpg": "a/rocket", "coffee.png": "coffee"}
-
-
-def stored(item, result):
-    """The row of a result, as a batch run makes it."""
-    height, width = result.labels.shape
-    with open(item.uri, "rb") as file:  # noqa: PTH123 - an address elsewhere
-        digest = hashlib.sha256(file.read()).hexdigest()
-    peaks = {name: 0.0 for name in result.classes}
-    for region in result.regions:
-        peaks[region.class_name] = max(peaks[region.class_name], region.peak_score)
-    return Row(
-        item.image_id, item.uri, item.size, item.mtime_ns, item.etag, digest, "ok", height=height, width=width,
-        unlabelled=int((result.labels == UNLABELLED).sum()),
-        classes=tuple(
-            ClassRow(index, name, int(mask.sum()), int(mask.sum()) / mask.size, peaks[name], encode_mask(mask))
-            for index, (name, mask) in enumerate(result.masks.items())
-        ),
-        regions=tuple(
-            RegionRow(
-                r.class_index, *r.box_xyxy, r.area, *r.centroid_yx, r.mean_score, r.peak_score, r.holes,
-            )
-            for r in result.regions
-        ),
-        labels=encode_label_png(result.labels, colors=result.colors),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["exclusive", "independent"])
@@ -59,13 +37,13 @@ def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     for name, photo in PHOTOS.items():
         write_image(folder / "photos" / name, photo)
-    seg = fgseg.load(dtype="float32")
-    classes = [{"name": word, "prompts": [word], "color": None} for word in WORDS]
-    store = Store.create_or_open(folder / "store", RunIdentity({"mode": request.param, "classes": classes}))
-    store.append(Item(name, str(folder / "photos" / name)) for name in PHOTOS)
+    seg, prompts = fgseg.load(dtype="float32"), parse_classes(WORDS)
+    options = UnitOptions(prompts, {"mode": request.param})
+    store = Store.create_or_open(folder / "store", run_identity(seg, options))
+    store.append(find_items([str(folder / "photos")], SourceOptions(recursive=True), Counter()))
     (unit,) = store.units()
-    results = {item.image_id: seg.segment(item.uri, WORDS, mode=request.param) for item in store.items(unit)}
-    store.commit(unit, [stored(item, results[item.image_id]) for item in store.items(unit)], Writer({}))
+    store.commit(unit, run_unit(seg, store.items(unit), options), Writer({}))
+    results = {item.image_id: seg.segment(item.uri, prompts, mode=request.param) for item in store.items(unit)}
     return folder, results
 
 
@@ -109,7 +87,7 @@ def test_the_coco_file_is_read_by_the_coco_tools(exported, capsys):
     out, results = exported
     coco = COCO(str(out / "coco.json"))
     capsys.readouterr()
-    assert len(coco.getAnnIds(imgIds=[2])) == len(results["coffee.png"].regions)
+    assert len(coco.getAnnIds(imgIds=[1])) == len(results["coffee.png"].regions)
 
 
 def test_tables_name_the_image_in_front_of_the_columns_of_one_image(exported):
@@ -121,14 +99,14 @@ def test_tables_name_the_image_in_front_of_the_columns_of_one_image(exported):
     with (out / "classes.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], row["class_name"]) for row in rows] == [(name, word) for name in PHOTOS for word in WORDS]
-    first = results["a/rocket.jpg"].to_dict()
+    first = results["coffee.png"].to_dict()
     assert [int(row["pixels"]) for row in rows[:2]] == [entry["pixels"] for entry in first["classes"]]
     assert int(rows[0]["regions"]) == sum(region["class_index"] == 0 for region in first["regions"])
 
 
 def test_yolo_has_the_images_beside_the_labels_and_lists_them(exported):
     out, _ = exported
-    assert (out / "yolo" / "train.txt").read_text(encoding="utf-8") == "./images/a/rocket.jpg\n./images/coffee.png\n"
+    assert (out / "yolo" / "train.txt").read_text(encoding="utf-8") == "./images/coffee.png\n./images/a/rocket.jpg\n"
     assert (out / "yolo" / "data.yaml").read_text(encoding="utf-8") == (
         'train: train.txt\nval: train.txt\nnames:\n  0: "red"\n  1: "brown"\n'
     )
@@ -247,3 +225,21 @@ def test_unknown_formats_and_bases_are_refused(tmp_path):
         export_store(reader, tmp_path / "out", ["voc"])
     with pytest.raises(OptionError, match="base"):
         export_store(reader, tmp_path / "out", ["overlay"], base="white")
+
+
+def test_frames_of_a_video_are_read_again_and_are_pictures_for_yolo(tmp_path):
+    (tmp_path / "films").mkdir()
+    write_video(tmp_path / "films" / "clip.mp4")
+    seg, options = fgseg.load(dtype="float32"), UnitOptions(parse_classes(WORDS))
+    store = Store.create_or_open(tmp_path / "store", run_identity(seg, options))
+    store.append(find_items([str(tmp_path / "films")], SourceOptions(every=4), Counter()))
+    (unit,) = store.units()
+    store.commit(unit, run_unit(seg, store.items(unit), options), Writer({}))
+    (tmp_path / "films").rename(tmp_path / "moved")
+    reader = fgseg.open_store(tmp_path / "store")
+    done = export_store(reader, tmp_path / "out", ["overlay", "yolo"], root=tmp_path / "moved")
+    assert done == Exported(2, 0, 0)
+    for name in ("clip.mp4#000000", "clip.mp4#000004"):
+        picture = read_image(tmp_path / "out" / "yolo" / "images" / f"{name}.png")
+        assert (read_image(tmp_path / "out" / "overlays" / f"{name}.png") == reader.result(name).overlay(picture)).all()
+    assert export_store(reader, tmp_path / "lost", ["overlay"]) == Exported(2, 0, failed=2)

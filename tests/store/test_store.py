@@ -151,6 +151,12 @@ def test_an_address_that_does_not_work_is_a_sentence(address):
         Store.open(address)
 
 
+def test_an_address_of_this_machine_is_a_folder(tmp_path):
+    filled((tmp_path / "store").as_uri())
+    assert list(opened(tmp_path / "store").units()) == []
+    assert opened((tmp_path / "store").as_uri()).files.location("") == str(tmp_path / "store")
+
+
 def test_a_file_in_place_of_the_folder_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises((StoreError, OutputError), match="file"):

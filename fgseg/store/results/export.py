@@ -95,9 +95,10 @@ def export_store(
     """
     check_choices("formats", formats, EXPORTS)
     check_choice("base", base, get_args(Base))
-    target = _Target(Path(folder), reader, Originals(reader.store.identity, None if root is None else Path(root)), base)
     counts = Exported(0, 0, 0)
     with ExitStack() as stack:
+        originals = stack.enter_context(Originals(reader.store.identity, None if root is None else Path(root)))
+        target = _Target(Path(folder), reader, originals, base)
         adds = [stack.enter_context(EXPORTS[name](target)) for name in dict.fromkeys(formats)]
         for done, row in enumerate(reader):
             if progress is not None:
