@@ -8,10 +8,11 @@ quick.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
@@ -29,7 +30,7 @@ from fgseg.commands.options import (
     with_option_groups,
 )
 from fgseg.commands.result_folders import check_free, remaining, request_digest, result_folders
-from fgseg.commands.terminal.output import Inputs, blaming_the_image, count_bar, run
+from fgseg.commands.terminal.output import IMAGE_FAULTS, Inputs, blaming_the_image, count_bar, run
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fgseg.large.result import LargeSegmentation
     from fgseg.prompts.classes import PromptClass
     from fgseg.segmentation.result import Segmentation
+    from fgseg.segmenter import Segmenter
 
 __all__ = ["boxes", "heatmap", "rank", "segment"]
 
@@ -69,13 +71,15 @@ def segment(
         ),
     ] = None,
     base: Base = "grey",
+    workers: Annotated[int, Option(min=1, help="Processes of one thread each that segment images.")] = 1,
     report: ReportOptions,
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
-    from fgseg.commands.prefetch import Prefetcher
+    from fgseg.commands.prefetch import Pooled, Prefetcher
     from fgseg.segmentation.result import check_formats
-    from fgseg.segmentation.saving import mark_unfinished
 
+    if workers > 1 and options.batch > 1:
+        raise OptionError("--batch: with --workers, images are encoded one by one; leave one of the two out")
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
     settings = arguments.read_mask_options(masks, options)
@@ -92,36 +96,123 @@ def segment(
     })  # fmt: skip
     inputs, records = remaining(inputs, folders, request, skip_existing=options.skip_existing)
 
-    def segment_large(path: Path) -> LargeSegmentation:
-        with count_bar(path.name, unit="row", quiet=report.quiet) as show, blaming_the_image():
+    job = _SegmentJob(prompts, settings, competitors, tuple(written_formats), base, reduction, read)
+    changed: list[tuple[int, int]] = []  # the changed pixels and the pixels of each image that is not read by region
+
+    def work(path: Path) -> list[dict[str, Any]]:
+        if pooled is not None:
+            done = pooled.take(path)
+        elif path in large:
+            done = job.segment_large(seg, path, folders[path], records[path], quiet=report.quiet)
+        else:
+            done = job.segment(seg, encoded.take(path), path, folders[path], records[path])
+        if path not in large:
+            changed.append(done.changed)
+        return [done.record]
+
+    small = [path for path in inputs.paths if path not in large]
+    pooled = None
+    if workers > 1:
+        tasks = {
+            path: _SegmentTask(path, folders[path], tuple(records[path].items()), path in large)
+            for path in inputs.paths
+        }
+        pooled = Pooled(partial(_SegmentWorker, arguments.model_arguments(model), job), tasks, workers=workers)
+    encoded = Prefetcher(seg, [] if pooled else small, resolution=options.resolution, batch_size=options.batch, **read)
+    keeps_some = bool(large) and "auto" in (settings["min_area"], settings["max_hole"])
+    notes = partial(_speck_notes, changed, keeps_some=keeps_some)
+    with nullcontext() if pooled is None else closing(pooled):
+        run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report, notes)
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    """What is told of an image, and its changed pixels and all its pixels."""
+
+    record: dict[str, Any]
+    changed: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _SegmentJob:
+    """What `fgseg segment` does with each image, in this process or in others."""
+
+    prompts: Sequence[PromptClass]
+    settings: dict[str, Any]
+    competitors: dict[str, Any]
+    formats: tuple[str, ...]
+    base: Literal["grey", "photo"]
+    reduction: int
+    read: dict[str, Any]
+
+    def segment(self, seg: Segmenter, image: Any, path: Path, folder: Path, record: dict[str, Any]) -> _Segmented:
+        """Segment an image, and save the result."""
+        result = seg.segment(image, self.prompts, **self.settings, **self.competitors)
+        changed = result.settings["changed_pixels"], result.labels.size
+        return _Segmented(self._saved(result, path, folder, record), changed)
+
+    def segment_large(
+        self, seg: Segmenter, path: Path, folder: Path, record: dict[str, Any], *, quiet: bool
+    ) -> _Segmented:
+        """Segment an image that is read by region, and save the result."""
+        from fgseg.segmentation.saving import mark_unfinished
+
+        with count_bar(path.name, unit="row", quiet=quiet) as show, blaming_the_image():
 
             def progress(done: int, total: int) -> None:
                 show(done, total)
                 if done == total:  # the label map is about to take the place of an earlier one
-                    mark_unfinished(folders[path], str(path), ["labels.tif"])
+                    mark_unfinished(folder, str(path), ["labels.tif"])
 
-            return seg.segment_large(
-                path, prompts, folders[path] / "labels.tif", threshold=settings["threshold"],
-                resolution=options.resolution, reduction=reduction, progress=progress, **read, **competitors,
+            chosen = {name: self.settings[name] for name in ("threshold", "resolution")}
+            result = seg.segment_large(
+                path, self.prompts, folder / "labels.tif", reduction=self.reduction, progress=progress,
+                **chosen, **self.read, **self.competitors,
             )  # fmt: skip
+        return _Segmented(self._saved(result, path, folder, record), (0, 0))
 
-    changed: list[tuple[int, int]] = []  # the changed pixels and the pixels of each image that is not read by region
+    def _saved(
+        self, result: Segmentation | LargeSegmentation, path: Path, folder: Path, record: dict[str, Any]
+    ) -> dict[str, Any]:
+        written = result.save(folder, formats=self.formats, record=record, base=self.base)
+        return {"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}
 
-    def work(path: Path) -> list[dict[str, Any]]:
-        result: LargeSegmentation | Segmentation
-        if path in large:
-            result = segment_large(path)
-        else:
-            result = seg.segment(encoded.take(path), prompts, **settings, **competitors)
-            changed.append((result.settings["changed_pixels"], result.labels.size))
-        written = result.save(folders[path], formats=written_formats, record=records[path], base=base)
-        return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
 
-    small = [path for path in inputs.paths if path not in large]
-    encoded = Prefetcher(seg, small, resolution=options.resolution, batch_size=options.batch, **read)
-    keeps_some = bool(large) and "auto" in (settings["min_area"], settings["max_hole"])
-    notes = partial(_speck_notes, changed, keeps_some=keeps_some)
-    run(inputs, work, _segment_rows, ("image", "class", "% of pixels", "regions", "peak"), report, notes)
+@dataclass(frozen=True)
+class _SegmentTask:
+    """An image for another process: where its result goes, the entries of its run.json, and how it is read."""
+
+    path: Path
+    folder: Path
+    record: tuple[tuple[str, Any], ...]
+    is_large: bool
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+
+class _SegmentWorker:
+    """Segments images in a process of its own, with one thread."""
+
+    def __init__(self, model: dict[str, Any], job: _SegmentJob, place: int) -> None:
+        from fgseg.segmenter import load
+        from fgseg.store.engines.resources import limit_threads
+
+        limit_threads(1)
+        self._job, self._seg = job, load(**model)
+
+    def __call__(self, task: _SegmentTask, tell: Any) -> _Segmented | Exception:
+        from fgseg.commands.prefetch import read_file
+
+        job, record = self._job, dict(task.record)
+        try:
+            if task.is_large:
+                return job.segment_large(self._seg, task.path, task.folder, record, quiet=True)
+            picture = replace(read_file(task.path, **job.read), source=str(task.path))
+            image = self._seg.encode(picture, resolution=job.settings["resolution"])
+            return job.segment(self._seg, image, task.path, task.folder, record)
+        except IMAGE_FAULTS as error:
+            return error
 
 
 def _speck_notes(changed: Sequence[tuple[int, int]], *, keeps_some: bool) -> Iterable[str]:

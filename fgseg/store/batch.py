@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
-
 from fgseg._checks import check_choice, check_number, check_whole
 from fgseg.errors import BatchError, FgsegError, OptionError
 from fgseg.images.levels import check_stretch
@@ -23,7 +21,8 @@ from fgseg.prompts.classes import PromptClass, parse_classes
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.result import checked_sizes
 from fgseg.segmenter import Segmenter, load
-from fgseg.store.engines.local import Done, Event, Told, WorkerDied, cores, ended_by, run_tasks
+from fgseg.store.engines.local import Done, Event, Told, WorkerDied, ended_by, run_tasks
+from fgseg.store.engines.resources import cores, share_devices
 from fgseg.store.engines.worker import Job, UnitWorker, run_identity
 from fgseg.store.manifest import Appended
 from fgseg.store.schema import Unit
@@ -331,7 +330,7 @@ def plan_batch(segmenter: Segmenter, request: BatchRequest) -> Plan:
     number, count = request.shard
     units = list(store.units(shard=(number - 1, count), retry_errors=request.retry_errors))
     random.Random().shuffle(units)  # so that two runs at once on one store seldom do the same unit
-    devices = _devices(segmenter.encoder.device, str(request.model["device"]))
+    devices = share_devices(segmenter.encoder.device, str(request.model["device"]))
     model = {**request.model, "dtype": str(segmenter.encoder.dtype).removeprefix("torch.")}
     job = Job(request.store, identity, model, options, request.engine.threads, devices, request.retry_errors)
     return Plan(request, job, store, tuple(units), found, left_out, _worker_count(request.engine, devices))
@@ -397,13 +396,6 @@ class _Tally:
         told = [ok for values in self._open.values() for ok in values]
         done, failed = self._done + sum(told), self._failed + len(told) - sum(told)
         return BatchProgress(self._total, done, failed, time.perf_counter() - self._started)
-
-
-def _devices(device: torch.device, asked: str) -> tuple[str, ...]:
-    """The devices to share out: every GPU, unless one was named."""
-    if device.type != "cuda" or ":" in asked:
-        return (str(device),)
-    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
 def _worker_count(engine: EngineOptions, devices: Sequence[str]) -> int | None:

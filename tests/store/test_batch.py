@@ -25,6 +25,7 @@ from fgseg.segmenter import load
 from fgseg.store import batch as batch_module
 from fgseg.store.batch import BatchProgress, BatchRequest, EngineOptions, plan_batch, run_plan
 from fgseg.store.engines.local import WorkerDied
+from fgseg.store.engines.resources import cores, share_devices
 from fgseg.store.engines.worker import UnitWorker
 from fgseg.store.store import Store
 from fgseg.store.units import UnitOptions
@@ -240,8 +241,15 @@ def test_workers_are_one_per_core_or_per_share_of_a_gpu(monkeypatch):
     assert count(EngineOptions(), ["mps"]) == 1
     assert count(EngineOptions("ray", address="auto"), ["cpu"]) is None
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert batch_module._devices(torch.device("cuda"), "auto") == ("cuda:0", "cuda:1")
-    assert batch_module._devices(torch.device("cuda:1"), "cuda:1") == ("cuda:1",)
+    assert share_devices(torch.device("cuda"), "auto") == ("cuda:0", "cuda:1")
+    assert share_devices(torch.device("cuda:1"), "cuda:1") == ("cuda:1",)
+
+
+def test_a_container_limits_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    for text, expected in (("200000 100000", 2), ("50000 100000", 1), ("max 100000", 16), ("3200000 100000", 16)):
+        monkeypatch.setattr(Path, "read_text", lambda *_, text=text, **__: text)
+        assert cores() == expected
 
 
 def test_progress_says_what_is_left():

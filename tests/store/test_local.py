@@ -17,7 +17,7 @@ from batch_workers import is_running, wait_for
 
 from fgseg.errors import BatchError, OptionError
 from fgseg.store.engines import local
-from fgseg.store.engines.local import Done, Retried, Told, WorkerDied, cores, run_tasks
+from fgseg.store.engines.local import Done, Retried, Told, WorkerDied, run_tasks
 
 
 def events_of(folder, tasks, *, workers=1, tries=2):
@@ -100,13 +100,6 @@ def test_a_process_ends_when_its_parent_is_killed(tmp_path):
         parent.kill()
     pid = int(begun.read_text().split()[1])
     wait_for(lambda: not is_running(pid))
-
-
-def test_a_container_limits_the_cores(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    for text, expected in (("200000 100000", 2), ("50000 100000", 1), ("max 100000", 16), ("3200000 100000", 16)):
-        monkeypatch.setattr(Path, "read_text", lambda *_, text=text, **__: text)
-        assert cores() == expected
 
 
 def test_how_a_process_ended_is_said_in_words():

@@ -22,6 +22,7 @@ from fgseg.errors import DiskError, ImageError, OptionError, OutputError, ShapeE
 __all__ = [
     "DONE",
     "FAILED",
+    "IMAGE_FAULTS",
     "INTERRUPTED",
     "SOME_FAILED",
     "USAGE",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 Record = dict[str, Any]
+
+IMAGE_FAULTS = (ImageError, OutputError, ShapeError)
+"""Errors of one image, after which the others go on, unless it is a DiskError."""
 
 # Exit statuses.
 DONE, FAILED = 0, 1
@@ -164,10 +168,8 @@ def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
         return work(path)
     except DiskError:  # the other images would fail in the same way
         raise
-    except (ImageError, OutputError) as error:
-        message = str(error)
-    except ShapeError as error:
-        message = f"{path}: {error}"
+    except IMAGE_FAULTS as error:
+        message = f"{path}: {error}" if isinstance(error, ShapeError) else str(error)
     return [{"image": str(path), "error": message}]
 
 

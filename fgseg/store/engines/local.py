@@ -20,7 +20,6 @@ from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from fgseg.errors import BatchError, FgsegError
@@ -33,7 +32,6 @@ __all__ = [
     "Told",
     "Work",
     "WorkerDied",
-    "cores",
     "ended_by",
     "portable",
     "run_tasks",
@@ -115,15 +113,6 @@ def run_tasks(
             yield from pool.events()
     finally:
         pool.stop()
-
-
-def cores() -> int:
-    """The number of processor cores that this process may use, also within the limit of a container."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        available = min(available, max(1, round(int(quota) / int(period))))  # "max" is no number
-    return available
 
 
 class _Worker(Generic[T]):

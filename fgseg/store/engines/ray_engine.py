@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from fgseg.store.schema import Unit
 __all__ = ["run_on_ray"]
 
 _OBJECT_STORE_BYTES = 200 * 2**20  # of a cluster on this machine; only names and counts of units pass through it
+_PATIENCE = 10.0  # seconds that the host of a cluster may take to answer
 _MOST_IN_FLIGHT = 2  # units that an actor has, so that the next one waits at the actor
 
 
@@ -147,12 +149,20 @@ def _connect(ray: Any, job: Job, address: str, workers: int | None) -> None:
     else:
         del options["include_dashboard"]  # of the one who started the cluster
     try:
+        _knock(address)
         ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
         raise OptionError(
             f"address: no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); start one by "
             "`ray start --head`, or leave --address out"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nobody listens. Ray itself would try for minutes, and then end the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
 
 
 @contextmanager

@@ -9,15 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-import cv2
-import torch
-
 from fgseg.errors import StoreError
 from fgseg.prompts.templates import templates_named
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.run_record import RunRecord, model_settings
 from fgseg.segmenter import Segmenter, load
 from fgseg.store.engines.local import Done, Retried, Tell, WorkerDied, ended_by, run_tasks
+from fgseg.store.engines.resources import limit_threads
 from fgseg.store.identity import RunIdentity, Writer
 from fgseg.store.schema import Item, Row, Unit
 from fgseg.store.store import Store
@@ -56,8 +54,7 @@ class Job:
         Raises:
             StoreError: the model or the device is another here than where the run was planned.
         """
-        torch.set_num_threads(self.threads)
-        cv2.setNumThreads(self.threads)
+        limit_threads(self.threads)
         segmenter = load(**{**self.model, "device": self.devices[place % len(self.devices)]})
         differences = run_identity(segmenter, self.options).differences(self.identity)
         if differences:
