@@ -12,12 +12,14 @@ from . import (
     scenes as scenes,
     scoring as scoring,
     similarity as similarity,
+    store as store,
     training as training,
     upsample as upsample,
 )
 from ._version import __version__ as __version__
 from .encoders.base import Encoder as Encoder
 from .errors import (
+    BatchError as BatchError,
     DatasetError as DatasetError,
     DeviceError as DeviceError,
     DiskError as DiskError,
@@ -28,6 +30,7 @@ from .errors import (
     OutputError as OutputError,
     PromptError as PromptError,
     ShapeError as ShapeError,
+    StoreError as StoreError,
     TrainingError as TrainingError,
     UnknownWordError as UnknownWordError,
     WeightsError as WeightsError,
@@ -41,6 +44,8 @@ from .segmentation.encoded_image import EncodedImage as EncodedImage
 from .segmentation.heatmaps import Heatmaps as Heatmaps
 from .segmentation.result import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter, load as load
+from .store.batch import BatchReport as BatchReport, batch as batch
+from .store.opening import open_store as open_store
 from .types import (
     UNLABELLED as UNLABELLED,
     BoxScores as BoxScores,

@@ -33,6 +33,7 @@ if sys.platform != "win32":  # where no folder can be locked, so none is removed
 __all__ = [
     "absolute_path",
     "append_bytes",
+    "create_bytes",
     "decoding",
     "html_template",
     "is_full_or_read_only",
@@ -40,11 +41,13 @@ __all__ = [
     "open_image_file",
     "private_folder",
     "reason",
+    "remove_abandoned",
     "replacing",
     "replacing_path",
     "write_bytes",
     "write_npz",
     "write_text",
+    "writing",
 ]
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
@@ -89,12 +92,13 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes, *, sync: bool = False) -> None:
     """Write bytes.
 
     Args:
         path: file to write; its folder is made.
         data: the bytes.
+        sync: wait until they are on the disk, so that they outlive a power cut.
 
     Raises:
         OutputError: the file cannot be written.
@@ -106,8 +110,42 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         ...     Path(folder, "a.bin").read_bytes()
         b'12'
     """
-    with replacing(Path(path)) as file:
+    with replacing(Path(path), sync=sync) as file:
         file.write(data)
+
+
+def create_bytes(path: Path, data: bytes, *, sync: bool = False) -> bool:
+    """Write bytes to a new file, unless there is a file of that name; of several processes, one writes it.
+
+    Args:
+        path: file to write; its folder is made.
+        data: the bytes.
+        sync: as in `write_bytes`.
+
+    Returns:
+        Whether the file was written.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [create_bytes(Path(folder, "a.bin"), data) for data in (b"1", b"2")]
+        [True, False]
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_folder(path.parent) as folder:
+            with (folder / "file").open("xb") as file:
+                file.write(data)
+                _sync(file, sync=sync)
+            if not _is_linked(folder / "file", path):
+                return False
+            _sync_folder(path.parent, sync=sync)
+    except OSError as error:
+        raise _output_error(path, error) from error
+    return True
 
 
 def write_npz(path: str | Path, /, **arrays: NDArray[Any]) -> None:
@@ -207,19 +245,25 @@ def one_line(text: object) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, sync: bool = False) -> Iterator[IO[bytes]]:
     """Open a new file that replaces `path` when the block ends, and is deleted if the block raises.
+
+    With `sync` it is on the disk before it replaces `path`, and so is its name when the block ends.
 
     Raises:
         OutputError: the file cannot be written. An FgsegError of the block is not changed.
     """
-    with replacing_path(path) as temporary, temporary.open("xb") as file:
+    with replacing_path(path, sync=sync) as temporary, temporary.open("xb") as file:
         yield file
+        _sync(file, sync=sync)
 
 
 @contextmanager
-def replacing_path(path: Path) -> Iterator[Path]:
-    """As `replacing`, but the block gets the path of a file that it makes itself, alone in a folder."""
+def replacing_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """As `replacing`, but the block gets the path of a file that it makes itself, alone in a folder.
+
+    With `sync` the name of the file is on the disk when the block ends; the block takes care of its content.
+    """
     try:
         with _possible_name(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -227,8 +271,18 @@ def replacing_path(path: Path) -> Iterator[Path]:
             yield folder / "file"
             with _possible_name(path):
                 (folder / "file").replace(path)
+            _sync_folder(path.parent, sync=sync)
     except FgsegError:  # some are OSErrors too, of other files
         raise
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system raises while the block writes to a path into an OutputError."""
+    try:
+        yield
     except OSError as error:
         raise _output_error(path, error) from error
 
@@ -272,13 +326,49 @@ def is_full_or_read_only(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+def _sync(file: IO[bytes], *, sync: bool) -> None:
+    """Wait until the content of a file is on the disk."""
+    if sync:
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path, *, sync: bool) -> None:
+    """Wait until the names of a folder's files are on the disk; Windows has no such call."""
+    if sync and sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_linked(temporary: Path, path: Path) -> bool:
+    """Give a finished file its name, unless that is taken; returns whether it was free."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # A file system without links, such as FAT. The name is taken first, so a crash may leave half of the file.
+        try:
+            with path.open("xb") as file:
+                file.write(temporary.read_bytes())
+                _sync(file, sync=True)
+        except FileExistsError:
+            return False
+    return True
+
+
 @contextmanager
 def private_folder(prefix: str) -> Iterator[Path]:
     """A folder in the system's place for temporary files that only this user can read; removed when the block ends.
 
     The folders with this prefix of processes that were killed are removed first.
     """
-    _remove_abandoned(Path(tempfile.gettempdir()), re.compile(re.escape(prefix) + r"\w+"))
+    _remove_abandoned_once(Path(tempfile.gettempdir()), re.compile(re.escape(prefix) + r"\w+"))
     with _locked_folder(lambda: Path(tempfile.mkdtemp(prefix=prefix))) as folder:
         yield folder
 
@@ -292,7 +382,7 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
         folder.mkdir()  # not by tempfile, whose folders stay readable by their owner only
         return folder
 
-    _remove_abandoned(parent.absolute(), _TEMPORARY)
+    _remove_abandoned_once(parent.absolute())
     with _locked_folder(make) as folder:
         yield folder
 
@@ -315,8 +405,7 @@ def _made_and_locked(make: Callable[[], Path]) -> tuple[Path, int | None]:
             return folder, _lock(folder)
 
 
-@lru_cache(maxsize=4096)  # once per process and folder, since listing a folder takes longer the more files it holds
-def _remove_abandoned(parent: Path, names: re.Pattern[str]) -> None:
+def remove_abandoned(parent: Path, names: re.Pattern[str] = _TEMPORARY) -> None:
     """Remove the temporary folders of processes that have ended."""
     with suppress(OSError):
         for folder in parent.iterdir():
@@ -326,6 +415,10 @@ def _remove_abandoned(parent: Path, names: re.Pattern[str]) -> None:
                     if lock is not None:
                         shutil.rmtree(folder, ignore_errors=True)
                     _unlock(lock)
+
+
+# Once per process and folder, since listing a folder takes longer the more files it holds.
+_remove_abandoned_once = lru_cache(maxsize=4096)(remove_abandoned)
 
 
 def _lock(folder: Path) -> int | None:

@@ -4,6 +4,7 @@ Messages name the argument, what was expected, what was given and what to do.
 """
 
 __all__ = [
+    "BatchError",
     "DatasetError",
     "DeviceError",
     "DiskError",
@@ -14,6 +15,7 @@ __all__ = [
     "OutputError",
     "PromptError",
     "ShapeError",
+    "StoreError",
     "TrainingError",
     "UnknownWordError",
     "WeightsError",
@@ -54,6 +56,14 @@ class OutputError(FgsegError, OSError):
 
 class DiskError(OutputError):
     """A result file that cannot be written because its disk is full or read-only; other files would fail as well."""
+
+
+class StoreError(FgsegError, OSError):
+    """A store of a batch that cannot be read or continued: another run, a damaged file, a store that is not reached."""
+
+
+class BatchError(FgsegError, RuntimeError):
+    """A batch run that stopped before its end by a fault of the machine; the same command continues it."""
 
 
 class ModelNotFoundError(FgsegError, OSError):

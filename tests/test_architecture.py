@@ -24,7 +24,7 @@ LAYERS = (
     ("segmentation", "training"),
     ("large", "recipes"),
     ("segmenter",),
-    ("evaluation", "web", "explorer"),
+    ("evaluation", "web", "explorer", "store"),
     ("commands",),
     ("__init__", "__main__", "benchmarks"),
 )
@@ -37,18 +37,21 @@ OWNERS = {
     "safetensors": {"encoders", "training", "recipes"},
     "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
-    "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes"},
+    "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes", "store"},
     "skimage": {"scoring", "regions", "guides", "web"},  # web: the photographs that come with it
     "scipy": {"large", "regions", "guides", "scenes"},
     "tifffile": {"images", "large"},
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},
-    "pandas": {"formats", "large", "segmentation"},
+    "pandas": {"formats", "large", "segmentation", "store"},
     "ipywidgets": {"explorer"},
     "cachetools": {"segmentation"},
     "platformdirs": {"encoders"},
     "yaml": {"prompts"},
     "jinja2": {"_files"},
+    "pyarrow": {"store"},
+    "fsspec": {"store"},
+    "ray": {"store"},
     "typer": {"commands"},
     "gradio": {"web"},
     "fastapi": {"web"},
@@ -57,7 +60,7 @@ OWNERS = {
     "tqdm": {"commands", "training"},
     "torch": {
         "types", "similarity", "upsample", "scoring", "regions", "encoders", "guides", "segmentation", "large",
-        "segmenter", "training", "evaluation", "commands", "recipes",
+        "segmenter", "training", "evaluation", "commands", "recipes", "store",
     },
 }  # fmt: skip
 NEVER = {"torchvision", "mmcv", "mmseg", "ultralytics"}

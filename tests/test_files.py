@@ -15,7 +15,7 @@ import pytest
 from odd_images import PICTURE
 
 import fgseg._files
-from fgseg._files import append_bytes, write_bytes, write_npz, write_text
+from fgseg._files import append_bytes, create_bytes, remove_abandoned, write_bytes, write_npz, write_text, writing
 from fgseg.errors import DiskError, FgsegError, ImageError, OptionError, OutputError, ShapeError
 from fgseg.images.label_png import write_label_png
 from fgseg.images.writing import write_image
@@ -210,3 +210,60 @@ def test_an_npz_of_objects_is_refused(tmp_path):
 def test_the_errors_of_files_share_a_base():
     for error in (ImageError, OutputError, OptionError, ShapeError):
         assert issubclass(error, FgsegError)
+
+
+def test_a_file_is_created_once_and_never_replaced(tmp_path):
+    path = tmp_path / "new" / "a.bin"
+    assert [create_bytes(path, data, sync=True) for data in (b"first", b"second")] == [True, False]
+    assert path.read_bytes() == b"first"
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.bin"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_is_created_once_where_there_are_no_links(tmp_path, monkeypatch, code):
+    def no_links(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert [create_bytes(tmp_path / "a.bin", data) for data in (b"first", b"second")] == [True, False]
+    assert (tmp_path / "a.bin").read_bytes() == b"first"
+
+
+@pytest.mark.parametrize("write", [write_bytes, create_bytes])
+def test_a_synced_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch, write):
+    synced = []
+    sync = os.fsync
+
+    def see(descriptor):
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        assert (tmp_path / "a.bin").exists() == (len(synced) == 2)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", see)
+    write(tmp_path / "a.bin", b"12", sync=True)
+    assert synced[0].startswith(str(tmp_path / "."))
+    assert synced[1] == str(tmp_path)
+    write(tmp_path / "b.bin", b"12")
+    assert len(synced) == 2
+
+
+def test_a_created_file_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match="No space left on device"):
+        create_bytes(tmp_path / "a.bin", b"12", sync=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_dead_writers_are_removed_each_time_that_is_asked(tmp_path):
+    for _ in range(2):
+        (tmp_path / f".{'0' * 32}.part").mkdir()
+        remove_abandoned(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_system_says_while_writing_names_the_file(tmp_path):
+    with pytest.raises(OutputError, match=r"a.bin: cannot be written"), writing(tmp_path / "a.bin"):
+        raise OSError(errno.EIO, "Input/output error")

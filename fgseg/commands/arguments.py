@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fgseg.commands.options import ModelOptions, PromptOptions, ReadOptions, RunOptions
+from fgseg.commands.options import MaskOptions, ModelOptions, PromptOptions, ReadOptions, RunOptions, ScoreOptions
 from fgseg.commands.result_folders import folder_name
 from fgseg.commands.terminal.output import USAGE, Inputs, complain
 from fgseg.commands.terminal.status import STATUS
@@ -34,10 +34,12 @@ __all__ = [
     "comma_notes",
     "find_inputs",
     "load_segmenter",
+    "model_arguments",
     "picture_to_open",
     "read_box",
     "read_by_region",
     "read_competitors",
+    "read_mask_options",
     "read_prompts",
     "read_reading",
     "read_size",
@@ -137,6 +139,27 @@ def region_stamps(regions: str | None) -> list[list[str | int]]:
     path = Path(regions or "")
     files = sorted(path.iterdir()) if regions and path.is_dir() else [path] if regions and path.is_file() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def read_mask_options(options: MaskOptions, scoring: ScoreOptions) -> dict[str, Any]:
+    """The arguments of `Segmenter.segment` for how an image is scored and how scores become masks."""
+    from fgseg.segmentation.result import checked_sizes
+
+    smallest, largest_hole = checked_sizes(
+        options.mode,
+        min_area=read_size("--min-area", options.min_area),
+        max_hole=read_size("--max-hole", options.max_hole),
+    )
+    check_resolution(scoring.resolution)
+    return {
+        "mode": options.mode,
+        "threshold": read_threshold(options.threshold),
+        "resolution": scoring.resolution,
+        "refine": scoring.refine,
+        "propagate": scoring.propagate,
+        "min_area": smallest,
+        "max_hole": largest_hole,
+    }
 
 
 def check_resolution(text: str) -> None:
@@ -361,10 +384,16 @@ def check_writable(out: Path) -> None:
         raise OutputError(f"--out: no permission to write into {out}; choose another folder")
 
 
-def load_segmenter(options: ModelOptions) -> Segmenter:
-    """Load the model, and log which it is."""
+def model_arguments(options: ModelOptions) -> dict[str, Any]:
+    """The arguments of `fgseg.load`."""
     given = {**asdict(options), "offline": options.offline or None}
     del given["verbose"]
+    return given
+
+
+def load_segmenter(options: ModelOptions) -> Segmenter:
+    """Load the model, and log which it is."""
+    given = model_arguments(options)
     with STATUS.during(f"loading {options.model or os.environ.get('FGSEG_MODEL') or 'mini'}"):
         from fgseg.segmenter import load
 

@@ -8,7 +8,8 @@ quick.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +22,7 @@ from fgseg.commands.options import (
     WHAT,
     Base,
     Images,
+    MaskOptions,
     ModelOptions,
     PromptOptions,
     ReadOptions,
@@ -31,7 +33,7 @@ from fgseg.commands.options import (
     with_option_groups,
 )
 from fgseg.commands.result_folders import check_free, plan, remaining, request_digest, result_folders
-from fgseg.commands.terminal.output import Ending, Inputs, blaming_the_image, row_bar, run
+from fgseg.commands.terminal.output import IMAGE_FAULTS, Ending, Inputs, blaming_the_image, count_bar, run
 from fgseg.commands.terminal.stopwatch import Stopwatch
 from fgseg.errors import OptionError
 
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 
     from fgseg.large.result import LargeSegmentation
     from fgseg.prompts.classes import PromptClass
+    from fgseg.segmentation.encoded_image import EncodedImage
     from fgseg.segmentation.result import Segmentation
+    from fgseg.segmenter import Segmenter
 
 __all__ = ["boxes", "heatmap", "rank", "segment"]
 
@@ -51,31 +55,7 @@ def segment(
     images: Images,
     *,
     words: PromptOptions,
-    mode: Annotated[
-        Literal["exclusive", "independent"],
-        Option(help="exclusive: one class per pixel. independent: one mask per class; masks may overlap."),
-    ] = "exclusive",
-    threshold: Annotated[
-        str | None,
-        Option(
-            help="Minimum presence of a labelled pixel, 0 to 1, or auto, which chooses one for each class.",
-            show_default="the model's, 0.5 for most",
-        ),
-    ] = None,
-    min_area: Annotated[
-        str,
-        Option(
-            help="Drop connected components of fewer pixels. auto: those under a quarter of a patch join what is "
-            "around them; 0 keeps all."
-        ),
-    ] = "auto",
-    max_hole: Annotated[
-        str,
-        Option(
-            help="Fill holes of at most this many pixels; a number needs --mode independent. auto: unlabelled gaps "
-            "under a quarter of a patch inside one class; 0 fills none."
-        ),
-    ] = "auto",
+    masks: MaskOptions,
     by_region: Annotated[
         bool,
         Option("--by-region", help="Read tiled TIFFs by region, at their own scale; automatic above 178 megapixels."),
@@ -98,27 +78,24 @@ def segment(
         ),
     ] = None,
     base: Base = "grey",
+    workers: Annotated[int, Option(min=1, help="Processes of one thread each that segment images.")] = 1,
     report: ReportOptions,
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     clock = Stopwatch()
     with clock.during("imports"):
-        from fgseg.commands.prefetch import Prefetcher
+        from fgseg.commands.prefetch import Pooled, Prefetcher
         from fgseg.large.result import written_large_files
-        from fgseg.segmentation.result import check_formats, checked_sizes, written_files
-        from fgseg.segmentation.saving import mark_unfinished
+        from fgseg.segmentation.result import check_formats, written_files
 
+    if workers > 1 and options.batch > 1:
+        raise OptionError("--batch: with --workers, images are encoded one by one; leave one of the two out")
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
     picture = arguments.picture_to_open(options, written_formats)
-    smallest, largest_hole = checked_sizes(
-        mode,
-        min_area=arguments.read_size("--min-area", min_area),
-        max_hole=arguments.read_size("--max-hole", max_hole),
-    )
+    settings = arguments.read_mask_options(masks, options) | {"vote": options.vote}
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
-    presence, read = arguments.read_threshold(threshold), arguments.read_reading(reading)
-    arguments.check_resolution(options.resolution)
+    read = arguments.read_reading(reading)
     arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
     inputs, folders = _inputs_and_folders(images, options)
     large = arguments.read_by_region(inputs.paths, always=by_region)
@@ -129,10 +106,6 @@ def segment(
         return
     with clock.during("load"):
         seg = arguments.load_segmenter(model)
-    settings: dict[str, Any] = {
-        "mode": mode, "threshold": presence, "resolution": options.resolution, "refine": options.refine,
-        "propagate": options.propagate, "vote": options.vote, "min_area": smallest, "max_hole": largest_hole,
-    }  # fmt: skip
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     with clock.during("words"):
         seg.prepare(prompts, **competitors)
@@ -143,51 +116,147 @@ def segment(
     })  # fmt: skip
     inputs, records = remaining(inputs, folders, request, options, quiet=report.quiet)
 
-    def segment_large(path: Path) -> LargeSegmentation:
-        with row_bar(path.name, quiet=report.quiet) as show, blaming_the_image():
-
-            def progress(done: int, total: int) -> None:
-                show(done, total)
-                if done == total:  # the label map is about to take the place of an earlier one
-                    mark_unfinished(folders[path], str(path), ["labels.tif"])
-
-            return seg.segment_large(
-                path, prompts, folders[path] / "labels.tif", threshold=presence, resolution=options.resolution,
-                reduction=reduction, progress=progress, **read, **competitors,
-            )  # fmt: skip
-
+    job = _SegmentJob(prompts, settings, competitors, tuple(written_formats), base, reduction, read, options.regions)
     changed: list[tuple[int, int]] = []  # the changed pixels and the pixels of each image that is not read by region
 
     def work(path: Path) -> list[dict[str, Any]]:
-        result: LargeSegmentation | Segmentation
-        if path in large:
-            with clock.during("masks"):  # its windows are encoded on the way
-                result = segment_large(path)
+        if pooled is not None:
+            with clock.during("wait for the processes"):
+                done = pooled.take(path)
+        elif path in large:
+            done = job.segment_large(seg, path, folders[path], records[path], clock, quiet=report.quiet)
         else:
             with clock.during("encode"):
                 view = encoded.take(path)
-            with clock.during("masks"):
-                result = seg.segment(view, prompts, region_map=_regions_of(options, path), **settings, **competitors)
-            changed.append((result.settings["changed_pixels"], result.labels.size))
-        with clock.during("files"):
-            written = result.save(folders[path], formats=written_formats, record=records[path], base=base)
-            return [{"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}]
+            done = job.segment(seg, view, path, folders[path], records[path], clock)
+        if path not in large:
+            changed.append(done.changed)
+        return [done.record]
 
     small = [path for path in inputs.paths if path not in large]
-    regions = partial(_regions_of, options)
+    tasks = {
+        path: _SegmentTask(path, folders[path], tuple(records[path].items()), path in large) for path in inputs.paths
+    }
+    make = partial(_SegmentWorker, arguments.model_arguments(model), job)
+    pooled = Pooled(make, tasks, workers=workers) if workers > 1 else None
     encoded = Prefetcher(
-        seg, small, resolution=options.resolution, batch_size=options.batch, region_map=regions, **read
-    )
-    keeps_some = bool(large) and "auto" in (smallest, largest_hole)
+        seg, [] if pooled else small, resolution=options.resolution, batch_size=options.batch,
+        region_map=job.region_map, **read,
+    )  # fmt: skip
+    keeps_some = bool(large) and "auto" in (settings["min_area"], settings["max_hole"])
 
     def notes() -> Iterable[str]:
         yield from _only_class_notes(words)
         yield from _speck_notes(changed, keeps_some=keeps_some)
 
-    is_auto = presence == "auto"
+    is_auto = settings["threshold"] == "auto"
     header = ("image", "class", "% of pixels", "regions", "peak", *(("threshold",) if is_auto else ()))
     rows = partial(_segment_rows, with_threshold=is_auto)
-    run(inputs, work, rows, header, report, Ending(clock, notes, options.out, picture))
+    with nullcontext() if pooled is None else closing(pooled):
+        run(inputs, work, rows, header, report, Ending(clock, notes, options.out, picture))
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    """What is told of an image, and its changed pixels and all its pixels."""
+
+    record: dict[str, Any]
+    changed: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _SegmentJob:
+    """What `fgseg segment` does with each image, in this process or in others."""
+
+    prompts: Sequence[PromptClass]
+    settings: dict[str, Any]
+    competitors: dict[str, Any]
+    formats: tuple[str, ...]
+    base: Literal["grey", "photo"]
+    reduction: int
+    read: dict[str, Any]
+    regions: str | None
+
+    def region_map(self, path: Path) -> str | None:
+        """The region map of an image."""
+        return _region_map(self.regions, path)
+
+    def segment(
+        self, seg: Segmenter, image: EncodedImage, path: Path, folder: Path, record: dict[str, Any], clock: Stopwatch
+    ) -> _Segmented:
+        """Segment an image, and save the result."""
+        with clock.during("masks"):
+            result = seg.segment(
+                image, self.prompts, region_map=self.region_map(path), **self.settings, **self.competitors
+            )
+        changed = result.settings["changed_pixels"], result.labels.size
+        return _Segmented(self._saved(result, path, folder, record, clock), changed)
+
+    def segment_large(
+        self, seg: Segmenter, path: Path, folder: Path, record: dict[str, Any], clock: Stopwatch, *, quiet: bool
+    ) -> _Segmented:
+        """Segment an image that is read by region, and save the result."""
+        from fgseg.segmentation.saving import mark_unfinished
+
+        with clock.during("masks"), count_bar(path.name, unit="row", quiet=quiet) as show, blaming_the_image():
+
+            def progress(done: int, total: int) -> None:
+                show(done, total)
+                if done == total:  # the label map is about to take the place of an earlier one
+                    mark_unfinished(folder, str(path), ["labels.tif"])
+
+            chosen = {name: self.settings[name] for name in ("threshold", "resolution")}
+            result = seg.segment_large(
+                path, self.prompts, folder / "labels.tif", reduction=self.reduction, progress=progress,
+                **chosen, **self.read, **self.competitors,
+            )  # fmt: skip
+        return _Segmented(self._saved(result, path, folder, record, clock), (0, 0))
+
+    def _saved(
+        self, result: Segmentation | LargeSegmentation, path: Path, folder: Path, record: dict[str, Any],
+        clock: Stopwatch,
+    ) -> dict[str, Any]:  # fmt: skip
+        with clock.during("files"):
+            written = result.save(folder, formats=self.formats, record=record, base=self.base)
+            return {"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}
+
+
+@dataclass(frozen=True)
+class _SegmentTask:
+    """An image for another process: where its result goes, the entries of its run.json, and how it is read."""
+
+    path: Path
+    folder: Path
+    record: tuple[tuple[str, Any], ...]
+    is_large: bool
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+
+class _SegmentWorker:
+    """Segments images in a process of its own, with one thread."""
+
+    def __init__(self, model: dict[str, Any], job: _SegmentJob, place: int) -> None:
+        from fgseg.segmenter import load
+        from fgseg.store.engines.resources import limit_threads
+
+        limit_threads(1)
+        self._job, self._seg = job, load(**model)
+
+    def __call__(self, task: _SegmentTask, tell: Any) -> _Segmented | Exception:
+        from fgseg.commands.prefetch import read_file
+
+        job, record, clock = self._job, dict(task.record), Stopwatch()
+        try:
+            if task.is_large:
+                return job.segment_large(self._seg, task.path, task.folder, record, clock, quiet=True)
+            picture = replace(read_file(task.path, **job.read), source=str(task.path))
+            regions = job.region_map(task.path) if self._seg.encoder.recipe == "corr" else None
+            image = self._seg.encode(picture, resolution=job.settings["resolution"], region_map=regions)
+            return job.segment(self._seg, image, task.path, task.folder, record, clock)
+        except IMAGE_FAULTS as error:
+            return error
 
 
 def _only_class_notes(words: PromptOptions) -> list[str]:
@@ -272,7 +341,7 @@ def heatmap(
     def work(path: Path) -> list[dict[str, Any]]:
         with clock.during("encode"):
             image = encoded.take(path)
-        maps = seg.heatmaps(image, prompts, region_map=_regions_of(options, path), **how, **competitors)
+        maps = seg.heatmaps(image, prompts, region_map=_region_map(options.regions, path), **how, **competitors)
         classes: list[dict[str, Any]] = []
         with clock.during("maps and files"):
             written = maps.save(
@@ -291,7 +360,7 @@ def heatmap(
 
     encoded = Prefetcher(
         seg, inputs.paths, resolution=options.resolution, batch_size=options.batch,
-        region_map=partial(_regions_of, options), **read,
+        region_map=partial(_region_map, options.regions), **read,
     )  # fmt: skip
     header = ("image", "class", "mean", "peak", "% over 0.5")
     run(inputs, work, rows, header, report, Ending(clock, partial(_only_class_notes, words), options.out, picture))
@@ -328,11 +397,11 @@ def _regions_asked(options: RunOptions) -> dict[str, Any]:
     return {"regions": options.regions, "region_stamps": arguments.region_stamps(options.regions)}
 
 
-def _regions_of(options: RunOptions, path: Path) -> str | None:
+def _region_map(regions: str | None, path: Path) -> str | None:
     """The region map of an image."""
     from fgseg.guides.region_maps import region_map_for
 
-    return None if options.regions is None else region_map_for(options.regions, str(path))
+    return None if regions is None else region_map_for(regions, str(path))
 
 
 def _summary(name: str, score_map: NDArray[np.float32]) -> dict[str, Any]:

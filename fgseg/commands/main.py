@@ -1,4 +1,4 @@
-"""The command line: `fgseg segment | heatmap | boxes | rank | bench | train | serve | models | doctor`.
+"""The command line: `fgseg segment | heatmap | boxes | rank | batch | store | bench | train | serve | models | doctor`.
 
 Data goes to stdout, progress and errors go to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 3 finished but some
 images failed, 130 interrupted. The commands import heavy modules inside, so that `--help` is quick.
@@ -26,10 +26,12 @@ import typer
 
 from fgseg._version import __version__
 from fgseg.commands.arguments import comma_notes
+from fgseg.commands.batch import batch
 from fgseg.commands.bench import bench
 from fgseg.commands.images import boxes, heatmap, rank, segment
 from fgseg.commands.options import HOW, MODEL, OUTPUT, WHAT, AsJson, Device, Dtype, Model
 from fgseg.commands.serve import serve
+from fgseg.commands.store import store
 from fgseg.commands.terminal.output import (
     DONE,
     FAILED,
@@ -44,7 +46,7 @@ from fgseg.commands.terminal.output import (
 from fgseg.commands.terminal.status import STATUS
 from fgseg.commands.terminal.wording import in_options
 from fgseg.commands.train import train
-from fgseg.errors import DiskError, FgsegError, UnknownWordError
+from fgseg.errors import BatchError, DiskError, FgsegError, UnknownWordError
 
 __all__ = ["app", "main"]
 
@@ -80,8 +82,9 @@ def _root(
         raise typer.Exit(USAGE)
 
 
-for command in (segment, heatmap, boxes, rank, bench, train, serve):
+for command in (segment, heatmap, boxes, rank, batch, bench, train, serve):
     app.command()(command)
+app.add_typer(store, name="store")
 
 
 @app.command()
@@ -170,7 +173,7 @@ def _refused(error: FgsegError, words: list[str]) -> int:
     if isinstance(error, UnknownWordError) and "--model" not in words:
         complain(f"for any words: {shlex.join(['fgseg', *words, '--model', 'fg-clip-base'])}")
         complain("this downloads 601 MB once; afterwards it works without a network, also with --offline")
-    return FAILED if isinstance(error, DiskError) else USAGE
+    return FAILED if isinstance(error, (BatchError, DiskError)) else USAGE
 
 
 def _run(words: list[str]) -> None:

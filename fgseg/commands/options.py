@@ -25,6 +25,7 @@ __all__ = [
     "Device",
     "Dtype",
     "Images",
+    "MaskOptions",
     "Model",
     "ModelOptions",
     "PromptOptions",
@@ -34,6 +35,7 @@ __all__ = [
     "ReportOptions",
     "Route",
     "RunOptions",
+    "ScoreOptions",
     "Templates",
     "Vote",
     "named_folder",
@@ -183,10 +185,43 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """How images are encoded, and the folder for the results."""
+class MaskOptions:
+    """How scores become masks."""
 
-    panel: ClassVar[str] = OUTPUT
+    panel: ClassVar[str] = HOW
+
+    mode: Annotated[
+        Literal["exclusive", "independent"],
+        Option(help="exclusive: one class per pixel. independent: one mask per class; masks may overlap."),
+    ] = "exclusive"
+    threshold: Annotated[
+        str | None,
+        Option(
+            help="Minimum presence of a labelled pixel, 0 to 1, or auto, which chooses one for each class.",
+            show_default="the model's, 0.5 for most",
+        ),
+    ] = None
+    min_area: Annotated[
+        str,
+        Option(
+            help="Drop connected components of fewer pixels. auto: those under a quarter of a patch join what is "
+            "around them; 0 keeps all."
+        ),
+    ] = "auto"
+    max_hole: Annotated[
+        str,
+        Option(
+            help="Fill holes of at most this many pixels; a number needs --mode independent. auto: unlabelled gaps "
+            "under a quarter of a patch inside one class; 0 fills none."
+        ),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How images are encoded and scored."""
+
+    panel: ClassVar[str] = HOW
 
     resolution: Annotated[
         str,
@@ -208,6 +243,14 @@ class RunOptions:
             rich_help_panel=HOW,
         ),
     ] = "none"
+
+
+@dataclass(frozen=True)
+class RunOptions(ScoreOptions):
+    """How images are encoded and scored, and the folder for the results."""
+
+    panel: ClassVar[str] = OUTPUT
+
     regions: Regions = None
     vote: Vote = False
     batch: Annotated[

@@ -1,21 +1,26 @@
-"""Image files that are read and encoded before they are needed."""
+"""Images that are read, encoded or segmented before they are needed, by a thread or by other processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from fgseg.commands.terminal.output import blaming_the_image
+from fgseg.errors import ImageError
 from fgseg.guides.region_maps import RegionMap
 from fgseg.images.reading import Picture, read_picture
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.encoded_image import EncodedImage
 from fgseg.segmenter import Segmenter
+from fgseg.store.engines.local import Done, Work, WorkerDied, ended_by, run_tasks
 
-__all__ = ["Prefetcher", "read_file"]
+__all__ = ["Pooled", "Prefetcher", "read_file"]
+
+_TRIES = 2  # of an image whose process dies
 
 
 class Prefetcher:
@@ -85,6 +90,46 @@ class Prefetcher:
             self._encoded |= dict.fromkeys(images, error)
         else:
             self._encoded |= {path: replace(image, source=str(path)) for path, image in zip(images, batch, strict=True)}
+
+
+class Pooled:
+    """Results that other processes make, in the order in which they are asked for."""
+
+    def __init__(self, make_work: Callable[[int], Work], tasks: Mapping[Path, Any], *, workers: int) -> None:
+        """Start no process yet.
+
+        Args:
+            make_work: as in `fgseg.store.engines.local.run_tasks`; its work returns errors of an image.
+            tasks: the task of each image, in the order in which the results are taken.
+            workers: number of processes.
+        """
+        self._tasks = tasks
+        self._events = run_tasks(make_work, list(tasks.values()), workers=workers, tries=_TRIES)
+        self._done: dict[Any, Any] = {}
+
+    def close(self) -> None:
+        """End the processes."""
+        self._events.close()
+
+    def take(self, path: Path) -> Any:
+        """The result of an image; it is not kept.
+
+        Raises:
+            ImageError: its process died twice.
+            Exception: the error that the work returned.
+        """
+        task = self._tasks[path]
+        while task not in self._done:
+            event = next(self._events)
+            if isinstance(event, Done):
+                self._done[event.task] = event.value
+            elif isinstance(event, WorkerDied):
+                ended = f"its process died {_TRIES} times ({ended_by(event.exit_code)})"
+                self._done[event.task] = ImageError(f"{event.task.path}: {ended}; look at it, or use fewer --workers")
+        result = self._done.pop(task)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 def read_file(path: Path, *, bands: Sequence[int] | None, stretch: Sequence[float] | None) -> Picture:

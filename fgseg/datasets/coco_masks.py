@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_rle
 
 from fgseg.datasets.annotations import UnusableError, is_number
+from fgseg.errors import OptionError
 from fgseg.images.reading import MAX_PIXELS
+from fgseg.regions.run_lengths import MOST_FIELDS, run_lengths
 
 __all__ = ["Mask", "checked_mask", "draw_masks"]
 
@@ -23,7 +25,6 @@ _NEAR = "corners that are finite numbers, and no farther from the image than its
 _RUNS = "run lengths that cover the image"
 _LONGEST_RING = 1_000_000  # pixels; pycocotools takes up to 150 bytes for each while it draws
 _HUGE = 1e300
-_FIELDS = 7  # characters of a number in a string of run lengths; six hold all of an image's pixels
 
 
 def checked_mask(segmentation: Any, size_hw: tuple[int, int]) -> Mask | None:
@@ -74,7 +75,7 @@ def _checked_runs(segmentation: Mapping[str, Any], size_hw: tuple[int, int]) -> 
     if not (isinstance(size, list) and all(map(is_number, size)) and size == list(size_hw)):
         raise UnusableError(_RUNS, size, f"its size; the image has {list(size_hw)}")
     counts, pixels = segmentation.get("counts"), size_hw[0] * size_hw[1]
-    if isinstance(counts, str) and len(counts) > _FIELDS * (pixels + 1):  # before it takes 40 times its length
+    if isinstance(counts, str) and len(counts) > MOST_FIELDS * (pixels + 1):  # before it takes 40 times its length
         raise UnusableError(_RUNS, counts, f"{len(counts)} characters for {pixels} pixels")
     runs = _runs(counts)
     if not ((runs >= 0) & (runs <= pixels)).all() or runs.sum() != pixels:
@@ -100,23 +101,10 @@ def _runs(counts: Any) -> NDArray[np.int64]:
 
 
 def _decoded(text: str) -> NDArray[np.int64]:
-    """Run lengths from COCO's string: five bits per character, from the fourth run on as differences.
-
-    A difference is to the last run but one. pycocotools' decoder (2.0.11) is not used, because numpy 2 warns of it. The
-    format is that of rleFrString in cocoapi's maskApi.c.
-    """
-    bits = np.frombuffer(text.encode(errors="surrogatepass"), np.uint8).astype(np.int64) - 48
-    last = np.flatnonzero(bits & 0x20 == 0)  # the last character of each number
-    first = np.concatenate([[0], last[:-1] + 1])
-    ends_well = len(last) and last[-1] == len(bits) - 1 and (last - first < _FIELDS).all()
-    if not ends_well or ((bits < 0) | (bits > 63)).any():
-        raise UnusableError(_RUNS, text, "no string of run lengths")
-    shifts = 5 * (np.arange(len(bits)) - np.repeat(first, last - first + 1))
-    runs: NDArray[np.int64] = np.add.reduceat((bits & 0x1F) << shifts, first)
-    runs -= np.where(bits[last] & 0x10, np.int64(1) << (shifts[last] + 5), 0)  # negative: only a difference can be
-    for start in (1, 2):
-        runs[start::2] = np.cumsum(runs[start::2])
-    return runs
+    try:
+        return run_lengths(text.encode(errors="surrogatepass"))
+    except OptionError as error:
+        raise UnusableError(_RUNS, text, "no string of run lengths") from error
 
 
 def draw_masks(masks: Iterable[tuple[int, Mask]], size_hw: tuple[int, int]) -> NDArray[np.int32]:

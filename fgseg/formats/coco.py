@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_rle
 
+from fgseg.errors import ShapeError
 from fgseg.formats.shapes import Masks, region_masks
+from fgseg.regions.run_lengths import run_lengths
 from fgseg.types import Region
 
-__all__ = ["coco_annotations"]
+__all__ = ["coco_annotations", "decode_mask", "encode_mask"]
 
 
 def coco_annotations(
@@ -59,6 +61,43 @@ def coco_annotations(
             for number, (region, mask) in enumerate(region_masks(masks, regions, image_hw), start=first_annotation_id)
         ],
     }
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> bytes:
+    """The counts of a mask in COCO's compressed run-length code.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        The value of "counts", to which the size of the mask belongs.
+
+    >>> decode_mask(encode_mask(np.array([[True, False, False]])), image_hw=(1, 3))
+    array([[ True, False, False]])
+    """
+    return coco_rle.encode(np.asfortranarray(mask, np.uint8))["counts"]
+
+
+def decode_mask(counts: bytes, *, image_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask of counts that `encode_mask` made.
+
+    Args:
+        counts: of the mask.
+        image_hw: (height, width) of the mask in pixels.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        OptionError: bytes that are no such counts.
+        ShapeError: counts of a mask of another size.
+    """
+    height, width = image_hw
+    runs = run_lengths(counts)
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise ShapeError(f"counts: expected runs of {height * width} pixels, got {runs.sum()}; image_hw is another's")
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
 def _coco_annotation(region: Region, mask: NDArray[np.bool_], image_hw: tuple[int, int]) -> dict[str, Any]:

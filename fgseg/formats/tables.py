@@ -15,11 +15,12 @@ from fgseg.types import Region
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["regions_csv", "regions_frame", "regions_json"]
+__all__ = ["REGION_COLUMNS", "region_values", "regions_csv", "regions_frame", "regions_json"]
 
-_CSV_COLUMNS = (
+REGION_COLUMNS = (
     "class_name,class_index,left,top,right,bottom,area,centroid_y,centroid_x,mean_score,peak_score,holes"
 ).split(",")
+"""Columns of the CSV."""
 
 
 def regions_json(regions: Sequence[Region]) -> str:
@@ -53,8 +54,8 @@ def regions_csv(regions: Sequence[Region]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    writer.writerows(map(_row, regions))
+    writer.writerow(REGION_COLUMNS)
+    writer.writerows(map(region_values, regions))
     return text.getvalue()
 
 
@@ -78,10 +79,10 @@ def regions_frame(regions: Sequence[Region]) -> DataFrame:
         import pandas
     except ImportError as error:
         raise OptionError("to_dataframe: expected the package pandas, got none; pip install pandas") from error
-    return pandas.DataFrame([_row(region) for region in regions], columns=list(_CSV_COLUMNS))
+    return pandas.DataFrame([region_values(region) for region in regions], columns=list(REGION_COLUMNS))
 
 
-def _row(region: Region) -> list[Any]:
+def region_values(region: Region) -> list[Any]:
     """The values of a region in the order of the columns."""
     scores = (region.mean_score, region.peak_score)
     name = (region.class_name, region.class_index)

@@ -15,7 +15,15 @@ from fgseg._files import absolute_path, one_line, reason
 from fgseg.errors import ImageError, OptionError
 from fgseg.images.foreign import is_url
 
-__all__ = ["ADDED_FORMATS", "HOW_TO_TILE", "IMAGE_SUFFIXES", "find_images", "source_folder"]
+__all__ = [
+    "ADDED_FORMATS",
+    "HOW_TO_TILE",
+    "IMAGE_SUFFIXES",
+    "find_images",
+    "has_glob_signs",
+    "has_picture_suffix",
+    "source_folder",
+]
 
 IMAGE_SUFFIXES: tuple[str, ...] = tuple(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .gif .bmp "
@@ -86,7 +94,7 @@ def source_folder(source: str | Path) -> Path:
         return path
     if kind == "file":
         return path.parent
-    fixed = takewhile(lambda part: not _GLOB_SIGNS & set(part), path.parts)
+    fixed = takewhile(lambda part: not has_glob_signs(part), path.parts)
     return Path(*fixed)
 
 
@@ -98,7 +106,7 @@ def _kind(source: str | Path) -> Literal["file", "folder", "pattern"]:
         return "file"  # its reader reports what is wrong
     if is_folder:
         return "folder"
-    return "file" if is_there or is_url(source) or not _GLOB_SIGNS & set(str(source)) else "pattern"
+    return "file" if is_there or is_url(source) or not has_glob_signs(str(source)) else "pattern"
 
 
 def _expand(source: str | Path) -> list[Path]:
@@ -153,15 +161,29 @@ def _plural(count: int, noun: str) -> str:
 
 def _matches(pattern: str) -> list[Path]:
     suffix = Path(pattern).suffix
-    any_file = bool(suffix) and not _GLOB_SIGNS & set(suffix)
+    any_file = bool(suffix) and not has_glob_signs(suffix)
     names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
     return [path for path in map(Path, names) if _is_picture(path) or (any_file and path.is_file())]
 
 
 def _is_picture(path: Path) -> bool:
-    return (path.suffix.lower() in IMAGE_SUFFIXES or _is_added(path)) and path.is_file()
+    return has_picture_suffix(path) and path.is_file()
 
 
-def _is_added(path: Path) -> bool:
-    """Whether another package has registered this suffix with Pillow."""
-    return Image.EXTENSION.get(path.suffix.lower()) in ADDED_FORMATS
+def has_picture_suffix(name: str | Path) -> bool:
+    """Whether a file of this name counts as a picture in a folder, also by a suffix registered with Pillow.
+
+    >>> has_picture_suffix("a/b.JPG"), has_picture_suffix("notes.txt")
+    (True, False)
+    """
+    suffix = Path(name).suffix.lower()
+    return suffix in IMAGE_SUFFIXES or Image.EXTENSION.get(suffix) in ADDED_FORMATS
+
+
+def has_glob_signs(name: str) -> bool:
+    """Whether a name that is no file is read as a pattern.
+
+    >>> has_glob_signs("photos/*.jpg"), has_glob_signs("photos/a.jpg")
+    (True, False)
+    """
+    return not _GLOB_SIGNS.isdisjoint(name)

@@ -12,11 +12,18 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from fgseg._checks import check_array, check_color, check_integers, describe
 from fgseg._files import one_line, write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
-from fgseg.images.reading import MAX_PIXELS, open_image
+from fgseg.images.reading import MAX_PIXELS, open_image, open_image_bytes
 from fgseg.images.writing import encode
 from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
 
-__all__ = ["label_png_hw", "read_label_png", "read_stored_values", "write_label_png"]
+__all__ = [
+    "decode_label_png",
+    "encode_label_png",
+    "label_png_hw",
+    "read_label_png",
+    "read_stored_values",
+    "write_label_png",
+]
 
 _MODES = ("1", "L", "P", "I;16")  # Pillow's names for grey levels of 1 to 16 bits and palette indices
 _PHOTOMETRIC, _BLACK_IS_ZERO, _PALETTE = 262, 1, 3  # TIFF 6.0: in the other kinds values are levels of a picture
@@ -44,16 +51,27 @@ def write_label_png(path: str | Path, labels: NDArray[np.integer], *, colors: Se
         ...     read_label_png(folder + "/labels.png")
         array([[ 0, -1]], dtype=int32)
     """
+    write_bytes(path, encode_label_png(labels, colors=colors))
+
+
+def encode_label_png(labels: NDArray[np.integer], *, colors: Sequence[tuple[int, int, int]]) -> bytes:
+    """Encode a label map as PNG; arguments and errors as in `write_label_png`.
+
+    Returns:
+        The bytes of the file.
+
+    Example:
+        >>> decode_label_png(encode_label_png(np.array([[0, -1]]), colors=[(255, 0, 0)]), name="labels")
+        array([[ 0, -1]], dtype=int32)
+    """
     palette = _palette(colors)
     _check_labels(labels, len(colors))
-    if len(colors) <= MAX_8_BIT_CLASSES:
-        picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
-        picture.putpalette(palette.ljust(3 * 256, b"\0"))  # all 256 entries, so that PNG keeps 8 bits
-        # A label map consists of runs of one byte.
-        data = encode(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
-    else:
-        data = encode(Image.fromarray(labels.astype(np.uint16)), "PNG")  # UNLABELLED becomes 65535
-    write_bytes(path, data)
+    if len(colors) > MAX_8_BIT_CLASSES:
+        return encode(Image.fromarray(labels.astype(np.uint16)), "PNG")  # UNLABELLED becomes 65535
+    picture = Image.fromarray(labels.astype(np.uint8))  # UNLABELLED, -1, becomes 255
+    picture.putpalette(palette.ljust(3 * 256, b"\0"))  # all 256 entries, so that PNG keeps 8 bits
+    # A label map consists of runs of one byte.
+    return encode(picture, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
 
 
 def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
@@ -77,9 +95,26 @@ def read_label_png(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray
         ...     read_label_png(folder + "/grey.png")
         array([[ 3, -1]], dtype=int32)
     """
-    stored, unlabelled = read_stored_values(path, max_pixels=max_pixels)
-    stored[stored == unlabelled] = UNLABELLED
-    return stored
+    return _with_unlabelled(*read_stored_values(path, max_pixels=max_pixels))
+
+
+def decode_label_png(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.int32]:
+    """Read the bytes of a label map; as `read_label_png`.
+
+    Args:
+        data: the content of the file.
+        name: of the file, for messages.
+        max_pixels: as in `read_label_png`.
+
+    Returns:
+        As `read_label_png`.
+
+    Raises:
+        ImageError: as `read_label_png`.
+    """
+    with open_image_bytes(data, name, max_pixels) as image:
+        _refuse_other_pictures(image, name)
+        return _with_unlabelled(*_stored_values(image))
 
 
 def read_stored_values(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.int32], int]:
@@ -96,9 +131,7 @@ def read_stored_values(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tup
         ImageError: as `read_label_png`.
     """
     with _open_label_png(path, max_pixels) as image:
-        scale = _low_depth_scale(image)  # before decoding, after which Pillow does not know it
-        unlabelled = 65_535 if image.mode == "I;16" else 255
-        return np.array(image).astype(np.int32) // scale, unlabelled
+        return _stored_values(image)
 
 
 def label_png_hw(path: str | Path) -> tuple[int, int]:
@@ -114,13 +147,29 @@ def label_png_hw(path: str | Path) -> tuple[int, int]:
 @contextmanager
 def _open_label_png(path: str | Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     with open_image(Path(path), max_pixels) as image:
-        if not _holds_labels(image):
-            raise ImageError(
-                f"{one_line(path)}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
-                f"{image.mode}; a colour picture or a lossy format does not hold class indices, so write the "
-                "palette's indices (mode P or L) to a PNG and not their colours"
-            )
+        _refuse_other_pictures(image, one_line(path))
         yield image
+
+
+def _refuse_other_pictures(image: ImageFile.ImageFile, name: str) -> None:
+    if not _holds_labels(image):
+        raise ImageError(
+            f"{name}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
+            f"{image.mode}; a colour picture or a lossy format does not hold class indices, so write the "
+            "palette's indices (mode P or L) to a PNG and not their colours"
+        )
+
+
+def _stored_values(image: ImageFile.ImageFile) -> tuple[NDArray[np.int32], int]:
+    """The values of the pixels, and that of an unlabelled pixel."""
+    scale = _low_depth_scale(image)  # before decoding, after which Pillow does not know it
+    unlabelled = 65_535 if image.mode == "I;16" else 255
+    return np.array(image).astype(np.int32) // scale, unlabelled
+
+
+def _with_unlabelled(stored: NDArray[np.int32], unlabelled: int) -> NDArray[np.int32]:
+    stored[stored == unlabelled] = UNLABELLED
+    return stored
 
 
 def _holds_labels(image: ImageFile.ImageFile) -> bool:

@@ -47,6 +47,7 @@ __all__ = [
     "MAX_PIXELS",
     "Picture",
     "open_image",
+    "open_image_bytes",
     "open_tiff_file",
     "read_image",
     "read_image_hw",
@@ -134,8 +135,16 @@ def read_picture(
     bands: Sequence[int] | None = None,
     stretch: Sequence[float] | None = None,
     max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
 ) -> Picture:
     """Read an image with its pixels without data; arguments and errors as in `read_image`.
+
+    Args:
+        source: as in `read_image`.
+        bands: as in `read_image`.
+        stretch: as in `read_image`.
+        max_pixels: as in `read_image`.
+        name: the file that bytes come from, for messages and `Picture.source`. Its suffix tells raw photographs.
 
     Example:
         >>> picture = read_picture(np.array([[0.0, np.nan, 2.0]]), stretch=(0, 100))
@@ -151,7 +160,7 @@ def read_picture(
         return source
     if type(source) is np.ndarray and is_plain and _is_rgb(source):
         return Picture(source)
-    with _stored(source, bands, max_pixels) as stored:
+    with _stored(source, bands, max_pixels, name or _BYTES) as stored:
         return _picture(rgb_source(stored, percentiles))
 
 
@@ -192,6 +201,13 @@ def open_image(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
         ImageError: as `read_image`, also for anything that goes wrong inside the block, such as decoding.
     """
     with _open_file(path) as file, _open_stream(file, one_line(path), max_pixels) as image:
+        yield image
+
+
+@contextmanager
+def open_image_bytes(data: bytes, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """As `open_image`, from the content of the file; `name` is the file's, for messages."""
+    with _open_stream(io.BufferedReader(io.BytesIO(data)), name, max_pixels) as image:
         yield image
 
 
@@ -244,7 +260,7 @@ def _picture(source: RgbSource) -> Picture:
 
 
 @contextmanager
-def _stored(source: Any, bands: Sequence[int] | None, max_pixels: int) -> Iterator[Stored]:
+def _stored(source: Any, bands: Sequence[int] | None, max_pixels: int, name_of_bytes: str) -> Iterator[Stored]:
     """A source as stored samples, with the bands that were chosen."""
     if isinstance(source, Image.Image):
         name = one_line(getattr(source, "filename", "") or "PIL image")
@@ -257,10 +273,10 @@ def _stored(source: Any, bands: Sequence[int] | None, max_pixels: int) -> Iterat
         ):
             yield stored
     elif isinstance(source, (bytes, bytearray)) or (isinstance(source, memoryview) and source.ndim == 1):
-        with _stored_bytes(bytes(source), bands, max_pixels) as stored:
+        with _stored_bytes(bytes(source), one_line(name_of_bytes), bands, max_pixels) as stored:
             yield stored
     elif callable(getattr(source, "read", None)):
-        with _stored_bytes(_content(source), bands, max_pixels) as stored:
+        with _stored_bytes(_content(source), one_line(name_of_bytes), bands, max_pixels) as stored:
             yield stored
     elif source is None or isinstance(source, (int, float, dict, set)):
         raise ShapeError(f"source: expected a path, bytes, an array or a PIL image, got {describe(source)}")
@@ -268,8 +284,10 @@ def _stored(source: Any, bands: Sequence[int] | None, max_pixels: int) -> Iterat
         yield stored_array(as_array(source), bands)
 
 
-def _stored_bytes(data: bytes, bands: Sequence[int] | None, max_pixels: int) -> AbstractContextManager[Stored]:
-    return _stored_file(io.BufferedReader(io.BytesIO(data)), _BYTES, bands, max_pixels)
+def _stored_bytes(
+    data: bytes, name: str, bands: Sequence[int] | None, max_pixels: int
+) -> AbstractContextManager[Stored]:
+    return _stored_file(io.BufferedReader(io.BytesIO(data)), name, bands, max_pixels)
 
 
 @contextmanager

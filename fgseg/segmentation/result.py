@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from fgseg.drawing.figures import NotebookFigure
 
-__all__ = ["FORMATS", "Segmentation", "check_formats", "checked_sizes", "speck_line", "written_files"]
+__all__ = ["FORMATS", "Mode", "Segmentation", "check_formats", "checked_sizes", "speck_line", "written_files"]
 
 Mode = Literal["exclusive", "independent"]
 Size = int | Literal["auto"]  # in pixels

@@ -189,6 +189,36 @@ def test_a_file_name_of_dots_stays_inside_the_output_folder(fgseg, tmp_path):
     assert Path(record["files"][0]).parent == Path("out", "...png")
 
 
+def test_processes_write_the_folders_of_one_process(fgseg, tmp_path):
+    names = [build(tmp_path).name for build in (odd_images.rgb_png, odd_images.empty_file, odd_images.gray_png)]
+    words = ("segment", *names, "-p", "red", "-p", "blue", *SMALL, "--json")
+    alone, pooled = fgseg(*words, "-o", "one"), fgseg(*words, "-o", "two", "--workers", "2")
+    assert (alone.code, pooled.code) == (SOME_FAILED, SOME_FAILED)
+    assert pooled.err == alone.err
+    plain = {"seconds", "encoding_seconds"}
+
+    def told(run, folder):
+        for record in run.records:
+            settings = record.get("settings", {})
+            kept = {name: value for name, value in settings.items() if name not in plain}
+            yield {**record, "settings": kept, "files": [name.replace(folder, "") for name in record.get("files", ())]}
+
+    assert list(told(pooled, "two")) == list(told(alone, "one"))
+    for path in Path("one").rglob("*.png"):
+        assert path.read_bytes() == Path("two", *path.parts[1:]).read_bytes()
+
+
+def test_images_read_by_region_go_to_processes_too(fgseg, tmp_path):
+    tifffile.imwrite(tmp_path / "tiles.tif", np.full((64, 96, 3), 90, np.uint8), tile=(32, 32))
+    words = ("segment", "tiles.tif", "-p", "red", "--by-region")
+    assert fgseg(*words, "-o", "one").code == fgseg(*words, "-o", "two", "--workers", "2").code == DONE
+    assert Path("one/tiles.tif/labels.tif").read_bytes() == Path("two/tiles.tif/labels.tif").read_bytes()
+
+
+def test_processes_and_batches_exclude_each_other(fgseg, photo):
+    assert_refused(fgseg("segment", photo, "-p", "red", "--workers", "2", "--batch", "2"), "--batch: with --workers")
+
+
 # --- images of every kind
 
 

@@ -13,9 +13,18 @@ from PIL import Image
 
 from fgseg._files import write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
-from fgseg.images.label_png import label_png_hw, read_label_png, read_stored_values, write_label_png
+from fgseg.images.label_png import (
+    decode_label_png,
+    encode_label_png,
+    label_png_hw,
+    read_label_png,
+    read_stored_values,
+    write_label_png,
+)
 from fgseg.images.reading import read_image
+from fgseg.images.writing import encode_png
 from fgseg.large.label_tiff import write_label_tiff
+from fgseg.types import UNLABELLED
 
 COLORS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
@@ -196,3 +205,26 @@ def test_a_tiff_of_levels_is_no_label_map(tmp_path, shape, options):
     tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, np.uint8), **options)
     with pytest.raises(ImageError, match="expected a label map, a palette or grey PNG, got TIFF"):
         read_label_png(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("num_classes", [2, 300])
+def test_a_label_map_in_memory_is_the_file(tmp_path, num_classes):
+    labels = np.array([[0, UNLABELLED, num_classes - 1]])
+    colors = [(1, 2, 3)] * num_classes
+    write_label_png(tmp_path / "labels.png", labels, colors=colors)
+    data = encode_label_png(labels, colors=colors)
+    assert data == (tmp_path / "labels.png").read_bytes()
+    assert decode_label_png(data, name="labels").tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("data", "max_pixels", "message"),
+    [
+        (b"", 9, "a.png: the file is empty"),
+        (encode_png(np.zeros((1, 1, 3), np.uint8)), 9, "a.png: expected a label map, a palette or grey PNG, got PNG"),
+        (encode_label_png(np.zeros((2, 5), int), colors=[(0, 0, 0)]), 9, "over the limit"),
+    ],
+)
+def test_bytes_that_are_no_label_map_are_named(data, max_pixels, message):
+    with pytest.raises(ImageError, match=message):
+        decode_label_png(data, name="a.png", max_pixels=max_pixels)

@@ -24,6 +24,7 @@ from fgseg.errors import DiskError, ImageError, OptionError, OutputError, ShapeE
 __all__ = [
     "DONE",
     "FAILED",
+    "IMAGE_FAULTS",
     "INTERRUPTED",
     "SOME_FAILED",
     "USAGE",
@@ -31,11 +32,11 @@ __all__ = [
     "Inputs",
     "blaming_the_image",
     "complain",
+    "count_bar",
     "images_in_words",
     "log_to_stderr",
     "pairs",
     "progress_bar",
-    "row_bar",
     "run",
     "table",
     "to_json",
@@ -43,6 +44,9 @@ __all__ = [
 
 Record = dict[str, Any]
 log = logging.getLogger("fgseg")
+
+IMAGE_FAULTS = (ImageError, OutputError, ShapeError)
+"""Errors of one image, after which the others go on, unless it is a DiskError."""
 
 # Exit statuses.
 DONE, FAILED = 0, 1
@@ -220,10 +224,10 @@ def _attempt(work: Callable[[Path], list[Record]], path: Path) -> list[Record]:
         return work(path)
     except DiskError:  # the other images would fail in the same way
         raise
-    except (ImageError, OutputError) as error:
+    except IMAGE_FAULTS as error:
         message = in_options(str(error))
-    except ShapeError as error:
-        message = f"{path}: {in_options(str(error))}"
+        if isinstance(error, ShapeError):
+            message = f"{path}: {message}"
     return [{"image": str(path), "error": message}]
 
 
@@ -237,9 +241,9 @@ def progress_bar(entries: Iterable[Any] | None = None, *, quiet: bool, **look: A
 
 
 @contextmanager
-def row_bar(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for one large image; call it with the rows that are done and the number of rows."""
-    with progress_bar(desc=name, unit="row", leave=False, quiet=quiet) as bar:
+def count_bar(name: str, *, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr; call it with the number of units that are done and of all of them."""
+    with progress_bar(desc=name, unit=unit, leave=False, quiet=quiet) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

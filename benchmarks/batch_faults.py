@@ -1,0 +1,333 @@
+"""Kills, full disks and damaged files of batch runs: `python benchmarks/batch_faults.py` (Linux; the disks need root).
+
+Each scenario runs `fgseg batch` with the embedded model on small pictures, among them two broken ones and one that
+kills its process (a hook of this script alone). Then the store must pass `fgseg store check`, hold one row per image
+and no other file. The broken images must have an error row, and every other row must equal that of an undisturbed run,
+without seconds and writer. An image whose own process was killed twice from outside may have a row of the kind
+ProcessDied.
+
+* kills: SIGKILL at random moments, to a whole run (a third) or to one of its processes; the same command goes on.
+* ray: the same under `--engine ray`, with the processes of Ray among those that are killed.
+* full disk, read-only disk: a small tmpfs. The run must stop with exit status 1 and one sentence, and go on with room.
+* two at once: two runs on one store.
+* damaged: a shard that is cut, emptied, replaced by another unit's, or has a flipped byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from timing import merge
+
+import fgseg
+from fgseg.images.writing import write_image
+from fgseg.store import batch
+from fgseg.store.engines.worker import Job
+
+SEED = 731
+WORDS = ("red", "green", "blue", "yellow")
+POISON = "poison.png"
+BROKEN = ("empty.png", "cut.png")
+MARK = "FGSEG_BATCH_FAULTS"  # in the environment of every process of a run
+UNIT = 4
+PATIENCE = 600.0  # seconds for one run
+GROUP_SHARE = 0.35  # of the kills that hit a whole run
+DONE, FAILED, SOME_FAILED = 0, 1, 3
+
+
+class PoisonJob(Job):
+    """A job in which one image kills its process."""
+
+    def segmenter(self, place: int) -> Any:
+        """The model, with a weakness."""
+        return Weak(super().segmenter(place))
+
+
+class Weak:
+    """A Segmenter that one image kills, and that takes a little longer, so that kills hit images."""
+
+    def __init__(self, seg: fgseg.Segmenter) -> None:
+        """Wrap a Segmenter."""
+        self._seg, self.encoder, self.defaults = seg, seg.encoder, seg.defaults
+
+    def segment(self, picture: Any, *words: Any, **options: Any) -> fgseg.Segmentation:
+        """Segment, or die."""
+        if Path(picture.source).name == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+        return self._seg.segment(picture, *words, **options)
+
+
+def make_images(folder: Path, count: int) -> None:
+    """Small pictures, two broken ones and one that kills its process."""
+    random_state = np.random.RandomState(SEED)
+    for number in range(count):
+        colors = random_state.randint(0, 256, (4, 4, 3), np.uint8)
+        write_image(folder / f"{number:03d}.png", colors.repeat(16, axis=0).repeat(16, axis=1))
+    write_image(folder / POISON, np.zeros((32, 32, 3), np.uint8))
+    (folder / BROKEN[0]).touch()
+    (folder / BROKEN[1]).write_bytes((folder / "000.png").read_bytes()[:60])
+
+
+def start(images: Path, store: Path, *options: str) -> subprocess.Popen[str]:
+    """Start `fgseg batch` with the weak worker, in a process group of its own."""
+    command = [sys.executable, __file__, "--run", "batch", str(images), "--store", str(store), "--unit", str(UNIT)]
+    for word in WORDS:
+        command += ["-p", word]
+    env = {**os.environ, MARK: "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, "--quiet", *options], start_new_session=True, env=env, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finish(run: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and stderr of a run, after which none of its processes may be left."""
+    said = run.communicate(timeout=PATIENCE)[1]
+    return run.returncode, said
+
+
+def processes() -> list[int]:
+    """The processes of all runs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and f"{MARK}=1".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def rows_of(store: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a store, without what depends on when and by whom they were made; an id twice is a fault."""
+    rows = list(fgseg.open_store(store))
+    twice = [name for name, times in Counter(row.image_id for row in rows).items() if times > 1]
+    assert not twice, f"rows twice: {twice}"
+    own = ("seconds", "writer")
+    return {row.image_id: {name: value for name, value in asdict(row).items() if name not in own} for row in rows}
+
+
+def faults_of(store: Path, expected: dict[str, dict[str, Any]], *, deaths_allowed: bool) -> list[str]:
+    """What is wrong with a store that should be complete."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "fgseg", "store", "check", str(store)], capture_output=True, text=True, check=False
+    )
+    faults = [] if checked.returncode == DONE else [f"check: {checked.stdout}{checked.stderr}"]
+    rows = rows_of(store)
+    faults += [f"missing: {name}" for name in expected.keys() - rows.keys()]
+    for name, row in rows.items():
+        died = row["error_type"] == "ProcessDied" and deaths_allowed
+        if row != expected.get(name) and not died:
+            faults.append(f"differs: {name}: {row['error'] or row['status']}")
+    known = {"manifest", "masks", "runs", "quarantine", "fgseg-store.json"}
+    files = (file.relative_to(store) for file in store.rglob("*") if file.is_file() or file.name.endswith(".part"))
+    faults += [f"left over: {file}" for file in files if file.parts[0] not in known or ".part" in str(file)]
+    return faults
+
+
+def kill(run: subprocess.Popen[str], choose: random.Random) -> str:
+    """Kill a whole run, or one of its processes."""
+    if choose.random() < GROUP_SHARE:
+        end_all()
+        run.wait()
+        return "run"
+    living = processes()
+    if not living:
+        return "none"
+    victim = choose.choice(living)
+    with suppress(OSError):
+        name = Path(f"/proc/{victim}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        os.kill(victim, signal.SIGKILL)
+        kinds = ("raylet", "gcs_server", "ray::", "resource_tracker", "--run")
+        return next((kind for kind in kinds if kind in name), "worker")
+    return "none"
+
+
+def wait_before_kill(run: subprocess.Popen[str], store: Path, choose: random.Random) -> None:
+    """Wait until a random moment: often just after a unit is written, else at any time from the start."""
+    until = time.monotonic() + choose.uniform(0.1, 6)
+    if choose.random() < 0.6:
+        before = len(list(store.glob("masks/*/*")))
+        until = time.monotonic() + 60
+        while run.poll() is None and time.monotonic() < until and len(list(store.glob("masks/*/*"))) == before:
+            time.sleep(0.01)
+        until = time.monotonic() + choose.uniform(0, 1)
+    while run.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def with_kills(images: Path, place: Path, expected: Any, kills: int, *options: str) -> dict[str, Any]:
+    """Runs that are killed, on one store after another, until there were so many kills."""
+    choose = random.Random(SEED)
+    hit: Counter[str] = Counter()
+    faults: list[str] = []
+    stores = died = 0
+    while hit.total() < kills:
+        store = place / f"store{stores}"
+        stores += 1
+        run = kill_until_done(lambda store=store: start(images, store, *options), store, hit, kills, choose)
+        code, said = finish(run)
+        end_all()  # what Ray leaves for a minute
+        if code != SOME_FAILED:  # the last kill may have ended it
+            code, said = finish(start(images, store, *options))
+        faults += [] if code in (DONE, SOME_FAILED) else [f"exit status {code}: {said[-300:]}"]
+        faults += faults_of(store, expected, deaths_allowed=True)
+        rows = rows_of(store).values()
+        died += sum(row["error_type"] == "ProcessDied" and not row["uri"].endswith(POISON) for row in rows)
+        print(f"{hit.total()} kills, {stores} stores, {len(faults)} faults", file=sys.stderr, flush=True)
+    return {
+        "kills": hit.total(), "stores": stores, "hit": dict(sorted(hit.items())), "faults": faults,
+        "other_images_that_died": died,
+    }  # fmt: skip
+
+
+def kill_until_done(
+    begin: Callable[[], subprocess.Popen[str]], store: Path, hit: Counter[str], kills: int, choose: random.Random
+) -> subprocess.Popen[str]:
+    """Kill a run again and again, and begin it again when it ends early; returns the run that is left."""
+    run = begin()
+    while hit.total() < kills:
+        wait_before_kill(run, store, choose)
+        if run.poll() is None:
+            hit[kill(run, choose)] += 1
+            del hit["none"]
+            time.sleep(0.05)
+        if run.poll() in (DONE, SOME_FAILED):
+            break
+        if run.poll() is not None:
+            finish(run)
+            run = begin()
+    return run
+
+
+def end_all() -> None:
+    """End the processes of all runs."""
+    for process in processes():
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def disk(place: Path, size: str) -> Iterator[Path]:
+    """A tmpfs of a size."""
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
+    try:
+        yield place / "store"
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def on_disk(images: Path, place: Path, expected: Any, *, options: str, size: str, room: str) -> dict[str, Any]:
+    """A run on a disk that is full or read-only, and the same command after that is mended."""
+    with disk(place, size) as store:
+        if options == "ro":
+            subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        code, said = finish(start(images, store))
+        faults = [] if code == FAILED else [f"exit status {code}"]
+        faults += [] if len(said.splitlines()) == 1 else [f"said {said}"]
+        written = len(list(store.glob("masks/*/*.parquet")))
+        subprocess.run(["mount", "-o", f"remount,rw,size={room}", str(place)], check=True)
+        code, _ = finish(start(images, store))
+        faults += [] if code == SOME_FAILED else [f"exit status {code} with room"]
+        faults += faults_of(store, expected, deaths_allowed=False)
+    return {"said": said.strip().replace(str(place), "STORE"), "shards_before": written, "faults": faults}
+
+
+def two_at_once(images: Path, place: Path, expected: Any) -> dict[str, Any]:
+    """Two runs on one store."""
+    runs = [start(images, place / "store", "--workers", "1") for _ in range(2)]
+    codes = [finish(run)[0] for run in runs]
+    faults = faults_of(place / "store", expected, deaths_allowed=False)
+    return {"exit_statuses": codes, "faults": faults}
+
+
+def damaged(place: Path, images: Path, expected: Any, undisturbed: Path) -> dict[str, Any]:
+    """Shards with four kinds of damage, which `check` must find and the next run must make again."""
+    store = place / "store"
+    shutil.copytree(undisturbed, store)
+    shards = sorted(store.glob("masks/*/*.parquet"))
+    cut, empty, foreign, flipped = shards[:4]
+    cut.write_bytes(cut.read_bytes()[:-100])
+    empty.write_bytes(b"")
+    foreign.write_bytes(shards[5].read_bytes())
+    data = bytearray(flipped.read_bytes())
+    data[len(data) // 3] ^= 1
+    flipped.write_bytes(data)
+    command = [sys.executable, "-m", "fgseg", "store", "check", str(store)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    faults = [] if found.returncode == FAILED and len(found.stdout.splitlines()) == 4 else [f"found {found.stdout}"]
+    subprocess.run([*command, "--quarantine"], capture_output=True, check=False)
+    code, said = finish(start(images, store))
+    faults += [] if code in (DONE, SOME_FAILED) else [f"exit status {code}: {said}"]
+    faults += faults_of(store, expected, deaths_allowed=False)
+    return {"damaged": 4, "found": len(found.stdout.splitlines()), "faults": faults}
+
+
+def main() -> None:
+    """Run the scenarios and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--ray-kills", type=int, default=40, help="0 where Ray is not installed")
+    parser.add_argument("--images", type=int, default=120)
+    parser.add_argument("--disks", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_faults.json")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        place = Path(folder)
+        images = place / "images"
+        images.mkdir()
+        make_images(images, given.images)
+        code, said = finish(start(images, place / "undisturbed"))
+        assert code == SOME_FAILED, said
+        expected = rows_of(place / "undisturbed")
+        errors = {name: row["error_type"] for name, row in expected.items() if row["status"] == "error"}
+        assert errors == {POISON: "ProcessDied", BROKEN[0]: "ImageError", BROKEN[1]: "ImageError"}, errors
+        scenarios: dict[str, Callable[[Path], dict[str, Any]]] = {
+            "two at once": lambda at: two_at_once(images, at, expected),
+            "damaged": lambda at: damaged(at, images, expected, place / "undisturbed"),
+        }
+        if given.disks:
+            room = {"room": "64m"}
+            scenarios |= {
+                "full disk": lambda at: on_disk(images, at, expected, options="rw", size="128k", **room),
+                "read-only disk": lambda at: on_disk(images, at, expected, options="ro", size="64m", **room),
+            }
+        if given.kills:
+            scenarios["kills"] = lambda at: with_kills(images, at, expected, given.kills, "--workers", "2")
+        if given.ray_kills:
+            ray = ("--workers", "2", "--engine", "ray")
+            scenarios["ray"] = lambda at: with_kills(images, at, expected, given.ray_kills, *ray)
+        about = {"images": len(expected), "unit": UNIT}
+        merge(given.out, {"kind": "batch_faults", "about": about})
+        for name, scenario in scenarios.items():
+            started = time.monotonic()
+            told = scenario(place / name.replace(" ", "_"))
+            merge(given.out, {name: {**told, "seconds": round(time.monotonic() - started, 1)}})
+            print(name, json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--run"]:
+        from fgseg.__main__ import main as run_fgseg
+
+        batch.Job = PoisonJob  # type: ignore[misc]
+        del sys.argv[1]
+        run_fgseg()
+    else:
+        main()

@@ -1,0 +1,1 @@
+"""Care of a store: checking its files, and joining small ones."""

@@ -1,0 +1,1 @@
+"""Reading a store: rows, results rebuilt from them, and exports."""
