@@ -45,6 +45,10 @@ FOREIGN = {
     "--no-deps",
     "--force-reinstall",
     "--fg-opacity",
+    "--requeue",
+    "--cpus-per-task",
+    "--array",
+    "--head",
 }
 """Options of other programs, and a property of a style sheet."""
 
@@ -79,6 +83,9 @@ def check_options(words):
     """Parse a command without running it; a lone name is a mention."""
     context = GROUP.make_context("fgseg", list(words))
     name, command, rest = GROUP.resolve_command(context, list(words))
+    if name == "store" and rest:
+        context = command.make_context(name, rest, parent=context)
+        name, command, rest = command.resolve_command(context, rest)
     if rest and rest != ["--help"]:
         command.make_context(name, rest, parent=context)
 
@@ -102,13 +109,11 @@ def test_commands_in_the_code_exist():
 
 def test_every_option_that_a_text_or_a_message_names_exists():
     """The recipe of the embedded model has others."""
-    known = {name for command in GROUP.commands.values() for option in command.params for name in option.opts}
-    known |= {
-        name for command in GROUP.commands.values() for option in command.params for name in option.secondary_opts
-    }
-    known |= {name for option in GROUP.params for name in option.opts} | {"--help"} | FOREIGN
+    commands = [GROUP, *GROUP.commands.values(), *GROUP.commands["store"].commands.values()]
+    options = [option for command in commands for option in command.params]
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)} | {"--help"} | FOREIGN
     for path in [*(path for path in TEXTS if path.parent.name != "mini"), *CODE]:
-        named = set(re.findall(r"(?<![\w({-])--[a-z][a-z-]*[a-z]\b(?!=)", text_of(path)))
+        named = set(re.findall(r"(?<![\w({-])--[a-z][a-z-]*[a-z]\b(?![=-])", text_of(path)))
         own = set(re.findall(r"add_argument\(\"(--[a-z-]+)\"", text_of(path)))  # of a script
         assert named - own <= known, path
 

@@ -46,7 +46,7 @@ from fgseg.commands.terminal.output import (
 from fgseg.commands.terminal.status import STATUS
 from fgseg.commands.terminal.wording import in_options
 from fgseg.commands.train import train
-from fgseg.errors import BatchError, DiskError, FgsegError, UnknownWordError
+from fgseg.errors import BatchError, DiskError, FgsegError, OutputError, UnknownWordError
 
 __all__ = ["app", "main"]
 
@@ -166,7 +166,7 @@ def _exit_status(words: list[str]) -> int:
 
 def _refused(error: FgsegError, words: list[str]) -> int:
     """Print an error; for words that the embedded model lacks, also the same command with a model that knows any."""
-    complain(f"error: {in_options(str(error))}")
+    complain(f"error: {error if isinstance(error, OutputError) else in_options(str(error))}")  # a path may be "store"
     if isinstance(error, UnknownWordError):
         for hint in comma_notes([word for flag, word in pairwise(words) if flag in ("-p", "--prompt")]):
             complain(hint)

@@ -222,7 +222,7 @@ class Shards:
             except _DamageError as error:
                 raise StoreError(
                     f"{self._location(name)}: expected the results of {unit.rows} images, got {error}; set the file "
-                    "aside with `fgseg store check --quarantine`, then run `fgseg batch` again"
+                    "aside with `fgseg store check STORE --quarantine`, then run `fgseg batch` again"
                 ) from error
         raise StoreError(f"{self._location('')}: the files of unit {unit.name} come and go; try again")
 

@@ -110,7 +110,7 @@ def test_an_interrupted_run_says_that_it_can_go_on(fgseg, photos, monkeypatch):
         (("--shard", "4/3"), "--shard: expected I/N"),
         (("--workers", "many"), "--workers: expected a whole number from 1, or auto, got 'many'"),
         (("--workers", "0"), "--workers: expected"),
-        (("--max-hole", "3"), "max_hole"),
+        (("--max-hole", "3"), "--max-hole"),
         (("--threshold", "2"), "--threshold: expected"),
         (("--bands", "x"), "--bands: expected"),
         (("--engine", "dask"), "dask"),

@@ -108,14 +108,14 @@ def test_a_folder_without_a_store_is_named(store, command):
 def test_wrong_formats_are_refused_with_those_there_are(store):
     filled("store")
     assert_refused(store("export"), "--format: expected at least one of labels, overlay, coco, yolo, regions, classes")
-    assert_refused(store("export", "-f", "voc"), "formats: expected one of labels", "'voc'")
+    assert_refused(store("export", "-f", "voc"), "--format: expected one of labels", "'voc'")
 
 
 def test_the_command_alone_shows_its_commands(fgseg):
     shown = fgseg("store", model=None)
     assert shown.code == USAGE
     for name in ("status", "check", "compact", "export"):
-        assert f"  {name} " in shown.err
+        assert f"│ {name} " in shown.out
 
 
 def test_without_the_extra_it_says_what_to_install(store, monkeypatch):

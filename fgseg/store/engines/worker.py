@@ -126,7 +126,8 @@ def run_identity(segmenter: Segmenter, options: UnitOptions) -> RunIdentity:
     resolution = chosen.get("resolution", defaults["resolution"])
     model = RunRecord(model_settings(segmenter.encoder, segmenter.encoder.digest))
     return RunIdentity({
-        "weights_sha256": model["weights_sha256"], "recipe": model["recipe"], "dtype": model["dtype"],
+        "weights_sha256": model["weights_sha256"], "recipe": model["recipe"], "guide": model.get("guide"),
+        "dtype": model["dtype"],
         "device": segmenter.encoder.device.type,
         "classes": [
             {"name": entry.name, "prompts": list(entry.synonyms), "color": entry.color} for entry in options.prompts
@@ -136,7 +137,7 @@ def run_identity(segmenter: Segmenter, options: UnitOptions) -> RunIdentity:
         "templates": list(templates_named(asked.get("templates", defaults["templates"]))),
         "mode": asked.get("mode", "exclusive"),
         "threshold": asked.get("threshold", defaults["threshold"]),
-        "refine": chosen.get("refine", defaults["refine"]),
+        "refine": chosen.get("refine", defaults["refine"]), "propagate": asked.get("propagate", "none"),
         "min_area": asked.get("min_area", "auto"), "max_hole": asked.get("max_hole", "auto"),
         "resolution": asdict(resolution) if isinstance(resolution, Resolution) else resolution,
         "bands": options.reading.get("bands"), "stretch": options.reading.get("stretch"),
