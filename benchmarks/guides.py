@@ -60,7 +60,7 @@ WIDTH = 512
 
 
 def on_labelled_images(task: SegmentationTask) -> dict[str, Any]:
-    """The figures of each way under each decision, and their differences from the plain way with intervals.
+    """The figures of each way, by data set and decision.
 
     Both decisions come from one pass over the scores: without a threshold the best class wins.
     """
@@ -76,10 +76,7 @@ def on_labelled_images(task: SegmentationTask) -> dict[str, Any]:
             for made, labels in zip(decisions, task.labels(view, prompted, variants), strict=True):
                 rows[made, way].append(_counted(task, name, labels, truth))
     counts = {key: _per_image(task, of_way) for key, of_way in rows.items()}
-    return {
-        "images": len(task.items), "classes": len(dataset.classes), "threshold": own,
-        **{made: {way: _compared(counts, made, way) for way in WAYS} for made in decisions},
-    }  # fmt: skip
+    return {f"{dataset.name}, {made}": {way: _compared(counts, made, way) for way in WAYS} for made in decisions}
 
 
 def _counted(task: SegmentationTask, name: str, labels: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -139,8 +136,8 @@ def child(size: str, way: str) -> dict[str, float]:
 
 def costs() -> dict[str, Any]:
     """Each size and way, timed in a fresh process."""
-    rows = {size: {way: in_fresh_process(Path(__file__), size, way) for way in WAYS} for size in SIZES}
-    return {"load": load(), "threads": torch.get_num_threads(), "sizes": rows}
+    rows = {f"costs, {size}": {way: in_fresh_process(Path(__file__), size, way) for way in WAYS} for size in SIZES}
+    return {"load": load(), "threads": torch.get_num_threads(), **rows}
 
 
 def main() -> None:
@@ -162,16 +159,19 @@ def main() -> None:
     if "figures" in options.parts:
         requests = [BenchmarkRequest(data=(str(folder),), limit=options.limit) for folder in options.data]
         requests.append(BenchmarkRequest(scenes=options.scenes))
-        document["figures"] = {}
+        document["sets"] = {}
         for request in (replace(one, settings=(("decision", "presence"),)) for one in requests):
             for data in open_data(request):
-                found = on_labelled_images(make_task(seg, data, request))
-                document["figures"][data.name] = found
-                print(data.name, json.dumps(found, indent=1), flush=True)
+                task = make_task(seg, data, request)
+                document["sets"][data.name] = {
+                    "images": len(task.items), "classes": len(task.dataset.classes),
+                    "threshold": task.settings.threshold,
+                }  # fmt: skip
+                document |= on_labelled_images(task)
+                print(data.name, "measured", flush=True)
                 options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if "costs" in options.parts:
-        document["costs"] = costs()
-        print(json.dumps(document["costs"], indent=1))
+        document |= costs()
     options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

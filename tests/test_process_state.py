@@ -79,6 +79,8 @@ def everything(folder):
     result.save(folder, formats=["labels", "overlay", "regions", "coco", "heatmaps"])
     result = seg.segment(PICTURE, ["red"], threshold="auto", refine="pamr", background=["green"])
     found["pamr"] = result.scores["red"]
+    how = {"propagate": "both", "region_map": "superpixels", "vote": True, "threshold": 0.1}
+    found["propagated, voted"] = seg.segment(PICTURE, ["red", "blue"], background=["green"], **how).labels
     found["heatmaps"] = seg.heatmaps(PICTURE, ["red"])["red"]
     found["boxes"] = seg.score_boxes(PICTURE, [(0, 0, 50, 40)], ["red", "blue"]).cosine
     found["rank"] = seg.rank([PICTURE], ["a red square", "a blue square"]).cosine

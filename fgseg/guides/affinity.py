@@ -120,7 +120,7 @@ def patch_graph(features: Tensor, places_yx: Tensor, *, neighbours: int = NEIGHB
         cosine, other = (values.cpu() for values in cosines.topk(nearest))
         distance = torch.linalg.vector_norm(places[rows, None] - places[other], dim=-1)
         weight = cosine.double().clamp(min=0) ** _POWER * (-_DECAY * distance).exp()
-        found.append((other, weight.masked_fill_(other == torch.arange(count)[rows, None], 0)))
+        found.append((other, weight.masked_fill_(other == torch.arange(count, device="cpu")[rows, None], 0)))
     others, weights = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     first_of_row = np.arange(0, nearest * count + 1, nearest)
     directed = csr_array((weights.ravel(), others.ravel(), first_of_row), (count, count))
