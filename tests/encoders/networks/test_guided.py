@@ -57,6 +57,14 @@ def test_proxy_features_are_those_of_the_published_code(case):
     np.testing.assert_allclose(dense, PROXY[f"{case}.dense"], **CLOSE)
 
 
+@torch.inference_mode()
+def test_each_window_of_a_batch_has_its_own_mean():
+    """The published code takes one mean over all windows of a batch, which its own runs never have."""
+    pixels, guide = PROXY["square.pixel_values"], PROXY["square.guide"].permute(0, 2, 3, 1)
+    dense = golden_encoder(CLIP).model.guided_features(pixels, recipe="proxy", guide=guide)
+    assert not np.allclose(dense, PROXY["square.dense_joint"], atol=1e-3)
+
+
 @pytest.mark.parametrize("case", ["square", "rect", "none"])
 def test_corr_attends_as_published(case):
     guide = CORR[f"{case}.guide"]
@@ -132,6 +140,18 @@ def test_a_constant_guide_gives_the_mean_over_the_window(values, recipe):
     weights = guided.mixture(recipe, guide, torch.full((3, 4), UNSEGMENTED))
     found = mixed(grid(1, 3, 4).flatten(0, 1), weights)
     np.testing.assert_allclose(found, grid(1, 3, 4).mean((0, 1)).expand(12, -1), atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0.0, 1e-20, 1.0, 1e20]))
+def test_every_row_of_weights_sums_to_one_whatever_the_guide(seed, height, width, size):
+    guide = size * grid(seed, height, width)
+    guide[0] = 0.0
+    regions = torch.from_numpy(np.random.RandomState(seed).randint(-2, 3, (height, width)))
+    for recipe in ("proxy", "corr"):
+        weights = guided.mixture(recipe, guide, regions)(ALL)
+        assert bool((weights >= 0).all())
+        np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
 
 
 def test_a_guide_that_is_nearly_constant_empties_no_row():
