@@ -79,7 +79,8 @@ _COMMON = {
             _PADDING,
             _POSITIONS,
             "a person is called person, not people",
-            "without region maps of the images, the published ones being of SAM 2, a patch sees the whole window",
+            "without region maps, the published ones being of SAM 2, a patch sees the whole window",
+            "labels are corrected within regions only where regions vote",
         ),
     ),
     "lposs": Preset(

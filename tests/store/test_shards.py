@@ -95,7 +95,7 @@ def test_a_shard_that_is_not_what_its_name_says_is_set_aside_and_made_again(plac
     store = filled(place)
     store.files.write(path_of(store), damage(store, store.files.read(path_of(store))))
     again = reopened(store)
-    with pytest.raises(StoreError, match="`fgseg store check --quarantine`"):
+    with pytest.raises(StoreError, match="`fgseg store check STORE --quarantine`"):
         again.shards.table(Unit(0, 0, 3))
     with caplog.at_level(logging.WARNING, "fgseg"):
         assert list(again.units()) == [Unit(0, 0, 3)]
