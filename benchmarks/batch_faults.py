@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +172,15 @@ def wait_before_kill(run: subprocess.Popen[str], store: Path, choose: random.Ran
         time.sleep(0.01)
 
 
-def with_kills(images: Path, place: Path, expected: Any, kills: int, *options: str) -> dict[str, Any]:
-    """Runs that are killed, on one store after another, until there were so many kills."""
+def with_kills(
+    images: Path, place: Path, expected: Any, kills: int, *options: str, tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Runs that are killed, on one store after another, until there were so many kills; told after each store."""
     choose = random.Random(SEED)
     hit: Counter[str] = Counter()
     faults: list[str] = []
     stores = died = 0
+    told: dict[str, Any] = {}
     while hit.total() < kills:
         store = place / f"store{stores}"
         stores += 1
@@ -189,11 +193,10 @@ def with_kills(images: Path, place: Path, expected: Any, kills: int, *options: s
         faults += faults_of(store, expected, deaths_allowed=True)
         rows = rows_of(store).values()
         died += sum(row["error_type"] == "ProcessDied" and not row["uri"].endswith(POISON) for row in rows)
-        print(f"{hit.total()} kills, {stores} stores, {len(faults)} faults", file=sys.stderr, flush=True)
-    return {
-        "kills": hit.total(), "stores": stores, "hit": dict(sorted(hit.items())), "faults": faults,
-        "other_images_that_died": died,
-    }  # fmt: skip
+        told = {"kills": hit.total(), "stores": stores, "hit": dict(sorted(hit.items())), "faults": faults}
+        told |= {"other_images_that_died": died}
+        tell(told)
+    return told
 
 
 def kill_until_done(
@@ -279,6 +282,12 @@ def damaged(place: Path, images: Path, expected: Any, undisturbed: Path) -> dict
     return {"damaged": 4, "found": len(found.stdout.splitlines()), "faults": faults}
 
 
+def told_now(out: Path, name: str, told: dict[str, Any]) -> None:
+    """Write what a scenario has found so far."""
+    merge(out, {name: told})
+    print(name, json.dumps(told), file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Run the scenarios and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -309,10 +318,12 @@ def main() -> None:
                 "read-only disk": lambda at: on_disk(images, at, expected, options="ro", size="64m", **room),
             }
         if given.kills:
-            scenarios["kills"] = lambda at: with_kills(images, at, expected, given.kills, "--workers", "2")
+            tell = partial(told_now, given.out, "kills")
+            scenarios["kills"] = lambda at: with_kills(images, at, expected, given.kills, "--workers", "2", tell=tell)
         if given.ray_kills:
             ray = ("--workers", "2", "--engine", "ray")
-            scenarios["ray"] = lambda at: with_kills(images, at, expected, given.ray_kills, *ray)
+            tell_of_ray = partial(told_now, given.out, "ray")
+            scenarios["ray"] = lambda at: with_kills(images, at, expected, given.ray_kills, *ray, tell=tell_of_ray)
         about = {"images": len(expected), "unit": UNIT}
         merge(given.out, {"kind": "batch_faults", "about": about})
         for name, scenario in scenarios.items():
