@@ -45,7 +45,7 @@ SEED = 731
 WORDS = ("red", "green", "blue", "yellow")
 POISON = "poison.png"
 BROKEN = ("empty.png", "cut.png")
-MARK = "FGSEG_BATCH_FAULTS"  # in the environment of every process of a run
+MARK = "FGSEG_BATCH_FAULTS"  # in the environment of every process of a run, with the number of this process
 UNIT = 4
 PATIENCE = 600.0  # seconds for one run
 GROUP_SHARE = 0.35  # of the kills that hit a whole run
@@ -55,9 +55,9 @@ DONE, FAILED, SOME_FAILED = 0, 1, 3
 class PoisonJob(Job):
     """A job in which one image kills its process."""
 
-    def segmenter(self, place: int) -> Any:
+    def segmenter(self) -> Any:
         """The model, with a weakness."""
-        return Weak(super().segmenter(place))
+        return Weak(super().segmenter())
 
 
 class Weak:
@@ -91,7 +91,7 @@ def start(images: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--run", "batch", str(images), "--store", str(store), "--unit", str(UNIT)]
     for word in WORDS:
         command += ["-p", word]
-    env = {**os.environ, MARK: "1", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, MARK: str(os.getpid()), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, "--quiet", *options], start_new_session=True, env=env, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -107,9 +107,10 @@ def finish(run: subprocess.Popen[str]) -> tuple[int, str]:
 def processes() -> list[int]:
     """The processes of all runs."""
     found = []
+    mark = f"{MARK}={os.getpid()}".encode()
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and f"{MARK}=1".encode() in (entry / "environ").read_bytes().split(b"\0"):
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
 

@@ -303,6 +303,16 @@ def test_a_unit_whose_workers_always_die_stops_the_run(plan, monkeypatch):
 
 
 @pytest.mark.usefixtures("inline")
+def test_a_store_that_cannot_be_reached_any_more_stops_a_run_that_can_go_on(plan, monkeypatch):
+    def gone(*_, **__):
+        raise StoreError("s3://bucket/store: not reached")
+
+    monkeypatch.setattr(Store, "commit", gone)
+    with pytest.raises(BatchError, match="not reached; when that is mended, give the same command again to go on"):
+        run_plan(plan)
+
+
+@pytest.mark.usefixtures("inline")
 def test_a_full_disk_stops_the_run_and_leaves_no_row(run, three, tmp_path, monkeypatch):
     def full(*_, **__):
         raise DiskError("store: No space left on device")
