@@ -10,11 +10,11 @@ from fgseg.store.engines.worker import Job
 
 
 class SlowJob(Job):
-    """A job whose images take a third of a second."""
+    """A job whose images take more than a second."""
 
     def segmenter(self):
         """The model, slowed down."""
-        return Watched(super().segmenter(), lambda picture: time.sleep(0.33))
+        return Watched(super().segmenter(), lambda picture: time.sleep(1.5))
 
 
 class PoisonJob(Job):
