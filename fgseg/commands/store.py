@@ -131,8 +131,10 @@ def export(
     with count_bar("export", unit="image", quiet=report.quiet) as show:
         done = asdict(export_store(reader, out, wanted, root=root, base=base, progress=show))
     typer.echo(to_json({**done, "folder": str(out)}) if report.as_json else pairs({**done, "folder": out}))
+    if done["skipped"]:
+        complain(f"images without a result: {done['skipped']}; fgseg store status {path} --errors lists them")
     if done["failed"]:
-        complain(f"{done['failed']} of {done['images']} images could not be read again")
+        complain(f"images that could not be read again: {done['failed']} of {done['images']}")
         raise typer.Exit(SOME_FAILED)
 
 

@@ -15,7 +15,7 @@ from fgseg.prompts.classes import PromptClass
 
 __all__ = ["RunIdentity", "Writer"]
 
-_KEY_LETTERS = 12  # of the hash in names of files and folders
+_KEY_LETTERS = 11  # of the hash in names of files and folders
 _WRITER_LETTERS = 8
 _SHOWN = 60  # letters of a value in a message
 
@@ -33,7 +33,7 @@ class RunIdentity:
 
     >>> identity = RunIdentity({"mode": "exclusive", "classes": [{"name": "cup", "prompts": ["cup"], "color": None}]})
     >>> identity.key, identity.classes
-    ('97d325d76726', (PromptClass(name='cup', synonyms=('cup',), color=None),))
+    ('r97d325d7672', (PromptClass(name='cup', synonyms=('cup',), color=None),))
     """
 
     settings: Mapping[str, Any]
@@ -47,7 +47,7 @@ class RunIdentity:
     @cached_property
     def key(self) -> str:
         """A short hash of the settings, the name of the run in the store."""
-        return _digest(self.settings, _KEY_LETTERS)
+        return f"r{_digest(self.settings, _KEY_LETTERS)}"  # readers of "run=KEY" would take digits alone for a number
 
     @cached_property
     def classes(self) -> tuple[PromptClass, ...]:

@@ -73,7 +73,9 @@ def test_compacting_says_how_many_files_there_were_and_are(store):
 
 def test_results_are_exported(store, tmp_path):
     filled("store", failing=["a/0001.jpg"])
-    (record,) = store("export", "-f", "coco,classes", "--format", "labels", "-o", "out", "--json").records
+    exported = store("export", "-f", "coco,classes", "--format", "labels", "-o", "out", "--json")
+    assert exported.complaints == ["fgseg: images without a result: 1; fgseg store status store --errors lists them"]
+    (record,) = exported.records
     assert record == {"images": 7, "skipped": 1, "failed": 0, "folder": "out"}
     document = json.loads((tmp_path / "out" / "coco.json").read_text(encoding="utf-8"))
     assert len(document["images"]) == 7
@@ -84,7 +86,7 @@ def test_images_that_are_gone_make_the_export_end_with_some_failed(store):
     filled("store")
     exported = store("export", "-f", "overlay", "-o", "out")
     assert exported.code == SOME_FAILED
-    assert exported.complaints[-1] == "fgseg: 8 of 8 images could not be read again"
+    assert exported.complaints[-1] == "fgseg: images that could not be read again: 8 of 8"
     assert "0000.jpg: there is no such file; name the folder of the images by root (--root)" in exported.complaints[0]
 
 

@@ -13,6 +13,8 @@ def test_the_key_depends_on_the_settings_and_not_on_their_order_or_kind_of_list(
     other = RunIdentity({"words": ["a", "b"], "classes": CLASSES, "mode": "exclusive"})
     assert one == other
     assert one.key == other.key != identity().key
+    assert one.key.startswith("r")
+    assert len(one.key) == 12
 
 
 def test_settings_that_differ_are_named_and_long_values_are_cut():
