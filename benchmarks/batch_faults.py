@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ SEED = 731
 WORDS = ("red", "green", "blue", "yellow")
 POISON = "poison.png"
 BROKEN = ("empty.png", "cut.png")
-MARK = "FGSEG_BATCH_FAULTS"  # in the environment of every process of a run
+MARK = "FGSEG_BATCH_FAULTS"  # in the environment of every process of a run, with the number of this process
 UNIT = 4
 PATIENCE = 600.0  # seconds for one run
 GROUP_SHARE = 0.35  # of the kills that hit a whole run
@@ -54,9 +55,9 @@ DONE, FAILED, SOME_FAILED = 0, 1, 3
 class PoisonJob(Job):
     """A job in which one image kills its process."""
 
-    def segmenter(self, place: int) -> Any:
+    def segmenter(self) -> Any:
         """The model, with a weakness."""
-        return Weak(super().segmenter(place))
+        return Weak(super().segmenter())
 
 
 class Weak:
@@ -90,7 +91,7 @@ def start(images: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--run", "batch", str(images), "--store", str(store), "--unit", str(UNIT)]
     for word in WORDS:
         command += ["-p", word]
-    env = {**os.environ, MARK: "1", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, MARK: str(os.getpid()), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, "--quiet", *options], start_new_session=True, env=env, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -106,9 +107,10 @@ def finish(run: subprocess.Popen[str]) -> tuple[int, str]:
 def processes() -> list[int]:
     """The processes of all runs."""
     found = []
+    mark = f"{MARK}={os.getpid()}".encode()
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and f"{MARK}=1".encode() in (entry / "environ").read_bytes().split(b"\0"):
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
 
@@ -171,12 +173,15 @@ def wait_before_kill(run: subprocess.Popen[str], store: Path, choose: random.Ran
         time.sleep(0.01)
 
 
-def with_kills(images: Path, place: Path, expected: Any, kills: int, *options: str) -> dict[str, Any]:
-    """Runs that are killed, on one store after another, until there were so many kills."""
+def with_kills(
+    images: Path, place: Path, expected: Any, kills: int, *options: str, tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Runs that are killed, on one store after another, until there were so many kills; told after each store."""
     choose = random.Random(SEED)
     hit: Counter[str] = Counter()
     faults: list[str] = []
     stores = died = 0
+    told: dict[str, Any] = {}
     while hit.total() < kills:
         store = place / f"store{stores}"
         stores += 1
@@ -189,11 +194,10 @@ def with_kills(images: Path, place: Path, expected: Any, kills: int, *options: s
         faults += faults_of(store, expected, deaths_allowed=True)
         rows = rows_of(store).values()
         died += sum(row["error_type"] == "ProcessDied" and not row["uri"].endswith(POISON) for row in rows)
-        print(f"{hit.total()} kills, {stores} stores, {len(faults)} faults", file=sys.stderr, flush=True)
-    return {
-        "kills": hit.total(), "stores": stores, "hit": dict(sorted(hit.items())), "faults": faults,
-        "other_images_that_died": died,
-    }  # fmt: skip
+        told = {"kills": hit.total(), "stores": stores, "hit": dict(sorted(hit.items())), "faults": faults}
+        told |= {"other_images_that_died": died}
+        tell(told)
+    return told
 
 
 def kill_until_done(
@@ -279,6 +283,12 @@ def damaged(place: Path, images: Path, expected: Any, undisturbed: Path) -> dict
     return {"damaged": 4, "found": len(found.stdout.splitlines()), "faults": faults}
 
 
+def told_now(out: Path, name: str, told: dict[str, Any]) -> None:
+    """Write what a scenario has found so far."""
+    merge(out, {name: told})
+    print(name, json.dumps(told), file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Run the scenarios and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -309,10 +319,12 @@ def main() -> None:
                 "read-only disk": lambda at: on_disk(images, at, expected, options="ro", size="64m", **room),
             }
         if given.kills:
-            scenarios["kills"] = lambda at: with_kills(images, at, expected, given.kills, "--workers", "2")
+            tell = partial(told_now, given.out, "kills")
+            scenarios["kills"] = lambda at: with_kills(images, at, expected, given.kills, "--workers", "2", tell=tell)
         if given.ray_kills:
             ray = ("--workers", "2", "--engine", "ray")
-            scenarios["ray"] = lambda at: with_kills(images, at, expected, given.ray_kills, *ray)
+            tell_of_ray = partial(told_now, given.out, "ray")
+            scenarios["ray"] = lambda at: with_kills(images, at, expected, given.ray_kills, *ray, tell=tell_of_ray)
         about = {"images": len(expected), "unit": UNIT}
         merge(given.out, {"kind": "batch_faults", "about": about})
         for name, scenario in scenarios.items():

@@ -51,6 +51,8 @@ else "short".
 | `python benchmarks/web_load.py` | the web page with sixteen clients, first all users, then five of them hostile |
 | `python benchmarks/fuzz_inputs.py` | 10,000 damaged images, class files, COCO files, records, requests and prompts |
 | `python benchmarks/kill_runs.py` | what runs leave after kill -9, on a full disk and on a read-only one |
+| `python benchmarks/batch_faults.py` | batch runs after kill -9, on full disks, two at once, with damaged files |
+| `python benchmarks/batch_speed.py` | batch runs in comparison with a plain loop, processes and Ray |
 | `python benchmarks/batch_resume.py` | how long a batch run needs to find out what is left of a million images |
 
 To add a run, copy its `run.json` to `results/NAME.json` and run the script again.

@@ -10,19 +10,19 @@ from fgseg.store.engines.worker import Job
 
 
 class SlowJob(Job):
-    """A job whose images take a third of a second."""
+    """A job whose images take more than a second."""
 
-    def segmenter(self, place):
+    def segmenter(self):
         """The model, slowed down."""
-        return Watched(super().segmenter(place), lambda picture: time.sleep(0.33))
+        return Watched(super().segmenter(), lambda picture: time.sleep(1.5))
 
 
 class PoisonJob(Job):
     """A job in which an image whose name has "poison" in it kills its process."""
 
-    def segmenter(self, place):
+    def segmenter(self):
         """The model, with a weakness."""
-        return Watched(super().segmenter(place), die_of_poison)
+        return Watched(super().segmenter(), die_of_poison)
 
 
 def die_of_poison(picture):

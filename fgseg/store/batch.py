@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fgseg._checks import check_choice, check_number, check_whole
-from fgseg.errors import BatchError, FgsegError, OptionError
+from fgseg.errors import BatchError, DiskError, FgsegError, OptionError, OutputError, StoreError
 from fgseg.images.levels import check_stretch
 from fgseg.images.samples import band_numbers
 from fgseg.prompts.classes import PromptClass, parse_classes
@@ -345,6 +345,10 @@ def run_plan(plan: Plan, progress: Callable[[BatchProgress], None] | None = None
                 tally.see(event)
                 if progress is not None:
                     progress(tally.progress())
+    except DiskError:
+        raise
+    except (OutputError, StoreError) as error:  # when the run was planned, the store was well
+        raise BatchError(f"{error}; when that is mended, give the same command again to go on") from error
     finally:  # an error on the way out would hide the first one
         with suppress(FgsegError):
             plan.store.sweep()

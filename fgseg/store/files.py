@@ -17,7 +17,11 @@ from typing import IO, Any, Protocol
 from fgseg._files import create_bytes, one_line, reason, remove_abandoned, write_bytes
 from fgseg.errors import FgsegError, StoreError
 
-__all__ = ["Files", "json_bytes", "open_files", "read_json"]
+__all__ = ["USE_THREADS", "Files", "json_bytes", "open_files", "read_json"]
+
+USE_THREADS = False
+"""Of Arrow, for files that Python opened. Its threads let go of such a file whenever they like, and one that does so
+while Python ends aborts the process."""
 
 
 class Files(Protocol):

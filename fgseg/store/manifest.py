@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fgseg._files import reason
 from fgseg.errors import FgsegError, StoreError
-from fgseg.store.files import Files
+from fgseg.store.files import USE_THREADS, Files
 from fgseg.store.schema import MANIFEST_SCHEMA, VERSION, Item, Unit
 
 __all__ = ["FOLDER", "PART_ROWS", "Appended", "Manifest"]
@@ -105,7 +105,7 @@ class Manifest:
     def fault(self, part: int) -> str | None:
         """What is wrong with a part, after reading all of its pages; None if nothing is."""
         try:
-            self._read(part, lambda file: file.read())
+            self._read(part, lambda file: file.read(use_threads=USE_THREADS))
         except FgsegError:
             raise
         except _DAMAGE as error:
@@ -164,11 +164,13 @@ class Manifest:
 
     def _group(self, unit: Unit, columns: list[str]) -> pa.Table:
         with self._damage(unit.part):
-            return self._read(unit.part, lambda file: file.read_row_group(unit.number, columns=columns))
+            return self._read(
+                unit.part, lambda file: file.read_row_group(unit.number, columns=columns, use_threads=USE_THREADS)
+            )
 
     def _table(self, part: int, columns: list[str]) -> pa.Table:
         with self._damage(part):
-            return self._read(part, lambda file: file.read(columns=columns))
+            return self._read(part, lambda file: file.read(columns=columns, use_threads=USE_THREADS))
 
     def _read(self, part: int, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
         with self._files.open(_name(part)) as handle:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from fgseg._files import reason
 from fgseg.errors import FgsegError, OptionError, StoreError
-from fgseg.store.files import Files
+from fgseg.store.files import USE_THREADS, Files
 from fgseg.store.schema import SCHEMA, VERSION, Unit
 
 __all__ = ["QUARANTINE", "Footer", "Shard", "Shards", "places_of"]
@@ -232,7 +232,8 @@ class Shards:
             shard = self._shard(name, unit, _footer_of(file.metadata))
             if file.schema_arrow.remove_metadata() != SCHEMA:
                 raise _DamageError("a file of other columns")
-            return file.read_row_group(shard.group, columns=None if columns is None else list(columns))
+            wanted = None if columns is None else list(columns)
+            return file.read_row_group(shard.group, columns=wanted, use_threads=USE_THREADS)
 
     def _found(self, name: str, unit: Unit) -> Shard:
         read_footer = self._joined_footer if name.count("-") == 2 else self._footer

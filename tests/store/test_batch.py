@@ -303,6 +303,16 @@ def test_a_unit_whose_workers_always_die_stops_the_run(plan, monkeypatch):
 
 
 @pytest.mark.usefixtures("inline")
+def test_a_store_that_cannot_be_reached_any_more_stops_a_run_that_can_go_on(plan, monkeypatch):
+    def gone(*_, **__):
+        raise StoreError("s3://bucket/store: not reached")
+
+    monkeypatch.setattr(Store, "commit", gone)
+    with pytest.raises(BatchError, match="not reached; when that is mended, give the same command again to go on"):
+        run_plan(plan)
+
+
+@pytest.mark.usefixtures("inline")
 def test_a_full_disk_stops_the_run_and_leaves_no_row(run, three, tmp_path, monkeypatch):
     def full(*_, **__):
         raise DiskError("store: No space left on device")
@@ -315,31 +325,37 @@ def test_a_full_disk_stops_the_run_and_leaves_no_row(run, three, tmp_path, monke
     assert run([three]).done == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_keeps_what_is_done_and_goes_on(tiny_model, three, tmp_path, number):
+def test_a_run_that_is_stopped_keeps_what_is_done_and_goes_on(run, tiny_model, three, tmp_path, monkeypatch):
+    """Ctrl-C reaches all processes of a terminal, SIGTERM the command alone."""
     code = (
         "from batch_jobs import SlowJob\nimport fgseg.store.batch as batch\nfrom fgseg.__main__ import main\n"
         "batch.Job = SlowJob\nmain()"
     )
     words = [
-        "batch", str(three), "-p", "red", "-p", "blue, green", "--store", "store", "--unit", "1", "--workers", "1",
-        "--resolution", "squash:32", "--threshold", "0.4", "--model", tiny_model, "--dtype", "float32",
+        "batch", str(three), "-p", "red", "-p", "blue, green", "--unit", "1", "--workers", "1", "--resolution",
+        "squash:32", "--threshold", "0.4", "--model", tiny_model, "--dtype", "float32",
     ]  # fmt: skip
     tests = Path(__file__).parents[1]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *words], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
-    ) as process:
-        wait_for(lambda: list((tmp_path / "store").glob("masks/*/*.parquet")))
-        process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + number
-    assert "what is done is kept; give the same command again to go on" in said
-    assert "Traceback" not in said
-    kept = len(fgseg.open_store(tmp_path / "store"))
-    assert 1 <= kept < 3
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_module, "run_tasks", in_this_process)
-        report = fgseg.batch([three], WORDS, tmp_path / "store", model=tiny_model, dtype="float32", **SETTINGS)
-    assert (report.done, report.skipped) == (3 - kept, kept)
-    assert not [name for name in files_of(tmp_path / "store") if ".part" in name or name.startswith("attempts")]
+    stops = {signal.SIGINT: os.killpg, signal.SIGTERM: os.kill}
+    started = {
+        number: subprocess.Popen(
+            [sys.executable, "-c", code, *words, "--store", str(tmp_path / number.name)],
+            cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )
+        for number in stops
+    }  # fmt: skip
+    monkeypatch.setattr(batch_module, "run_tasks", in_this_process)
+    for number, stop in stops.items():
+        store = tmp_path / number.name
+        wait_for(lambda store=store: list(store.glob("masks/*/*.parquet")))
+        stop(started[number].pid, number)
+        said = started[number].communicate(timeout=60)[1]
+        assert started[number].returncode == 128 + number
+        assert "what is done is kept; give the same command again to go on" in said
+        assert "Traceback" not in said
+        kept = len(fgseg.open_store(store))
+        assert 1 <= kept < 3
+        report = run([three], store=store)
+        assert (report.done, report.skipped) == (3 - kept, kept)
+        assert not [name for name in files_of(store) if ".part" in name or name.startswith("attempts")]

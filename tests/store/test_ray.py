@@ -13,7 +13,7 @@ from batch_jobs import PoisonJob
 from batch_runs import SETTINGS, WORDS, files_of, looped_rows, stored_rows
 
 import fgseg
-from fgseg.errors import OptionError, StoreError
+from fgseg.errors import BatchError, OptionError
 from fgseg.images.writing import write_image
 from fgseg.prompts.classes import parse_classes
 from fgseg.segmenter import load
@@ -72,7 +72,7 @@ def test_an_image_that_kills_its_actors_gets_an_error_row(plan, tmp_path):
 
 def test_an_error_of_a_worker_ends_the_run_as_that_error(plan):
     job = replace(plan.job, model={**plan.job.model, "recipe": "vanilla"})
-    with pytest.raises(StoreError, match="another run than was planned"):
+    with pytest.raises(BatchError, match="another run than was planned"):
         run_plan(replace(plan, job=job))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -14,7 +14,7 @@ from fgseg.prompts.templates import templates_named
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.run_record import RunRecord, model_settings
 from fgseg.segmenter import Segmenter, load
-from fgseg.store.engines.local import Done, Retried, Tell, WorkerDied, ended_by, run_tasks
+from fgseg.store.engines.local import Done, Tell, WorkerDied, ended_by, run_tasks
 from fgseg.store.engines.resources import limit_threads
 from fgseg.store.identity import RunIdentity, Writer
 from fgseg.store.schema import Item, Row, Unit
@@ -48,14 +48,18 @@ class Job:
     devices: tuple[str, ...]
     retry_errors: bool = False
 
-    def segmenter(self, place: int) -> Segmenter:
-        """Load the model in this process, for the worker at a place, and limit its threads.
+    def at(self, place: int) -> Job:
+        """The job of the worker at a place, which has one device."""
+        return replace(self, devices=(self.devices[place % len(self.devices)],))
+
+    def segmenter(self) -> Segmenter:
+        """Load the model in this process, on the first device, and limit its threads.
 
         Raises:
             StoreError: the model or the device is another here than where the run was planned.
         """
         limit_threads(self.threads)
-        segmenter = load(**{**self.model, "device": self.devices[place % len(self.devices)]})
+        segmenter = load(**{**self.model, "device": self.devices[0]})
         differences = run_identity(segmenter, self.options).differences(self.identity)
         if differences:
             raise StoreError(f"worker on {platform.node()}: another run than was planned ({'; '.join(differences)})")
@@ -75,8 +79,8 @@ class UnitWorker:
 
     def __init__(self, job: Job, place: int) -> None:
         """Load the model and open the store."""
-        self._job, self._place = job, place
-        self._segmenter = job.segmenter(place)
+        self._job = job.at(place)
+        self._segmenter = self._job.segmenter()
         self._store = Store.create_or_open(job.store, job.identity, new_run=True)
 
     def __call__(self, unit: Unit, tell: Tell) -> UnitCounts | None:
@@ -103,7 +107,7 @@ class UnitWorker:
             tell(row.status == "ok")
 
         if is_careful:
-            made = _run_carefully(self._job, self._place, items, seen)
+            made = _run_carefully(self._job, items, seen)
         else:
             made = run_unit(self._segmenter, items, self._job.options, seen=seen)
         self._store.commit(unit, [*kept, *made], self._writer)
@@ -145,25 +149,24 @@ def run_identity(segmenter: Segmenter, options: UnitOptions) -> RunIdentity:
     })  # fmt: skip
 
 
-def _run_carefully(job: Job, place: int, items: Sequence[Item], seen: Any) -> list[Row]:
+def _run_carefully(job: Job, items: Sequence[Item], seen: Callable[[Row], None]) -> list[Row]:
     """The rows of a unit whose processes have died: a process does one image after the other.
 
     An image that kills it twice gets an error row. What is left of the unit goes to the next process.
     """
     rows: dict[Item, Row] = {}
-    events = run_tasks(partial(_ImageWorker, replace(job, retry_errors=False)), items, workers=1, tries=_TRIES)
+    events = run_tasks(partial(_ImageWorker, job), items, workers=1, tries=_TRIES)
     with closing(events):
         for event in events:
             if isinstance(event, Done):
                 rows[event.task] = event.value
             elif isinstance(event, WorkerDied):
-                ended = ended_by(event.exit_code)
-                message = (
-                    f"{event.task.uri}: its process died {_TRIES} times ({ended}); look at it, then --retry-errors"
-                )
+                ended = f"its process died {_TRIES} times ({ended_by(event.exit_code)})"
+                message = f"{event.task.uri}: {ended}; look at it, then --retry-errors"
                 rows[event.task] = error_row(event.task, "ProcessDied", message)
-            if event.task in rows and not isinstance(event, Retried):
-                seen(rows[event.task])
+            else:
+                continue
+            seen(rows[event.task])
     return [rows[item] for item in items]
 
 
@@ -172,7 +175,7 @@ class _ImageWorker:
 
     def __init__(self, job: Job, place: int) -> None:
         self._options = job.options
-        self._segmenter = job.segmenter(place)
+        self._segmenter = job.segmenter()
 
     def __call__(self, item: Item, tell: Tell) -> Row:
         (row,) = run_unit(self._segmenter, [item], self._options)

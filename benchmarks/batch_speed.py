@@ -1,0 +1,145 @@
+"""The speed of batch runs: `python benchmarks/batch_speed.py`, with Ray where `fgseg[ray]` is installed.
+
+Photographs of scikit-image, cropped and scaled to mixed sizes, are segmented by the candidates in turns. Each candidate
+is a command of its own, so that its start counts. `plain` is a loop in one process of one thread that makes and writes
+the same rows. `local_N` is `fgseg batch` with N processes. `segment` is `fgseg segment` with its own threads, and
+`segment_workers_2` with two processes. `ray_2` is `fgseg batch --engine ray`. Ratios are medians over turns. Processor
+seconds suffer less than wall seconds from other programs on the machine; `load` is the load average at the start and
+at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+from random_model import make_model
+from timing import load, machine, merge, ratio, summary, take_turns
+
+from fgseg.images.resizing import resize_image
+from fgseg.images.writing import write_image
+from fgseg.prompts.classes import parse_classes
+from fgseg.segmenter import load as load_segmenter
+from fgseg.store.batch import BatchRequest, plan_batch
+from fgseg.store.engines.worker import UnitWorker
+from fgseg.store.units import UnitOptions
+
+SEED = 731
+WORDS = ("red", "green", "blue", "yellow", "white", "black", "brown", "orange")
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+SMALLEST, LARGEST = 0.1e6, 1.5e6  # pixels of a picture
+PLAIN = "--plain"
+
+
+def make_photographs(folder: Path, count: int) -> float:
+    """Write pictures of mixed sizes; returns their mean number of pixels in millions."""
+    choose = np.random.RandomState(SEED)
+    originals = [getattr(skimage.data, name)()[:, :, :3] for name in PHOTOGRAPHS]
+    pixels = 0
+    for number in range(count):
+        image = originals[number % len(originals)]
+        height, width = (int(side * choose.uniform(0.5, 1)) for side in image.shape[:2])
+        top, left = (
+            choose.randint(0, whole - part + 1) for whole, part in zip(image.shape, (height, width), strict=False)
+        )
+        scale = (choose.uniform(SMALLEST, LARGEST) / (height * width)) ** 0.5
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+        write_image(
+            folder / f"{number:04d}.jpg",
+            resize_image(image[top : top + height, left : left + width], size, antialias=True),
+        )
+        pixels += size[0] * size[1]
+    return pixels / count / 1e6
+
+
+def plain_loop(images: str, store: str, model: str) -> None:
+    """Do the units of a store one after the other in this process."""
+    arguments = {"model": model, "device": "auto", "dtype": "auto"}
+    options = UnitOptions(parse_classes(WORDS), {"mode": "exclusive"})
+    plan = plan_batch(load_segmenter(**arguments), BatchRequest([images], store, arguments, options))
+    worker = UnitWorker(plan.job, 0)
+    for unit in plan.units:
+        worker(unit, lambda _: None)
+
+
+def run(words: list[str], out: Path) -> None:
+    """Run a command of this interpreter that writes into a new folder."""
+    shutil.rmtree(out, ignore_errors=True)
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def candidates(images: Path, place: Path, model: str) -> dict[str, Callable[[], Any]]:
+    """The commands by name."""
+    prompts = [word for name in WORDS for word in ("-p", name)]
+    store, out = place / "store", place / "out"
+    batch = ["-m", "fgseg", "batch", str(images), *prompts, "--store", str(store), "--model", model, "--quiet"]
+    segment = ["-m", "fgseg", "segment", str(images), *prompts, "--out", str(out), "--model", model, "--quiet"]
+    made = {
+        "plain": partial(run, [__file__, PLAIN, str(images), str(store), model], store),
+        "local_1": partial(run, [*batch, "--workers", "1"], store),
+        "local_2": partial(run, [*batch, "--workers", "2"], store),
+        "segment": partial(run, segment, out),
+        "segment_workers_2": partial(run, [*segment, "--workers", "2"], out),
+    }
+    if find_spec("ray") is not None:
+        made["ray_2"] = partial(run, [*batch, "--workers", "2", "--engine", "ray"], store)
+    return made
+
+
+def measure(images: Path, place: Path, model: str, turns: int) -> dict[str, Any]:
+    """Times of the candidates, and their ratios to the plain loop."""
+    before = load()
+    times = take_turns(candidates(images, place, model), repeats=turns, seconds=float("inf"))
+    names = [name for name in times if name != "plain"]
+    own = times["plain"]["processor"]
+    processor = {name: float(np.median(np.divide(times[name]["processor"], own)).round(4)) for name in names}
+    return {
+        "times": summary(times),
+        "wall_over_plain": {name: ratio(times, name, "plain") for name in names},
+        "processor_over_plain": processor,
+        "load": [before, load()],
+    }
+
+
+def main() -> None:
+    """Time the candidates and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--base", action=argparse.BooleanOptionalAction, default=True, help="also FG-CLIP base's size")
+    parser.add_argument("--base-images", type=int, default=64)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_speed.json")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        images, few = place / "images", place / "few"
+        images.mkdir()
+        few.mkdir()
+        megapixels = make_photographs(images, given.images)
+        sizes = {"images": given.images, "mean_megapixels": round(megapixels, 3), "words": len(WORDS)}
+        merge(given.out, {"kind": "batch_speed", "about": {**sizes, "machine": machine()}})
+        merge(given.out, {"mini": measure(images, place, "mini", given.turns)})
+        if given.base:
+            make_photographs(few, given.base_images)
+            model = make_model(place / "base", WORDS)
+            told = measure(few, place, str(model), given.turns)
+            merge(given.out, {"random_fg_clip_base": {"images": given.base_images, **told}})
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("FGSEG_CACHE", "off")
+    if sys.argv[1:2] == [PLAIN]:
+        plain_loop(*sys.argv[2:])
+    else:
+        main()
