@@ -20,7 +20,7 @@ SURFACE: dict[str, list[str]] = json.loads(
     (ROOT / "tests" / "data" / "api_surface.json").read_text(encoding="utf-8")
 )
 """The public names of every public module."""
-MEMBERS = "   :members:\n   :inherited-members: Mapping, FigureBase, Figure, tuple\n"
+MEMBERS = "   :members:\n   :inherited-members: Mapping, FigureBase, Figure, Artist, tuple\n"
 
 
 def write(folder: Path) -> None:
