@@ -41,7 +41,6 @@ suppress_warnings = [
     "config.cache",  # the gallery's settings hold functions
 ]
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = os.environ.get("FGSEG_DOCS_NOTEBOOKS", "off")
 """The notebooks are shown with their committed outputs; "force" runs them."""
@@ -104,6 +103,7 @@ def setup(app: Any) -> None:
     app.connect("config-inited", _make_pages, priority=100)  # before the gallery looks at its folder
     app.connect("source-read", repository_pages.rewrite_links)
     app.connect("source-read", _only_written_pages)
+    app.connect("doctree-read", notebook_pictures.describe)
 
 
 def _make_pages(app: Any, _: Any) -> None:

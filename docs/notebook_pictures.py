@@ -1,9 +1,11 @@
-"""The pictures of the gallery: what the last value of a block draws of itself in a notebook."""
+"""The pictures of the gallery and of the notebooks: what the last value of a block draws of itself."""
 
 from pathlib import Path
 from typing import Any
 
-__all__ = ["scrape"]
+from docutils import nodes
+
+__all__ = ["describe", "scrape"]
 
 
 def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
@@ -31,3 +33,16 @@ def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any])
 def alt_text(names: dict[str, Any], value: object) -> str:
     """What the script says of the picture, in its variable `alt`; else what the value says of itself."""
     return str(names.pop("alt", repr(value))).replace("\n", " ")
+
+
+def describe(app: Any, document: nodes.document) -> None:
+    """Describe the pictures of a notebook by the sentences above them; Sphinx calls this when it has read a page.
+
+    Every code cell has a sentence or two above it that say what its picture shows.
+    """
+    sentences = ""
+    for node in document.findall(lambda node: isinstance(node, nodes.paragraph | nodes.image)):
+        if isinstance(node, nodes.paragraph):
+            sentences = node.astext().replace("\n", " ")
+        elif not node.get("alt"):
+            node["alt"] = f"What the code above draws. {sentences}"
