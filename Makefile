@@ -9,5 +9,5 @@ docs:  ## the site in build/site; needs the extra docs; warnings are errors
 	$(PYTHON) docs/check_site.py build/site
 
 format:
-	$(PYTHON) -m ruff format fgseg recipes tests benchmarks notebooks
-	$(PYTHON) -m ruff check --fix fgseg recipes tests benchmarks notebooks
+	$(PYTHON) -m ruff format fgseg recipes tests benchmarks notebooks docs
+	$(PYTHON) -m ruff check --fix fgseg recipes tests benchmarks notebooks docs

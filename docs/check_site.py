@@ -1,7 +1,7 @@
 """Check the pages of a built site: `python docs/check_site.py build/site`.
 
-Every link inside the site leads to a file and a place that exist, every picture has a description of its own, and no page loads
-anything from another host.
+Every link inside the site leads to a file and a place that exist, every picture has a description of its own, and no
+page loads anything from another host.
 """
 
 import sys
@@ -51,7 +51,9 @@ def faults(site: Path) -> list[str]:
 
 def _faults(path: Path) -> list[str]:
     page = _read(path)
-    found = [f"picture without a description: {values.get('src')}" for values in page.pictures if not _described(values)]
+    found = [
+        f"picture without a description: {values.get('src')}" for values in page.pictures if not _described(values)
+    ]
     for tag, name, target in page.targets:
         if target.startswith(("http:", "https:", "//")):
             if (tag, name) in LOADED:

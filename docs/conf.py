@@ -19,8 +19,8 @@ import repository_pages  # noqa: E402
 import fgseg  # noqa: E402
 
 REPOSITORY_URL = ""
-"""Where the repository is published, such as "https://HOST/OWNER/fgseg". The one place to say so: with it, the site links
-to the repository, and every page to its source. Empty while there is no such place."""
+"""Where the repository is published, such as "https://HOST/OWNER/fgseg". This is the one place to say so: with it, the
+site links to the repository. It is empty while there is no such place."""
 
 project = "fgseg"
 author = "the authors of fgseg"
@@ -56,7 +56,6 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 default_role = "py:obj"
 """Single backticks in docstrings are names; those of public objects become links."""
-maximum_signature_line_length = 88
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fgseg"
@@ -68,7 +67,9 @@ html_extra_path: list[str] = []
 html_sidebars = {"index": [], "compare": []}
 html_theme_options = {
     "header_links_before_dropdown": 7,
+    "navbar_persistent": ["search-button"],  # the field with a label has another name for screen readers than on screen
     "navbar_end": ["theme-switcher"],
+    "collapse_navigation": True,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

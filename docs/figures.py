@@ -1,7 +1,7 @@
 """Draw the figures of the explanations: `python docs/figures.py` writes docs/figures/*.svg and absent.png.
 
-The diagrams are vectors with text, so that they can be searched and enlarged. A change of the code that one of them shows
-is followed by another run.
+The diagrams are vectors with text, so that they can be searched and enlarged. Draw them again after a change of what
+they show.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,11 @@ def label_map() -> Figure:
     """Scores of three words along a line of patches, and the winner at each place."""
     figure, axes = _plot((6, 3))
     centres = np.arange(5)
-    rows = {"red": [0.30, 0.32, 0.18, 0.12, 0.10], "white": [0.12, 0.2, 0.33, 0.30, 0.2], "blue": [0.05, 0.1, 0.12, 0.2, 0.31]}
+    rows = {
+        "red": [0.30, 0.32, 0.18, 0.12, 0.10],
+        "white": [0.12, 0.2, 0.33, 0.30, 0.2],
+        "blue": [0.05, 0.1, 0.12, 0.2, 0.31],
+    }
     places = np.linspace(0, 4, 401)
     lines = np.stack([np.interp(places, centres, row) for row in rows.values()])
     for (name, row), color, line in zip(rows.items(), (ORANGE, INK, BLUE), lines, strict=True):
@@ -43,7 +47,9 @@ def label_map() -> Figure:
         won = lines.argmax(0) == list(rows).index(name)
         axes.fill_between(places, 0, 0.03, where=won.tolist(), color=color, linewidth=0)
         del line
-    axes.set(xlabel="patch centres; below: the word that wins each place", ylabel="score", ylim=(0, 0.4), xticks=centres)
+    axes.set(
+        xlabel="patch centres; below: the word that wins each place", ylabel="score", ylim=(0, 0.4), xticks=centres
+    )
     axes.legend(frameon=False, ncols=3, loc="upper center")
     return figure
 
@@ -109,7 +115,7 @@ def stages() -> Figure:
 
 
 def absent() -> Figure:
-    """Cosines, stretched as pictures of them often are, and presences of a colour that is there and a shape that is not."""
+    """Cosines, stretched as they often are, and presences, of a colour that is there and a shape that is not."""
     from skimage import data
 
     import fgseg
@@ -158,7 +164,9 @@ def _diagram(inches: tuple[float, float]) -> tuple[Figure, Axes]:
 
 def _box(axes: Axes, left_middle: tuple[float, float], text: str, color: str, width: float) -> None:
     left, middle = left_middle
-    shape = FancyBboxPatch((left, middle - 0.2), width, 0.4, boxstyle="round,pad=0.04", edgecolor=color, facecolor="white")
+    shape = FancyBboxPatch(
+        (left, middle - 0.2), width, 0.4, boxstyle="round,pad=0.04", edgecolor=color, facecolor="white"
+    )
     axes.add_patch(shape)
     axes.text(left + width / 2, middle, text, ha="center", va="center", color=color, fontsize=9)
 

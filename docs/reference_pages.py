@@ -16,9 +16,7 @@ from sphinx.pycode import ModuleAnalyzer
 __all__ = ["command_page", "error_messages", "errors_page", "module_page", "write"]
 
 ROOT = Path(__file__).parents[1]
-SURFACE: dict[str, list[str]] = json.loads(
-    (ROOT / "tests" / "data" / "api_surface.json").read_text(encoding="utf-8")
-)
+SURFACE: dict[str, list[str]] = json.loads((ROOT / "tests" / "data" / "api_surface.json").read_text(encoding="utf-8"))
 """The public names of every public module."""
 # Of the bases, those of fgseg are described here; matplotlib writes `set` into every class of figures.
 MEMBERS = "   :members:\n   :inherited-members: Mapping, FigureBase, Figure, Artist, tuple\n   :exclude-members: set\n"
@@ -106,8 +104,8 @@ def commands_page() -> str:
 
     group: Any = typer.main.get_command(app)
     about = (
-        "``fgseg COMMAND --help`` prints the same in a terminal. Data goes to stdout; progress and errors go to stderr. "
-        "Exit status: 0 done, 1 failed, 2 wrong usage, 3 finished but some images failed, 130 interrupted.\n"
+        "``fgseg COMMAND --help`` prints the same in a terminal. Data goes to stdout; progress and errors go to "
+        "stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 3 finished but some images failed, 130 interrupted.\n"
     )
     return "\n".join([_heading("Command line", "="), about, *(command_page(n, c) for n, c in group.commands.items())])
 

@@ -1,8 +1,8 @@
 """Files of the repository that pages of the site link to: they are copied into the site, and the links follow.
 
-On a code host a page of `docs/` links to `../benchmarks/README.md`. A site cannot reach outside its folder, so such files
-are copied to `docs/generated/repository/`, and the files that those link to as well. Markdown and notebooks become
-pages, other files become downloads.
+On a code host a page of `docs/` links to `../benchmarks/README.md`. A site cannot reach outside its folder, so such
+files are copied to `docs/generated/repository/`, and the files that those link to as well. Markdown and notebooks
+become pages, other files become downloads.
 """
 
 import re

@@ -1,9 +1,9 @@
 """Run the code of the pages: `python docs/run_blocks.py [PAGE ...]`, all pages unless some are named.
 
-Blocks of Python, and commands of `fgseg` in blocks of bash, are run in order, in a folder of a page's own with the files
-that pages speak of (photo.jpg, photos/, labelled/ ...). The commands run in this process, so that torch is loaded once. A
-block that cannot run here has a mark above it that says why: `<!-- not run: it needs a GPU -->`. The site shows these
-marks. Any other block of Python or bash that does not run is an error.
+Blocks of Python, and commands of `fgseg` in blocks of bash, are run in order, in a folder of a page's own with the
+files that pages speak of (photo.jpg, photos/, labelled/ ...). The commands run in this process, so that torch is loaded
+once. A block that cannot run here has a mark above it that says why: `<!-- not run: it needs a GPU -->`. The site shows
+these marks. Any other block of Python or bash that does not run is an error.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from skimage import data
 
 import fgseg
 
-alt = "A photograph of an astronaut, and three heatmaps. Orange is bright on her suit, blue on the flag, black on the helmet."
+alt = "An astronaut, and three heatmaps. Orange is bright on her suit, blue on the flag, black on the helmet."
 seg = fgseg.load()
 maps = seg.heatmaps(data.astronaut(), ["orange", "blue", "black"])
 maps
