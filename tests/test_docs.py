@@ -148,9 +148,10 @@ def test_a_link_out_of_docs_leads_to_a_copy_in_the_site():
     from repository_pages import _rewritten
 
     page, root = "docs/howto/exports.md", ROOT
-    text = "[a](../../benchmarks/README.md#x) [b](../results.md) [c](https://example.org) [d](../../README.md)"
+    text = "[a](../../benchmarks/README.md#x) [b](../results.md) [c](https://example.com) [d](../../README.md)"
     assert _rewritten(text, page, page, root) == (
-        "[a](../generated/repository/benchmarks/README.md#x) [b](../results.md) [c](https://example.org) [d](../index.md)"
+        "[a](../generated/repository/benchmarks/README.md#x) [b](../results.md) [c](https://example.com) "
+        "[d](../index.md)"
     )
     copied = "docs/generated/repository/benchmarks/README.md"
     assert _rewritten("[s](../docs/speed.md)", "benchmarks/README.md", copied, root) == "[s](../../../speed.md)"
@@ -223,11 +224,11 @@ def test_the_texts_of_errors_are_read_from_the_code():
 def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code():
     sources = " ".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "fgseg").rglob("*.py")))
     for quoted in (
-        "this model has never seen the word", "one prompt alone has nothing to compete with", "expected each class once",
-        "the image data is truncated or damaged", "stored in strips, which cannot be read by region",
-        "offline mode is on", "it is damaged", "but tensor ", "which has no tensor", "is not on this machine",
-        "add --overwrite to replace it", "would both go to", "holds a run with other settings or data",
-        "--port: expected a free port", "the server is busy",
+        "this model has never seen the word", "one prompt alone has nothing to compete with",
+        "expected each class once", "the image data is truncated or damaged",
+        "stored in strips, which cannot be read by region", "offline mode is on", "it is damaged", "but tensor ",
+        "which has no tensor", "is not on this machine", "add --overwrite to replace it", "would both go to",
+        "holds a run with other settings or data", "--port: expected a free port", "the server is busy",
     ):  # fmt: skip
         assert quoted in sources, quoted
         assert quoted.strip() in (DOCS / "howto" / "troubleshooting.md").read_text(encoding="utf-8"), quoted
