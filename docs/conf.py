@@ -27,6 +27,7 @@ author = "the authors of fgseg"
 project_copyright = "the authors of fgseg; Apache-2.0"
 version = release = fgseg.__version__
 language = "en-GB"
+smartquotes = False  # options and messages are copied from pages into terminals
 
 extensions = [
     "myst_nb",
@@ -44,6 +45,7 @@ suppress_warnings = [
 myst_heading_anchors = 3
 nb_execution_mode = os.environ.get("FGSEG_DOCS_NOTEBOOKS", "off")
 """The notebooks are shown with their committed outputs; "force" runs them."""
+nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
@@ -59,11 +61,11 @@ default_role = "py:obj"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fgseg"
+html_favicon = "static/icon.svg"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_extra_path: list[str] = []
 html_sidebars = {"index": [], "compare": []}
 html_theme_options = {
     "header_links_before_dropdown": 7,

@@ -25,7 +25,7 @@ MEMBERS = "   :members:\n   :inherited-members: Mapping, FigureBase, Figure, Art
 def write(folder: Path) -> None:
     """Write all pages of the reference that are made from the code."""
     pages = {f"{module}.rst": module_page(module) for module in SURFACE}
-    pages |= {"python.rst": _module_list(), "commands.rst": commands_page(), "errors.rst": errors_page()}
+    pages |= {"commands.rst": commands_page(), "errors.rst": errors_page()}
     folder.mkdir(parents=True, exist_ok=True)
     for stale in set(folder.glob("*.rst")) - {folder / name for name in pages}:
         stale.unlink()
@@ -89,15 +89,6 @@ def _constant_doc(module: str, name: str) -> list[str]:
     return []
 
 
-def _module_list() -> str:
-    pages = "".join(f"   {module}\n" for module in SURFACE)
-    about = (
-        "Every public name, by the module that users import it from. `fgseg.load` and `fgseg.Segmenter` are where to "
-        "begin. A name that several modules have is described once.\n"
-    )
-    return f"{_heading('Python', '=')}\n{about}\n.. toctree::\n   :maxdepth: 1\n\n{pages}"
-
-
 def commands_page() -> str:
     """The options of every command, as typer knows them."""
     from fgseg.commands.main import app
@@ -123,7 +114,7 @@ def command_page(name: str, command: Any) -> str:
 
 def _option(names: str, help_text: str) -> str:
     """An option as its help describes it: "--mode [a|b]", then what it does and its default."""
-    names = re.sub(r"<list\[(\w+)\]>", r"<\1>", names)
+    names = re.sub(r"<list\[(\w+)\]>", r"<\1>", names) if names.startswith("-") else names.split()[0]
     return f".. option:: {names}\n\n   {_escaped(' '.join(help_text.split()))}\n"
 
 
