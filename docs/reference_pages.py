@@ -13,13 +13,16 @@ from typing import Any
 import typer
 from sphinx.pycode import ModuleAnalyzer
 
-__all__ = ["command_page", "error_messages", "errors_page", "module_page", "write"]
+__all__ = ["command_page", "commands_page", "error_messages", "errors_page", "module_page", "other_sentences", "write"]
 
 ROOT = Path(__file__).parents[1]
 SURFACE: dict[str, list[str]] = json.loads((ROOT / "tests" / "data" / "api_surface.json").read_text(encoding="utf-8"))
 """The public names of every public module."""
 # Of the bases, those of fgseg are described here; matplotlib writes `set` into every class of figures.
 MEMBERS = "   :members:\n   :inherited-members: Mapping, FigureBase, Figure, Artist, tuple\n   :exclude-members: set\n"
+
+NO_ADVICE = re.compile(r"[{}<]|'self'|[.\]]$")
+"""Styles, policies and pages of the web, and the texts of options, which end in a full stop."""
 
 
 def write(folder: Path) -> None:
@@ -140,7 +143,9 @@ def errors_page() -> str:
             lines = "\n".join(f"- ``{text}``" for text in messages)
             about = inspect.getdoc(getattr(errors, name))
             parts.append(f"{_heading(name, '-')}\n{about} See `fgseg.{name}`.\n\n{lines}\n")
-    return "\n".join(parts)
+    others = "\n".join(f"- ``{text}``" for text in other_sentences())
+    about = "Warnings, failures of the hub, files of other kinds, and ends of the messages above."
+    return "\n".join([*parts, f"{_heading('Other sentences', '-')}\n{about}\n\n{others}\n"])
 
 
 def error_messages() -> list[tuple[str, str]]:
@@ -153,6 +158,26 @@ def error_messages() -> list[tuple[str, str]]:
                 if sum(map(str.isalpha, text)) > 12:
                     found.append((node.func.id, text.replace("`", "'")))
     return found
+
+
+def other_sentences() -> list[str]:
+    """Sentences of advice that are not given to an error where they are written: they have a semicolon before it."""
+    known, found = " ".join(text for _, text in error_messages()), set()
+    for path in sorted((ROOT / "fgseg").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in parts | docstrings:
+                text = " ".join(_text(node).split()).replace("`", "'")
+                if (
+                    "; " in text
+                    and sum(map(str.isalpha, text)) > 25
+                    and not NO_ADVICE.search(text)
+                    and text not in known
+                ):
+                    found.add(re.sub(r"%(\.\d+)?[sdg]", "…", text))
+    return sorted(found)
 
 
 def _text(node: ast.AST) -> str:

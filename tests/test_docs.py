@@ -210,7 +210,7 @@ def test_the_reference_has_every_option_of_every_command():
 
 def test_the_texts_of_errors_are_read_from_the_code():
     pytest.importorskip("sphinx")
-    from reference_pages import error_messages, errors_page
+    from reference_pages import error_messages, errors_page, other_sentences
 
     found = error_messages()
     assert (
@@ -219,6 +219,9 @@ def test_the_texts_of_errors_are_read_from_the_code():
     ) in found
     assert len(found) > 300
     assert "…: this model has never seen the word" in errors_page()
+    assert "a PDF; draw its pages first (pdftoppm -png IN OUT)" in other_sentences()
+    assert "the hub has no revision …; leave revision out, or correct it" in other_sentences()
+    assert not [text for text in other_sentences() if "repeat for more" in text]
 
 
 def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code():
