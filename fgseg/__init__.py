@@ -1,5 +1,7 @@
 """fgseg: words to masks. Open-vocabulary dense segmentation with FG-CLIP.
 
+::
+
     import fgseg
 
     seg = fgseg.load()
