@@ -105,17 +105,9 @@ def setup(app: Any) -> None:
     """Make the pages before Sphinx looks for them."""
     app.connect("config-inited", _make_pages, priority=100)  # before the gallery looks at its folder
     app.connect("source-read", repository_pages.rewrite_links)
-    app.connect("source-read", _only_written_pages)
     app.connect("doctree-read", notebook_pictures.describe)
 
 
 def _make_pages(app: Any, _: Any) -> None:
     repository_pages.copy(DOCS)
     reference_pages.write(DOCS / "generated" / "reference")
-
-
-def _only_written_pages(app: Any, document: str, content: list[str]) -> None:
-    """Leave pages that are not written yet out of the list of how-tos."""
-    if document == "howto/index":
-        written = [line for line in content[0].splitlines() if line[:1] != "/" or (DOCS / f"{line[1:]}.md").exists()]
-        content[0] = "\n".join(written) + "\n"
