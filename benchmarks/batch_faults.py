@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--ray-kills", type=int, default=40, help="0 where Ray is not installed")
     parser.add_argument("--images", type=int, default=120)
+    parser.add_argument("--files", action=argparse.BooleanOptionalAction, default=True, help="damage, two at once")
     parser.add_argument("--disks", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_faults.json")
     given = parser.parse_args()
@@ -312,6 +313,8 @@ def main() -> None:
             "two at once": lambda at: two_at_once(images, at, expected),
             "damaged": lambda at: damaged(at, images, expected, place / "undisturbed"),
         }
+        if not given.files:
+            scenarios.clear()
         if given.disks:
             room = {"room": "64m"}
             scenarios |= {

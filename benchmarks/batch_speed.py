@@ -3,9 +3,8 @@
 Photographs of scikit-image, cropped and scaled to mixed sizes, are segmented by the candidates in turns. Each candidate
 is a command of its own, so that its start counts. `plain` is a loop in one process of one thread that makes and writes
 the same rows. `local_N` is `fgseg batch` with N processes. `segment` is `fgseg segment` with its own threads, and
-`segment_workers_2` with two processes. `ray_2` is `fgseg batch --engine ray`. Ratios are medians over turns. Processor
-seconds suffer less than wall seconds from other programs on the machine; `load` is the load average at the start and
-at the end.
+`segment_workers_2` with two processes. `ray_2` is `fgseg batch --engine ray`. Ratios are medians over turns. `load` is
+the load average at the start and at the end.
 """
 
 from __future__ import annotations
@@ -102,12 +101,9 @@ def measure(images: Path, place: Path, model: str, turns: int) -> dict[str, Any]
     before = load()
     times = take_turns(candidates(images, place, model), repeats=turns, seconds=float("inf"))
     names = [name for name in times if name != "plain"]
-    own = times["plain"]["processor"]
-    processor = {name: float(np.median(np.divide(times[name]["processor"], own)).round(4)) for name in names}
     return {
         "times": summary(times),
         "wall_over_plain": {name: ratio(times, name, "plain") for name in names},
-        "processor_over_plain": processor,
         "load": [before, load()],
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from batch_images import BAD, DUPLICATE, FORTY, write_forty, write_video
@@ -27,6 +28,7 @@ from fgseg.store.batch import BatchProgress, BatchRequest, EngineOptions, plan_b
 from fgseg.store.engines.local import WorkerDied
 from fgseg.store.engines.resources import cores, share_devices
 from fgseg.store.engines.worker import UnitWorker
+from fgseg.store.maintenance.checking import check_store
 from fgseg.store.store import Store
 from fgseg.store.units import UnitOptions
 
@@ -256,6 +258,25 @@ def test_progress_says_what_is_left():
     progress = BatchProgress(total=10, done=3, failed=1, seconds=2.0)
     assert (progress.left, progress.rate, progress.seconds_left) == (6, 2.0, 3.0)
     assert BatchProgress(10, 0, 0, 0.0).seconds_left is None
+
+
+@pytest.mark.usefixtures("inline")
+def test_files_that_python_opened_are_read_without_arrow_threads(run, three, tmp_path, monkeypatch):
+    """A thread that lets go of such a file while Python ends aborts the process, in two of five runs."""
+    used = []
+    for name in ("read", "read_row_group"):
+        read = getattr(pq.ParquetFile, name)
+
+        def watched(self, *args, read=read, use_threads=True, **options):
+            used.append(use_threads)
+            return read(self, *args, use_threads=use_threads, **options)
+
+        monkeypatch.setattr(pq.ParquetFile, name, watched)
+    run([three])
+    run([three], retry_errors=True)
+    assert len(list(fgseg.open_store(tmp_path / "store"))) == 3
+    assert list(check_store(Store.open(tmp_path / "store"))) == []
+    assert set(used) == {False}
 
 
 # --- faults
