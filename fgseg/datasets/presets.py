@@ -87,8 +87,8 @@ _COMMON = {
         *("", "", 448, 224, 112, 40.0),
         background=BACKGROUND_WORDS,
         propagate="patches",
+        guide="dino-b16",
         deviations=(
-            "patches are alike by the encoder's own features, not by the values of DINO ViT-B/16's last block",
             "a patch counts as 16 pixels whatever its size",
             "scores are divided by the solution for 1, which changes no label",
         ),

@@ -86,7 +86,7 @@ def test_presets_say_what_they_do_not_reproduce():
     assert "position table" in preset("sclip", "voc20").deviations[0]
     assert "not padded" in preset("proxyclip", "voc20").deviations[0]
     assert any("SAM 2" in line for line in preset("corrclip", "voc20").deviations)
-    assert "DINO" in preset("lposs", "voc20").deviations[0]
+    assert preset("lposs", "voc20").guide == "dino-b16"
 
 
 def test_presets_name_their_recipe_and_their_guide():
