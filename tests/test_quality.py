@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "fgseg", "recipes", "tests", "benchmarks", "notebooks"],
-        ["ruff", "format", "--check", "fgseg", "recipes", "tests", "benchmarks", "notebooks"],
+        ["ruff", "check", "fgseg", "recipes", "tests", "benchmarks", "notebooks", "docs"],
+        ["ruff", "format", "--check", "fgseg", "recipes", "tests", "benchmarks", "notebooks", "docs"],
         ["mypy"],
     ],
     ids=["lint", "format", "types"],
