@@ -340,9 +340,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
-        from fgseg.__main__ import main as run_fgseg
-
         import batch_faults  # under its own name, by which other processes find the job
+
+        from fgseg.__main__ import main as run_fgseg
 
         batch.Job = batch_faults.PoisonJob
         del sys.argv[1]
