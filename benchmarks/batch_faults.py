@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -340,11 +341,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
-        import batch_faults  # under its own name, by which other processes find the job
-
         from fgseg.__main__ import main as run_fgseg
 
-        batch.Job = batch_faults.PoisonJob
+        # from this file under its own name, by which other processes find the job
+        batch.Job = import_module("batch_faults").PoisonJob
         del sys.argv[1]
         run_fgseg()
     else:
