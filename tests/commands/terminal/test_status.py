@@ -128,7 +128,9 @@ def test_a_command_on_a_terminal_is_never_silent_and_leaves_only_its_table(tiny_
     import pty
 
     terminal, inside = pty.openpty()
-    code = "import fgseg.commands.main as cli; from fgseg.commands.terminal import status; status._QUICK = 0; cli.main()"
+    code = (
+        "import fgseg.commands.main as cli; from fgseg.commands.terminal import status; status._QUICK = 0; cli.main()"
+    )
     command = [sys.executable, "-c", code, "segment", str(photo), "-p", "red", "--model", tiny_model]
     said = b""
     with subprocess.Popen([*command, "-o", str(tmp_path / "out")], stdout=inside, stderr=inside) as process:
