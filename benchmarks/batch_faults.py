@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def start(images: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--run", "batch", str(images), "--store", str(store), "--unit", str(UNIT)]
     for word in WORDS:
         command += ["-p", word]
-    env = {**os.environ, MARK: str(os.getpid()), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, MARK: str(os.getpid()), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     return subprocess.Popen(
         [*command, "--quiet", *options], start_new_session=True, env=env, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -341,7 +343,8 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--run"]:
         from fgseg.__main__ import main as run_fgseg
 
-        batch.Job = PoisonJob  # type: ignore[misc]
+        # from this file under its own name, by which other processes find the job
+        batch.Job = import_module("batch_faults").PoisonJob
         del sys.argv[1]
         run_fgseg()
     else:
