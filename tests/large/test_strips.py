@@ -15,7 +15,7 @@ from fgseg.prompts.classes import make_prompt_set
 from fgseg.scoring.resolution import Resolution
 from fgseg.scoring.windows import crops, window_boxes
 from fgseg.segmentation.encoded_image import EncodedImage
-from fgseg.segmentation.score_field import ScoreField
+from fgseg.segmentation.score_field import ScoreField, Sharpening
 from fgseg.types import UNLABELLED
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -30,9 +30,9 @@ def whole_result(image, plan, encoder, request, *, rivals):
     prompt_set = make_prompt_set(
         request.prompts, background=[f"rival{k}" for k in range(rivals)], default_background=()
     )
-    return ScoreField(view, request.texts, prompt_set, logit_scale=encoder.logit_scale, refine="none").exclusive(
-        request.threshold
-    )
+    return ScoreField(
+        view, request.texts, prompt_set, logit_scale=encoder.logit_scale, sharpening=Sharpening()
+    ).exclusive(request.threshold)
 
 
 @given(
