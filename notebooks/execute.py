@@ -29,7 +29,9 @@ def executed(path: Path, folder: Path) -> NotebookNode:
     """A notebook with the outputs of a run in another folder, without what differs from run to run."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=resources).execute()
+    client = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=resources)
+    client.coalesce_streams = True  # else the lines of a cell are parted by the moments at which they arrive
+    client.execute()
     return tidy(notebook)
 
 
