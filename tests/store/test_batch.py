@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -358,11 +359,12 @@ def test_a_run_that_is_stopped_keeps_what_is_done_and_goes_on(run, tiny_model, t
     ]  # fmt: skip
     tests = Path(__file__).parents[1]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell lets its background jobs ignore it
     stops = {signal.SIGINT: os.killpg, signal.SIGTERM: os.kill}
     started = {
         number: subprocess.Popen(
             [sys.executable, "-c", code, *words, "--store", str(tmp_path / number.name)],
-            cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard,
         )
         for number in stops
     }  # fmt: skip
