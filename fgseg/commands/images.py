@@ -85,7 +85,6 @@ def segment(
     clock = Stopwatch()
     with clock.during("imports"):
         from fgseg.commands.prefetch import Pooled, Prefetcher
-        from fgseg.large.result import written_large_files
         from fgseg.segmentation.result import check_formats, written_files
 
     if workers > 1 and options.batch > 1:
@@ -100,6 +99,8 @@ def segment(
     inputs, folders = _inputs_and_folders(images, options)
     large = arguments.read_by_region(inputs.paths, always=by_region)
     if options.dry_run:
+        from fgseg.large.result import written_large_files  # only here, because it imports scipy.sparse
+
         names = [entry.name for entry in prompts]
         files = [written_large_files(written_formats), written_files(written_formats, names)]
         plan(inputs, folders, lambda path: files[path not in large], report)
