@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from fgseg._checks import check_choice, check_number, check_whole
 from fgseg.errors import BatchError, DiskError, FgsegError, OptionError, OutputError, StoreError
+from fgseg.guides.propagation import Propagate
 from fgseg.images.levels import check_stretch
 from fgseg.images.samples import band_numbers
 from fgseg.prompts.classes import PromptClass, parse_classes
@@ -198,6 +199,7 @@ def batch(
     device: str = "auto",
     dtype: str = "auto",
     recipe: str = "value",
+    guide: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     offline: bool | None = None,
     mode: Literal["exclusive", "independent"] = "exclusive",
@@ -207,6 +209,7 @@ def batch(
     templates: str | Sequence[str] | None = None,
     resolution: str | Resolution = "auto",
     refine: Literal["auto", "none", "guided", "pamr"] = "auto",
+    propagate: Propagate = "none",
     min_area: int | Literal["auto"] = "auto",
     max_hole: int | Literal["auto"] = "auto",
     bands: Sequence[int] | None = None,
@@ -241,6 +244,7 @@ def batch(
         device: as in `fgseg.load`; "cuda" takes all GPUs.
         dtype: as in `fgseg.load`.
         recipe: as in `fgseg.load`.
+        guide: as in `fgseg.load`, by name, folder or hub id.
         revision: as in `fgseg.load`.
         offline: as in `fgseg.load`.
         mode: as in `Segmenter.segment`.
@@ -250,6 +254,7 @@ def batch(
         templates: as in `Segmenter.segment`.
         resolution: as in `Segmenter.segment`.
         refine: as in `Segmenter.segment`.
+        propagate: as in `Segmenter.segment`.
         min_area: as in `Segmenter.segment`.
         max_hole: as in `Segmenter.segment`.
         bands: as in `fgseg.images.read_image`.
@@ -285,13 +290,16 @@ def batch(
     request = BatchRequest(
         sources,
         os.fspath(store),
-        {"model": model, "device": device, "dtype": dtype, "recipe": recipe, "revision": revision, "offline": offline},
+        {
+            "model": model, "device": device, "dtype": dtype, "recipe": recipe, "guide": guide, "revision": revision,
+            "offline": offline,
+        },
         UnitOptions(
             parse_classes(prompts),
             {
                 "mode": mode, "threshold": threshold, "background": background, "negatives": tuple(negatives),
-                "templates": templates, "resolution": resolution, "refine": refine, "min_area": smallest,
-                "max_hole": largest_hole,
+                "templates": templates, "resolution": resolution, "refine": refine, "propagate": propagate,
+                "min_area": smallest, "max_hole": largest_hole,
             },
             {"bands": None if bands is None else band_numbers(bands), "stretch": check_stretch(stretch)},
             scores,

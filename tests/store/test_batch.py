@@ -165,6 +165,7 @@ def test_other_settings_are_refused_by_name_unless_a_new_run_is_asked_for(run, t
         ({"refine": "none"}, "refine"), ({"min_area": 3}, "min_area"), ({"max_hole": 0}, "max_hole"),
         ({"resolution": "squash:64"}, "resolution"), ({"bands": [1]}, "bands"), ({"stretch": (2, 98)}, "stretch"),
         ({"scores": True}, "scores"), ({"recipe": "vanilla"}, "recipe"), ({"dtype": "bfloat16"}, "dtype"),
+        ({"propagate": "patches"}, "propagate"), ({"recipe": "proxy", "guide": "self"}, "guide"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("inline")
