@@ -432,7 +432,7 @@ def row_start(setup: Setup) -> dict[str, Any]:
     """Start time: `fgseg --help`, and the first mask of the embedded model, each in a fresh process."""
     path = setup.folder / "small.png"
     write_image(path, photo(480, 640))
-    command = [sys.executable, "-c", "from fgseg.commands.main import main; main()"]
+    command = [sys.executable, "-m", "fgseg"]
     first = [*command, "segment", str(path), "-p", "red", "-o", str(setup.folder / "first"), "--model", "mini"]
     times = take_turns(
         {

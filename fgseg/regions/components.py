@@ -2,14 +2,17 @@
 
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label
 
 from fgseg._checks import check_labels, check_mask, check_whole
 from fgseg.types import UNLABELLED
 
 __all__ = ["boxed_components", "fill_holes", "labelled_components", "remove_small", "remove_small_labels"]
+
+_FEW = 8  # classes up to which OpenCV, class by class, is quicker than scikit-image's one pass
+_READING_ORDER = cv2.CCL_SAUF  # numbers components by their first pixels; the default goes by blocks of 2 x 2 pixels
 
 
 def boxed_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
@@ -32,13 +35,14 @@ def boxed_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDAr
     (array([[1, 0, 2]], dtype=int32), array([[0, 0, 1, 1],
            [2, 0, 3, 1]]))
     """
-    from scipy.ndimage import find_objects  # takes a tenth of a second; only polygons and COCO need boxes from here
-
     check_mask("mask", mask)
-    components, count = labelled_components(mask, connectivity=8)
-    slices = find_objects(components) if count else ()
-    boxes = [(x.start, y.start, x.stop, y.stop) for y, x in slices]
-    return components, np.array(boxes, np.int64).reshape(-1, 4)
+    if not mask.size:  # OpenCV refuses it
+        return np.zeros(mask.shape, np.int32), np.empty((0, 4), np.int64)
+    of_mask = cv2.connectedComponentsWithStatsWithAlgorithm(mask.view(np.uint8), 8, cv2.CV_32S, _READING_ORDER)
+    corners_xy, sizes_xy = np.hsplit(
+        of_mask[2][1:, :4].astype(np.int64), 2
+    )  # row 0 is the background, column 4 the area
+    return of_mask[1], np.hstack([corners_xy, corners_xy + sizes_xy])
 
 
 def remove_small(mask: NDArray[np.bool_], *, min_area: int) -> NDArray[np.bool_]:
@@ -126,18 +130,43 @@ def remove_small_labels(labels: NDArray[np.int32], *, min_area: int) -> NDArray[
 def labelled_components(
     values: NDArray[np.bool_] | NDArray[np.int32], *, connectivity: Literal[4, 8]
 ) -> tuple[NDArray[np.integer], int]:
-    """Number the connected components of equal values from 1, by scikit-image.
+    """Number the connected components of equal values from 1.
 
-    OpenCV takes 8 ms on a mask of 1080 x 1920 pixels where scikit-image takes 11 ms, but it cannot find the components
-    of a label map, so that two libraries would have to agree.
+    OpenCV takes 6 ms for a mask of 1080 x 1920 pixels where scikit-image takes 11 ms and needs 0.3 s to be imported. It
+    knows masks only, so it takes one class after the other, and scikit-image takes label maps of many classes.
 
     Returns:
-        components: (H, W) integers, 0 where a mask is False or a label map UNLABELLED.
+        components: (H, W) integers, 0 where a mask is False or a label map UNLABELLED; those of a mask are in reading
+            order of their first pixels.
         count: the number of components.
     """
-    background = 0 if values.dtype == np.bool_ else UNLABELLED
+    if values.dtype == np.bool_:
+        return _components_of_mask(values, connectivity)
+    if values.max(initial=UNLABELLED) >= _FEW:
+        return _components_of_many(values, connectivity)
+    components, total = np.zeros(values.shape, np.int32), 0
+    for index in range(values.max(initial=UNLABELLED) + 1):
+        mask = values == index
+        of_class, count = _components_of_mask(mask, connectivity)
+        np.add(of_class, total, out=components, where=mask)
+        total += count
+    return components, total
+
+
+def _components_of_mask(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDArray[np.integer], int]:
+    if not mask.size:  # OpenCV refuses it
+        return np.zeros(mask.shape, np.int32), 0
+    count, components = cv2.connectedComponentsWithAlgorithm(
+        mask.view(np.uint8), connectivity, cv2.CV_32S, _READING_ORDER
+    )
+    return components, count - 1
+
+
+def _components_of_many(labels: NDArray[np.int32], connectivity: int) -> tuple[NDArray[np.integer], int]:
+    from skimage.measure import label  # takes a third of a second, so it is imported only when it is used
+
     steps = connectivity // 4  # scikit-image calls 4-connectivity 1 and 8-connectivity 2
-    components, count = label(values, background=background, return_num=True, connectivity=steps)  # type: ignore[no-untyped-call]
+    components, count = label(labels, background=UNLABELLED, return_num=True, connectivity=steps)  # type: ignore[no-untyped-call]
     return components, int(count)
 
 

@@ -8,7 +8,13 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from fgseg.errors import OptionError, ShapeError
-from fgseg.regions.components import boxed_components, fill_holes, remove_small, remove_small_labels
+from fgseg.regions.components import (
+    boxed_components,
+    fill_holes,
+    labelled_components,
+    remove_small,
+    remove_small_labels,
+)
 
 SIDES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6)
 masks = arrays(bool, SIDES)
@@ -60,6 +66,27 @@ def test_components_are_those_of_a_flood_fill_over_eight_neighbours_and_boxes_fi
         y, x = np.nonzero(components == number)
         assert (left, top, right, bottom) == (x.min(), y.min(), x.max() + 1, y.max() + 1)
     assert len(boxes) == expected.max()
+
+
+@property_test
+@given(masks, st.sampled_from([4, 8]))
+def test_components_of_a_mask_are_numbered_in_reading_order(mask, connectivity):
+    components, count = labelled_components(mask, connectivity=connectivity)
+    expected = flooded(np.where(mask, 0, -1), diagonal=connectivity == 8)
+    np.testing.assert_array_equal(components, expected)
+    assert count == expected.max()
+
+
+@property_test
+@given(label_maps, st.sampled_from([1, 10]))
+def test_label_maps_of_few_and_of_many_classes_have_the_components_of_a_flood_fill(labels, factor):
+    labels = np.where(labels == -1, -1, labels * factor).astype(np.int32)  # 10: more classes than one by one
+    components, count = labelled_components(labels, connectivity=8)
+    expected = flooded(labels, diagonal=True)
+    pairs = np.unique(np.stack([components.ravel(), expected.ravel()]), axis=1)
+    assert pairs.shape[1] == len(np.unique(components)) == len(np.unique(expected))
+    np.testing.assert_array_equal(components > 0, labels != -1)
+    assert count == expected.max() == components.max()
 
 
 @property_test
