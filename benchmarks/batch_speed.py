@@ -3,8 +3,9 @@
 Photographs of scikit-image, cropped and scaled to mixed sizes, are segmented by the candidates in turns. Each candidate
 is a command of its own, so that its start counts. `plain` is a loop in one process of one thread that makes and writes
 the same rows. `local_N` is `fgseg batch` with N processes. `segment` is `fgseg segment` with its own threads, and
-`segment_workers_2` with two processes. `ray_2` is `fgseg batch --engine ray`. Ratios are medians over turns. `load` is
-the load average at the start and at the end.
+`segment_workers_2` with two processes. `ray_2` is `fgseg batch --engine ray`. Ratios are medians over turns. `inside`
+tells the start (until the first unit was written), the seconds per unit from then on, and the memory that the machine
+had less of. `load` is the load average at the start and at the end.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -37,7 +42,8 @@ from fgseg.store.units import UnitOptions
 SEED = 731
 WORDS = ("red", "green", "blue", "yellow", "white", "black", "brown", "orange")
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
-SMALLEST, LARGEST = 0.1e6, 1.5e6  # pixels of a picture
+SMALLEST, LARGEST = 0.05e6, 0.6e6  # pixels of a picture
+UNIT = 16  # images per unit, so that no worker waits long for the last unit of another
 PLAIN = "--plain"
 
 
@@ -66,7 +72,7 @@ def plain_loop(images: str, store: str, model: str) -> None:
     """Do the units of a store one after the other in this process."""
     arguments = {"model": model, "device": "auto", "dtype": "auto"}
     options = UnitOptions(parse_classes(WORDS), {"mode": "exclusive"})
-    plan = plan_batch(load_segmenter(**arguments), BatchRequest([images], store, arguments, options))
+    plan = plan_batch(load_segmenter(**arguments), BatchRequest([images], store, arguments, options, unit_size=UNIT))
     worker = UnitWorker(plan.job, 0)
     for unit in plan.units:
         worker(unit, lambda _: None)
@@ -78,34 +84,97 @@ def run(words: list[str], out: Path) -> None:
     subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def candidates(images: Path, place: Path, model: str) -> dict[str, Callable[[], Any]]:
+class Watched:
+    """Runs commands that write a store, and keeps what each took: to the first unit, per unit after it, and memory."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._seen: dict[str, list[dict[str, float]]] = defaultdict(list)
+
+    def run(self, name: str, words: list[str]) -> None:
+        """Run a command. Ray's processes are no children of it, so memory is what the machine had less of."""
+        started, before, least = time.time(), available_bytes(), Least()
+        with least:
+            run(words, self._store)
+        moments = sorted(shard.stat().st_mtime for shard in self._store.glob("masks/*/*.parquet"))
+        self._seen[name].append({
+            "seconds_to_first_unit": moments[0] - started,
+            "seconds_per_unit": (moments[-1] - moments[0]) / (len(moments) - 1),
+            "memory_mb": (before - least.bytes) / 2**20,
+        })  # fmt: skip
+
+    def medians(self) -> dict[str, dict[str, float]]:
+        """Medians of each command over its runs."""
+        return {
+            name: {what: round(median(row[what] for row in rows), 3) for what in rows[0]}
+            for name, rows in self._seen.items()
+        }
+
+
+class Least:
+    """The least memory that the machine had available inside the block."""
+
+    def __enter__(self) -> None:
+        self.bytes, self._ended = available_bytes(), Event()
+        self._thread = Thread(target=self._look)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.2):
+            self.bytes = min(self.bytes, available_bytes())
+
+
+def available_bytes() -> int:
+    """The memory that the machine has left, by /proc/meminfo (Linux)."""
+    rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    return int(rows["MemAvailable"].split()[0]) * 1024
+
+
+def candidates(images: Path, place: Path, model: str, watched: Watched) -> dict[str, Callable[[], Any]]:
     """The commands by name."""
     prompts = [word for name in WORDS for word in ("-p", name)]
-    store, out = place / "store", place / "out"
-    batch = ["-m", "fgseg", "batch", str(images), *prompts, "--store", str(store), "--model", model, "--quiet"]
+    store, out = str(place / "store"), place / "out"
+    batch = [
+        *("-m", "fgseg", "batch", str(images), *prompts, "--store", store, "--unit", str(UNIT), "--model", model),
+        "--quiet",
+    ]
     segment = ["-m", "fgseg", "segment", str(images), *prompts, "--out", str(out), "--model", model, "--quiet"]
-    made = {
-        "plain": partial(run, [__file__, PLAIN, str(images), str(store), model], store),
-        "local_1": partial(run, [*batch, "--workers", "1"], store),
-        "local_2": partial(run, [*batch, "--workers", "2"], store),
+    stored = {
+        "plain": [__file__, PLAIN, str(images), store, model],
+        "local_1": [*batch, "--workers", "1"],
+        "local_2": [*batch, "--workers", "2"],
+    }
+    if find_spec("ray") is not None:
+        stored["ray_2"] = [*batch, "--workers", "2", "--engine", "ray"]
+    return {
+        **{name: partial(watched.run, name, words) for name, words in stored.items()},
         "segment": partial(run, segment, out),
         "segment_workers_2": partial(run, [*segment, "--workers", "2"], out),
     }
-    if find_spec("ray") is not None:
-        made["ray_2"] = partial(run, [*batch, "--workers", "2", "--engine", "ray"], store)
-    return made
 
 
 def measure(images: Path, place: Path, model: str, turns: int) -> dict[str, Any]:
-    """Times of the candidates, and their ratios to the plain loop."""
-    before = load()
-    times = take_turns(candidates(images, place, model), repeats=turns, seconds=float("inf"))
+    """Times of the candidates, their ratios to the plain loop, and what those that write a store took inside."""
+    before, watched = load(), Watched(place / "store")
+    times = take_turns(candidates(images, place, model, watched), repeats=turns, seconds=float("inf"), warm_up=False)
     names = [name for name in times if name != "plain"]
+    inside = watched.medians()
     return {
         "times": summary(times),
         "wall_over_plain": {name: ratio(times, name, "plain") for name in names},
+        "local_1_over_local_2": ratio(times, "local_1", "local_2"),
+        "inside": inside,
+        "ray_over_local_once_running": _over(inside, "ray_2", "local_2"),
         "load": [before, load()],
     }
+
+
+def _over(inside: dict[str, dict[str, float]], slow: str, fast: str) -> float | None:
+    return round(inside[slow]["seconds_per_unit"] / inside[fast]["seconds_per_unit"], 3) if slow in inside else None
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def take_turns(
-    candidates: Mapping[str, Callable[[], Any]], *, repeats: int, seconds: float = 60.0
+    candidates: Mapping[str, Callable[[], Any]], *, repeats: int, seconds: float = 60.0, warm_up: bool = True
 ) -> dict[str, dict[str, list[float]]]:
     """Wall and processor seconds of each candidate: one run each to warm up, then one run each per turn.
 
@@ -31,11 +31,12 @@ def take_turns(
         candidates: name -> function to time; each result is dropped at once.
         repeats: number of turns, at least one.
         seconds: no new turn starts after this time, except for the first two.
+        warm_up: whether each has a first run that does not count; commands of their own need none.
 
     Returns:
         name -> {"wall": [...], "processor": [...]}, one number per turn, in order.
     """
-    for run in candidates.values():
+    for run in candidates.values() if warm_up else ():
         run()
     times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in candidates}
     started = time.perf_counter()

@@ -42,7 +42,7 @@ def boxed_components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], NDAr
     corners_xy, sizes_xy = np.hsplit(
         of_mask[2][1:, :4].astype(np.int64), 2
     )  # row 0 is the background, column 4 the area
-    return of_mask[1], np.hstack([corners_xy, corners_xy + sizes_xy])
+    return np.asarray(of_mask[1], np.int32), np.hstack([corners_xy, corners_xy + sizes_xy])
 
 
 def remove_small(mask: NDArray[np.bool_], *, min_area: int) -> NDArray[np.bool_]:
@@ -141,12 +141,13 @@ def labelled_components(
         count: the number of components.
     """
     if values.dtype == np.bool_:
-        return _components_of_mask(values, connectivity)
-    if values.max(initial=UNLABELLED) >= _FEW:
-        return _components_of_many(values, connectivity)
-    components, total = np.zeros(values.shape, np.int32), 0
-    for index in range(values.max(initial=UNLABELLED) + 1):
-        mask = values == index
+        return _components_of_mask(values.astype(np.bool_, copy=False), connectivity)
+    labels = values.astype(np.int32, copy=False)
+    if labels.max(initial=UNLABELLED) >= _FEW:
+        return _components_of_many(labels, connectivity)
+    components, total = np.zeros(labels.shape, np.int32), 0
+    for index in range(labels.max(initial=UNLABELLED) + 1):
+        mask = labels == index
         of_class, count = _components_of_mask(mask, connectivity)
         np.add(of_class, total, out=components, where=mask)
         total += count
@@ -159,7 +160,7 @@ def _components_of_mask(mask: NDArray[np.bool_], connectivity: int) -> tuple[NDA
     count, components = cv2.connectedComponentsWithAlgorithm(
         mask.view(np.uint8), connectivity, cv2.CV_32S, _READING_ORDER
     )
-    return components, count - 1
+    return np.asarray(components, np.int32), count - 1
 
 
 def _components_of_many(labels: NDArray[np.int32], connectivity: int) -> tuple[NDArray[np.integer], int]:
