@@ -37,9 +37,9 @@ OWNERS = {
     "safetensors": {"encoders", "training", "recipes"},
     "PIL": {"drawing", "images"},
     "matplotlib": {"drawing", "training", "scenes"},  # scenes: the colour names of the xkcd survey
-    "cv2": {"upsample", "scoring", "metrics", "images", "drawing", "scenes", "recipes", "store"},
+    "cv2": {"upsample", "scoring", "regions", "metrics", "images", "drawing", "scenes", "recipes", "store"},
     "skimage": {"scoring", "regions", "guides", "web"},  # web: the photographs that come with it
-    "scipy": {"large", "regions", "guides", "scenes"},
+    "scipy": {"large", "guides", "scenes"},
     "tifffile": {"images", "large"},
     "pycocotools": {"formats", "datasets"},
     "supervision": {"formats", "segmentation"},
