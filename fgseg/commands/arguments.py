@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,6 @@ __all__ = [
     "read_mask_options",
     "read_prompts",
     "read_reading",
-    "read_size",
-    "read_threshold",
     "region_stamps",
     "split_words",
 ]
@@ -152,11 +150,9 @@ def read_mask_options(options: MaskOptions, scoring: ScoreOptions) -> dict[str, 
     )
     check_resolution(scoring.resolution)
     return {
-        "mode": options.mode,
+        **asdict(options),
         "threshold": read_threshold(options.threshold),
-        "resolution": scoring.resolution,
-        "refine": scoring.refine,
-        "propagate": scoring.propagate,
+        **{field.name: getattr(scoring, field.name) for field in fields(ScoreOptions)},
         "min_area": smallest,
         "max_hole": largest_hole,
     }

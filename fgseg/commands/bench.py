@@ -151,7 +151,6 @@ def bench(
     *, what: DataOptions, how: SettingOptions, model: ModelOptions, output: OutputOptions, report: ReportOptions
 ) -> None:
     """Measure a model on labelled images. Without --data, it is measured on procedural scenes."""
-    STATUS.start(quiet=report.quiet)
     from fgseg.evaluation.requests import open_data
 
     values = _values(how, model.recipe)

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fgseg._version import __version__, version_of
 from fgseg.encoders.base import Progress
 from fgseg.encoders.checkpoint import MODELS, Checkpoint, damaged_files, find_checkpoint, tensor_shapes
 from fgseg.encoders.devices import has_fast_bfloat16, pick_device, pick_dtype
+from fgseg.encoders.hub import HubModel
 from fgseg.encoders.loading import check_checkpoint, family_of
 from fgseg.encoders.text_cache import cache_report
 from fgseg.encoders.tokenizer import MINI_KNOWS, Tokenizer
@@ -28,36 +30,26 @@ _OPTIONAL = ("supervision",)
 _YES = {"1", "ON", "YES", "TRUE"}  # the values that huggingface_hub reads as true
 
 
+_MINI = {"size": "12 MB", "licence": "Apache 2.0", "about": f"{MINI_KNOWS}; no other words"}
+_SELF = {"size": "none", "licence": "that of the model", "about": "the middle of the model itself"}
+
+
 def model_list() -> list[dict[str, str]]:
     """Each named model, its size and licence, and where its weights are. Does not use the network."""
     return [
-        {
-            "name": name,
-            "weights": _weights(name),
-            "size": known.size if known else "12 MB",
-            "licence": known.licence if known else "Apache 2.0",
-            "about": known.about if known else f"{MINI_KNOWS}; no other words",
-        }
+        {"name": name, "weights": _weights(name), **(_told(known) if known else _MINI)}
         for name, known in MODELS.items()
     ]
 
 
 def guide_list() -> list[dict[str, str]]:
     """Each named guide, as `model_list`."""
-    own = {
-        "name": "self", "weights": "those of the model", "size": "none", "licence": "that of the model",
-        "about": "the middle of the model itself",
-    }  # fmt: skip
-    return [
-        own,
-        *(
-            {
-                "name": name, "weights": _weights(name), "size": known.size, "licence": known.licence,
-                "about": known.about,
-            }
-            for name, known in GUIDES.items()
-        ),
-    ]  # fmt: skip
+    own = {"name": "self", "weights": "those of the model", **_SELF}
+    return [own, *({"name": name, "weights": _weights(name), **_told(known)} for name, known in GUIDES.items())]
+
+
+def _told(known: HubModel) -> dict[str, str]:
+    return {"size": known.size, "licence": known.licence, "about": known.about}
 
 
 def model_card(name: str) -> dict[str, Any]:
@@ -75,29 +67,22 @@ def model_card(name: str) -> dict[str, Any]:
         known = GUIDES.get(name) or MODELS.get(name)
         if known is None:
             raise
-        pinned = {
-            "size": known.size, "licence": known.licence, "repository": known.repository, "revision": known.revision
-        }  # fmt: skip
-        return {"name": name, "about": known.about, **pinned, "weights": "not here; downloaded at first use"}
+        return {"name": name, **asdict(known), "weights": "not here; downloaded at first use"}
     shapes = tensor_shapes(checkpoint)
     parameters = sum(torch.Size(shape).numel() for shape in shapes.values())
     is_guide = name in GUIDES
-    card = {
+    card: dict[str, Any] = {
         "name": name,
         "family": dino_family(shapes) if is_guide else family_of(shapes),
         "parameters": f"{parameters / 1e6:.1f} million",
         "revision": checkpoint.revision,
         "sha256": checkpoint.digest(),
     }
-    return (
-        card
-        if is_guide
-        else {
-            **card,
-            "words": _words(checkpoint.folder),
-            **({"vocabulary": _vocabulary(checkpoint.folder)} if name == "mini" else {}),
-        }
-    )
+    if not is_guide:
+        card["words"] = _words(checkpoint.folder)
+    if name == "mini":
+        card["vocabulary"] = _vocabulary(checkpoint.folder)
+    return card
 
 
 def diagnose(model: str | None, *, device: str, dtype: str, progress: Progress | None = None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from fgseg.errors import BatchError, DiskError, FgsegError, OutputError, Unknown
 
 __all__ = ["app", "main"]
 
-_PANELS = (WHAT, HOW, MODEL, OUTPUT)
+_PANELS = (None, WHAT, HOW, MODEL, OUTPUT)  # in the order of the help; arguments have none and are first
 
 
 def _click_error() -> type[Exception]:
@@ -192,21 +192,13 @@ def _command() -> Any:
     """The tree of commands, with options in the order of the panels of the help."""
     command: Any = typer.main.get_command(app)
     for entry in (command, *command.commands.values()):
-        entry.params.sort(key=_place_of_panel)
+        entry.params.sort(key=lambda param: _PANELS.index(getattr(param, "rich_help_panel", None)))
         if _names_width(entry.params) > get_terminal_size().columns // 2:
             entry.rich_markup_mode = None  # panels would cut the names of options
             continue
         for param in entry.params:  # brackets are no markup
             param.help = re.sub(r"(\[[a-zA-Z/@#])", r"\\\1", getattr(param, "help", None) or "")
     return command
-
-
-def _place_of_panel(option: Any) -> int:
-    """The place of an option's panel in the help; arguments are first."""
-    panel = getattr(option, "rich_help_panel", None)
-    if panel is None:
-        return -1
-    return _PANELS.index(panel) if panel in _PANELS else len(_PANELS)
 
 
 def _names_width(options: Sequence[Any]) -> int:

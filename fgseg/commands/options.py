@@ -224,24 +224,15 @@ class ScoreOptions:
     panel: ClassVar[str] = HOW
 
     resolution: Annotated[
-        str,
-        Option(
-            help="auto, squash, keep or slide, optionally with sizes: slide:448, slide:448/224/112.",
-            rich_help_panel=HOW,
-        ),
+        str, Option(help="auto, squash, keep or slide, optionally with sizes: slide:448, slide:448/224/112.")
     ] = "auto"
     refine: Annotated[
         Literal["auto", "none", "guided", "pamr"],
-        Option(
-            help="Make the score maps follow the edges of the image. auto: the model's choice.", rich_help_panel=HOW
-        ),
+        Option(help="Make the score maps follow the edges of the image. auto: the model's choice."),
     ] = "auto"
     propagate: Annotated[
         Literal["none", "patches", "pixels", "both"],
-        Option(
-            help="Let scores flow between patches with alike features, between pixels of alike color, or both.",
-            rich_help_panel=HOW,
-        ),
+        Option(help="Let scores flow between patches with alike features, between pixels of alike color, or both."),
     ] = "none"
 
 
@@ -330,7 +321,7 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
         command(**values)
 
     options = [
-        _in_panel(option, getattr(groups.get(name), "panel", HOW)).replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        _in_panel(option, _panel(groups.get(name), option.name)).replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in parameters.items()
         for option in (
             inspect.signature(groups[name], eval_str=True).parameters.values() if name in groups else [parameter]
@@ -340,6 +331,12 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {option.name: option.annotation for option in options}
     know_options({name: _flag(name, annotation) for name, annotation in run.__annotations__.items()})
     return run
+
+
+def _panel(group: Any, option: str) -> str:
+    """The panel of the class that an option of a group is a field of; a group has the options of its base, too."""
+    owner = next((base for base in inspect.getmro(group) if option in vars(base)), None) if group else None
+    return getattr(owner, "panel", HOW)
 
 
 def _flag(name: str, annotation: Any) -> str:

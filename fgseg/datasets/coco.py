@@ -5,8 +5,9 @@ The formats are described at cocodataset.org/#format-data.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ class PanopticLabels:
 
     def image_hw(self) -> tuple[int, int]:
         """(height, width) in pixels, from the header."""
-        with open_image(self.path, MAX_PIXELS) as image:
+        with open_image(self.path, one_line(self.path), MAX_PIXELS) as image:
             if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
                 raise DatasetError(
                     f"{one_line(self.path)}: expected an RGB PNG of segment ids, got {image.format} with pixels of "
@@ -193,7 +194,7 @@ def _instance(rows: CocoRows, folder: Path) -> Dataset:
     faults = [*rows.faults, *faults]
     sources, instances = [], []
     for image, size_hw in sized:
-        found, more = kept_rows(rows.annotations.get(image.key, ()), _instance_of(rows, labels, size_hw))
+        found, more = kept_rows(rows.annotations.get(image.key, ()), partial(_instance_of, rows, labels, size_hw))
         masks = [(one.label, one.mask) for one in found if one.mask is not None]
         sources.append(InstanceLabels(rows.path, size_hw, masks))
         instances += found
@@ -216,15 +217,12 @@ def _size_hw(row: CocoRow) -> tuple[int, int]:
     return height, width
 
 
-def _instance_of(rows: CocoRows, labels: Sequence[int], size_hw: tuple[int, int]) -> Callable[[CocoRow], _Instance]:
-    def instance(row: CocoRow) -> _Instance:
-        label = labels[rows.category(row.values)]
-        segmentation = row.values.get("segmentation")
-        mask = checked_mask(segmentation, size_hw)
-        is_shorter = isinstance(mask, list) and isinstance(segmentation, list) and len(mask) < len(segmentation)
-        return _Instance(row, label, mask, is_shorter)
-
-    return instance
+def _instance_of(rows: CocoRows, labels: Sequence[int], size_hw: tuple[int, int], row: CocoRow) -> _Instance:
+    label = labels[rows.category(row.values)]
+    segmentation = row.values.get("segmentation")
+    mask = checked_mask(segmentation, size_hw)
+    is_shorter = isinstance(mask, list) and isinstance(segmentation, list) and len(mask) < len(segmentation)
+    return _Instance(row, label, mask, is_shorter)
 
 
 def _no_masks(path: Path, instances: Sequence[_Instance]) -> tuple[str, ...]:

@@ -15,7 +15,14 @@ from fgseg.prompts.classes import PromptClass
 from fgseg.prompts.words import same_key
 from fgseg.types import unlabelled_value
 
-__all__ = ["Dataset", "LabelledImage"]
+__all__ = ["Dataset", "LabelledImage", "check_each_once"]
+
+
+def check_each_once(expected: str, names: Sequence[str], advice: str = "rename one") -> None:
+    """Refuse a name that occurs again; the message says what was expected and what to do."""
+    for name, count in Counter(names).most_common(1):
+        if count > 1:
+            raise DatasetError(f"{expected}, got {name!r} {count} times; {advice}")
 
 
 @dataclass(frozen=True)
@@ -97,13 +104,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.classes:
             raise DatasetError(f"{self.name}: expected at least one class, got none; add it to the class list")
-        for kind, names in (
-            ("class", [entry.name for entry in self.classes]),
-            ("image", [item.name for item in self.items]),
-        ):
-            name, count = Counter(names).most_common(1)[0] if names else ("", 0)
-            if count > 1:
-                raise DatasetError(f"{self.name}: expected each {kind} once, got {name!r} {count} times; rename one")
+        check_each_once(f"{self.name}: expected each class once", [entry.name for entry in self.classes])
+        check_each_once(f"{self.name}: expected each image once", [item.name for item in self.items])
         if self.ignore is not None and 0 <= self.ignore < len(self.classes):
             raise DatasetError(
                 f"{self.name}: expected an ignored label outside the classes 0 to {len(self.classes) - 1}, "

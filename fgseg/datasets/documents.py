@@ -12,9 +12,21 @@ from fgseg._files import one_line, reason
 from fgseg.errors import DatasetError
 from fgseg.images.find import IMAGE_SUFFIXES
 
-__all__ = ["check_file_name", "expect_layout", "find_image", "is_file", "read_document", "same_name"]
+__all__ = ["check_file_name", "expect_layout", "find_image", "is_file", "read_document", "read_text", "same_name"]
 
 _LONGEST_PART, _LONGEST_NAME = 240, 1024  # bytes; systems take 255 with the suffix, and 4096 with the folder
+
+
+def read_text(path: Path, *, hint: str = "") -> str:
+    """The text of a UTF-8 file; the message ends in `hint`.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{one_line(path)}: cannot be read ({reason(error)}){hint}") from error
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -33,11 +45,11 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def expect_layout(path: Path, layout: str) -> Iterator[None]:
+def expect_layout(place: str | Path, layout: str) -> Iterator[None]:
     """Read values of a document inside this block. A missing key or a wrong type becomes a DatasetError.
 
     Args:
-        path: the document's file, for the message.
+        place: the document's file, or a line of it, for the message.
         layout: what was expected, for the message.
 
     Raises:
@@ -47,9 +59,9 @@ def expect_layout(path: Path, layout: str) -> Iterator[None]:
         yield
     except DatasetError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(
-            f"{one_line(path)}: expected {layout}, got something else ({type(error).__name__}: {one_line(error)})"
+            f"{one_line(place)}: expected {layout}, got something else ({type(error).__name__}: {one_line(error)})"
         ) from error
 
 

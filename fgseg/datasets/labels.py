@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol
 
@@ -135,10 +136,6 @@ def _ranges(values: Mapping[int, int] | list[int]) -> str:
     >>> _ranges([255, 0, 1, 2, 7])
     '0-2, 7, 255'
     """
-    runs: list[list[int]] = []
-    for value in sorted(values):
-        if runs and value == runs[-1][-1] + 1:
-            runs[-1][1:] = [value]
-        else:
-            runs.append([value])
-    return ", ".join("-".join(str(end) for end in run) for run in runs)
+    placed = enumerate(sorted(values))  # consecutive numbers are as far from their places
+    runs = [[value for _, value in run] for _, run in groupby(placed, key=lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

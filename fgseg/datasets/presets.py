@@ -58,23 +58,22 @@ _POSITIONS = "the position table is resized to the requested size, not by the fa
 _PADDING = "windows are resized to whole patches of the guide, not padded to 56 pixels"
 _WHOLE = "a whole image keeps its trailing part of a patch, which the published code drops"
 
+_PROXYCLIP = Preset(
+    *("", "", 336, 336, 112, 40.0),
+    background=BACKGROUND_WORDS,
+    recipe="proxy",
+    guide="dino-b8",
+    deviations=(_PADDING, _POSITIONS),
+)
 # The settings of each method on every benchmark, and then the settings that differ on some.
 _COMMON = {
     "sclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, recipe="sclip", deviations=(_POSITIONS,)),
     "naclip": Preset("", "", 336, 224, 112, 40.0, 0.1, BACKGROUND_WORDS, recipe="naclip", deviations=(_POSITIONS,)),
     "clearclip": Preset("", "", 448, 448, 224, 50.0, background=_WORD, recipe="clearclip"),
-    "proxyclip": Preset(
-        *("", "", 336, 336, 112, 40.0),
-        background=BACKGROUND_WORDS,
-        recipe="proxy",
-        guide="dino-b8",
-        deviations=(_PADDING, _POSITIONS),
-    ),
-    "corrclip": Preset(
-        *("", "", 336, 336, 112, 40.0),
-        background=BACKGROUND_WORDS,
+    "proxyclip": _PROXYCLIP,
+    "corrclip": replace(
+        _PROXYCLIP,
         recipe="corr",
-        guide="dino-b8",
         deviations=(
             _PADDING,
             _POSITIONS,

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgseg._files import one_line, reason
+from fgseg._files import one_line
 from fgseg.datasets.dataset import Dataset, LabelledImage
+from fgseg.datasets.documents import read_text
 from fgseg.datasets.labels import IdTable, PngLabels
 from fgseg.errors import DatasetError
 from fgseg.prompts.classes import PromptClass
@@ -155,19 +156,10 @@ def _base(name: str, layout: _Layout, root: Path) -> Path:
 
 def _stems(layout: _Layout, base: Path) -> list[str]:
     if layout.listing:
-        return _listed(base / layout.listing)
+        return read_text(base / layout.listing, hint="; it lists the images, one name per line").split()
     image_suffix, label_suffix = layout.suffixes
     images = set(_found(base / layout.images, image_suffix))
     return sorted(images | set(_found(base / layout.labels, label_suffix)))
-
-
-def _listed(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"{one_line(path)}: cannot be read ({reason(error)}); it lists the images, one name per line"
-        ) from error
 
 
 def _found(folder: Path, suffix: str) -> Iterator[str]:

@@ -201,9 +201,7 @@ def _tint(
     thickness: int,
 ) -> None:
     """Blend `table[labels - background]` into `out`, which belongs to the caller, and draw the outlines."""
-    inner_line = np.repeat(
-        np.where(table @ np.array(LUMA) >= 128 * OPAQUE, 0, 255).astype(np.uint8)[:, None], 3, axis=1
-    )
+    inner_line = np.where(table @ np.array(LUMA) >= 128 * OPAQUE, 0, 255)[:, None]
     reach = _reach(thickness)
     for rows in _bands(out.shape[:2]):
         band = labels[rows]

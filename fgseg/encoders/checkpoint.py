@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -68,12 +68,8 @@ MODELS: Mapping[str, HubModel | None] = {
         "qihoo360/fg-clip-large", "5a8f0f23b5a06dc92310e907599b2a0c2d58fe6f", "FG-CLIP 1, ViT-L/14 at 336", "1.7 GB"
     ),
     "fg-clip2-base": HubModel("qihoo360/fg-clip2-base", "430fbc8a912c86fd4de601381b6245a0edab22f0", _ANY, "1.5 GB"),
-    "fg-clip2-large": HubModel(
-        "qihoo360/fg-clip2-large", "4d1d5dc35c716902f07c172dbfc23b82a7bc6bf3", _ANY, "several GB"
-    ),
-    "fg-clip2-so400m": HubModel(
-        "qihoo360/fg-clip2-so400m", "d57d30fe94a107dd6a2610eb4e9a135004d823a4", _ANY, "several GB"
-    ),
+    "fg-clip2-large": HubModel("qihoo360/fg-clip2-large", "4d1d5dc35c716902f07c172dbfc23b82a7bc6bf3", _ANY, _LARGE),
+    "fg-clip2-so400m": HubModel("qihoo360/fg-clip2-so400m", "d57d30fe94a107dd6a2610eb4e9a135004d823a4", _ANY, _LARGE),
 }
 
 
@@ -210,11 +206,11 @@ def verified_checkpoint(
         repository = kind.repository(checkpoint.name)
         fetch_model(repository, checkpoint.revision, kind=kind, damaged=found, progress=progress)
         if found := damaged_files(checkpoint, progress=progress):
-            raise WeightsError(
-                f"{_first(found)}, also after it was fetched again; run it again later, or give a folder"
-            )
+            first, *_ = found.values()
+            raise WeightsError(f"{first}, also after it was fetched again; run it again later, or give a folder")
     if found:
-        raise WeightsError(f"{_first(found)}{_remedy(checkpoint, kind)}")
+        first, *_ = found.values()
+        raise WeightsError(f"{first}{_remedy(checkpoint, kind)}")
     return checkpoint
 
 
@@ -245,10 +241,6 @@ def _damage(checkpoint: Checkpoint, path: Path, *, again: bool) -> str | None:
         wrong = unlike(path, file_digest(path), _MINI_SHA256)
         return wrong and f"{wrong}; install fgseg again: pip install --force-reinstall --no-deps fgseg"
     return damage(path, again=again)
-
-
-def _first(found: Mapping[str, str]) -> str:
-    return next(iter(found.values()))
 
 
 def _remedy(checkpoint: Checkpoint, kind: ModelKind) -> str:
@@ -342,19 +334,20 @@ def tensor_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     Raises:
         WeightsError: a file that is not safetensors, or is truncated.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    tensors = _tensors(checkpoint)
+    return {name: tuple(file.get_slice(name).get_shape()) for name, file in tensors if not name.endswith(_BUFFER)}
+
+
+def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, Any]]:
+    """The name of each tensor, and the file that holds it, which is open until the next file is."""
     for path in checkpoint.tensor_files:
-        with _opened(path) as tensors:
-            for name in tensors.keys():  # no dict: iterating it is not supported
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
-    return {name: shape for name, shape in shapes.items() if not name.endswith(_BUFFER)}
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: expected a safetensors file, got {error}; download it again") from error
+        try:
+            opened = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{path}: expected a safetensors file, got {error}; download it again") from error
+        with opened as file:
+            for name in file.keys():  # no dict: iterating it is not supported
+                yield name, file
 
 
 def check_tensors(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -392,12 +385,10 @@ def load_tensors(model: nn.Module, checkpoint: Checkpoint, *, dtype: torch.dtype
     check_tensors(model, checkpoint)
     wanted = _shapes(model)
     state: dict[str, Tensor] = {}
-    for path in checkpoint.tensor_files:
-        with _opened(path) as tensors:
-            for name in tensors.keys():  # no dict: iterating it is not supported
-                if name in wanted:
-                    tensor = tensors.get_tensor(name).reshape(wanted[name])
-                    state[name] = tensor.to(device, torch.float32 if tensor.numel() == 1 else dtype)
+    for name, file in _tensors(checkpoint):
+        if name in wanted:
+            tensor = file.get_tensor(name).reshape(wanted[name])
+            state[name] = tensor.to(device, torch.float32 if tensor.numel() == 1 else dtype)
     model.load_state_dict(state, strict=True, assign=True)
 
 

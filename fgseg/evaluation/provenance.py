@@ -21,7 +21,6 @@ __all__ = [
     "class_list_hash",
     "code_hash",
     "data_provenance",
-    "device_name",
     "file_list_hash",
     "hash_of",
     "model_provenance",

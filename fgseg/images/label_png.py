@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from fgseg._checks import check_array, check_color, check_integers, describe
 from fgseg._files import one_line, write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
-from fgseg.images.reading import MAX_PIXELS, open_image, open_image_bytes
+from fgseg.images.reading import MAX_PIXELS, open_image
 from fgseg.images.writing import encode
 from fgseg.types import MAX_8_BIT_CLASSES, MAX_CLASSES, UNLABELLED
 
@@ -112,8 +112,7 @@ def decode_label_png(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) ->
     Raises:
         ImageError: as `read_label_png`.
     """
-    with open_image_bytes(data, name, max_pixels) as image:
-        _refuse_other_pictures(image, name)
+    with _open_label_png(data, name, max_pixels) as image:
         return _with_unlabelled(*_stored_values(image))
 
 
@@ -130,7 +129,7 @@ def read_stored_values(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tup
     Raises:
         ImageError: as `read_label_png`.
     """
-    with _open_label_png(path, max_pixels) as image:
+    with _open_label_png(Path(path), one_line(path), max_pixels) as image:
         return _stored_values(image)
 
 
@@ -140,24 +139,20 @@ def label_png_hw(path: str | Path) -> tuple[int, int]:
     Raises:
         ImageError: as `read_label_png`, except that damaged pixels are not noticed.
     """
-    with _open_label_png(path, MAX_PIXELS) as image:
+    with _open_label_png(Path(path), one_line(path), MAX_PIXELS) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _open_label_png(path: str | Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    with open_image(Path(path), max_pixels) as image:
-        _refuse_other_pictures(image, one_line(path))
+def _open_label_png(source: Path | bytes, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    with open_image(source, name, max_pixels) as image:
+        if not _holds_labels(image):
+            raise ImageError(
+                f"{name}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
+                f"{image.mode}; a colour picture or a lossy format does not hold class indices, so write the "
+                "palette's indices (mode P or L) to a PNG and not their colours"
+            )
         yield image
-
-
-def _refuse_other_pictures(image: ImageFile.ImageFile, name: str) -> None:
-    if not _holds_labels(image):
-        raise ImageError(
-            f"{name}: expected a label map, a palette or grey PNG, got {image.format} with pixels of "
-            f"{image.mode}; a colour picture or a lossy format does not hold class indices, so write the "
-            "palette's indices (mode P or L) to a PNG and not their colours"
-        )
 
 
 def _stored_values(image: ImageFile.ImageFile) -> tuple[NDArray[np.int32], int]:

@@ -124,6 +124,7 @@ def stretched_levels(bands: Bands, stretch: tuple[float, float]) -> Levels:
     return Levels(low, high) if high > low else Levels(*ends)
 
 
+@np.errstate(under="ignore")
 def _histogram(bands: Iterable[NDArray[Any]], low: float, high: float) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """Counts of the finite values, and the value of each bin, or the edges of the bins if they hold several values."""
     finite: Iterator[NDArray[Any]] = map(_finite, bands)

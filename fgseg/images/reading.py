@@ -47,7 +47,6 @@ __all__ = [
     "MAX_PIXELS",
     "Picture",
     "open_image",
-    "open_image_bytes",
     "open_tiff_file",
     "read_image",
     "read_image_hw",
@@ -194,20 +193,21 @@ def read_image_hw(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def open_image(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+def open_image(source: Path | bytes, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """Open an image file with Pillow and read only its header.
+
+    Args:
+        source: the file, or its content.
+        name: of the file, for messages.
+        max_pixels: as in `read_image`.
 
     Raises:
         ImageError: as `read_image`, also for anything that goes wrong inside the block, such as decoding.
     """
-    with _open_file(path) as file, _open_stream(file, one_line(path), max_pixels) as image:
-        yield image
-
-
-@contextmanager
-def open_image_bytes(data: bytes, name: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """As `open_image`, from the content of the file; `name` is the file's, for messages."""
-    with _open_stream(io.BufferedReader(io.BytesIO(data)), name, max_pixels) as image:
+    with (
+        _open_file(source) if isinstance(source, Path) else _in_memory(source) as file,
+        _open_stream(file, name, max_pixels) as image,
+    ):
         yield image
 
 
@@ -272,22 +272,13 @@ def _stored(source: Any, bands: Sequence[int] | None, max_pixels: int, name_of_b
             _stored_file(file, one_line(source), bands, max_pixels) as stored,
         ):
             yield stored
-    elif isinstance(source, (bytes, bytearray)) or (isinstance(source, memoryview) and source.ndim == 1):
-        with _stored_bytes(bytes(source), one_line(name_of_bytes), bands, max_pixels) as stored:
-            yield stored
-    elif callable(getattr(source, "read", None)):
-        with _stored_bytes(_content(source), one_line(name_of_bytes), bands, max_pixels) as stored:
+    elif (data := _content(source)) is not None:
+        with _stored_file(_in_memory(data), one_line(name_of_bytes), bands, max_pixels) as stored:
             yield stored
     elif source is None or isinstance(source, (int, float, dict, set)):
         raise ShapeError(f"source: expected a path, bytes, an array or a PIL image, got {describe(source)}")
     else:
         yield stored_array(as_array(source), bands)
-
-
-def _stored_bytes(
-    data: bytes, name: str, bands: Sequence[int] | None, max_pixels: int
-) -> AbstractContextManager[Stored]:
-    return _stored_file(io.BufferedReader(io.BytesIO(data)), name, bands, max_pixels)
 
 
 @contextmanager
@@ -314,10 +305,18 @@ def _open_tiff(file: io.BufferedReader, name: str) -> AbstractContextManager[Tif
     return open_tiff(file, name, size)
 
 
-def _content(file: Any) -> bytes:
-    """What an open file holds, from where it stands."""
+def _in_memory(data: bytes) -> io.BufferedReader:
+    return io.BufferedReader(io.BytesIO(data))
+
+
+def _content(source: Any) -> bytes | None:
+    """Bytes, or what an open file holds from where it stands; None for anything else."""
+    if isinstance(source, (bytes, bytearray)) or (isinstance(source, memoryview) and source.ndim == 1):
+        return bytes(source)
+    if not callable(getattr(source, "read", None)):
+        return None
     try:
-        data = file.read()
+        data = source.read()
     except Exception as error:  # objects with a `read` of their own raise what they like
         raise ImageError(f"{_BYTES}: the open file cannot be read ({reason(error)}); give its path") from error
     if not isinstance(data, bytes):
@@ -338,12 +337,10 @@ def _is_tiff(file: io.BufferedReader) -> bool:
     return file.peek(4)[:4] in _TIFF_MAGICS
 
 
-@contextmanager
-def _open_file(path: Path, source: Any = None) -> Iterator[io.BufferedReader]:
+def _open_file(path: Path, source: Any = None) -> io.BufferedReader:
     if is_url(path if source is None else source):
         raise ImageError(f"{source or path}: web addresses are not read; download the file first (curl -LO URL)")
-    with open_image_file(path, _NOT_A_FOLDER) as file:
-        yield file
+    return open_image_file(path, _NOT_A_FOLDER)
 
 
 @contextmanager

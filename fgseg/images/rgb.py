@@ -54,11 +54,7 @@ def stored_array(array: NDArray[Any], bands: Sequence[int] | None) -> Stored:
         )
     if array.dtype.kind not in "buif":
         raise ShapeError(f"source: expected whole numbers, floats or bool, got {describe(array)}; convert it")
-    bits = 1 if array.dtype.kind == "b" else 8 * array.dtype.itemsize
-    has_alpha = bands is None and samples.shape[2] == 4
-    layout = Layout("bands", tuple(range(samples.shape[2] - has_alpha)), bits, alpha=3 if has_alpha else None)
-    hw = array.shape[0], array.shape[1]
-    return Stored(ARRAY, hw, array.dtype, samples.shape[2], layout, lambda: iter((samples,))).choosing(bands)
+    return _stored(ARRAY, samples, has_alpha=bands is None and samples.shape[2] == 4).choosing(bands)
 
 
 def stored_image(image: Image.Image, name: str) -> Stored:
@@ -70,11 +66,15 @@ def stored_image(image: Image.Image, name: str) -> Stored:
     samples = _samples(image)
     # The EXIF is read after decoding: a PNG may have its EXIF after the pixels.
     upright = np.ascontiguousarray(turn_upright(samples, exif_orientation(image, name)))
-    has_alpha = upright.shape[2] in (2, 4)
-    colors = tuple(range(upright.shape[2] - has_alpha))
-    layout = Layout("bands", colors, 8 * upright.dtype.itemsize, alpha=len(colors) if has_alpha else None)
-    hw = upright.shape[0], upright.shape[1]
-    return Stored(name, hw, upright.dtype, upright.shape[2], layout, lambda: iter((upright,)))
+    return _stored(name, upright, has_alpha=upright.shape[2] in (2, 4))
+
+
+def _stored(name: str, samples: NDArray[Any], *, has_alpha: bool) -> Stored:
+    """An (H, W, S) array; its last samples are opacity if it has alpha."""
+    height, width, count = samples.shape
+    bits = 1 if samples.dtype.kind == "b" else 8 * samples.dtype.itemsize
+    layout = Layout("bands", tuple(range(count - has_alpha)), bits, alpha=count - 1 if has_alpha else None)
+    return Stored(name, (height, width), samples.dtype, count, layout, lambda: iter((samples,)))
 
 
 def turn_upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -82,11 +82,6 @@ class TiffImage:
         return (width, height) if self.orientation in _TRANSPOSED else (height, width)
 
     @property
-    def is_tiled(self) -> bool:
-        """Whether the image is stored in tiles and can be read by region."""
-        return bool(self.page.is_tiled)
-
-    @property
     def has_place(self) -> bool:
         """Whether the file says where on the map the image lies."""
         return any(tag in self.page.tags for tag in _GEO_TAGS)
@@ -124,47 +119,35 @@ class TiffImage:
         Raises:
             ImageError: a tile or strip that is damaged.
         """
-        (height, width), (tall, wide) = self.stored_hw, self._segment_hw
+        (height, width), (tall, wide) = self.stored_hw, _segment_hw(self.page)
         if self.orientation in _TRANSPOSED:
             boxes = [(left, 0, min(left + wide, width), height) for left in range(0, width, wide)]
         else:
             boxes = [(0, top, width, min(top + tall, height)) for top in range(0, height, tall)]
         for box in reversed(boxes) if self.orientation in _FROM_BELOW else boxes:
-            yield turn_upright(self._box(box), self.orientation)
+            yield turn_upright(self.box(box), self.orientation)
 
-    def samples(self, box_xyxy: tuple[int, int, int, int]) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """The segments of a box of the stored image: x and y in the box, and the (h, w, S) samples there."""
+    def box(self, box_xyxy: tuple[int, int, int, int]) -> NDArray[Any]:
+        """The (h, w, S) samples of a box of the stored image.
+
+        Raises:
+            ImageError: as `bands`.
+        """
         left, top, right, bottom = box_xyxy
-        tall, wide = self._segment_hw
+        tall, wide = _segment_hw(self.page)
+        band = np.empty((bottom - top, right - left, self.page.samplesperpixel), self.page.dtype)
         for y in range(top // tall * tall, bottom, tall):
             for x in range(left // wide * wide, right, wide):
-                tile = self._segment(y // tall, x // wide)
-                yield (
-                    max(x - left, 0),
-                    max(y - top, 0),
-                    tile[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x],
-                )
-
-    @property
-    def _segment_hw(self) -> tuple[int, int]:
-        """(height, width) of a tile, or of a strip."""
-        page = self.page
-        if page.is_tiled:
-            return int(page.tilelength), int(page.tilewidth)
-        return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
-
-    def _box(self, box_xyxy: tuple[int, int, int, int]) -> NDArray[Any]:
-        """The (h, w, S) samples of a box of the stored image."""
-        left, top, right, bottom = box_xyxy
-        band = np.empty((bottom - top, right - left, self.page.samplesperpixel), self.page.dtype)
-        for across, down, samples in self.samples(box_xyxy):
-            band[down : down + samples.shape[0], across : across + samples.shape[1]] = samples
+                segment = self._segment(y // tall, x // wide)
+                part = segment[max(top - y, 0) : bottom - y, max(left - x, 0) : right - x]
+                down, across = max(y - top, 0), max(x - left, 0)
+                band[down : down + part.shape[0], across : across + part.shape[1]] = part
         return band
 
     def _segment(self, row: int, column: int) -> NDArray[Any]:
         """(h, w, S) samples of a tile or strip; one that was left out has empty pixels."""
         page = self.page
-        (height, width), (tall, wide) = self.stored_hw, self._segment_hw
+        (height, width), (tall, wide) = self.stored_hw, _segment_hw(self.page)
         planes = page.samplesperpixel if page.planarconfig == _PLANES else 1
         index = row * -(-width // wide) + column
         in_a_plane = -(-width // wide) * -(-height // tall)
@@ -196,6 +179,13 @@ class TiffImage:
         tile, _, _ = page.decode(data, index)
         decoded: NDArray[Any] = tile[0]
         return decoded
+
+
+def _segment_hw(page: Any) -> tuple[int, int]:
+    """(height, width) of a tile, or of a strip."""
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    return min(int(page.rowsperstrip), int(page.imagelength)), int(page.imagewidth)
 
 
 def _decompressed(page: Any, data: bytes) -> bytes:
@@ -287,8 +277,7 @@ def _check_segments(name: str, page: Any, file_size: int) -> None:
     if page.is_subsampled and int(page.compression) not in PIXEL_CODECS:
         raise ImageError(f"{name}: YCbCr with reduced colour resolution is read from JPEG only; convert it to RGB")
     planes = page.samplesperpixel if page.planarconfig == _PLANES else 1
-    tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-    tall = min(tall, page.imagelength) if not page.is_tiled else tall
+    tall, wide = _segment_hw(page)
     if not min(page.imagelength, page.imagewidth, tall, wide) > 0:
         raise ImageError(f"{name}: the image has no pixels ({page.imagewidth} x {page.imagelength}); save it again")
     if tall * wide * page.samplesperpixel * page.bitspersample // 8 > _MAX_SEGMENT:
@@ -313,15 +302,11 @@ def _check_compression(name: str, page: Any) -> None:
             table[method]
         except KeyError as error:
             if "imagecodecs" in str(error):
-                raise _without_package(name, method) from error
+                raise ImageError(
+                    f"{name}: it is compressed as {_name(method)}, which needs the package imagecodecs; "
+                    "pip install imagecodecs, or save it with deflate compression"
+                ) from error
             raise ImageError(f"{name}: compressed as {_name(method)}, which cannot be read; use deflate") from error
-
-
-def _without_package(name: str, method: Any) -> ImageError:
-    return ImageError(
-        f"{name}: it is compressed as {_name(method)}, which needs the package imagecodecs; "
-        "pip install imagecodecs, or save it with deflate compression"
-    )
 
 
 def _no_data(page: Any) -> float | None:

@@ -1,8 +1,7 @@
 """Frames of video files, read by OpenCV."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
@@ -19,7 +18,7 @@ VIDEO_SUFFIXES: tuple[str, ...] = tuple(".mp4 .m4v .mov .avi .mkv .webm .mpg .mp
 _NEAR = 64  # frames; up to this distance decoding on is quicker than a jump, which decodes from a key frame
 
 
-class Video:
+class Video(AbstractContextManager["Video"]):
     """A video file whose frames are read by number; close it, or use it in a `with` block. Reading forward is quick."""
 
     def __init__(self, path: str | Path) -> None:
@@ -37,12 +36,7 @@ class Video:
             raise ImageError(f"{self._name}: not a video that OpenCV reads; convert it (ffmpeg -i IN OUT.mp4)")
         self._next = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -109,7 +109,6 @@ def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
         array([[[7, 7, 7]]], dtype=uint8)
     """
     suffix = Path(path).suffix.lower()
-    check_image("image", image)
     if suffix not in (".png", ".jpg", ".jpeg"):
         raise OptionError(f"path: expected a name that ends in .png, .jpg or .jpeg, got {str(path)!r}")
     write_bytes(path, encode_png(image) if suffix == ".png" else encode_jpeg(image))

@@ -33,7 +33,7 @@ def tiled_hw(path: str | os.PathLike[str]) -> tuple[int, int] | None:
         return None
     try:
         with open_tiff_file(path, quiet=True) as image:
-            return image.image_hw if image.is_tiled else None
+            return image.image_hw if image.page.is_tiled else None
     except FgsegError:  # the error is reported when the file is read
         return None
 
@@ -54,7 +54,7 @@ def open_tiled(path: str | os.PathLike[str]) -> Iterator[TiffImage]:
         [(16, 30, 1), (16, 30, 1), (8, 30, 1)]
     """
     with open_tiff_file(path) as image:
-        if not image.is_tiled:
+        if not image.page.is_tiled:
             raise ImageError(
                 f"{one_line(path)}: this TIFF is stored in strips, which cannot be read by region; {HOW_TO_TILE}"
             )
@@ -146,9 +146,7 @@ def read_label_tiff(
             raise ImageError(
                 f"{image.name}: expected a label map, one sample per pixel, got {image.page.samplesperpixel}"
             )
-        labels = np.empty((bottom - top, right - left), np.int32)
-        for across, down, samples in image.samples((left, top, right, bottom)):
-            labels[down : down + samples.shape[0], across : across + samples.shape[1]] = samples[:, :, 0]
+        labels: NDArray[np.int32] = image.box((left, top, right, bottom))[:, :, 0].astype(np.int32)
         labels[labels == np.iinfo(image.page.dtype).max] = UNLABELLED
         return labels
 

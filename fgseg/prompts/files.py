@@ -40,19 +40,15 @@ def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
 def _read_text(file: Path) -> str:
     """The text of a UTF-8 file without a byte order mark and with line feeds as line ends."""
     try:
-        data = file.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise PromptError(f"{file}: cannot be read ({getattr(error, 'strerror', error)}); check the path") from error
-    try:
-        text = data.decode("utf-8-sig")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        # error.object, not data: its positions count from after a byte order mark.
         line = error.object[: error.start].count(b"\n") + 1
         byte = error.object[error.start]
         raise PromptError(
             f"{file}, line {line}: expected UTF-8 text, got byte 0x{byte:02x}; save the file as UTF-8"
         ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise PromptError(f"{file}: cannot be read ({getattr(error, 'strerror', error)}); check the path") from error
 
 
 def _line_classes(file: Path) -> Iterator[_Placed]:

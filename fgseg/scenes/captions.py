@@ -1,8 +1,8 @@
-"""Captions of a scene, and true and false phrases for its things."""
+"""Captions of a scene, and false phrases for its things."""
 
 import numpy as np
 
-from fgseg.scenes.composition import Scene, Thing
+from fgseg.scenes.composition import Scene
 from fgseg.scenes.vocabulary import (
     ANY_SHAPE,
     BACKGROUND,
@@ -15,7 +15,7 @@ from fgseg.scenes.vocabulary import (
     Phrase,
 )
 
-__all__ = ["change_phrase", "long_caption", "narrow_phrase", "random_phrase", "short_caption"]
+__all__ = ["change_phrase", "long_caption", "random_phrase", "short_caption"]
 
 _COUNTS = ("", "one", "two", "three", "four", "five", "six")
 
@@ -64,27 +64,6 @@ def _position(drawn: Scene, index: int) -> str:
 
 def _third(fraction: float, low: str, high: str) -> str:
     return low if fraction < 0.38 else high if fraction > 0.62 else ""
-
-
-def narrow_phrase(rng: np.random.Generator, thing: Thing) -> Phrase:
-    """A shorter phrase that is still true of the thing: one or two of its colour, pattern and noun."""
-    full = thing.phrase
-    if thing.shape in MATERIALS:
-        names = MATERIALS[thing.shape]
-        return Phrase(noun=names[rng.integers(len(names))])
-    noun = ANY_SHAPE[rng.integers(len(ANY_SHAPE))] if thing.shape != BACKGROUND else BACKGROUND
-    choices = [
-        Phrase(color=full.color),
-        Phrase(color=full.color),
-        Phrase(noun=thing.shape),
-        Phrase(color=full.color, noun=noun),
-        Phrase(color=full.color, noun=thing.shape),
-        Phrase(pattern=thing.pattern, noun=thing.shape),
-        Phrase(color=full.color, pattern=thing.pattern),
-    ]
-    if thing.pattern != "plain":
-        choices += [Phrase(pattern=thing.pattern), Phrase(pattern=thing.pattern, noun=noun)]
-    return choices[rng.integers(len(choices))]
 
 
 def change_phrase(rng: np.random.Generator, phrase: Phrase) -> Phrase:

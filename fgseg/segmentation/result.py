@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -190,7 +190,8 @@ class Segmentation(ClassResult):
         """
         check_choices("formats", formats, FORMATS)
         check_choice("base", base, get_args(Base))
-        return save_parts(Path(folder), [FORMATS[name](self, base) for name in formats], self.settings, record)
+        parts = [Part(_file_names(form, self.classes), partial(FORMATS[form], self, base)) for form in formats]
+        return save_parts(Path(folder), parts, self.settings, record)
 
     def to_dict(self) -> dict[str, Any]:
         """A summary for JSON: size, mode, classes with the pixels of their masks, regions, settings.
@@ -271,11 +272,9 @@ def checked_sizes(mode: str, *, min_area: Size, max_hole: Size) -> tuple[Size, S
 
 
 def _checked_size(name: str, size: Size) -> Size:
-    return (
-        "auto"
-        if isinstance(size, str) and size == "auto"
-        else check_whole(name, size, low=0, high=2**62, hint="or 'auto'")
-    )
+    if isinstance(size, str) and size == "auto":
+        return "auto"
+    return check_whole(name, size, low=0, high=2**62, hint="or 'auto'")
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -291,11 +290,14 @@ def check_formats(formats: Sequence[str]) -> None:
 
 def written_files(formats: Sequence[str], classes: Sequence[str]) -> list[str]:
     """The names of the files that a result with these classes is saved as, relative to its folder, run.json last."""
-    names = [name for form in formats for name in (_mask_files(classes) if form == "masks" else _FILES[form])]
+    names = [name for form in formats for name in _file_names(form, classes)]
     return [*dict.fromkeys(names), RUN_FILE]
 
 
-def _mask_files(classes: Sequence[str]) -> tuple[str, ...]:
+def _file_names(form: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """The files of one format."""
+    if form != "masks":
+        return _FILES[form]
     safe = ["".join(letter if letter.isalnum() else "_" for letter in name)[:60] for name in classes]
     return tuple(f"masks/{index:03d}_{name}.png" for index, name in enumerate(safe))
 
@@ -312,76 +314,55 @@ _FILES = {
 }
 
 
-def _text(name: str, text: Callable[[Path], str]) -> Part:
-    """A file whose text is made for the folder that it is written into."""
-    return Part((name,), lambda folder: write_text(folder / name, text(folder)))
+def _labels(result: Segmentation, _: Base, folder: Path) -> None:
+    write_label_png(folder / "labels.png", result.labels, colors=result.colors)
+    write_text(folder / "classes.json", classes_json(result.prompts))
 
 
-def _labels(result: Segmentation, _: Base) -> Part:
-    def write(folder: Path) -> None:
-        write_label_png(folder / "labels.png", result.labels, colors=result.colors)
-        write_text(folder / "classes.json", classes_json(result.prompts))
-
-    return Part(_FILES["labels"], write)
+def _overlay(result: Segmentation, base: Base, folder: Path) -> None:
+    write_image(folder / "overlay.png", result.overlay(base=base))
 
 
-def _overlay(result: Segmentation, base: Base) -> Part:
-    return Part(("overlay.png",), lambda folder: write_image(folder / "overlay.png", result.overlay(base=base)))
+def _heatmaps(result: Segmentation, base: Base, folder: Path) -> None:
+    heatmap_files(result.image, result.scores, result.grid_hw, base=base).write(folder)
 
 
-def _heatmaps(result: Segmentation, base: Base) -> Part:
-    return heatmap_files(result.image, result.scores, result.grid_hw, base=base)
+def _regions(result: Segmentation, _: Base, folder: Path) -> None:
+    write_text(folder / "regions.json", regions_json(result.regions))
+    write_text(folder / "regions.csv", regions_csv(result.regions))
 
 
-def _regions(result: Segmentation, _: Base) -> Part:
-    def write(folder: Path) -> None:
-        write_text(folder / "regions.json", regions_json(result.regions))
-        write_text(folder / "regions.csv", regions_csv(result.regions))
-
-    return Part(_FILES["regions"], write)
+def _masks(result: Segmentation, _: Base, folder: Path) -> None:
+    for name, mask in zip(_file_names("masks", result.classes), result.masks.values(), strict=True):
+        write_mask_png(folder / name, mask)
 
 
-def _masks(result: Segmentation, _: Base) -> Part:
-    names = _mask_files(result.classes)
-
-    def write(folder: Path) -> None:
-        for name, mask in zip(names, result.masks.values(), strict=True):
-            write_mask_png(folder / name, mask)
-
-    return Part(names, write)
+def _coco(result: Segmentation, _: Base, folder: Path) -> None:
+    path = _image_path(result, folder)
+    name = path or result.settings.get("image") or _NO_FILE
+    document = coco_annotations(result.masks, result.regions, image_hw=result._image_hw(), file_name=name)
+    described = {"info": {"description": _COCO_PATHS if path else _COCO_NO_FILE}, **document}
+    write_text(folder / "coco.json", json_text(described))
 
 
-def _coco(result: Segmentation, _: Base) -> Part:
-    def text(folder: Path) -> str:
-        path = _image_path(result, folder)
-        name = path or result.settings.get("image") or _NO_FILE
-        document = coco_annotations(result.masks, result.regions, image_hw=result._image_hw(), file_name=name)
-        return json_text({"info": {"description": _COCO_PATHS if path else _COCO_NO_FILE}, **document})
-
-    return _text("coco.json", text)
+def _geojson(result: Segmentation, _: Base, folder: Path) -> None:
+    write_text(folder / "masks.geojson", json_text(geojson(result.masks, result.regions)))
 
 
-def _geojson(result: Segmentation, _: Base) -> Part:
-    return _text("masks.geojson", lambda _: json_text(geojson(result.masks, result.regions)))
+def _yolo(result: Segmentation, _: Base, folder: Path) -> None:
+    write_text(folder / "yolo.txt", yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
 
 
-def _yolo(result: Segmentation, _: Base) -> Part:
-    return _text("yolo.txt", lambda _: yolo_segments(result.masks, result.regions, image_hw=result._image_hw()))
-
-
-def _labelme(result: Segmentation, _: Base) -> Part:
-    def text(folder: Path) -> str:
-        path = _image_path(result, folder)
-        document = labelme(
-            result.masks,
-            result.regions,
-            image_name=path or result.settings.get("image") or _NO_FILE,
-            image_hw=result._image_hw(),
-            image_data=encode_png(result.image) if path is None else None,
-        )
-        return json_text(document)
-
-    return _text("labelme.json", text)
+def _labelme(result: Segmentation, _: Base, folder: Path) -> None:
+    path = _image_path(result, folder)
+    document = labelme(
+        result.masks,
+        result.regions,
+        image_name=path or result.settings.get("image") or _NO_FILE,
+        image_hw=result._image_hw(),
+        image_data=encode_png(result.image) if path is None else None,
+    )
+    write_text(folder / "labelme.json", json_text(document))
 
 
 def _image_path(result: Segmentation, folder: Path) -> str | None:
@@ -394,7 +375,7 @@ def _image_path(result: Segmentation, folder: Path) -> str | None:
     return None if is_sent else path_from(folder, image)
 
 
-FORMATS: Mapping[str, Callable[[Segmentation, Base], Part]] = {
+FORMATS: Mapping[str, Callable[[Segmentation, Base, Path], None]] = {
     "labels": _labels,
     "overlay": _overlay,
     "regions": _regions,
@@ -405,4 +386,4 @@ FORMATS: Mapping[str, Callable[[Segmentation, Base], Part]] = {
     "yolo": _yolo,
     "labelme": _labelme,
 }
-"""What a result can be saved as: name -> its files, where pictures are drawn over a base."""
+"""What a result can be saved as: name -> what writes its files into a folder, where pictures are drawn over a base."""

@@ -57,8 +57,5 @@ def running_mean(values: NDArray[np.float64], *, window: int) -> NDArray[np.floa
         >>> running_mean(np.array([4.0, 2.0, 0.0]), window=2).tolist()
         [4.0, 3.0, 1.0]
     """
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    end = np.arange(1, len(values) + 1)
-    first = np.maximum(end - window, 0)
-    mean: NDArray[np.float64] = (total[end] - total[first]) / (end - first)
-    return mean
+    counts = np.minimum(np.arange(1, len(values) + 1), window)
+    return np.convolve(values, np.ones(window))[: len(values)] / counts

@@ -16,9 +16,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from fgseg.encoders.networks.clip import Route
-from fgseg.scenes.captions import change_phrase, long_caption, narrow_phrase, random_phrase, short_caption
+from fgseg.scenes.captions import change_phrase, long_caption, random_phrase, short_caption
 from fgseg.scenes.composition import Kind, Scene, Thing, is_held_out_phrase, phrase_truth, scene
-from fgseg.scenes.vocabulary import BASIC_COLORS, CLUTTER, PATTERNS, RIVAL, SHAPES, Phrase
+from fgseg.scenes.vocabulary import (
+    ANY_SHAPE,
+    BACKGROUND,
+    BASIC_COLORS,
+    CLUTTER,
+    MATERIALS,
+    PATTERNS,
+    RIVAL,
+    SHAPES,
+    Phrase,
+)
 from fgseg.training.samples import own_numbers, padded_ids
 
 __all__ = ["ATTRIBUTE_PHRASES", "PATCH", "SIDE", "STRIDE", "Batch", "BatchSpec", "Schedule", "Tokenized", "loader"]
@@ -191,6 +201,27 @@ def _phrases(rng: np.random.Generator, drawn: Scene, changes: int) -> list[Phras
         phrases.append(_not_held_out(lambda: change_phrase(rng, named[rng.integers(len(named))].phrase)))
     phrases += [_not_held_out(lambda: random_phrase(rng)) for _ in range(PHRASES - len(phrases))]
     return phrases[:PHRASES]
+
+
+def narrow_phrase(rng: np.random.Generator, thing: Thing) -> Phrase:
+    """A shorter phrase that is still true of the thing: one or two of its colour, pattern and noun."""
+    full = thing.phrase
+    if thing.shape in MATERIALS:
+        names = MATERIALS[thing.shape]
+        return Phrase(noun=names[rng.integers(len(names))])
+    noun = ANY_SHAPE[rng.integers(len(ANY_SHAPE))] if thing.shape != BACKGROUND else BACKGROUND
+    choices = [
+        Phrase(color=full.color),
+        Phrase(color=full.color),
+        Phrase(noun=thing.shape),
+        Phrase(color=full.color, noun=noun),
+        Phrase(color=full.color, noun=thing.shape),
+        Phrase(pattern=thing.pattern, noun=thing.shape),
+        Phrase(color=full.color, pattern=thing.pattern),
+    ]
+    if thing.pattern != "plain":
+        choices += [Phrase(pattern=thing.pattern), Phrase(pattern=thing.pattern, noun=noun)]
+    return choices[rng.integers(len(choices))]
 
 
 def _not_held_out(make: Callable[[], Phrase]) -> Phrase:

@@ -144,7 +144,7 @@ def test_a_box_needs_a_true_and_a_false_caption(tmp_path, true, false):
         "rows": [{"id": "0", "difficulty": "easy", "bbox_xywh": [1, 2, 3, 4], "positive": true, "negatives": false}]
     }
     write_json(tmp_path / "rows.json", document)
-    with pytest.raises(DatasetError, match="neither COCO's instances nor FG-OVD's rows"):
+    with pytest.raises(DatasetError, match="expected COCO's instances or FG-OVD's rows, got something else"):
         open_boxes(tmp_path / "rows.json", None)
 
 
@@ -163,7 +163,7 @@ def test_fgovd_rows_of_a_json_file_are_read_and_images_are_found_without_a_suffi
         ("{", "cannot be read as JSON"),
         ("[]", "expected a JSON object, got list"),
         ('{"images": []}', "expected COCO's layout .* got no list of annotations and categories"),
-        ('{"rows": [[1]]}', "neither COCO's instances nor FG-OVD's rows"),
+        ('{"rows": [[1]]}', "expected COCO's instances or FG-OVD's rows, got something else"),
     ],
 )
 def test_a_file_of_another_format_is_refused(tmp_path, text, message):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fgseg.images.levels import Levels, fitting_levels, stated_levels, stretched_levels, value_range
@@ -17,6 +17,7 @@ from fgseg.images.reading import read_picture
     ),
     stretch=st.tuples(st.integers(0, 49), st.integers(51, 100)),
 )
+@example(values=np.array([[1.0, 5e-324]]), stretch=(0, 51))  # half of the smallest number is 0
 def test_any_values_can_be_stretched_in_their_order(values, stretch):
     with np.errstate(all="raise"):
         picture = read_picture(values, stretch=stretch)

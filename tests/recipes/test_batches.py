@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
-from fgseg.scenes.composition import Thing, is_held_out, scene
+from fgseg.scenes.composition import Thing, is_held_out, phrase_truth, scene
 from fgseg.scenes.vocabulary import (
     BASIC_COLORS,
     CLUTTER,
     PATTERNS,
     SHAPES,
     Phrase,
+    words,
 )
 from recipes.mini import batches
 
@@ -35,6 +37,16 @@ def test_no_phrase_of_a_batch_is_a_held_out_combination():
     # "red circle" is also true of a red striped circle, which is not held out.
     assert not phrases & (held_out - plain)
     assert len(phrases) > 400
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 5_000))
+def test_a_narrowed_phrase_is_true_and_of_words_of_the_vocabulary(seed):
+    rng = np.random.default_rng(seed)
+    item = next(item for item in reversed(scene(seed, (16, 16)).things) if item.shape != CLUTTER)
+    phrase = batches.narrow_phrase(rng, item)
+    assert phrase_truth([item], [phrase])[0, 0] == 1
+    assert set(phrase.text.split()) <= set(words())
 
 
 def test_the_labels_of_a_batch_are_things_of_the_same_image():

@@ -1,8 +1,8 @@
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from fgseg.scenes.captions import change_phrase, long_caption, narrow_phrase, random_phrase, short_caption
-from fgseg.scenes.composition import phrase_truth, scene
+from fgseg.scenes.captions import change_phrase, long_caption, random_phrase, short_caption
+from fgseg.scenes.composition import scene
 from fgseg.scenes.vocabulary import (
     CLUTTER,
     words,
@@ -16,16 +16,14 @@ def test_phrases_and_captions_consist_of_words_of_the_vocabulary():
     for seed in range(20):
         drawn = scene(seed, (32, 32))
         texts = [short_caption(drawn), long_caption(drawn).replace(" .", "")]
-        first = drawn.things[0]
-        texts += [random_phrase(rng).text, narrow_phrase(rng, first).text, change_phrase(rng, first.phrase).text]
+        texts += [random_phrase(rng).text, change_phrase(rng, drawn.things[0].phrase).text]
         assert not {word for text in texts for word in text.split()} - known
 
 
 @few
 @given(seed=st.integers(0, 5_000))
-def test_a_narrowed_phrase_is_true_and_a_changed_phrase_is_another(seed):
+def test_a_changed_phrase_is_another(seed):
     rng = np.random.default_rng(seed)
     item = next(item for item in reversed(scene(seed, (16, 16)).things) if item.shape != CLUTTER)
-    assert phrase_truth([item], [narrow_phrase(rng, item)])[0, 0] == 1
     other = change_phrase(rng, item.phrase)
     assert other != item.phrase

@@ -14,7 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgseg._files import one_line, reason
+from fgseg._files import one_line
 from fgseg.datasets.annotations import (
     CocoRow,
     CocoRows,
@@ -24,7 +24,7 @@ from fgseg.datasets.annotations import (
     kept_rows,
     read_coco,
 )
-from fgseg.datasets.documents import check_file_name, find_image, read_document
+from fgseg.datasets.documents import check_file_name, expect_layout, find_image, read_document, read_text
 from fgseg.errors import DatasetError
 from fgseg.evaluation.tasks.image_list import ImageList, ListedImage, images_folder
 from fgseg.images.reading import MAX_PIXELS
@@ -106,7 +106,7 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         images = images_folder(root, path)
     else:
         files, images = [path], images_folder(root, path.parent)
-    try:
+    with expect_layout(path, "COCO's instances or FG-OVD's rows"):
         if files[0].suffix.lower() == ".jsonl":
             return _with_captions(path.stem, images, chain.from_iterable(map(_lines, files)))
         document = read_document(files[0])
@@ -115,12 +115,6 @@ def open_boxes(path: Path, root: Path | None) -> BoxSet:
         keys = ("id", "bbox_xywh", "difficulty", "positive", "negatives")
         boxes = [_captioned_box(*(row[key] for key in keys)) for row in document["rows"]]
         return _with_captions(files[0].stem, images, boxes)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(
-            f"{one_line(path)}: neither COCO's instances nor FG-OVD's rows ({type(error).__name__}: {one_line(error)})"
-        ) from error
 
 
 def _with_classes(path: Path, folder: Path) -> BoxSet:
@@ -154,22 +148,13 @@ def _class_box(rows: CocoRows, row: CocoRow) -> tuple[BoxXyxy, int] | None:
 
 def _lines(path: Path) -> Iterator[CaptionedBox]:
     group = next((group for word, group in _DIFFICULTY_OF_FILE.items() if word in path.stem), path.stem)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{one_line(path)}: cannot be read ({reason(error)})") from error
     # splitlines would also split at U+2028 and U+0085, which JSON allows inside a string. CRLF was read as LF.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
-            try:
+            with expect_layout(f"{path}, line {number}", "img_path, bbox, pos_expression and neg_expression"):
                 row = json.loads(line)
                 captions = row["pos_expression"], row["neg_expression"]
                 yield _captioned_box(row["img_path"], row["bbox"], group, *captions)
-            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                raise DatasetError(
-                    f"{one_line(path)}, line {number}: expected img_path, bbox, pos_expression and neg_expression "
-                    f"({type(error).__name__}: {one_line(error)})"
-                ) from error
 
 
 def _captioned_box(image: Any, box_xywh: Any, group: Any, true: Any, false: Any) -> CaptionedBox:

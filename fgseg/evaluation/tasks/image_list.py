@@ -1,6 +1,5 @@
 """Lists of images that carry boxes or captions, and the common part of their tasks."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fgseg._files import one_line
+from fgseg.datasets.dataset import check_each_once
 from fgseg.encoders.text_features import StoredTexts
-from fgseg.errors import DatasetError, FgsegError
+from fgseg.errors import FgsegError
 from fgseg.evaluation.provenance import file_list_hash, model_provenance
 from fgseg.images.reading import read_image_hw
 from fgseg.segmenter import Segmenter
@@ -47,11 +47,8 @@ class ImageList:
     full_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name, count in Counter(image.name for image in self.images).items():
-            if count > 1:
-                raise DatasetError(
-                    f"{self.name}: expected each image once, got {name!r} {count} times; give the images distinct ids"
-                )
+        names = [image.name for image in self.images]
+        check_each_once(f"{self.name}: expected each image once", names, "give the images distinct ids")
 
     def faults(self) -> tuple[str, ...]:
         """The faults of the image files as found in their headers, one line per fault."""

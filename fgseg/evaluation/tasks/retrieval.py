@@ -11,9 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import one_line
-from fgseg.datasets.documents import read_document
-from fgseg.errors import DatasetError
+from fgseg.datasets.documents import expect_layout, read_document
 from fgseg.evaluation.provenance import hash_of
 from fgseg.evaluation.rows import Row
 from fgseg.evaluation.statistics import answer_accuracy, rank_of
@@ -53,7 +51,7 @@ def open_captions(path: Path, root: Path | None) -> CaptionSet:
     """
     document = read_document(path)
     folder = images_folder(root, path.parent)
-    try:
+    with expect_layout(path, "images with id and file_name and annotations with image_id and caption"):
         captions = defaultdict(list)
         for row in document["annotations"]:
             captions[row["image_id"]].append(_caption(row["caption"]))
@@ -62,11 +60,6 @@ def open_captions(path: Path, root: Path | None) -> CaptionSet:
             for row in document["images"]
             if captions[row["id"]]
         ]
-    except (KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{one_line(path)}: expected images with id and file_name and annotations with image_id and caption "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
     return CaptionSet(path.stem, folder, tuple(images))
 
 
