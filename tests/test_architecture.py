@@ -121,9 +121,9 @@ def test_every_module_belongs_to_a_layer():
     assert {room_of(module) for module in MODULES} == set(HEIGHT)
 
 
-def test_the_top_of_the_package_holds_packages_and_nine_modules():
+def test_the_top_of_the_package_holds_packages_and_at_most_nine_modules():
     modules = {path.stem for path in PACKAGE.glob("*.py")}
-    assert len(modules - {"__init__", "__main__"}) == 9
+    assert len(modules - {"__init__", "__main__"}) <= 9
 
 
 def test_packages_are_small_enough_to_look_through_and_say_what_they_are_for():

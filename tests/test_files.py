@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from odd_images import PICTURE
 
-import fgseg._files
-from fgseg._files import append_bytes, create_bytes, remove_abandoned, write_bytes, write_npz, write_text, writing
+from fgseg._files import temporary
+from fgseg._files.output_errors import writing
+from fgseg._files.temporary import remove_abandoned
+from fgseg._files.writers import append_bytes, create_bytes, replacing, write_bytes, write_npz, write_text
 from fgseg.errors import DiskError, FgsegError, ImageError, OptionError, OutputError, ShapeError
 from fgseg.images.label_png import write_label_png
 from fgseg.images.writing import write_image
@@ -95,7 +97,7 @@ def test_an_interrupted_write_leaves_only_the_old_file(tmp_path):
     write_bytes(tmp_path / "out.bin", b"old")
 
     def write_half():
-        with fgseg._files.replacing(tmp_path / "out.bin") as file:
+        with replacing(tmp_path / "out.bin") as file:
             file.write(b"half")
             raise KeyboardInterrupt
 
@@ -139,7 +141,7 @@ def test_what_a_killed_writer_leaves_is_removed_by_the_next_process_and_what_a_l
 
 def is_locked(folder):
     try:
-        fgseg._files._unlock(fgseg._files._lock(folder))
+        temporary._unlock(temporary._lock(folder))
     except BlockingIOError:
         return True
     return False

@@ -302,7 +302,7 @@ def find_inputs(
     Raises:
         OptionError: an image is not below `root`.
     """
-    from fgseg._files import absolute_path
+    from fgseg._files.names import absolute_path
     from fgseg.images.find import source_folder
 
     paths: dict[Path, Path] = {}
@@ -326,7 +326,7 @@ def find_inputs(
 
 def _images_of(source: str, *, recursive: bool, leave_out: Path | None) -> list[Path]:
     """The images of one source; with `recursive`, those at any depth below a folder, but not below `leave_out`."""
-    from fgseg._files import absolute_path
+    from fgseg._files.names import absolute_path
     from fgseg.images.find import find_images
 
     if not source:  # it would be the current folder
@@ -355,7 +355,7 @@ def _listed_on_stdin() -> list[str]:
 
 def _below(path: Path, root: Path) -> Path:
     """The folder of an image's result, named from another folder than that of its source."""
-    from fgseg._files import absolute_path
+    from fgseg._files.names import absolute_path
 
     if not absolute_path(path).is_relative_to(root.resolve()):
         raise OptionError(f"--root: {path} is not below {root}; name a folder above all images")
@@ -364,7 +364,7 @@ def _below(path: Path, root: Path) -> Path:
 
 def check_writable(out: Path) -> None:
     """Make the output folder, and refuse it if nothing can be written into it."""
-    from fgseg._files import is_full_or_read_only
+    from fgseg._files.output_errors import is_full_or_read_only
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,10 @@ from fgseg.commands.options import (
     ModelOptions,
     PromptOptions,
     ReadOptions,
+    Regions,
     ReportOptions,
     ScoreOptions,
+    Vote,
     with_option_groups,
 )
 from fgseg.commands.terminal.output import SOME_FAILED, complain, pairs, progress_bar, to_json
@@ -93,6 +95,8 @@ def batch(
     store: Annotated[str, Option(metavar="STORE", help="Folder of the results, or an address such as s3://...")],
     masks: MaskOptions,
     scoring: ScoreOptions,
+    regions: Regions = None,
+    vote: Vote = False,
     reading: ReadOptions,
     source_flags: SourceFlags,
     store_flags: StoreFlags,
@@ -109,17 +113,19 @@ def batch(
 
     check_packages()
     from fgseg.store.batch import BatchRequest, EngineOptions, plan_batch, run_plan
+    from fgseg.store.regions import regions_of
     from fgseg.store.sources import SourceOptions, check_sources
     from fgseg.store.units import UnitOptions
 
-    settings = arguments.read_mask_options(masks, scoring)
+    settings = arguments.read_mask_options(masks, scoring) | {"vote": vote}
     prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
     read = arguments.read_reading(reading)
+    arguments.check_regions([] if regions is None else [regions], model.recipe, vote=vote)
     request = BatchRequest(
         check_sources(sources),
         store,
         arguments.model_arguments(model),
-        UnitOptions(tuple(prompts), {**settings, **competitors}, read, store_flags.scores),
+        UnitOptions(tuple(prompts), {**settings, **competitors}, read, store_flags.scores, regions_of(regions)),
         SourceOptions(**asdict(source_flags)),
         EngineOptions(**{**asdict(engine), "workers": _read_workers(engine.workers)}),
         store_flags.unit,

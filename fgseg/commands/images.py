@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
@@ -32,20 +31,16 @@ from fgseg.commands.options import (
     RunOptions,
     with_option_groups,
 )
-from fgseg.commands.result_folders import check_free, plan, remaining, request_digest, result_folders
-from fgseg.commands.terminal.output import IMAGE_FAULTS, Ending, Inputs, blaming_the_image, count_bar, run
+from fgseg.commands.result_folders import plan
+from fgseg.commands.segmenting.jobs import SegmentJob, SegmentTask, SegmentWorker
+from fgseg.commands.segmenting.request import only_class_notes, read_request
+from fgseg.commands.terminal.output import Ending, run
 from fgseg.commands.terminal.stopwatch import Stopwatch
 from fgseg.errors import OptionError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from fgseg.large.result import LargeSegmentation
-    from fgseg.prompts.classes import PromptClass
-    from fgseg.segmentation.encoded_image import EncodedImage
-    from fgseg.segmentation.result import Segmentation
-    from fgseg.segmenter import Segmenter
 
 __all__ = ["boxes", "heatmap", "rank", "segment"]
 
@@ -78,46 +73,44 @@ def segment(
         ),
     ] = None,
     base: Base = "grey",
-    workers: Annotated[int, Option(min=1, help="Processes of one thread each that segment images.")] = 1,
+    workers: Annotated[
+        int, Option(min=1, help="Processes of one thread each that segment images; they share all GPUs.")
+    ] = 1,
     report: ReportOptions,
 ) -> None:
     """Segment images by words. Each image gets a label map, an overlay, a region table, or other formats."""
     clock = Stopwatch()
     with clock.during("imports"):
-        from fgseg.commands.prefetch import Pooled, Prefetcher
+        from fgseg.commands.prefetch import Pooled
         from fgseg.segmentation.result import check_formats, written_files
+        from fgseg.store.engines.resources import share_devices
 
     if workers > 1 and options.batch > 1:
         raise OptionError("--batch: with --workers, images are encoded one by one; leave one of the two out")
     written_formats = arguments.split_words(formats) or ["labels", "overlay", "regions"]
     check_formats(written_formats)
-    picture = arguments.picture_to_open(options, written_formats)
     settings = arguments.read_mask_options(masks, options) | {"vote": options.vote}
-    prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
-    read = arguments.read_reading(reading)
-    arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
-    inputs, folders = _inputs_and_folders(images, options)
-    large = arguments.read_by_region(inputs.paths, always=by_region)
+    request = read_request(images, words, reading, options, model.recipe, written_formats)
+    large = arguments.read_by_region(request.inputs.paths, always=by_region)
     if options.dry_run:
         from fgseg.large.result import written_large_files  # only here, because it imports scipy.sparse
 
-        names = [entry.name for entry in prompts]
+        names = [entry.name for entry in request.query.prompts]
         files = [written_large_files(written_formats), written_files(written_formats, names)]
-        plan(inputs, folders, lambda path: files[path not in large], report)
+        plan(request.inputs, request.folders, lambda path: files[path not in large], report)
         return
     with clock.during("load"):
         seg = arguments.load_segmenter(model)
     arguments.check_region_options(large, settings, written_formats, native=seg.encoder.side, reduction=reduction)
     with clock.during("words"):
-        seg.prepare(prompts, **competitors)
-    request = request_digest(seg, {
-        **settings, **read, **_asked(prompts, competitors), **_regions_asked(options), "command": "segment",
-        "formats": sorted(written_formats), "batch": options.batch, "by_region": by_region, "reduction": reduction,
-        "base": base,
-    })  # fmt: skip
-    inputs, records = remaining(inputs, folders, request, options, quiet=report.quiet)
+        seg.prepare(request.query.prompts, **request.query.competitors)
+    inputs, records = request.remaining(seg, {
+        **settings, "command": "segment", "formats": sorted(written_formats), "by_region": by_region,
+        "reduction": reduction, "base": base,
+    }, quiet=report.quiet)  # fmt: skip
 
-    job = _SegmentJob(prompts, settings, competitors, tuple(written_formats), base, reduction, read, options.regions)
+    job = SegmentJob(request.query, settings, written_formats, base, reduction)
+    tasks = {path: SegmentTask(path, request.folders[path], records[path], path in large) for path in inputs.paths}
     changed: list[tuple[int, int]] = []  # the changed pixels and the pixels of each image that is not read by region
 
     def work(path: Path) -> list[dict[str, Any]]:
@@ -125,145 +118,30 @@ def segment(
             with clock.during("wait for the processes"):
                 done = pooled.take(path)
         elif path in large:
-            done = job.segment_large(seg, path, folders[path], records[path], clock, quiet=report.quiet)
+            done = job.segment_large(seg, tasks[path], clock, quiet=report.quiet)
         else:
             with clock.during("encode"):
                 view = encoded.take(path)
-            done = job.segment(seg, view, path, folders[path], records[path], clock)
+            done = job.segment(seg, view, tasks[path], clock)
         if path not in large:
             changed.append(done.changed)
         return [done.record]
 
-    small = [path for path in inputs.paths if path not in large]
-    tasks = {
-        path: _SegmentTask(path, folders[path], tuple(records[path].items()), path in large) for path in inputs.paths
-    }
-    make = partial(_SegmentWorker, arguments.model_arguments(model), job)
+    devices = share_devices(seg.encoder.device, model.device)
+    make = partial(SegmentWorker, arguments.model_arguments(model), devices, job)
     pooled = Pooled(make, tasks, workers=workers) if workers > 1 else None
-    encoded = Prefetcher(
-        seg, [] if pooled else small, resolution=options.resolution, batch_size=options.batch,
-        region_map=job.region_map, **read,
-    )  # fmt: skip
+    encoded = request.prefetcher(seg, [] if pooled else [path for path in inputs.paths if path not in large])
     keeps_some = bool(large) and "auto" in (settings["min_area"], settings["max_hole"])
 
     def notes() -> Iterable[str]:
-        yield from _only_class_notes(words)
+        yield from only_class_notes(words)
         yield from _speck_notes(changed, keeps_some=keeps_some)
 
     is_auto = settings["threshold"] == "auto"
     header = ("image", "class", "% of pixels", "regions", "peak", *(("threshold",) if is_auto else ()))
     rows = partial(_segment_rows, with_threshold=is_auto)
     with nullcontext() if pooled is None else closing(pooled):
-        run(inputs, work, rows, header, report, Ending(clock, notes, options.out, picture))
-
-
-@dataclass(frozen=True)
-class _Segmented:
-    """What is told of an image, and its changed pixels and all its pixels."""
-
-    record: dict[str, Any]
-    changed: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _SegmentJob:
-    """What `fgseg segment` does with each image, in this process or in others."""
-
-    prompts: Sequence[PromptClass]
-    settings: dict[str, Any]
-    competitors: dict[str, Any]
-    formats: tuple[str, ...]
-    base: Literal["grey", "photo"]
-    reduction: int
-    read: dict[str, Any]
-    regions: str | None
-
-    def region_map(self, path: Path) -> str | None:
-        """The region map of an image."""
-        return _region_map(self.regions, path)
-
-    def segment(
-        self, seg: Segmenter, image: EncodedImage, path: Path, folder: Path, record: dict[str, Any], clock: Stopwatch
-    ) -> _Segmented:
-        """Segment an image, and save the result."""
-        with clock.during("masks"):
-            result = seg.segment(
-                image, self.prompts, region_map=self.region_map(path), **self.settings, **self.competitors
-            )
-        changed = result.settings["changed_pixels"], result.labels.size
-        return _Segmented(self._saved(result, path, folder, record, clock), changed)
-
-    def segment_large(
-        self, seg: Segmenter, path: Path, folder: Path, record: dict[str, Any], clock: Stopwatch, *, quiet: bool
-    ) -> _Segmented:
-        """Segment an image that is read by region, and save the result."""
-        from fgseg.segmentation.saving import mark_unfinished
-
-        with clock.during("masks"), count_bar(path.name, unit="row", quiet=quiet) as show, blaming_the_image():
-
-            def progress(done: int, total: int) -> None:
-                show(done, total)
-                if done == total:  # the label map is about to take the place of an earlier one
-                    mark_unfinished(folder, str(path), ["labels.tif"])
-
-            chosen = {name: self.settings[name] for name in ("threshold", "resolution")}
-            result = seg.segment_large(
-                path, self.prompts, folder / "labels.tif", reduction=self.reduction, progress=progress,
-                **chosen, **self.read, **self.competitors,
-            )  # fmt: skip
-        return _Segmented(self._saved(result, path, folder, record, clock), (0, 0))
-
-    def _saved(
-        self, result: Segmentation | LargeSegmentation, path: Path, folder: Path, record: dict[str, Any],
-        clock: Stopwatch,
-    ) -> dict[str, Any]:  # fmt: skip
-        with clock.during("files"):
-            written = result.save(folder, formats=self.formats, record=record, base=self.base)
-            return {"image": str(path), **result.to_dict(), "files": [str(file) for file in written]}
-
-
-@dataclass(frozen=True)
-class _SegmentTask:
-    """An image for another process: where its result goes, the entries of its run.json, and how it is read."""
-
-    path: Path
-    folder: Path
-    record: tuple[tuple[str, Any], ...]
-    is_large: bool
-
-    def __hash__(self) -> int:
-        return hash(self.path)
-
-
-class _SegmentWorker:
-    """Segments images in a process of its own, with one thread."""
-
-    def __init__(self, model: dict[str, Any], job: _SegmentJob, place: int) -> None:
-        from fgseg.segmenter import load
-        from fgseg.store.engines.resources import limit_threads
-
-        limit_threads(1)
-        self._job, self._seg = job, load(**model)
-
-    def __call__(self, task: _SegmentTask, tell: Any) -> _Segmented | Exception:
-        from fgseg.commands.prefetch import read_file
-
-        job, record, clock = self._job, dict(task.record), Stopwatch()
-        try:
-            if task.is_large:
-                return job.segment_large(self._seg, task.path, task.folder, record, clock, quiet=True)
-            picture = replace(read_file(task.path, **job.read), source=str(task.path))
-            regions = job.region_map(task.path) if self._seg.encoder.recipe == "corr" else None
-            image = self._seg.encode(picture, resolution=job.settings["resolution"], region_map=regions)
-            return job.segment(self._seg, image, task.path, task.folder, record, clock)
-        except IMAGE_FAULTS as error:
-            return error
-
-
-def _only_class_notes(words: PromptOptions) -> list[str]:
-    """A hint if the only class was given with a comma, which may have been meant to part classes."""
-    prompts = words.prompt or []
-    return arguments.comma_notes(prompts) if len(prompts) == 1 and words.classes is None else []
+        run(inputs, work, rows, header, report, Ending(clock, notes, options.out, request.picture))
 
 
 def _speck_notes(changed: Sequence[tuple[int, int]], *, keeps_some: bool) -> Iterable[str]:
@@ -314,39 +192,30 @@ def heatmap(
     """Show where each class is. Each image gets a picture of the presence of every class, and the values as .npz."""
     clock = Stopwatch()
     with clock.during("imports"):
-        from fgseg.commands.prefetch import Prefetcher
         from fgseg.segmentation.result import written_files
 
-    prompts, competitors = arguments.read_prompts(words), arguments.read_competitors(words)
-    read = arguments.read_reading(reading)
-    arguments.check_resolution(options.resolution)
-    arguments.check_regions(_given(options.regions), model.recipe, vote=options.vote)
-    picture = arguments.picture_to_open(options, ["heatmaps"])
-    inputs, folders = _inputs_and_folders(images, options)
+    request = read_request(images, words, reading, options, model.recipe, ["heatmaps"])
+    query = request.query
     if options.dry_run:
-        plan(inputs, folders, lambda _: written_files(["heatmaps"], ()), report)
+        plan(request.inputs, request.folders, lambda _: written_files(["heatmaps"], ()), report)
         return
     with clock.during("load"):
         seg = arguments.load_segmenter(model)
     with clock.during("words"):
-        seg.prepare(prompts, **competitors)
-    how: dict[str, Any] = {
-        "resolution": options.resolution, "refine": options.refine, "propagate": options.propagate,
-        "vote": options.vote,
-    }  # fmt: skip
-    asked = {**how, **read, **_asked(prompts, competitors), **_regions_asked(options)}
-    asked |= {"full_size": True} if full_size else {}
-    request = request_digest(seg, {**asked, "batch": options.batch, "base": base, "command": "heatmap"})
-    inputs, records = remaining(inputs, folders, request, options, quiet=report.quiet)
+        seg.prepare(query.prompts, **query.competitors)
+    names = ("resolution", "refine", "propagate", "vote")
+    how: dict[str, Any] = {name: getattr(options, name) for name in names}
+    asked = {**how, "base": base, "command": "heatmap", **({"full_size": True} if full_size else {})}
+    inputs, records = request.remaining(seg, asked, quiet=report.quiet)
 
     def work(path: Path) -> list[dict[str, Any]]:
         with clock.during("encode"):
             image = encoded.take(path)
-        maps = seg.heatmaps(image, prompts, region_map=_region_map(options.regions, path), **how, **competitors)
+        maps = seg.heatmaps(image, query.prompts, region_map=query.region_map(path), **how, **query.competitors)
         classes: list[dict[str, Any]] = []
         with clock.during("maps and files"):
             written = maps.save(
-                folders[path],
+                request.folders[path],
                 observe=lambda name, score_map: classes.append(_summary(name, score_map)),
                 record=records[path],
                 base=base,
@@ -354,55 +223,16 @@ def heatmap(
             )
         return [{"image": str(path), "classes": classes, "files": [str(file) for file in written]}]
 
-    def rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
-        for entry in record["classes"]:
-            share = f"{100 * entry['share']:.2f}"
-            yield record["image"], entry["name"], f"{entry['mean']:.3f}", f"{entry['peak']:.3f}", share
-
-    encoded = Prefetcher(
-        seg, inputs.paths, resolution=options.resolution, batch_size=options.batch,
-        region_map=partial(_region_map, options.regions), **read,
-    )  # fmt: skip
+    encoded = request.prefetcher(seg, inputs.paths)
     header = ("image", "class", "mean", "peak", "% over 0.5")
-    run(inputs, work, rows, header, report, Ending(clock, partial(_only_class_notes, words), options.out, picture))
+    ending = Ending(clock, partial(only_class_notes, words), options.out, request.picture)
+    run(inputs, work, _heatmap_rows, header, report, ending)
 
 
-def _inputs_and_folders(images: Sequence[str], options: RunOptions) -> tuple[Inputs, dict[Path, Path]]:
-    """The images, and the folder of each one's result; folders that must not be written are refused."""
-    inputs = arguments.find_inputs(images, options.root, recursive=options.recursive, leave_out=options.out)
-    if not options.dry_run:
-        arguments.check_writable(options.out)
-    folders = result_folders(inputs.names, options.out)
-    if not options.overwrite:
-        check_free(folders)
-    return inputs, folders
-
-
-def _asked(prompts: Sequence[PromptClass], competitors: dict[str, Any]) -> dict[str, Any]:
-    """The words of a request. A file of templates counts by its content."""
-    from fgseg.prompts.templates import templates_named
-
-    templates = competitors["templates"]
-    return {
-        **competitors,
-        "classes": [asdict(entry) for entry in prompts],
-        "templates": None if templates is None else templates_named(templates),
-    }
-
-
-def _given(regions: str | None) -> list[str]:
-    return [] if regions is None else [regions]
-
-
-def _regions_asked(options: RunOptions) -> dict[str, Any]:
-    return {"regions": options.regions, "region_stamps": arguments.region_stamps(options.regions)}
-
-
-def _region_map(regions: str | None, path: Path) -> str | None:
-    """The region map of an image."""
-    from fgseg.guides.region_maps import region_map_for
-
-    return None if regions is None else region_map_for(regions, str(path))
+def _heatmap_rows(record: dict[str, Any]) -> Iterable[Sequence[Any]]:
+    for entry in record["classes"]:
+        share = f"{100 * entry['share']:.2f}"
+        yield record["image"], entry["name"], f"{entry['mean']:.3f}", f"{entry['peak']:.3f}", share
 
 
 def _summary(name: str, score_map: NDArray[np.float32]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -10,12 +11,14 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fgseg._checks import check_choice, check_number, check_whole
 from fgseg.errors import BatchError, DiskError, FgsegError, OptionError, OutputError, StoreError
 from fgseg.guides.propagation import Propagate
+from fgseg.guides.votes import check_vote
 from fgseg.images.levels import check_stretch
 from fgseg.images.samples import band_numbers
 from fgseg.prompts.classes import PromptClass, parse_classes
@@ -26,6 +29,7 @@ from fgseg.store.engines.local import Done, Event, Told, WorkerDied, ended_by, r
 from fgseg.store.engines.resources import cores, share_devices
 from fgseg.store.engines.worker import Job, UnitWorker, run_identity
 from fgseg.store.manifest import Appended
+from fgseg.store.regions import regions_of
 from fgseg.store.schema import Unit
 from fgseg.store.sources import SourceOptions, check_sources, find_items
 from fgseg.store.store import Store
@@ -35,6 +39,8 @@ __all__ = ["BatchProgress", "BatchReport", "BatchRequest", "Engine", "EngineOpti
 
 Engine = Literal["local", "ray"]
 
+log = logging.getLogger("fgseg")
+_WORTH_A_PROCESS = 8  # images; fewer take less time than the start of a process that shares them
 _TRIES = 6  # of a unit in a run; from the third on, its images have a process of their own
 
 
@@ -210,6 +216,8 @@ def batch(
     resolution: str | Resolution = "auto",
     refine: Literal["auto", "none", "guided", "pamr"] = "auto",
     propagate: Propagate = "none",
+    region_map: str | os.PathLike[str] | None = None,
+    vote: bool = False,
     min_area: int | Literal["auto"] = "auto",
     max_hole: int | Literal["auto"] = "auto",
     bands: Sequence[int] | None = None,
@@ -255,6 +263,10 @@ def batch(
         resolution: as in `Segmenter.segment`.
         refine: as in `Segmenter.segment`.
         propagate: as in `Segmenter.segment`.
+        region_map: "superpixels", "eomt", a file as in `Segmenter.segment` for all images, or a folder with a file for
+            each image, such as a.png for a.jpg; the files of subfolders may lie in subfolders of the same names. Files
+            belong to the settings of a run by their content.
+        vote: as in `Segmenter.segment`.
         min_area: as in `Segmenter.segment`.
         max_hole: as in `Segmenter.segment`.
         bands: as in `fgseg.images.read_image`.
@@ -280,7 +292,7 @@ def batch(
 
     Raises:
         OptionError: an argument with a value that it cannot take.
-        ImageError: a source that is not there, or without images.
+        ImageError: a source that is not there, or without images; regions that cannot be read.
         PromptError: as `Segmenter.segment`.
         StoreError: a store of another run, without `new_run`.
         DiskError: the disk of the store is full or read-only. What is done is kept.
@@ -299,10 +311,11 @@ def batch(
             {
                 "mode": mode, "threshold": threshold, "background": background, "negatives": tuple(negatives),
                 "templates": templates, "resolution": resolution, "refine": refine, "propagate": propagate,
-                "min_area": smallest, "max_hole": largest_hole,
+                "vote": vote, "min_area": smallest, "max_hole": largest_hole,
             },
             {"bands": None if bands is None else band_numbers(bands), "stretch": check_stretch(stretch)},
             scores,
+            regions_of(region_map),
         ),
         SourceOptions(column, id_column, every, recursive),
         EngineOptions(engine, workers, threads, gpus_per_worker, address),
@@ -328,6 +341,8 @@ def plan_batch(segmenter: Segmenter, request: BatchRequest) -> Plan:
     """
     sources = check_sources(request.sources)
     options = request.options
+    vote = options.segment.get("vote", False)
+    check_vote(has_regions=options.regions is not None, vote=vote, recipe=segmenter.encoder.recipe)
     words = ("background", "negatives", "templates")
     segmenter.prepare(options.prompts, **{name: options.segment[name] for name in words if name in options.segment})
     identity = run_identity(segmenter, options)
@@ -341,7 +356,10 @@ def plan_batch(segmenter: Segmenter, request: BatchRequest) -> Plan:
     devices = share_devices(segmenter.encoder.device, str(request.model["device"]))
     model = {**request.model, "dtype": str(segmenter.encoder.dtype).removeprefix("torch.")}
     job = Job(request.store, identity, model, options, request.engine.threads, devices, request.retry_errors)
-    return Plan(request, job, store, tuple(units), found, left_out, _worker_count(request.engine, devices))
+    workers = _worker_count(request.engine, devices)
+    if units and workers is not None:
+        _warn_of_idle(store, workers * count)
+    return Plan(request, job, store, tuple(units), found, left_out, workers)
 
 
 def run_plan(plan: Plan, progress: Callable[[BatchProgress], None] | None = None) -> BatchReport:
@@ -408,6 +426,17 @@ class _Tally:
         told = [ok for values in self._open.values() for ok in values]
         done, failed = self._done + sum(told), self._failed + len(told) - sum(told)
         return BatchProgress(self._total, done, failed, time.perf_counter() - self._started)
+
+
+def _warn_of_idle(store: Store, processes: int) -> None:
+    """Say it if there are fewer units than processes, and smaller units would keep more of them busy."""
+    rows = [unit.rows for unit in islice(store.manifest.units(), processes)]
+    images, units = sum(rows), f"{len(rows)} unit{'' if len(rows) == 1 else 's'}"
+    useful = min(processes, images // _WORTH_A_PROCESS)
+    if len(rows) < useful:
+        size = images // useful
+        advice = f"a new store with --unit {size} (unit_size={size}) shares the work"
+        log.warning("the %d images are in %s, too few for %d processes; %s", images, units, processes, advice)
 
 
 def _worker_count(engine: EngineOptions, devices: Sequence[str]) -> int | None:

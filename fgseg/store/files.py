@@ -14,7 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from fgseg._files import create_bytes, one_line, reason, remove_abandoned, write_bytes
+from fgseg._files.names import one_line, reason
+from fgseg._files.temporary import remove_abandoned
+from fgseg._files.writers import create_bytes, write_bytes
 from fgseg.errors import FgsegError, StoreError
 
 __all__ = ["USE_THREADS", "Files", "json_bytes", "open_files", "read_json"]
@@ -36,6 +38,7 @@ class Files(Protocol):
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder; none if there is no folder."""
+        return list(self.sizes(folder))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Name in the folder -> bytes."""
@@ -45,6 +48,7 @@ class Files(Protocol):
 
     def exists(self, name: str) -> bool:
         """Whether there is a file."""
+        return bool(self.stamp(name))
 
     def stamp(self, name: str) -> str:
         """What changes when a file is replaced; "" if there is no file."""
@@ -115,7 +119,7 @@ def read_json(files: Files, name: str) -> dict[str, Any]:
     raise StoreError(f"{files.location(name)}: expected a JSON object, got a damaged file; restore it from a copy")
 
 
-class _Folder:
+class _Folder(Files):
     """The files of a folder."""
 
     def __init__(self, root: Path) -> None:
@@ -124,22 +128,16 @@ class _Folder:
     def location(self, name: str) -> str:
         return one_line(self._root / name)
 
-    def names(self, folder: str) -> list[str]:
-        return [entry.name for entry in self._entries(folder) if entry.is_file()]
-
     def sizes(self, folder: str) -> dict[str, int]:
         sizes = {}
-        for name in self.names(folder):
-            with suppress(FileNotFoundError), _explained(self.location(name)):  # it was moved since it was listed
-                sizes[name] = (self._root / folder / name).stat().st_size
+        for entry in self._entries(folder):
+            with suppress(FileNotFoundError), _explained(self.location(entry.name)):  # it was moved meanwhile
+                if entry.is_file():
+                    sizes[entry.name] = entry.stat().st_size
         return sizes
 
     def folders(self, folder: str) -> list[str]:
         return [entry.name for entry in self._entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
-
-    def exists(self, name: str) -> bool:
-        with _explained(self.location(name)):
-            return (self._root / name).is_file()
 
     def stamp(self, name: str) -> str:
         with suppress(FileNotFoundError), _explained(self.location(name)):
@@ -188,7 +186,7 @@ class _Folder:
                 yield from entries
 
 
-class _Objects:
+class _Objects(Files):
     """The files of an object store, through fsspec."""
 
     def __init__(self, system: Any, root: str, address: str) -> None:
@@ -197,19 +195,11 @@ class _Objects:
     def location(self, name: str) -> str:
         return f"{self._address}/{name}" if name else self._address
 
-    def names(self, folder: str) -> list[str]:
-        return list(self.sizes(folder))
-
     def sizes(self, folder: str) -> dict[str, int]:
         return {_last(entry): entry["size"] for entry in self._entries(folder) if entry["type"] == "file"}
 
     def folders(self, folder: str) -> list[str]:
         return [_last(entry) for entry in self._entries(folder) if entry["type"] == "directory"]
-
-    def exists(self, name: str) -> bool:
-        with self._call(name) as path:
-            self._system.invalidate_cache(self._system._parent(path))
-            return bool(self._system.exists(path))
 
     def stamp(self, name: str) -> str:
         with suppress(FileNotFoundError), self._call(name) as path:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fgseg._files import reason
+from fgseg._files.names import reason
 from fgseg.errors import FgsegError, StoreError
 from fgseg.store.files import USE_THREADS, Files
 from fgseg.store.schema import MANIFEST_SCHEMA, VERSION, Item, Unit

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fgseg._files import reason
+from fgseg._files.names import reason
 from fgseg.errors import FgsegError, OptionError, StoreError
 from fgseg.store.files import USE_THREADS, Files
 from fgseg.store.schema import SCHEMA, VERSION, Unit
@@ -158,8 +158,8 @@ class Shards:
             StoreError: a shard is damaged or missing.
             OutputError: the file cannot be written.
         """
-        own = [self._names[0].get((unit.part, unit.number)) for unit in units]
-        stamps = {name: self._files.stamp(self._path(name)) for name in own if name}
+        own = filter(None, map(self.own_name, units))
+        stamps = {name: self._files.stamp(self._path(name)) for name in own}
         writers = {
             key: record for unit in units for key, record in self._present(self.find(unit), unit).writers.items()
         }
@@ -288,9 +288,7 @@ class Shards:
 
     def _name_of(self, unit: Unit) -> str | None:
         """The file of a unit. Its own goes before a joined one, which is older where both have other rows."""
-        own, joined = self._names
-        place = unit.part, unit.number
-        return own.get(place) or joined.get(place)
+        return self.own_name(unit) or self.joined_name(unit)
 
     @cached_property
     def _names(self) -> tuple[dict[tuple[int, int], str], dict[tuple[int, int], str]]:

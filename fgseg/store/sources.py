@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fgseg._checks import check_whole, describe
-from fgseg._files import absolute_path, one_line, reason
+from fgseg._files.names import absolute_path, one_line, reason
 from fgseg.errors import FgsegError, ImageError, OptionError
 from fgseg.images.find import has_glob_signs, has_picture_suffix, source_folder
 from fgseg.images.video import VIDEO_SUFFIXES, Video
@@ -156,14 +156,15 @@ def video_frame(uri: str) -> tuple[str, int] | None:
 
 def _items_of(source: str, options: SourceOptions, left_out: Counter[str]) -> Iterator[Item]:
     if source == STDIN:
-        return _listed((line.rstrip("\r\n") for line in sys.stdin), Path.cwd(), options)
+        return _listed(((line.rstrip("\r\n"), None) for line in sys.stdin), Path.cwd(), options)
     if is_address(source):
         return _remote_items(source, options, left_out)
     path = Path(source)
     if path.is_dir():
         return _folder_items(path, options, left_out)
     if path.suffix.lower() in _TABLES and path.exists():
-        return _table_items(path, options)
+        rows = _parquet_rows if path.suffix.lower() == ".parquet" else _csv_rows
+        return _listed(rows(path, options), absolute_path(path).parent, options)
     if has_glob_signs(source) and not path.exists():
         return _matching_items(source, options, left_out)
     return _file_items(_resolved(path), path.name, options)
@@ -190,11 +191,8 @@ def _walk(root: str, options: SourceOptions, left_out: Counter[str]) -> Iterator
         below = folders.pop()
         names: list[str] = []
         inner: list[str] = []
-        try:
+        with _reading(Path(root, below), "cannot be listed", "check its permissions"):
             entries = list(os.scandir(os.path.join(root, below)))  # noqa: PTH118
-        except OSError as error:
-            name = one_line(Path(root, below))
-            raise ImageError(f"{name}: cannot be listed ({reason(error)}); check its permissions") from error
         for entry in entries:
             kind = _kind(entry, options)
             if kind == "picture":
@@ -257,11 +255,11 @@ def _file_items(path: str, name: str, options: SourceOptions) -> Iterator[Item]:
         yield Item(f"{image_id}#{number:06d}", f"{uri}{_FRAME}{number}", size, mtime_ns)
 
 
-def _listed(names: Iterable[str], root: Path, options: SourceOptions) -> Iterator[Item]:
-    """The items of paths, relative to `root`, and of addresses."""
-    for name in names:
+def _listed(names: Iterable[tuple[str, str | None]], root: Path, options: SourceOptions) -> Iterator[Item]:
+    """The items of paths, relative to `root`, and of addresses; an id of None is made from the name."""
+    for name, image_id in names:
         if name:
-            yield from _named(name, root, options, None)
+            yield from _named(name, root, options, image_id)
 
 
 def _named(name: str, root: Path, options: SourceOptions, image_id: str | None) -> Iterator[Item]:
@@ -274,36 +272,26 @@ def _named(name: str, root: Path, options: SourceOptions, image_id: str | None) 
     yield from _file_items(path, image_id or own_id.replace(os.sep, "/"), options)
 
 
-def _table_items(table: Path, options: SourceOptions) -> Iterator[Item]:
-    """The items of the rows of a table; paths are relative to its folder."""
-    rows = _parquet_rows(table, options) if table.suffix.lower() == ".parquet" else _csv_rows(table, options)
-    for name, image_id in rows:
-        if name:
-            yield from _named(name, _resolved_folder(table), options, image_id)
-
-
 def _csv_rows(table: Path, options: SourceOptions) -> Iterator[tuple[str, str | None]]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            column = _column(table, reader.fieldnames or (), options)
-            for row in reader:
-                yield row[column] or "", row[options.id_column] if options.id_column else None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ImageError(f"{one_line(table)}: not a table that can be read ({reason(error)}); check it") from error
+    with _reading_table(table), table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        column = _column(table, reader.fieldnames or (), options)
+        for row in reader:
+            yield row[column] or "", row[options.id_column] if options.id_column else None
 
 
 def _parquet_rows(table: Path, options: SourceOptions) -> Iterator[tuple[str, str | None]]:
-    try:
-        with pq.ParquetFile(table) as file:
-            column = _column(table, file.schema_arrow.names, options)
-            columns = [column, *([options.id_column] if options.id_column else [])]
-            for batch in file.iter_batches(columns=columns):
-                values = [[None if value is None else str(value) for value in batch[c].to_pylist()] for c in columns]
-                ids = values[1] if options.id_column else [None] * len(values[0])
-                yield from zip((value or "" for value in values[0]), ids, strict=True)
-    except (OSError, pa.ArrowException) as error:
-        raise ImageError(f"{one_line(table)}: not a table that can be read ({reason(error)}); check it") from error
+    with _reading_table(table), pq.ParquetFile(table) as file:
+        column = _column(table, file.schema_arrow.names, options)
+        columns = [column, *([options.id_column] if options.id_column else [])]
+        for batch in file.iter_batches(columns=columns):
+            values = [[None if value is None else str(value) for value in batch[c].to_pylist()] for c in columns]
+            ids = values[1] if options.id_column else [None] * len(values[0])
+            yield from zip((value or "" for value in values[0]), ids, strict=True)
+
+
+def _reading_table(table: Path) -> AbstractContextManager[None]:
+    return _reading(table, "not a table that can be read", "check it")
 
 
 def _column(table: Path, names: Sequence[str], options: SourceOptions) -> str:
@@ -329,7 +317,7 @@ def _remote_items(source: str, options: SourceOptions, left_out: Counter[str]) -
         yield from _items_of(path, options, left_out)
         return
     scheme = source.split("://", 1)[0]
-    with _listing(source):
+    with _reading(source, "cannot be listed", "check the address and access to it"):
         root, found = _remote_entries(source, options)
         for info in found:
             name = info["name"]
@@ -340,16 +328,17 @@ def _remote_items(source: str, options: SourceOptions, left_out: Counter[str]) -
 
 
 @contextmanager
-def _listing(source: str) -> Iterator[None]:
-    """Turn what fsspec raises while it lists into an ImageError of one line."""
+def _reading(source: str | Path, fault: str, advice: str) -> Iterator[None]:
+    """Turn what the system, a table or fsspec raises while a source is read into an ImageError of one line."""
     try:
         yield
     except FgsegError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"{source}: there is nothing at this address; check it") from error
-    except (OSError, ValueError, ImportError) as error:  # ImportError: fsspec names the package of the protocol
-        raise ImageError(f"{source}: cannot be listed ({reason(error)}); check the address and access to it") from error
+        raise ImageError(f"{one_line(source)}: there is nothing at this address; check it") from error
+    # ImportError: fsspec names the package of the protocol
+    except (OSError, ValueError, ImportError, csv.Error, pa.ArrowException) as error:
+        raise ImageError(f"{one_line(source)}: {fault} ({reason(error)}); {advice}") from error
 
 
 def _remote_entries(source: str, options: SourceOptions) -> tuple[str, Iterable[dict[str, Any]]]:
@@ -387,10 +376,6 @@ def _nanoseconds(time: object) -> int | None:
 
 def _resolved(path: Path) -> str:
     return str(absolute_path(path)) if not path.is_dir() else str(path.resolve())
-
-
-def _resolved_folder(path: Path) -> Path:
-    return absolute_path(path).parent
 
 
 def _is_unicode(name: str) -> bool:

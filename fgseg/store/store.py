@@ -152,7 +152,7 @@ class Store:
         return [] if table is None else table_to_rows(table.filter(pc.equal(table["status"], "ok")))
 
     def commit(self, unit: Unit, rows: Sequence[Row], writer: Writer) -> None:
-        """Write the rows of a unit, all at once, and forget its attempts.
+        """Forget the attempts of a unit, and write its rows, all at once.
 
         Args:
             unit: the unit.
@@ -172,9 +172,9 @@ class Store:
                 f"(differing: {', '.join(other) or 'repeats'}); give the rows of `items`"
             )
         writers = {writer.key: writer.record} | self._earlier_writers(unit, {row.writer for row in by_id.values()})
-        self.shards.write(unit, rows_to_table([by_id[image_id] for image_id in ids], unit), writers)
-        for name in self._attempt_names(unit):
+        for name in self._attempt_names(unit):  # first: afterwards, a kill in between would leave them for ever
             self.files.remove(f"{_ATTEMPTS}/{name}")
+        self.shards.write(unit, rows_to_table([by_id[image_id] for image_id in ids], unit), writers)
 
     def record_attempt(self, unit: Unit) -> int:
         """Note that a process begins a unit.

@@ -6,32 +6,31 @@ does: it is tried again, and then ends the run, which can be continued.
 
 from __future__ import annotations
 
-import errno
 import gc
 import hashlib
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._files import one_line, open_image_file, reason
-from fgseg.errors import BatchError, FgsegError, ImageError, OptionError, ShapeError
+from fgseg._files.names import one_line
+from fgseg.errors import BatchError, DatasetError, FgsegError, ImageError, OptionError, ShapeError
 from fgseg.formats.coco import encode_mask
 from fgseg.images.label_png import encode_label_png
 from fgseg.images.reading import Picture, read_picture
-from fgseg.images.video import Video
 from fgseg.prompts.classes import PromptClass
 from fgseg.segmentation.result import Segmentation
 from fgseg.segmenter import Segmenter
+from fgseg.store.contents import Frames, content
+from fgseg.store.regions import Regions
 from fgseg.store.schema import ClassRow, Item, RegionRow, Row
 from fgseg.store.sources import local_path, video_frame
 from fgseg.types import UNLABELLED
@@ -39,16 +38,8 @@ from fgseg.upsample.maps import shrink_map
 
 __all__ = ["UnitOptions", "error_row", "run_unit"]
 
-_WAITS = (1.0, 5.0)  # seconds before a file that the network or the disk did not give is asked for again
+_ABOUT_THE_IMAGE = (ImageError, ShapeError, DatasetError)  # the last for the COCO masks that are its regions
 _FEWER = "use fewer --workers, or a larger --gpus-per-worker, and give the same command again to go on"
-_MOST_BYTES = 2**32
-"""A larger file is refused, because it would be read whole. Pictures of `MAX_PIXELS` are smaller, unless they have
-several bands of floats."""
-
-# Reasons of the system that lie in the file itself, not in its disk or in this process.
-_ABOUT_THE_FILE = {
-    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,12 +51,14 @@ class UnitOptions:
         segment: further arguments of `Segmenter.segment`.
         reading: arguments of `fgseg.images.read_picture`.
         scores: whether rows keep the presence of every class on the grid.
+        regions: where the region map of each image comes from; None for none.
     """
 
     prompts: tuple[PromptClass, ...]
     segment: Mapping[str, Any] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
     scores: bool = False
+    regions: Regions | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +91,8 @@ def run_unit(
         OptionError: an option that fits no image.
     """
     rows: list[Row] = []
-    with _Reader(options.reading) as reader:
-        for read in _one_ahead(reader.read, items):
+    with Frames() as frames:
+        for read in _one_ahead(partial(_read, frames, options.reading), items):
             rows.append(_row(segmenter, read, options))
             if seen is not None:
                 seen(rows[-1])
@@ -148,121 +141,35 @@ def _in_thread(read: Callable[[Item], _Read], item: Item) -> Future[_Read]:
     return future
 
 
-class _Reader:
-    """Reads images from files, addresses and videos. The video of the last frame stays open."""
-
-    def __init__(self, reading: Mapping[str, Any]) -> None:
-        self._reading = reading
-        self._video: tuple[str, Video] | None = None
-
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def read(self, item: Item) -> _Read:
-        started = time.perf_counter()
-        picture, digest, problem = None, "", None
-        try:
-            frame = video_frame(item.uri)
-            if frame is not None:
-                pixels = self._frame(*frame)
-                digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-                picture = self._picture(pixels, item)
-            else:
-                data = _content(item.uri)
-                digest = hashlib.sha256(data).hexdigest()
-                picture = self._picture(data, item)
-        except (ImageError, ShapeError) as error:
-            if isinstance(error.__cause__, MemoryError):  # of this machine, not of the image
-                raise BatchError(f"{one_line(item.uri)}: out of memory; {_FEWER}") from error
-            problem = error
-        return _Read(item, picture, digest, problem, time.perf_counter() - started)
-
-    def _picture(self, source: bytes | NDArray[np.uint8], item: Item) -> Picture:
-        try:
-            picture = read_picture(source, name=item.uri, **self._reading)
-        except OptionError as error:  # bands that other images have
-            raise ImageError(f"{one_line(item.uri)}: {error}") from error
-        return Picture(picture.rgb, picture.no_data, item.uri, picture.settings)
-
-    def _frame(self, uri: str, number: int) -> NDArray[np.uint8]:
-        if self._video is None or self._video[0] != uri:
-            self._close()
-            path = local_path(uri)
-            if path is None:
-                raise ImageError(f"{uri}: a video is read from this machine only; copy it here")
-            self._video = uri, Video(path)
-        return self._video[1].frame(number)
-
-    def _close(self) -> None:
-        if self._video is not None:
-            self._video[1].close()
-            self._video = None
-
-
-def _content(uri: str) -> bytes:
-    """The bytes of an image.
-
-    Raises:
-        ImageError: there is no such file, or it is not readable by its own fault.
-        BatchError: the disk or the network fails, also when asked again.
-    """
-    for wait in (*_WAITS, None):
-        try:
-            path = local_path(uri)
-            return _file_content(Path(path)) if path is not None else _remote_content(uri)
-        except ImageError:
-            raise
-        except Exception as error:  # clients of object stores raise what they like
-            if wait is None or isinstance(error, MemoryError):
-                raise _fault(uri, error) from error
-            time.sleep(wait)
-    raise AssertionError("unreachable")
-
-
-def _file_content(path: Path) -> bytes:
-    kind = _plain_or(path)
-    if kind:
-        raise ImageError(f"{one_line(path)}: {kind}")
+def _read(frames: Frames, reading: Mapping[str, Any], item: Item) -> _Read:
+    """Read an image from a file, an address or a video."""
+    started = time.perf_counter()
+    picture, digest, problem = None, "", None
     try:
-        with open_image_file(path, "name the pictures in it") as file:
-            return file.read()
-    except ImageError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno not in _ABOUT_THE_FILE:
-            raise cause from error
-        raise
+        frame = video_frame(item.uri)
+        source = content(item.uri) if frame is None else _frame(frames, *frame)
+        digest = hashlib.sha256(source if isinstance(source, bytes) else source.tobytes()).hexdigest()
+        picture = _picture(source, reading, item)
+    except (ImageError, ShapeError) as error:
+        if isinstance(error.__cause__, MemoryError):  # of this machine, not of the image
+            raise BatchError(f"{one_line(item.uri)}: out of memory; {_FEWER}") from error
+        problem = error
+    return _Read(item, picture, digest, problem, time.perf_counter() - started)
 
 
-def _plain_or(path: Path) -> str:
-    """Why a file is not even opened, "" if nothing is against it. Opening a pipe would wait for its writer."""
+def _frame(frames: Frames, uri: str, number: int) -> NDArray[np.uint8]:
+    path = local_path(uri)
+    if path is None:
+        raise ImageError(f"{uri}: a video is read from this machine only; copy it here")
+    return frames.frame(Path(path), number)
+
+
+def _picture(source: bytes | NDArray[np.uint8], reading: Mapping[str, Any], item: Item) -> Picture:
     try:
-        status = path.stat()
-    except (OSError, ValueError):  # opening it says what is wrong
-        return ""
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        return "not a plain file but a pipe or a device; name a picture"
-    return "the file has over 4 GiB; shrink the picture or cut it" if status.st_size > _MOST_BYTES else ""
-
-
-def _remote_content(uri: str) -> bytes:
-    try:
-        system, place = fsspec.core.url_to_fs(uri)
-        return bytes(system.cat_file(place))
-    except FileNotFoundError as error:
-        raise ImageError(f"{uri}: there is no such file; check the address") from error
-    except (PermissionError, IsADirectoryError) as error:
-        raise ImageError(f"{uri}: cannot be read ({reason(error)}); check the access to it") from error
-
-
-def _fault(place: str, error: Exception) -> BatchError:
-    """What ends a run: the machine's fault, not that of the image at `place`."""
-    return BatchError(
-        f"{one_line(place)}: cannot be read now ({type(error).__name__}: {reason(error)}); give the same command again "
-        "to go on when the disk, network or memory is well"
-    )
+        picture = read_picture(source, name=item.uri, **reading)
+    except OptionError as error:  # bands that other images have
+        raise ImageError(f"{one_line(item.uri)}: {error}") from error
+    return replace(picture, source=item.uri)
 
 
 def _row(segmenter: Segmenter, read: _Read, options: UnitOptions) -> Row:
@@ -270,9 +177,9 @@ def _row(segmenter: Segmenter, read: _Read, options: UnitOptions) -> Row:
     problem = read.error
     if read.picture is not None:
         try:
-            return _result_row(_segmented(segmenter, read.picture, options), read, options, started)
+            return _result_row(_segmented(segmenter, read.picture, read.item, options), read, options, started)
         except FgsegError as error:
-            if not isinstance(error, (ImageError, ShapeError)):
+            if not isinstance(error, _ABOUT_THE_IMAGE):
                 raise
             problem = error
         except (OSError, MemoryError, RuntimeError):  # RuntimeError: also of torch's devices
@@ -284,15 +191,16 @@ def _row(segmenter: Segmenter, read: _Read, options: UnitOptions) -> Row:
     return error_row(read.item, type(problem).__name__, message, sha256=read.sha256, seconds=seconds)
 
 
-def _segmented(segmenter: Segmenter, picture: Picture, options: UnitOptions) -> Segmentation:
+def _segmented(segmenter: Segmenter, picture: Picture, item: Item, options: UnitOptions) -> Segmentation:
     """Segment a picture; a device or memory that is full is tried once more.
 
     Raises:
         BatchError: it is full again.
     """
+    region_map = None if options.regions is None else options.regions.of(item.image_id)
     for is_last in (False, True):
         try:
-            return segmenter.segment(picture, options.prompts, **options.segment)
+            return segmenter.segment(picture, options.prompts, region_map=region_map, **options.segment)
         except (MemoryError, torch.OutOfMemoryError) as error:
             if is_last:
                 where = f"{picture.source}: out of memory on {segmenter.encoder.device}"

@@ -1,6 +1,7 @@
 """The command batch for a user: what it prints and refuses, and its exit statuses."""
 
 import json
+from inspect import signature
 
 import cv2
 import numpy as np
@@ -136,6 +137,7 @@ def test_every_option_reaches_the_run(fgseg, photos):
         "--mode", "independent", "--threshold", "0.3", "--min-area", "2", "--max-hole", "4", "--refine", "none",
         "--background", "wall", "--negative", "yellow", "--templates", "none", "--bands", "1", "--stretch", "2,98",
         "--scores", "--unit", "2", "--threads", "1", "--shard", "2/2", "--recursive", "--every", "3",
+        "--propagate", "patches", "--regions", "superpixels", "--vote", "--recipe", "proxy", "--guide", "self",
     )  # fmt: skip
     run = fgseg("batch", "photos", *SMALL, *words, "--json")
     assert run.records[0]["done"] == 1  # the second of the units of two and one image
@@ -144,8 +146,42 @@ def test_every_option_reaches_the_run(fgseg, photos):
         "mode": "independent", "threshold": 0.3, "min_area": 2, "max_hole": 4, "refine": "none",
         "resolution": "squash:32", "background": ["wall"], "negatives": ["yellow"], "templates": ["{}"],
         "bands": [1], "stretch": [2.0, 98.0], "scores": True, "dtype": "float32", "device": "cpu",
+        "propagate": "patches", "region_map": "superpixels", "vote": True, "recipe": "proxy",
     }  # fmt: skip
     assert {name: settings[name] for name in expected} == expected
+
+
+def test_every_option_is_an_argument_of_batch_and_the_other_way_round():
+    names = {"prompt": "prompts", "classes": "prompts", "negative": "negatives", "unit": "unit_size"}
+    options = {names.get(name, name) for name in signature(command.batch).parameters} - {"as_json", "quiet", "verbose"}
+    assert {"region_map" if name == "regions" else name for name in options} == (
+        set(signature(package.batch).parameters) - {"progress"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--vote",), "--vote: expected --regions and --vote together, got no --regions; give both or none"),
+        (("--regions", "superpixels"), "--regions: expected --regions and --vote together, got no --vote; give both"),
+        (("--regions", "slic", "--vote"), "--regions: expected superpixels, eomt, a label PNG"),
+    ],
+)
+def test_regions_and_a_vote_are_given_together(fgseg, photos, words, message):
+    assert_refused(fgseg("batch", "photos", *SMALL, *words), message)
+    assert not (photos.parent / "store").exists()
+
+
+def test_fewer_units_than_processes_are_told_unless_the_command_is_quiet(fgseg, photos):
+    for number in range(3, 16):
+        write_image(photos / f"{number}.png", np.full((8, 8, 3), 9, np.uint8))
+    run = fgseg("batch", "photos", *SMALL, "--workers", "2")
+    assert (run.code, run.err) == (
+        DONE,
+        "fgseg: the 16 images are in 1 unit, too few for 2 processes; a new store with --unit 8 (unit_size=8) shares "
+        "the work\n",
+    )
+    assert fgseg("batch", "photos", *SMALL[:-4], "--store", "quiet", *SMALL[-2:], "--workers", "2", "--quiet").err == ""
 
 
 def test_a_log_file_gets_a_line_now_and_then(monkeypatch, capsys):

@@ -10,13 +10,16 @@ import numpy as np
 import odd_images
 import pytest
 import tifffile
+import torch
 from command_runs import DONE, FAILED, SOME_FAILED, USAGE, assert_refused, run_json
 from PIL import Image
 
+from fgseg.commands.segmenting.jobs import SegmentWorker
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
 from fgseg.segmentation.result import FORMATS
+from fgseg.store.engines.resources import share_devices
 from fgseg.types import UNLABELLED
 
 SMALL = ("--resolution", "squash:32")
@@ -213,6 +216,21 @@ def test_images_read_by_region_go_to_processes_too(fgseg, tmp_path):
     words = ("segment", "tiles.tif", "-p", "red", "--by-region")
     assert fgseg(*words, "-o", "one").code == fgseg(*words, "-o", "two", "--workers", "2").code == DONE
     assert Path("one/tiles.tif/labels.tif").read_bytes() == Path("two/tiles.tif/labels.tif").read_bytes()
+
+
+def test_processes_take_turns_on_the_gpus_unless_one_was_named(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("fgseg.segmenter.load", lambda **options: loaded.append(options))
+    monkeypatch.setattr("fgseg.store.engines.resources.limit_threads", lambda count: None)
+    for device, asked in (("cuda:0", "auto"), ("cuda", "cuda"), ("cuda:1", "cuda:1"), ("cpu", "auto")):
+        devices = share_devices(torch.device(device), asked)
+        for place in range(3):
+            SegmentWorker({"model": "mini", "device": asked}, devices, None, place)
+    assert [options["device"] for options in loaded] == [
+        "cuda:0", "cuda:1", "cuda:0", "cuda:0", "cuda:1", "cuda:0", *["cuda:1"] * 3, *["cpu"] * 3,
+    ]  # fmt: skip
+    assert all(options["model"] == "mini" for options in loaded)
 
 
 def test_processes_and_batches_exclude_each_other(fgseg, photo):

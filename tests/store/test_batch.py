@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from batch_workers import wait_for
 
 import fgseg
 from fgseg.errors import BatchError, DiskError, ImageError, OptionError, PromptError, StoreError
+from fgseg.images.label_png import write_label_png
 from fgseg.images.writing import write_image
 from fgseg.prompts.classes import parse_classes
 from fgseg.segmenter import load
@@ -156,18 +158,32 @@ def test_other_settings_are_refused_by_name_unless_a_new_run_is_asked_for(run, t
     assert len(fgseg.open_store(tmp_path / "store", run=second.run)) == 3
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        ({"words": ["red"]}, "classes"), ({"background": ["wall"]}, "background"),
-        ({"negatives": ["yellow"]}, "negatives"),
-        ({"templates": ["a {}"]}, "templates"), ({"mode": "independent"}, "mode"), ({"threshold": "auto"}, "threshold"),
-        ({"refine": "none"}, "refine"), ({"min_area": 3}, "min_area"), ({"max_hole": 0}, "max_hole"),
-        ({"resolution": "squash:64"}, "resolution"), ({"bands": [1]}, "bands"), ({"stretch": (2, 98)}, "stretch"),
-        ({"scores": True}, "scores"), ({"recipe": "vanilla"}, "recipe"), ({"dtype": "bfloat16"}, "dtype"),
-        ({"propagate": "patches"}, "propagate"), ({"recipe": "proxy", "guide": "self"}, "guide"),
-    ],
-)  # fmt: skip
+RUN_SETTINGS = [
+    ({"words": ["red"]}, "classes"), ({"background": ["wall"]}, "background"),
+    ({"negatives": ["yellow"]}, "negatives"),
+    ({"templates": ["a {}"]}, "templates"), ({"mode": "independent"}, "mode"), ({"threshold": "auto"}, "threshold"),
+    ({"refine": "none"}, "refine"), ({"min_area": 3}, "min_area"), ({"max_hole": 0}, "max_hole"),
+    ({"resolution": "squash:64"}, "resolution"), ({"bands": [1]}, "bands"), ({"stretch": (2, 98)}, "stretch"),
+    ({"scores": True}, "scores"), ({"recipe": "vanilla"}, "recipe"), ({"dtype": "bfloat16"}, "dtype"),
+    ({"propagate": "patches"}, "propagate"), ({"recipe": "proxy", "guide": "self"}, "guide"),
+    ({"region_map": "superpixels", "vote": True}, "region_map"),
+    ({"region_map": "superpixels", "vote": True}, "vote"),
+]  # fmt: skip
+"""Arguments with other values than the defaults, and the setting of the run that they change."""
+NO_SETTINGS = {
+    "sources", "store", "model", "device", "revision", "offline", "engine", "workers", "threads", "gpus_per_worker",
+    "address", "unit_size", "column", "id_column", "every", "recursive", "retry_errors", "new_run", "shard", "progress",
+}  # fmt: skip
+"""The other arguments. The weights of the model and the kind of the device are settings, whatever names them."""
+
+
+def test_every_argument_is_tried_as_a_setting_of_the_run_or_is_known_to_be_none():
+    settings = {"prompts" if name == "words" else name for options, _ in RUN_SETTINGS for name in options}
+    assert settings | NO_SETTINGS == set(signature(fgseg.batch).parameters)
+    assert not settings & NO_SETTINGS
+
+
+@pytest.mark.parametrize(("options", "name"), RUN_SETTINGS)
 @pytest.mark.usefixtures("inline")
 def test_every_setting_that_decides_a_result_belongs_to_the_run(tiny_model, three, tmp_path, options, name):
     def run(words, **options):
@@ -175,8 +191,85 @@ def test_every_setting_that_decides_a_result_belongs_to_the_run(tiny_model, thre
         fgseg.batch([three], words, tmp_path / "store", **given)
 
     run(WORDS)
+    given = dict(options)
     with pytest.raises(StoreError, match=f"[(; ]{name}: stored "):
-        run(options.pop("words", WORDS), **options)
+        run(given.pop("words", WORDS), **given)
+
+
+@pytest.mark.usefixtures("inline")
+def test_regions_that_vote_are_those_of_segment_and_belong_to_the_run(run, three, tiny_model, tmp_path):
+    folder = tmp_path / "regions"
+    folder.mkdir()
+    for name in "abc":
+        labels = np.repeat([[0] * 8 + [1] * 16], 16, axis=0)
+        write_label_png(folder / f"{name}.png", labels, colors=[(9, 9, 9), (99, 0, 0)])
+    options = {"region_map": folder, "vote": True, "background": []}
+    first = run([three], **options)
+    seg = load(tiny_model, dtype="float32")
+    for name in "abc":
+        expected = seg.segment(
+            three / f"{name}.png", WORDS, region_map=folder / f"{name}.png", vote=True, background=[], **SETTINGS
+        )
+        stored = fgseg.open_store(tmp_path / "store").result(f"{name}.png")
+        np.testing.assert_array_equal(stored.labels, expected.labels)
+    folder.rename(tmp_path / "moved")
+    assert run([three], **{**options, "region_map": tmp_path / "moved"}).run == first.run
+    (tmp_path / "moved" / "a.png").write_bytes((tmp_path / "moved" / "b.png").read_bytes() + b" ")
+    with pytest.raises(StoreError, match=r'another run \(region_map: stored "sha256:.*, now "sha256:'):
+        run([three], **{**options, "region_map": tmp_path / "moved"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vote": True}, "vote: expected regions that vote"), ({"region_map": "superpixels"}, "region_map: nothing"),
+        ({"region_map": "no/such.png", "vote": True}, "region_map: expected"),
+        ({"region_map": "superpixels", "vote": 1}, "vote: expected True or False"),
+    ],
+)  # fmt: skip
+def test_regions_and_a_vote_are_given_together_and_refused_before_a_store_is_made(
+    run, three, tmp_path, options, message
+):
+    with pytest.raises(OptionError, match=message):
+        run([three], **options)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.usefixtures("inline")
+def test_the_key_of_a_run_without_regions_is_that_of_stores_made_before(run, three, tmp_path):
+    run([three])
+    settings = Store.open(tmp_path / "store").identity.settings
+    assert not {"region_map", "vote"} & set(settings)
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize(
+    ("count", "options", "warned"),
+    [
+        (20, {"workers": 2}, "the 20 images are in 1 unit, too few for 2 processes; a new store with --unit 10 "),
+        (24, {"workers": 64, "unit_size": 16}, "in 2 units, too few for 64 processes; a new store with --unit 8 "),
+        (20, {"workers": 1, "shard": (1, 2)}, "in 1 unit, too few for 2 processes; a new store with --unit 10 "),
+        (20, {"workers": 2, "unit_size": 10}, ""), (20, {"workers": 1}, ""), (3, {"workers": 2}, ""),
+    ],
+)  # fmt: skip
+def test_fewer_units_than_processes_are_told_with_the_size_that_shares_the_work(
+    tiny_model, tmp_path, caplog, count, options, warned
+):
+    (tmp_path / "photos").mkdir()
+    for number in range(count):
+        write_image(tmp_path / "photos" / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+    given = {"model": tiny_model, "dtype": "float32", "device": "cpu"}
+    unit_size, shard = options.pop("unit_size", None), options.pop("shard", (1, 1))
+    request = BatchRequest(
+        [tmp_path / "photos"], str(tmp_path / "store"), given, UnitOptions(parse_classes(WORDS), SETTINGS),
+        engine=EngineOptions(**options), unit_size=unit_size, shard=shard,
+    )  # fmt: skip
+    plan = plan_batch(load(**given), request)
+    assert (warned in caplog.text) if warned else caplog.text == ""
+    caplog.clear()
+    run_plan(plan)
+    plan_batch(load(**given), request)  # nothing is left, or another shard
+    assert caplog.text == ""
 
 
 @pytest.mark.usefixtures("inline")
@@ -371,9 +464,10 @@ def test_a_run_that_is_stopped_keeps_what_is_done_and_goes_on(run, tiny_model, t
     }  # fmt: skip
     monkeypatch.setattr(batch_module, "run_tasks", in_this_process)
     for number, stop in stops.items():
-        store = tmp_path / number.name
-        wait_for(lambda store=store: list(store.glob("masks/*/*.parquet")))
+        wait_for(lambda store=tmp_path / number.name: list(store.glob("masks/*/*.parquet")))
         stop(started[number].pid, number)
+    for number in stops:
+        store = tmp_path / number.name
         said = started[number].communicate(timeout=60)[1]
         assert started[number].returncode == 128 + number
         assert "what is done is kept; give the same command again to go on" in said

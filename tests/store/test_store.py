@@ -219,6 +219,23 @@ def test_attempts_are_counted_until_the_commit(place):
     assert [store.attempts(first), store.attempts(second), store.begun()] == [0, 1, 1]
 
 
+def test_a_commit_that_ends_as_soon_as_its_shard_is_written_leaves_no_attempt(place, monkeypatch):
+    store = opened(place)
+    store.append(items(3))
+    (unit,) = store.units()
+    store.record_attempt(unit)
+    write = store.files.write
+
+    def write_and_end(name, data):
+        write(name, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.files, "write", write_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        commit(store, unit)
+    assert (list(opened(place).units()), store.attempts(unit)) == ([], 0)
+
+
 def test_attempts_of_another_run_do_not_count(place):
     store = opened(place)
     store.append(items(3))

@@ -13,12 +13,13 @@ from batch_images import write_video
 
 from fgseg.errors import BatchError, ImageError, OptionError
 from fgseg.formats.coco import decode_mask
-from fgseg.images.label_png import decode_label_png
+from fgseg.images.label_png import decode_label_png, write_label_png
 from fgseg.images.reading import read_picture
 from fgseg.images.video import Video
 from fgseg.prompts.classes import parse_classes
 from fgseg.segmenter import load
-from fgseg.store import units
+from fgseg.store import contents, units
+from fgseg.store.regions import regions_of
 from fgseg.store.schema import Item
 from fgseg.store.units import UnitOptions, run_unit
 from fgseg.upsample.maps import shrink_map
@@ -34,7 +35,7 @@ def seg(tiny_model):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(units, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(contents, "_WAITS", (0.0, 0.0))
 
 
 def item_of(path):
@@ -87,6 +88,40 @@ def test_pixels_without_data_are_neither_labelled_nor_unlabelled(seg, tmp_path):
     (row,) = rows_of(seg, path)
     assert row.no_data == 4 * 24
     assert row.unlabelled + sum(entry.pixels for entry in row.classes) == 12 * 24
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A folder of region maps for rgb.png: two regions, the left and the right half of 16 x 24 pixels."""
+    folder = tmp_path / "regions"
+    folder.mkdir()
+    write_label_png(folder / "rgb.png", np.repeat([[0] * 12 + [1] * 12], 16, axis=0), colors=[(9, 9, 9), (99, 0, 0)])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["superpixels", "regions", "regions/rgb.png"])
+def test_regions_vote_as_in_segment(seg, tmp_path, halves, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    path = odd_images.rgb_png(tmp_path)
+    settings = {**SEGMENT, "background": [], "vote": True}
+    (row,) = rows_of(seg, path, segment=settings, regions=regions_of(name))
+    region_map = "superpixels" if name == "superpixels" else halves / "rgb.png"
+    result = seg.segment(str(path), PROMPTS, region_map=region_map, **settings)
+    labels = decode_label_png(row.labels, name="row")
+    np.testing.assert_array_equal(labels, result.labels)
+    if name != "superpixels":
+        assert len(np.unique(labels[:, :12])) == len(np.unique(labels[:, 12:])) == 1
+
+
+def test_an_image_whose_regions_are_wrong_has_an_error_row_and_the_others_are_done(seg, tmp_path, halves):
+    rgb, gray = odd_images.rgb_png(tmp_path), odd_images.gray_png(tmp_path)
+    options = {"segment": {**SEGMENT, "vote": True}, "regions": regions_of(halves)}
+    good, missing = rows_of(seg, rgb, gray, **options)
+    assert (good.status, missing.error_type) == ("ok", "ImageError")
+    assert missing.error.startswith("region_map: expected gray.png or gray.json or gray.tif in ")
+    (halves / "gray.json").write_text('{"annotations": 1}')
+    write_label_png(halves / "rgb.png", np.zeros((2, 2), int), colors=[(9, 9, 9)])
+    assert [row.error_type for row in rows_of(seg, rgb, gray, **options)] == ["ShapeError", "DatasetError"]
 
 
 def test_scores_are_kept_on_request_only(seg, tmp_path):
@@ -159,7 +194,7 @@ def test_rows_are_seen_one_by_one_in_order(seg, tmp_path):
 def test_the_next_image_is_read_while_one_is_segmented(seg, tmp_path, monkeypatch):
     paths = [odd_images.rgb_png(tmp_path), odd_images.gray_png(tmp_path)]
     second_is_read = threading.Event()
-    read = units._file_content
+    read = contents._file_content
 
     def watched(path):
         data = read(path)
@@ -174,7 +209,7 @@ def test_the_next_image_is_read_while_one_is_segmented(seg, tmp_path, monkeypatc
             assert second_is_read.wait(30)
             return seg.segment(picture, *args, **options)
 
-    monkeypatch.setattr(units, "_file_content", watched)
+    monkeypatch.setattr(contents, "_file_content", watched)
     rows = run_unit(Waiting(), [item_of(path) for path in paths], UnitOptions(PROMPTS, SEGMENT))
     assert [row.status for row in rows] == ["ok", "ok"]
 
@@ -198,9 +233,9 @@ def failing(times, error):
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ConnectionResetError("reset")])
 def test_a_fault_of_disk_or_network_is_tried_again_and_then_ends_the_run(seg, tmp_path, monkeypatch, error):
     path = odd_images.rgb_png(tmp_path)
-    monkeypatch.setattr(units, "_file_content", failing(2, error))
+    monkeypatch.setattr(contents, "_file_content", failing(2, error))
     assert rows_of(seg, path)[0].status == "ok"
-    monkeypatch.setattr(units, "_file_content", failing(3, error))
+    monkeypatch.setattr(contents, "_file_content", failing(3, error))
     with pytest.raises(BatchError, match=r"rgb\.png: cannot be read now .*; give the same command again to go on"):
         rows_of(seg, path)
 

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import fgseg
-from fgseg import _files
+from fgseg._files import temporary
 from fgseg.images.writing import encode_png
 from fgseg.web import server
 from fgseg.web.examples import examples
@@ -277,7 +277,7 @@ def test_the_folder_of_a_server_that_was_killed_is_removed_by_the_next(tmp_path,
     (tmp_path / "fgseg-web-notes.txt").touch()
     with server._gradio_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
-        _files._remove_abandoned_once.cache_clear()
+        temporary._remove_abandoned_once.cache_clear()
         with server._gradio_folder() as other:
             assert {path.name for path in tmp_path.iterdir()} == {folder.name, other.name, "fgseg-web-notes.txt"}
     assert [path.name for path in tmp_path.iterdir()] == ["fgseg-web-notes.txt"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from inspect import Parameter, signature
 from typing import Any
 
 from fgseg.errors import StoreError
@@ -14,7 +15,7 @@ from fgseg.prompts.templates import templates_named
 from fgseg.scoring.resolution import Resolution
 from fgseg.segmentation.run_record import RunRecord, model_settings
 from fgseg.segmenter import Segmenter, load
-from fgseg.store.engines.local import Done, Tell, WorkerDied, ended_by, run_tasks
+from fgseg.store.engines.local import Done, Tell, Work, WorkerDied, ended_by, run_tasks
 from fgseg.store.engines.resources import limit_threads
 from fgseg.store.identity import RunIdentity, Writer
 from fgseg.store.schema import Item, Row, Unit
@@ -23,6 +24,10 @@ from fgseg.store.units import UnitOptions, error_row, run_unit
 
 __all__ = ["Job", "UnitCounts", "UnitWorker", "run_identity"]
 
+_DEFAULTS = {
+    name: argument.default for name, argument in signature(Segmenter.segment).parameters.items()
+    if argument.kind is Parameter.KEYWORD_ONLY
+}  # fmt: skip
 _TRIES = 2  # of a unit by a worker that does all its images itself, and of an image in a process of its own
 
 
@@ -123,30 +128,26 @@ class UnitWorker:
 
 
 def run_identity(segmenter: Segmenter, options: UnitOptions) -> RunIdentity:
-    """The settings that decide the results of a run, with the model's defaults filled in."""
-    asked = {name: value for name, value in options.segment.items() if value is not None}
-    chosen = {name: value for name, value in asked.items() if value != "auto"}
-    defaults = asdict(segmenter.defaults)
-    resolution = chosen.get("resolution", defaults["resolution"])
+    """The settings that decide the results of a run: every argument of `segment`, with the model's own defaults."""
+    settings = {**_DEFAULTS, **options.segment}
+    for name, own in asdict(segmenter.defaults).items():
+        if settings[name] is None or (settings[name] == "auto" and name != "threshold"):
+            settings[name] = own
     model = RunRecord(model_settings(segmenter.encoder, segmenter.encoder.digest))
-    return RunIdentity({
-        "weights_sha256": model["weights_sha256"], "recipe": model["recipe"], "guide": model.get("guide"),
-        "dtype": model["dtype"],
-        "device": segmenter.encoder.device.type,
-        "classes": [
-            {"name": entry.name, "prompts": list(entry.synonyms), "color": entry.color} for entry in options.prompts
-        ],
-        "background": list(asked.get("background", defaults["background"])),
-        "negatives": list(asked.get("negatives", ())),
-        "templates": list(templates_named(asked.get("templates", defaults["templates"]))),
-        "mode": asked.get("mode", "exclusive"),
-        "threshold": asked.get("threshold", defaults["threshold"]),
-        "refine": chosen.get("refine", defaults["refine"]), "propagate": asked.get("propagate", "none"),
-        "min_area": asked.get("min_area", "auto"), "max_hole": asked.get("max_hole", "auto"),
-        "resolution": asdict(resolution) if isinstance(resolution, Resolution) else resolution,
-        "bands": options.reading.get("bands"), "stretch": options.reading.get("stretch"),
-        "scores": options.scores,
-    })  # fmt: skip
+    settings |= {name: model.get(name) for name in ("weights_sha256", "recipe", "guide", "dtype")}
+    settings |= {"device": segmenter.encoder.device.type, "scores": options.scores}
+    settings |= {name: options.reading.get(name) for name in ("bands", "stretch")}
+    settings["classes"] = [
+        {"name": entry.name, "prompts": list(entry.synonyms), "color": entry.color} for entry in options.prompts
+    ]
+    settings["templates"] = templates_named(settings["templates"])
+    if isinstance(settings["resolution"], Resolution):
+        settings["resolution"] = asdict(settings["resolution"])
+    if options.regions is None:  # as in the runs of stores from before there were regions
+        del settings["region_map"], settings["vote"]
+    else:
+        settings["region_map"] = options.regions.name
+    return RunIdentity(settings)
 
 
 def _run_carefully(job: Job, items: Sequence[Item], seen: Callable[[Row], None]) -> list[Row]:
@@ -155,7 +156,7 @@ def _run_carefully(job: Job, items: Sequence[Item], seen: Callable[[Row], None])
     An image that kills it twice gets an error row. What is left of the unit goes to the next process.
     """
     rows: dict[Item, Row] = {}
-    events = run_tasks(partial(_ImageWorker, job), items, workers=1, tries=_TRIES)
+    events = run_tasks(partial(_image_work, job), items, workers=1, tries=_TRIES)
     with closing(events):
         for event in events:
             if isinstance(event, Done):
@@ -170,13 +171,7 @@ def _run_carefully(job: Job, items: Sequence[Item], seen: Callable[[Row], None])
     return [rows[item] for item in items]
 
 
-class _ImageWorker:
+def _image_work(job: Job, place: int) -> Work:
     """Does images, one after the other, in a process of their own."""
-
-    def __init__(self, job: Job, place: int) -> None:
-        self._options = job.options
-        self._segmenter = job.segmenter()
-
-    def __call__(self, item: Item, tell: Tell) -> Row:
-        (row,) = run_unit(self._segmenter, [item], self._options)
-        return row
+    segmenter = job.segmenter()
+    return lambda item, tell: run_unit(segmenter, [item], job.options)[0]

@@ -11,14 +11,16 @@ import json
 import logging
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from fgseg._checks import check_choice, check_choices
-from fgseg._files import create_bytes, one_line, replacing, write_text
+from fgseg._files.names import one_line
+from fgseg._files.writers import create_bytes, replacing, write_text
 from fgseg.drawing.overlay import Base
 from fgseg.errors import ImageError, OptionError, OutputError, ShapeError
 from fgseg.formats.coco import coco_annotations
@@ -27,6 +29,7 @@ from fgseg.formats.tables import REGION_COLUMNS, region_values
 from fgseg.images.find import IMAGE_SUFFIXES
 from fgseg.images.writing import encode_png
 from fgseg.segmentation.summary import classes_json
+from fgseg.store.contents import Frames
 from fgseg.store.results.originals import Originals
 from fgseg.store.results.reading import StoreReader
 from fgseg.store.results.stored_result import StoredResult
@@ -95,21 +98,19 @@ def export_store(
     """
     check_choices("formats", formats, EXPORTS)
     check_choice("base", base, get_args(Base))
-    counts = Exported(0, 0, 0)
+    counts = Counter(images=0, skipped=0, failed=0)
     with ExitStack() as stack:
-        originals = stack.enter_context(Originals(reader.store.identity, None if root is None else Path(root)))
+        frames = stack.enter_context(Frames())
+        originals = Originals(reader.store.identity, None if root is None else Path(root), frames)
         target = _Target(Path(folder), reader, originals, base)
         adds = [stack.enter_context(EXPORTS[name](target)) for name in dict.fromkeys(formats)]
         for done, row in enumerate(reader):
             if progress is not None:
                 progress(done, len(reader))
-            if row.status != "ok":
-                counts = replace(counts, skipped=counts.skipped + 1)
-                continue
-            counts = replace(counts, images=counts.images + 1)
-            if not _added(StoredResult(row, reader.store.identity), adds):
-                counts = replace(counts, failed=counts.failed + 1)
-    return counts
+            counts["images" if row.status == "ok" else "skipped"] += 1
+            if row.status == "ok" and not _added(StoredResult(row, reader.store.identity), adds):
+                counts["failed"] += 1
+    return Exported(**counts)
 
 
 def _added(result: StoredResult, adds: Sequence[Add]) -> bool:

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import one_line, open_image_file, reason, write_bytes, writing
+from fgseg._files.names import one_line, reason
+from fgseg._files.opening import open_image_file
+from fgseg._files.output_errors import writing
+from fgseg._files.writers import write_bytes
 from fgseg.errors import ImageError
 from fgseg.images.reading import read_image
-from fgseg.images.video import Video
 from fgseg.images.writing import encode_png
+from fgseg.store.contents import Frames, remote_content
 from fgseg.store.identity import RunIdentity
 from fgseg.store.schema import Row
 from fgseg.store.sources import local_path, video_frame
@@ -26,23 +29,12 @@ _NAME_ROOT = "name the folder of the images by root (--root)"
 
 
 class Originals:
-    """Reads images as a run read them, and refuses those that have changed. The video of the last frame stays open.
+    """Reads images as a run read them, and refuses those that have changed."""
 
-    Use it in a `with` block.
-    """
-
-    def __init__(self, identity: RunIdentity, root: Path | None) -> None:
+    def __init__(self, identity: RunIdentity, root: Path | None, frames: Frames) -> None:
         """Take the settings of the run, and the folder that ids are relative to if the images were moved."""
         self._reading: dict[str, Any] = {name: identity.settings.get(name) for name in ("bands", "stretch")}
-        self._root = root
-        self._video: tuple[Path, Video] | None = None
-
-    def __enter__(self) -> Originals:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._video is not None:
-            self._video[1].close()
+        self._root, self._frames = root, frames
 
     def read(self, row: Row) -> NDArray[np.uint8]:
         """The image of a row, (H, W, 3) uint8 RGB.
@@ -92,7 +84,7 @@ class Originals:
     def _content(self, row: Row) -> bytes:
         local = self._local(row)
         if local is None:
-            content = _remote_content(row.uri)
+            content = _at_address(row.uri)
         else:
             with _opened(local) as file:
                 content = file.read()
@@ -101,11 +93,8 @@ class Originals:
 
     def _frame(self, row: Row, uri: str, number: int) -> NDArray[np.uint8]:
         path = self._root / row.image_id.rpartition("#")[0] if self._root is not None else Path(local_path(uri) or uri)
-        if self._video is None or self._video[0] != path:
-            self.__exit__()
-            _opened(path).close()
-            self._video = path, Video(path)
-        pixels = self._video[1].frame(number)
+        _opened(path).close()
+        pixels = self._frames.frame(path, number)
         _check_same(row, pixels.tobytes())
         return pixels
 
@@ -131,11 +120,10 @@ def _opened(path: Path) -> io.BufferedReader:
         raise
 
 
-def _remote_content(uri: str) -> bytes:
-    import fsspec  # only where an image is elsewhere
-
+def _at_address(uri: str) -> bytes:
     try:
-        system, place = fsspec.url_to_fs(uri)
-        return bytes(system.cat_file(place))
+        return remote_content(uri)
+    except ImageError:
+        raise
     except Exception as error:  # clients of object stores raise what they like
         raise ImageError(f"{uri}: cannot be read ({reason(error)}); check the address and access to it") from error

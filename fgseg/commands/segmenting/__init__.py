@@ -1,0 +1,1 @@
+"""What `fgseg segment` and `fgseg heatmap` do before and with each image."""
