@@ -218,7 +218,13 @@ def with_kills(
         faults += faults_of(store, expected, deaths_allowed=True)
         rows = rows_of(store).values()
         died += sum(row["error_type"] == "ProcessDied" and not row["uri"].endswith(POISON) for row in rows)
-        told = {"kills": hit.total(), "stores": stores, "runs": runs, "hit": dict(sorted(hit.items())), "faults": faults}
+        told = {
+            "kills": hit.total(),
+            "stores": stores,
+            "runs": runs,
+            "hit": dict(sorted(hit.items())),
+            "faults": faults,
+        }
         told |= {"other_images_that_died": died}
         tell(told)
     return told
