@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 NAME = "masks.localhost"  # browsers take it for this machine
 PATIENCE = 300  # seconds; a busy machine takes its time
 nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+chromium = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(nginx is None, reason="no nginx found")
 
 
@@ -127,6 +128,8 @@ def test_visitors_of_the_page_keep_their_server_and_their_pictures(balanced, mon
     users = [User(number, balanced.address, seg, report) for number in range(6)]
     for _ in zip(*(user.round() for user in users), strict=True):  # one request of each, in turns
         pass
+    for user in users:
+        user.http.close()
     assert report.mixed_up == []
 
 
@@ -136,18 +139,15 @@ def test_visitors_are_shared_among_the_servers(balanced):
     assert set(answered(balanced, "/config")) == set(balanced.servers)
 
 
+@pytest.mark.skipif(chromium is None, reason="no browser found")
 def test_a_browser_segments_on_the_page_under_the_allowed_name(balanced, tmp_path):
-    from test_page import FLAGS, TIMEOUT, browser_path
-
-    if browser_path is None:
-        pytest.skip("no browser found")
     from playwright.sync_api import sync_playwright
 
     (tmp_path / "red.png").write_bytes(PICTURE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, headless=True, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
-        page.set_default_timeout(TIMEOUT)
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto(f"http://{NAME}:{balanced.port}")
         page.locator(".fg-file").set_input_files(tmp_path / "red.png")
         page.locator(".fg-name", has_text="red.png").wait_for()
