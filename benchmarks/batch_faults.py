@@ -53,6 +53,16 @@ UNIT = 4
 PATIENCE = 600.0  # seconds for one run
 GROUP_SHARE = 0.35  # of the kills that hit a whole run
 DONE, FAILED, SOME_FAILED = 0, 1, 3
+KINDS = {
+    "batch_faults.py --run": "driver",
+    "resource_tracker": "resource_tracker",
+    "raylet/raylet": "raylet",
+    "gcs/gcs_server": "gcs_server",
+    "ray::MapWorker": "actor",
+    "ray::": "other process of Ray",
+    "site-packages/ray/": "other process of Ray",
+}
+"""What is in a command line, the first that fits -> the kind of the process."""
 
 
 class PoisonJob(Job):
@@ -157,16 +167,23 @@ def kill(run: subprocess.Popen[str], choose: random.Random) -> str:
         end_all()
         run.wait()
         return "run"
-    living = processes()
+    living: dict[str, list[int]] = {}
+    for process in processes():
+        with suppress(OSError):
+            living.setdefault(kind_of(process), []).append(process)
     if not living:
         return "none"
-    victim = choose.choice(living)
+    kind = choose.choice(sorted(living))  # first the kind: most processes of Ray are none that matter
     with suppress(OSError):
-        name = Path(f"/proc/{victim}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        os.kill(victim, signal.SIGKILL)
-        kinds = ("raylet", "gcs_server", "ray::", "resource_tracker", "--run")
-        return next((kind for kind in kinds if kind in name), "worker")
+        os.kill(choose.choice(living[kind]), signal.SIGKILL)
+        return kind
     return "none"
+
+
+def kind_of(process: int) -> str:
+    """What a process of a run is, by its command line."""
+    name = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return next((kind for sign, kind in KINDS.items() if sign in name), "worker")
 
 
 def wait_before_kill(run: subprocess.Popen[str], store: Path, choose: random.Random) -> None:
