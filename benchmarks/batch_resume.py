@@ -14,8 +14,8 @@ model, and reports what it holds and how long it takes to read it all and to exp
 the number of units, where Ray is installed: the time to take them, and to give them to two actors that do nothing.
 
 Seconds, bytes and the peaks of resident memory are written as JSON. `processor_seconds` are those of the whole process,
-where nothing else is said. On a machine that has other work, put the script before it with `nice -n -10`; `load` is the
-load average at the end.
+where nothing else is said. On a machine that has other work, give the script a processor of its own with `chrt -f 10`,
+as for the published figures. `load` is the load average at the end.
 """
 
 from __future__ import annotations
