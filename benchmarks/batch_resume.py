@@ -246,6 +246,7 @@ def main() -> None:
     """Measure, or do one task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, action="append", help="rows of the store; repeat for more")
+    parser.add_argument("--rows", action=argparse.BooleanOptionalAction, default=True, help="the stores of tiny rows")
     parser.add_argument(
         "--once", action=argparse.BooleanOptionalAction, default=True, help="folder, photographs, blocks"
     )
@@ -261,7 +262,7 @@ def main() -> None:
     from timing import load, machine, merge  # it loads torch, which the measured processes do without
 
     merge(options.out, {"kind": "batch_resume", "machine": machine()})
-    for count in counts:
+    for count in counts if options.rows else ():
         with tempfile.TemporaryDirectory() as folder:
             merge(options.out, {f"{count} rows": {**measure(Path(folder, "store"), count), "load": load()}})
     if options.once:
