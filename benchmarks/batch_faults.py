@@ -8,6 +8,8 @@ ProcessDied.
 
 * kills: SIGKILL at random moments, to a whole run (a third) or to one of its processes; the same command goes on.
 * ray: the same under `--engine ray`, with the processes of Ray among those that are killed.
+* nodes: a Ray cluster of two nodes of this machine. All processes of the second one are killed at random moments, and
+  another node takes its place. The run itself must go on to its end.
 * full disk, read-only disk: a small tmpfs. The run must stop with exit status 1 and one sentence, and go on with room.
 * two at once: two runs on one store.
 * damaged: a shard that is cut, emptied, replaced by another unit's, or has a flipped byte.
@@ -51,6 +53,16 @@ UNIT = 4
 PATIENCE = 600.0  # seconds for one run
 GROUP_SHARE = 0.35  # of the kills that hit a whole run
 DONE, FAILED, SOME_FAILED = 0, 1, 3
+KINDS = {
+    "batch_faults.py --run": "driver",
+    "resource_tracker": "resource_tracker",
+    "raylet/raylet": "raylet",
+    "gcs/gcs_server": "gcs_server",
+    "ray::MapWorker": "actor",
+    "ray::": "other process of Ray",
+    "site-packages/ray/": "other process of Ray",
+}
+"""What is in a command line, the first that fits -> the kind of the process."""
 
 
 class PoisonJob(Job):
@@ -87,15 +99,20 @@ def make_images(folder: Path, count: int) -> None:
     (folder / BROKEN[1]).write_bytes((folder / "000.png").read_bytes()[:60])
 
 
+def environment() -> dict[str, str]:
+    """Variables with which a process finds the job of this file."""
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+
+
 def start(images: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     """Start `fgseg batch` with the weak worker, in a process group of its own."""
     command = [sys.executable, __file__, "--run", "batch", str(images), "--store", str(store), "--unit", str(UNIT)]
     for word in WORDS:
         command += ["-p", word]
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, MARK: str(os.getpid()), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     return subprocess.Popen(
-        [*command, "--quiet", *options], start_new_session=True, env=env, text=True,
+        [*command, "--quiet", *options], start_new_session=True, text=True,
+        env={**os.environ, **environment(), MARK: str(os.getpid())},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -150,16 +167,23 @@ def kill(run: subprocess.Popen[str], choose: random.Random) -> str:
         end_all()
         run.wait()
         return "run"
-    living = processes()
+    living: dict[str, list[int]] = {}
+    for process in processes():
+        with suppress(OSError):
+            living.setdefault(kind_of(process), []).append(process)
     if not living:
         return "none"
-    victim = choose.choice(living)
+    kind = choose.choice(sorted(living))  # first the kind: most processes of Ray are none that matter
     with suppress(OSError):
-        name = Path(f"/proc/{victim}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        os.kill(victim, signal.SIGKILL)
-        kinds = ("raylet", "gcs_server", "ray::", "resource_tracker", "--run")
-        return next((kind for kind in kinds if kind in name), "worker")
+        os.kill(choose.choice(living[kind]), signal.SIGKILL)
+        return kind
     return "none"
+
+
+def kind_of(process: int) -> str:
+    """What a process of a run is, by its command line."""
+    name = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return next((kind for sign, kind in KINDS.items() if sign in name), "worker")
 
 
 def wait_before_kill(run: subprocess.Popen[str], store: Path, choose: random.Random) -> None:
@@ -175,42 +199,68 @@ def wait_before_kill(run: subprocess.Popen[str], store: Path, choose: random.Ran
         time.sleep(0.01)
 
 
+Strike = Callable[[subprocess.Popen[str], random.Random], str]
+"""Kills something of a run, and says what; "none" if nothing was there."""
+
+
 def with_kills(
-    images: Path, place: Path, expected: Any, kills: int, *options: str, tell: Callable[[dict[str, Any]], None]
+    images: Path,
+    place: Path,
+    expected: Any,
+    kills: int,
+    *options: str,
+    tell: Callable[[dict[str, Any]], None],
+    strike: Strike = kill,
 ) -> dict[str, Any]:
-    """Runs that are killed, on one store after another, until there were so many kills; told after each store."""
+    """Runs that are hit, on one store after another, until there were so many kills; told after each store."""
     choose = random.Random(SEED)
     hit: Counter[str] = Counter()
     faults: list[str] = []
-    stores = died = 0
+    stores = runs = died = 0
     told: dict[str, Any] = {}
+
+    def begin() -> subprocess.Popen[str]:
+        nonlocal runs
+        runs += 1
+        return start(images, store, *options)
+
     while hit.total() < kills:
         store = place / f"store{stores}"
         stores += 1
-        run = kill_until_done(lambda store=store: start(images, store, *options), store, hit, kills, choose)
-        code, said = finish(run)
+        code, said = finish(kill_until_done(begin, store, hit, kills, choose, strike))
         end_all()  # what Ray leaves for a minute
         if code != SOME_FAILED:  # the last kill may have ended it
-            code, said = finish(start(images, store, *options))
+            code, said = finish(begin())
         faults += [] if code in (DONE, SOME_FAILED) else [f"exit status {code}: {said[-300:]}"]
         faults += faults_of(store, expected, deaths_allowed=True)
         rows = rows_of(store).values()
         died += sum(row["error_type"] == "ProcessDied" and not row["uri"].endswith(POISON) for row in rows)
-        told = {"kills": hit.total(), "stores": stores, "hit": dict(sorted(hit.items())), "faults": faults}
+        told = {
+            "kills": hit.total(),
+            "stores": stores,
+            "runs": runs,
+            "hit": dict(sorted(hit.items())),
+            "faults": faults,
+        }
         told |= {"other_images_that_died": died}
         tell(told)
     return told
 
 
 def kill_until_done(
-    begin: Callable[[], subprocess.Popen[str]], store: Path, hit: Counter[str], kills: int, choose: random.Random
+    begin: Callable[[], subprocess.Popen[str]],
+    store: Path,
+    hit: Counter[str],
+    kills: int,
+    choose: random.Random,
+    strike: Strike,
 ) -> subprocess.Popen[str]:
-    """Kill a run again and again, and begin it again when it ends early; returns the run that is left."""
+    """Hit a run again and again, and begin it again when it ends early; returns the run that is left."""
     run = begin()
     while hit.total() < kills:
         wait_before_kill(run, store, choose)
         if run.poll() is None:
-            hit[kill(run, choose)] += 1
+            hit[strike(run, choose)] += 1
             del hit["none"]
             time.sleep(0.05)
         if run.poll() in (DONE, SOME_FAILED):
@@ -226,6 +276,57 @@ def end_all() -> None:
     for process in processes():
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+
+
+def with_node_kills(
+    images: Path, place: Path, expected: Any, kills: int, tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Runs on a cluster that loses a node again and again. No run may end by that."""
+    with cluster() as nodes:
+
+        def strike(run: subprocess.Popen[str], _: random.Random) -> str:
+            """Kill the second node as a power cut would, and add another."""
+            node = nodes.worker_nodes.pop()
+            for process in descendants([entry.process.pid for kind in node.all_processes.values() for entry in kind]):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            nodes.worker_nodes.add(node)
+            nodes.remove_node(node, allow_graceful=False)
+            nodes.add_node(num_cpus=1)
+            return "node" if run.poll() is None else "none"
+
+        ray = ("--engine", "ray", "--address", nodes.address)
+        told = with_kills(images, place, expected, kills, *ray, tell=tell, strike=strike)
+    ended = [] if told["runs"] == told["stores"] else [f"{told['runs']} runs for {told['stores']} stores"]
+    return {**told, "faults": told["faults"] + ended}
+
+
+@contextmanager
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of two nodes with a core each, whose processes find the job of this file."""
+    os.environ |= {**environment(), "RAY_USAGE_STATS_ENABLED": "0"}
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        nodes.add_node(num_cpus=1)
+        yield nodes
+    finally:
+        nodes.shutdown()
+
+
+def descendants(roots: list[int]) -> set[int]:
+    """Some processes, their children, the children of these, and so on."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit():
+                # after the name, which is in brackets: the state, then the parent
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = set(roots)
+    while more := {process for process, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
 
 
 @contextmanager
@@ -296,6 +397,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--ray-kills", type=int, default=40, help="0 where Ray is not installed")
+    parser.add_argument("--node-kills", type=int, default=10, help="0 where Ray is not installed")
     parser.add_argument("--images", type=int, default=120)
     parser.add_argument("--files", action=argparse.BooleanOptionalAction, default=True, help="damage, two at once")
     parser.add_argument("--disks", action=argparse.BooleanOptionalAction, default=True)
@@ -330,12 +432,15 @@ def main() -> None:
             ray = ("--workers", "2", "--engine", "ray")
             tell_of_ray = partial(told_now, given.out, "ray")
             scenarios["ray"] = lambda at: with_kills(images, at, expected, given.ray_kills, *ray, tell=tell_of_ray)
-        about = {"images": len(expected), "unit": UNIT}
-        merge(given.out, {"kind": "batch_faults", "about": about})
+        if given.node_kills:
+            tell_of_nodes = partial(told_now, given.out, "nodes")
+            scenarios["nodes"] = lambda at: with_node_kills(images, at, expected, given.node_kills, tell_of_nodes)
+        merge(given.out, {"kind": "batch_faults"})
         for name, scenario in scenarios.items():
             started = time.monotonic()
             told = scenario(place / name.replace(" ", "_"))
-            merge(given.out, {name: {**told, "seconds": round(time.monotonic() - started, 1)}})
+            seconds = round(time.monotonic() - started, 1)
+            merge(given.out, {name: {**told, "images": len(expected), "unit": UNIT, "seconds": seconds}})
             print(name, json.dumps(told), flush=True)
 
 

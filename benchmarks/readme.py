@@ -53,7 +53,7 @@ else "short".
 | `python benchmarks/kill_runs.py` | what runs leave after kill -9, on a full disk and on a read-only one |
 | `python benchmarks/batch_faults.py` | batch runs after kill -9, on full disks, two at once, with damaged files |
 | `python benchmarks/batch_speed.py` | batch runs in comparison with a plain loop, processes and Ray |
-| `python benchmarks/batch_resume.py` | how long a batch run needs to find out what is left of a million images |
+| `python benchmarks/batch_resume.py` | what a store of millions of images costs: listing, resuming, checking, joining |
 
 To add a run, copy its `run.json` to `results/NAME.json` and run the script again.
 """

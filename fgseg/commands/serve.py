@@ -22,6 +22,10 @@ REQUIRED = ("gradio", "fastapi", "uvicorn")
 def serve(
     *,
     port: Annotated[int, Option(min=0, max=65535, help="Port on 127.0.0.1; 0 picks a free one.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        Option(metavar="NAME", help="Host name of a balancer in front, such as masks.example.org; repeat for more."),
+    ] = None,
     model: ModelOptions,
     max_megabytes: Annotated[float, Option(min=0.001, help="Largest image file, in megabytes.")] = 25,
     max_megapixels: Annotated[float, Option(min=0.001, help="Largest image, in megapixels.")] = 25,
@@ -33,11 +37,13 @@ def serve(
         raise typer.Exit(FAILED)
     STATUS.start(quiet=False)
     from fgseg.web.limits import MEGA, Limits
+    from fgseg.web.middleware import check_host_names
     from fgseg.web.server import serve as run_server
 
     limits = Limits(
         upload_bytes=round(max_megabytes * MEGA), pixels=round(max_megapixels * MEGA), in_flight=max_requests
     )
+    hosts = check_host_names(allow_host or ())
     seg = load_segmenter(model)
     STATUS.stop()
     name = seg.encoder.name
@@ -46,4 +52,4 @@ def serve(
         typer.echo(address)
         complain(f"serving {name} at {address}; Ctrl-C to stop")
 
-    run_server(seg, limits, port, ready=ready)
+    run_server(seg, limits, port, hosts=hosts, ready=ready)

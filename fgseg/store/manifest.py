@@ -58,6 +58,7 @@ class Manifest:
         """Take the files of a store, and the number of images per unit of new parts."""
         self._files, self._unit_size = files, unit_size
         self._footer = lru_cache(maxsize=2)(self._read_footer)  # that of a full part has 12,000 entries
+        self._bounds = lru_cache(maxsize=None)(self._read_bounds)
 
     def parts(self) -> list[int]:
         """Numbers of the parts that are there now, in order."""
@@ -125,11 +126,16 @@ class Manifest:
 
     def _append(self, table: pa.Table) -> Appended:
         """Write what the manifest lacks of a table as a new part; another process may write parts at the same time."""
+        ends = pc.min_max(table["image_id"])
+        first, last = ends["min"].as_py(), ends["max"].as_py()
         state = np.zeros(len(table), np.int8)
         compared = 0
         while True:
             parts = self.parts()
             for part in parts[compared:]:
+                lowest, highest = self._bounds(part)
+                if last < lowest or highest < first:
+                    continue  # else the parts of many would be read again for each of their tables
                 found, is_changed = self._compare(table, part)
                 state[found] = np.where(is_changed, _CHANGED, _KNOWN)
             compared = len(parts)
@@ -179,6 +185,18 @@ class Manifest:
     def _read_footer(self, part: int) -> pq.FileMetaData:
         with self._files.open(_name(part)) as handle:
             return pq.read_metadata(handle)
+
+    def _read_bounds(self, part: int) -> tuple[str, str]:
+        """The smallest and the largest id of a part."""
+        with self._damage(part):
+            metadata = self._footer(part)
+            found = [metadata.row_group(group).column(0).statistics for group in range(metadata.num_row_groups)]
+            if not all(
+                bounds is not None and bounds.has_min_max for bounds in found
+            ):  # ids of several thousand letters
+                ends = pc.min_max(self._table(part, ["image_id"])["image_id"])
+                return ends["min"].as_py(), ends["max"].as_py()
+            return min(bounds.min for bounds in found), max(bounds.max for bounds in found)
 
     @contextmanager
     def _damage(self, part: int) -> Iterator[None]:

@@ -79,7 +79,11 @@ class Shard:
 
 
 class Shards:
-    """The shards of a run. Their names are listed once, until `refresh`; what this process writes is added."""
+    """The shards of a run.
+
+    Their names are listed when they are first needed, until `refresh`; what this process writes is added. Who only
+    writes needs no names: a worker of a large store would wait for them and keep them in memory.
+    """
 
     def __init__(self, files: Files, run: str) -> None:
         """Take the files of a store and the key of the run."""
@@ -146,7 +150,8 @@ class Shards:
         """
         name = _own_name(unit)
         self._files.write(self._path(name), self._bytes({unit: lambda: table}, writers))
-        self._names[0][unit.part, unit.number] = name
+        if "_names" in vars(self):
+            self._names[0][unit.part, unit.number] = name
 
     def join(self, units: Sequence[Unit]) -> None:
         """Write the rows of units that follow each other as one file, and remove their own files.

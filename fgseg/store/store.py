@@ -143,8 +143,11 @@ class Store:
         return self.manifest.items(unit)
 
     def is_done(self, unit: Unit) -> bool:
-        """Whether the run has results of the unit at this moment; another process may have written them."""
-        return self.shards.has(unit) or self.shards.is_written(unit)
+        """Whether a unit that was left when the run was planned has a file now; another process may have written it.
+
+        After `fgseg store compact` it has none of its own. Then it is done again, which gives the same rows.
+        """
+        return self.shards.is_written(unit)
 
     def kept_rows(self, unit: Unit) -> list[Row]:
         """The rows of a unit that need not be made again: those of its shard without an error; none without a shard."""
@@ -171,7 +174,9 @@ class Store:
                 f"rows: expected one for each of the {len(ids)} images of unit {unit.name}, got {len(rows)} "
                 f"(differing: {', '.join(other) or 'repeats'}); give the rows of `items`"
             )
-        writers = {writer.key: writer.record} | self._earlier_writers(unit, {row.writer for row in by_id.values()})
+        writers = {writer.key: writer.record} | self._earlier_writers(
+            unit, {row.writer for row in by_id.values()} - {writer.key}
+        )
         for name in self._attempt_names(unit):  # first: afterwards, a kill in between would leave them for ever
             self.files.remove(f"{_ATTEMPTS}/{name}")
         self.shards.write(unit, rows_to_table([by_id[image_id] for image_id in ids], unit), writers)
@@ -210,6 +215,8 @@ class Store:
 
     def _earlier_writers(self, unit: Unit, keys: set[str]) -> dict[str, Any]:
         """The records of the writers of rows that are kept."""
+        if not keys:
+            return {}
         shard = self.shards.find(unit)
         return {key: record for key, record in (shard.writers if shard else {}).items() if key in keys}
 

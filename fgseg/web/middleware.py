@@ -1,6 +1,7 @@
 """The guard in front of the server: it checks each request, and adds headers for the browser to each answer."""
 
-from collections.abc import MutableMapping
+import re
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -8,16 +9,17 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fgseg.errors import OptionError
 from fgseg.web.limits import MEGA, LimitError, Limits
-from fgseg.web.routes import FIELDS_BYTES, error_response
+from fgseg.web.routes import FIELDS_BYTES, HEALTH, error_response
 
-__all__ = ["RequestGuard"]
+__all__ = ["RequestGuard", "check_host_names"]
 
 HOSTS = ("127.0.0.1", "localhost")
 
 # The paths of Gradio that the page needs. Its routes for files, uploads, proxies and monitoring are closed: images stay
 # in memory, so there are no files to serve.
-_PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
+_PAGES = ("/", HEALTH, "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 _PREFIXES = (
     "/session/",
     "/assets/",
@@ -47,15 +49,15 @@ _HEADERS = {
 class RequestGuard:
     """ASGI middleware around the whole application.
 
-    It accepts the host names of this machine only, so that another web page cannot reach the server through a name that
-    resolves to 127.0.0.1 (DNS rebinding), and it accepts browsers only from its own pages. starlette's
-    TrustedHostMiddleware would check the host in as many lines, but answers in plain text and does not read the body of
-    a refused request, which a sender of a large image sees as a broken connection.
+    It accepts the host names of this machine and those that were allowed, so that another web page cannot reach the
+    server through a name that resolves to 127.0.0.1 (DNS rebinding), and it accepts browsers only from its own pages.
+    starlette's TrustedHostMiddleware would check the host in as many lines, but answers in plain text and does
+    not read the body of a refused request, which a sender of a large image sees as a broken connection.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
-        """Keep the application and its limits."""
-        self.app, self.limits = app, limits
+    def __init__(self, app: ASGIApp, *, limits: Limits, hosts: Sequence[str] = ()) -> None:
+        """Keep the application, its limits, and further host names."""
+        self.app, self.limits, self.hosts = app, limits, (*HOSTS, *hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -70,8 +72,8 @@ class RequestGuard:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
-        if _split(f"//{headers.get('host', '')}").hostname not in HOSTS:
-            return JSONResponse({"error": f"host: expected {' or '.join(HOSTS)}"}, 403)
+        if _split(f"//{headers.get('host', '')}").hostname not in self.hosts:
+            return JSONResponse({"error": f"host: expected {' or '.join(self.hosts)}"}, 403)
         origin = headers.get("origin")
         if origin is not None and _split(origin).netloc != headers.get("host"):
             return JSONResponse({"error": "origin: expected a request from this server's own page"}, 403)
@@ -89,6 +91,24 @@ class RequestGuard:
             size, most = f"{int(length) / MEGA:.1f} MB", f"{limit / MEGA:g} MB"
             return error_response(LimitError(f"body: expected at most {most}, got {size}; send a smaller image"))
         return None
+
+
+def check_host_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Host names in lower case.
+
+    Raises:
+        OptionError: one that is not a bare name.
+
+    >>> check_host_names(["Masks.example.org"])
+    ('masks.example.org',)
+    """
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+            raise OptionError(
+                f"--allow-host: expected a host name such as masks.example.org, got {name!r:.60}; leave out the "
+                "scheme, the port and the path"
+            )
+    return tuple(name.lower() for name in names)
 
 
 def _split(address: str) -> SplitResult:

@@ -15,7 +15,10 @@ from fgseg.errors import ImageError, OptionError
 from fgseg.web.limits import LimitError, Limits, Mode, SegmentationRequest, explain, status_of
 from fgseg.web.service import CUTOUT, FILES, SegmentationService
 
-__all__ = ["FIELDS_BYTES", "error_response", "routes"]
+__all__ = ["FIELDS_BYTES", "HEALTH", "error_response", "routes"]
+
+HEALTH = "/health"
+"""The address that a balancer asks whether the server is there. It is answered beside the work, even at full load."""
 
 FIELDS_BYTES = 1_000_000
 """Largest size of everything in a request but the image."""
@@ -52,7 +55,11 @@ def routes(service: SegmentationService) -> list[Route]:
             answer = await run_in_threadpool(service.answer, data, name, _request(form), _boxes(form))
         return JSONResponse(answer)
 
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
     return [
+        Route(HEALTH, health, methods=["GET"]),
         Route("/session", _explains_errors(upload), methods=["POST"]),
         Route("/session/{secret}/{name}", _explains_errors(download), methods=["GET"]),
         Route("/api/segment", _explains_errors(segment), methods=["POST"]),

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,8 +29,8 @@ which is also five, the server would reset connections on which a client has jus
 SHUTDOWN_SECONDS = 2  # for open connections, when the server stops
 
 
-def application(service: SegmentationService) -> ASGIApp:
-    """The page and the endpoint as an ASGI application."""
+def application(service: SegmentationService, hosts: Sequence[str] = ()) -> ASGIApp:
+    """The page and the endpoint as an ASGI application, which also answers to further host names."""
     from fgseg.web.page import mount_page  # Gradio reads its environment variables when it is imported
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -40,16 +40,19 @@ def application(service: SegmentationService) -> ASGIApp:
         return mount_page(app, service)
 
     # Without a running event loop, Gradio opens one for every lock and never closes it.
-    return RequestGuard(asyncio.run(mounted()), limits=service.limits)
+    return RequestGuard(asyncio.run(mounted()), limits=service.limits, hosts=hosts)
 
 
-def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], None]) -> None:
+def serve(
+    seg: Segmenter, limits: Limits, port: int, *, hosts: Sequence[str] = (), ready: Callable[[str], None]
+) -> None:
     """Serve until interrupted.
 
     Args:
         seg: the model.
         limits: of requests.
         port: on 127.0.0.1; 0 picks a free one.
+        hosts: names of a balancer in front of the server, as `check_host_names` returns them.
         ready: called with the address as soon as the server accepts requests.
 
     Raises:
@@ -58,7 +61,7 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
     with _listening(port) as listener, _gradio_folder() as folder:
         service = SegmentationService(seg, limits, folder, examples())
         config = uvicorn.Config(
-            application(service),
+            application(service, hosts),
             log_level="error",  # a warning per malformed request would let any client fill the log
             access_log=False,
             server_header=False,

@@ -102,6 +102,17 @@ def test_shards_in_any_order_make_the_rows_of_a_plain_loop(run, forty, plain_row
 # --- going on
 
 
+@pytest.mark.usefixtures("inline")
+def test_one_task_lists_the_images_and_the_others_name_a_single_one(run, forty, plain_rows, tmp_path):
+    assert run([forty], recursive=True, unit_size=8, shard=(1, 3)).new == FORTY
+    name = next(name for name in plain_rows if name.isascii())
+    (tmp_path / "first.csv").write_text(f"uri,id\n{forty / name},{name}\n", encoding="utf-8")
+    for number in (2, 3):
+        report = run([tmp_path / "first.csv"], id_column="id", shard=(number, 3))
+        assert (report.listed, report.new, report.changed) == (1, 0, 0)
+    assert stored_rows(tmp_path / "store") == plain_rows
+
+
 @pytest.fixture
 def three(tmp_path):
     """A folder with three images."""

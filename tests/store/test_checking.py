@@ -29,6 +29,15 @@ def test_a_store_as_it_was_written_has_no_problem(place):
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+def test_the_status_counts_units_rows_errors_and_damage(place):
+    store = filled(place, failing=["a/0000.jpg", "a/0004.jpg"])
+    name = f"{store.shards.folder}/0000-000000.parquet"
+    store.files.write(name, store.files.read(name)[:-9])
+    found = run_status(Store.open(place))
+    assert (found.images, found.units, found.units_done, found.damaged) == (8, 3, 2, 1)
+    assert (found.rows, found.errors, found.files) == (5, 1, 3)
+
+
 def test_a_flipped_byte_is_found_with_what_to_type_and_set_aside(place):
     store = filled(place)
     name = f"{store.shards.folder}/0000-000001.parquet"

@@ -105,6 +105,23 @@ def test_more_images_than_a_part_holds_make_several(files, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("suffix", ["", "x" * 5000])  # Parquet keeps no bounds of such long ids
+def test_only_parts_that_may_hold_a_listed_image_are_compared(files, monkeypatch, suffix):
+    monkeypatch.setattr(manifest_module, "PART_ROWS", 4)
+    monkeypatch.setattr(manifest_module, "_BATCH", 2)
+    listed = [replace(item, image_id=item.image_id + suffix) for item in items(12)]
+    Manifest(files, 3).append(listed)
+    manifest, compared = Manifest(files, 3), []
+    compare = manifest._compare
+    monkeypatch.setattr(manifest, "_compare", lambda table, part: compared.append(part) or compare(table, part))
+    changed = [*listed[:8], replace(listed[8], mtime_ns=2), *listed[9:]]
+    assert manifest.append(changed) == Appended(new=0, changed=1, known=11)
+    assert compared == [0, 1, 2]
+    compared.clear()
+    assert manifest.append(listed) == Appended(new=0, changed=1, known=11)
+    assert compared == [0, 1, 2, 3]  # part 3 is that of the changed image
+
+
 def test_two_processes_that_plan_at_once_add_each_image_once(files, monkeypatch):
     ours, theirs = Manifest(files, 3), Manifest(files, 3)
     create, calls = files.create, []

@@ -1,10 +1,15 @@
-"""A store in S3's protocol, on a server of this process; needs the packages s3fs and moto, which no extra installs."""
+"""A store in S3's protocol, on a server of this process; needs the extra s3 and the package moto[server]."""
 
+import hashlib
+
+import fsspec
+import numpy as np
 import pytest
 from stores import all_ids, commit, filled, identity, items
 
 import fgseg
 from fgseg.errors import StoreError
+from fgseg.images.writing import encode_png
 from fgseg.store.files import open_files
 from fgseg.store.maintenance.checking import check_store, run_status
 from fgseg.store.maintenance.compacting import compact_store
@@ -26,8 +31,6 @@ def bucket():
         patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        import fsspec
-
         fsspec.filesystem("s3").mkdir("masks-of-tests")
         yield "s3://masks-of-tests"
     server.stop()
@@ -57,6 +60,22 @@ def test_attempts_damage_and_retries_work_as_in_a_folder(bucket):
     store.files.write(name, store.files.read(name)[:-10])
     assert list(Store.open(place).units()) == [Unit(0, 1, 3)]
     assert len(store.files.names("quarantine")) == 1
+
+
+def test_pictures_of_a_bucket_are_segmented_into_a_store_of_the_bucket(bucket, tiny_model):
+    colors = np.random.RandomState(731).randint(0, 256, (3, 16, 24, 3)).astype(np.uint8)
+    pictures = {f"{name}.png": encode_png(color) for name, color in zip("abc", colors, strict=True)}
+    for name, data in {**pictures, "broken.png": b"no picture", "notes.txt": b""}.items():
+        fsspec.filesystem("s3").pipe_file(f"{bucket}/photos/{name}", data)
+    again = {"model": tiny_model, "dtype": "float32", "unit_size": 2, "workers": 2}
+    report = fgseg.batch([f"{bucket}/photos"], ["red", "blue"], f"{bucket}/masks", **again)
+    assert (report.done, report.failed, report.left_out) == (3, 1, {"other files": 1})
+    rows = {row.image_id: row for row in fgseg.open_store(f"{bucket}/masks")}
+    assert {name: row.status for name, row in rows.items()} == {**dict.fromkeys(pictures, "ok"), "broken.png": "error"}
+    assert rows["b.png"].sha256 == hashlib.sha256(pictures["b.png"]).hexdigest()
+    fsspec.filesystem("s3").pipe_file(f"{bucket}/photos/b.png", pictures["a.png"])
+    report = fgseg.batch([f"{bucket}/photos"], ["red", "blue"], f"{bucket}/masks", **again)
+    assert (report.changed, report.done, report.skipped) == (1, 1, 3)
 
 
 def test_of_two_planners_one_creates_a_part(bucket):

@@ -84,6 +84,17 @@ def test_an_address_without_a_cluster_is_refused(plan):
         run_plan(replace(plan, request=replace(plan.request, engine=engine)))
 
 
+def test_a_cluster_that_does_not_let_us_in_may_ask_for_a_token(plan, monkeypatch):
+    import ray
+
+    def refused(**_):
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.setattr(ray, "init", refused)
+    with pytest.raises(OptionError, match=r"\(Failed to connect\); if the cluster asks for a token, set RAY_AUTH_MODE"):
+        run_plan(plan)
+
+
 def test_without_ray_the_message_says_what_to_install(plan, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(OptionError, match=r'expected the package ray, got none; pip install "fgseg\[ray\]"'):

@@ -254,6 +254,19 @@ def test_a_unit_that_another_process_commits_after_the_names_were_listed_is_not_
     assert ours.is_done(Unit(0, 1, 3))
 
 
+def test_a_worker_does_a_unit_without_listing_the_files_of_the_run(place, monkeypatch):
+    planner = opened(place)
+    planner.append(items(6))
+    store, listed = opened(place), []
+    names = store.files.names
+    monkeypatch.setattr(store.files, "names", lambda folder: listed.append(folder) or names(folder))
+    for unit in planner.units():
+        assert not store.is_done(unit)
+        commit(store, unit)
+        assert store.is_done(unit)
+    assert not [folder for folder in listed if folder.startswith("masks")]
+
+
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_is_full_or_read_only_is_a_sentence_and_leaves_nothing_half_written(tmp_path, monkeypatch, reason):
     store = opened(tmp_path / "store")

@@ -22,6 +22,7 @@ from fgseg.images.writing import encode_png
 from fgseg.web import server
 from fgseg.web.examples import examples
 from fgseg.web.limits import Limits, SegmentationRequest
+from fgseg.web.middleware import check_host_names
 from fgseg.web.routes import routes
 from fgseg.web.server import application
 from fgseg.web.service import SegmentationService, WorkQueue
@@ -160,6 +161,36 @@ def test_an_image_is_reached_only_by_its_secret(client, service):
 def test_host_names_of_other_machines_are_refused(client, host):
     answer = client.get("/", headers={"host": host})
     assert (answer.status_code, answer.json()["error"]) == (403, "host: expected 127.0.0.1 or localhost")
+
+
+def test_the_name_of_a_balancer_is_answered_if_it_was_allowed_and_its_own_page_may_ask(service):
+    client = TestClient(application(service, check_host_names(["Masks.example.org"])), base_url=HERE)
+    named = {"host": "masks.example.org:8443", "origin": "https://masks.example.org:8443"}
+    assert client.get("/health", headers=named).status_code == 200
+    refused = client.get("/health", headers={**named, "origin": "https://evil.example"})
+    assert (refused.status_code, "own page" in refused.json()["error"]) == (403, True)
+    other = client.get("/health", headers={"host": "evil.example"})
+    assert other.json()["error"] == "host: expected 127.0.0.1 or localhost or masks.example.org"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "https://masks.example.org", "masks.example.org:80", "a/b", "[x", "a@b", "two names"]
+)
+def test_an_allowed_host_is_a_bare_name(name, capsys):
+    from fgseg.commands.main import main
+
+    with pytest.raises(SystemExit) as left:
+        main(["serve", "--allow-host", name])
+    assert left.value.code == 2
+    assert "--allow-host: expected a host name such as masks.example.org" in capsys.readouterr().err
+
+
+def test_a_server_at_full_load_is_still_healthy(client, service, monkeypatch):
+    full = WorkQueue(1)
+    full._room.acquire()
+    monkeypatch.setattr(service, "queue", full)
+    assert ask(client).status_code == 503
+    assert (client.get("/health").json(), client.head("/health").status_code) == ({"status": "ok"}, 200)
 
 
 @pytest.mark.parametrize(

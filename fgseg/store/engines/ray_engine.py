@@ -148,21 +148,27 @@ def _connect(ray: Any, job: Job, address: str, workers: int | None) -> None:
         options |= {"num_cpus": cores, "object_store_memory": _OBJECT_STORE_BYTES}
     else:
         del options["include_dashboard"]  # of the one who started the cluster
+    advice = "start one by `ray start --head`, or leave --address out"
     try:
-        _knock(address)
+        if _answers(address):
+            # Ray never sends its token to an address that was named, unless it is told to
+            advice = "if the cluster asks for a token, set RAY_AUTH_MODE=token; its version of Ray must be that of here"
         ray.init(address=address, **options)
     except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
-        raise OptionError(
-            f"address: no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); start one by "
-            "`ray start --head`, or leave --address out"
-        ) from error
+        reason = " ".join(str(error).split())[:200]
+        raise OptionError(f"address: no Ray cluster at {address!r} ({reason}); {advice}") from error
 
 
-def _knock(address: str) -> None:
-    """Refuse an address where nobody listens. Ray itself would try for minutes, and then end the process."""
+def _answers(address: str) -> bool:
+    """Whether somebody listens at a host and port; False for the other kinds of addresses.
+
+    Raises:
+        OSError, ValueError: nobody does. Ray itself would try for minutes, and then end the process.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host:
         socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    return bool(host)
 
 
 @contextmanager

@@ -76,7 +76,13 @@ def run_status(store: Store) -> RunStatus:
     """
     units = list(store.manifest.units())
     changed = sum(len(store.manifest.changed(part)) for part in store.manifest.parts())
-    shards = {unit: shard for unit in units if (shard := _shard(store, unit)) is not None}
+    done, damaged = [], 0
+    for unit in units:
+        shard = _shard(store, unit)
+        if shard is _DAMAGED:
+            damaged += 1
+        elif shard is not None:
+            done.append((unit.rows, shard.errors))  # not the shard, whose writers take a kilobyte
     sizes, run = store.shards.files(), store.identity.key
     return RunStatus(
         run=run,
@@ -84,10 +90,10 @@ def run_status(store: Store) -> RunStatus:
         classes=len(store.identity.classes),
         images=sum(unit.rows for unit in units) - changed,
         units=len(units),
-        units_done=sum(shard is not _DAMAGED for shard in shards.values()),
-        rows=sum(unit.rows for unit, shard in shards.items() if shard is not _DAMAGED),
-        errors=sum(shard.errors for shard in shards.values()),
-        damaged=sum(shard is _DAMAGED for shard in shards.values()),
+        units_done=len(done),
+        rows=sum(rows for rows, _ in done),
+        errors=sum(errors for _, errors in done),
+        damaged=damaged,
         files=len(sizes),
         bytes=sum(sizes.values()),
         attempts=store.begun(),
