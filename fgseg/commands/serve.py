@@ -46,4 +46,4 @@ def serve(
         typer.echo(address)
         complain(f"serving {name} at {address}; Ctrl-C to stop")
 
-    run_server(seg, limits, port, ready=ready)
+    run_server(seg, limits, port, ready=ready, offline=model.offline or None)

@@ -43,7 +43,9 @@ def application(service: SegmentationService) -> ASGIApp:
     return RequestGuard(asyncio.run(mounted()), limits=service.limits)
 
 
-def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], None]) -> None:
+def serve(
+    seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], None], offline: bool | None = None
+) -> None:
     """Serve until interrupted.
 
     Args:
@@ -51,12 +53,13 @@ def serve(seg: Segmenter, limits: Limits, port: int, *, ready: Callable[[str], N
         limits: of requests.
         port: on 127.0.0.1; 0 picks a free one.
         ready: called with the address as soon as the server accepts requests.
+        offline: True never downloads a guide; None follows HF_HUB_OFFLINE.
 
     Raises:
         OptionError: the port is taken or cannot be used.
     """
     with _listening(port) as listener, _gradio_folder() as folder:
-        service = SegmentationService(seg, limits, folder, examples())
+        service = SegmentationService(seg, limits, folder, examples(), offline=offline)
         config = uvicorn.Config(
             application(service),
             log_level="error",  # a warning per malformed request would let any client fill the log
