@@ -84,9 +84,10 @@ class SegmentationRequest:
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, ("exclusive", "independent"))
         check_choice("propagate", self.propagate, PROPAGATIONS)
-        check_choice("guide", self.guide, (None, *GUIDE_NAMES))
-        check_choice("recipe", self.recipe, (None, *RECIPES, *GUIDED_RECIPES))
-        check_choice("region_map", self.region_map, (None, *REGION_MAPS))
+        named = {"guide": GUIDE_NAMES, "recipe": (*RECIPES, *GUIDED_RECIPES), "region_map": REGION_MAPS}
+        for name, choices in named.items():
+            if (chosen := getattr(self, name)) is not None:
+                check_choice(name, chosen, choices)
         if self.threshold is not None and self.threshold != "auto":
             check_number("threshold", self.threshold, low=0, high=1, hint="a presence, or 'auto'")
         if self.min_area != "auto":

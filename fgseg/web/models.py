@@ -43,7 +43,7 @@ class Models:
         Raises:
             OptionError: it cannot be downloaded.
         """
-        if request.guide in GUIDES:
+        if request.guide is not None and request.guide in GUIDES:
             with self._fetching, needs_download(request):
                 find_checkpoint(request.guide, offline=self._offline, kind=GUIDE_MODELS)
 
