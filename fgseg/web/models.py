@@ -14,12 +14,9 @@ from fgseg.guides.mask_model import EOMT
 from fgseg.segmenter import Segmenter
 from fgseg.web.limits import SegmentationRequest
 
-__all__ = ["EOMT_SIZE", "SELF", "Models", "downloads"]
+__all__ = ["Models", "downloads", "needs_download"]
 
-SELF = "self"
-"""The guide that needs no download."""
-EOMT_SIZE = "1.3 GB"
-"""Of the download of the mask model."""
+_EOMT_SIZE = "1.3 GB"  # of its download
 _KEPT = 2  # guided models; each may hold the weights of a guide
 
 log = logging.getLogger("fgseg")
@@ -87,7 +84,7 @@ def needs_download(request: SegmentationRequest) -> Iterator[None]:
         if request.guide in GUIDES:
             raise OptionError(
                 f"guide: {request.guide} is not on this machine and could not be downloaded; the log of the server "
-                f"says why; choose another, or {SELF}, which needs no download"
+                f"says why; choose another, or self, which needs no download"
             ) from error
         if request.region_map is not None:
             raise OptionError(
@@ -100,7 +97,7 @@ def needs_download(request: SegmentationRequest) -> Iterator[None]:
 def downloads() -> dict[str, str]:
     """The size of each guide and mask model that is not on this machine, by the name that a request gives it."""
     sizes = {name: model.size for name, model in GUIDES.items() if not _is_here(model.repository, model.revision)}
-    return sizes if _is_here(EOMT, MAIN) else {**sizes, "eomt": EOMT_SIZE}
+    return sizes if _is_here(EOMT, MAIN) else {**sizes, "eomt": _EOMT_SIZE}
 
 
 def _is_here(repository: str, revision: str) -> bool:
