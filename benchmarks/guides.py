@@ -153,8 +153,8 @@ def random_view(image_hw: tuple[int, int]) -> EncodedImage:
     return EncodedImage(image, windows, boxes, canvas_hw, Resolution("slide", 448, 224, 112), "random")
 
 
-def child(size: str, way: str, words: str) -> dict[str, float]:
-    """Seconds and memory of the labels of one image, the first time and with its graph or regions kept."""
+def child(size: str, way: str, words: str, *turns: str) -> dict[str, float]:
+    """Seconds and memory of the labels of one image, the first time and then "again" with its graph or regions kept."""
     count = int(words)
     texts = PromptTexts(unit(torch.randn(count, WIDTH)), tuple(range(count)), ("{}",))
     names = [f"word {index}" for index in range(count)]
@@ -167,7 +167,7 @@ def child(size: str, way: str, words: str) -> dict[str, float]:
     labels(warm_up)  # imports what is imported late
     reset_peak()
     before, found = resident_bytes(), {}
-    for turn in ("first", "again"):
+    for turn in turns:
         started, processor = time.perf_counter(), processor_seconds()
         labels(view)
         found[f"{turn}_seconds"] = round(time.perf_counter() - started, 2)
@@ -177,11 +177,14 @@ def child(size: str, way: str, words: str) -> dict[str, float]:
 
 def costs() -> dict[str, Any]:
     """Each size and way, timed in a fresh process."""
-    words = str(len(WORDS))
     rows = {
-        f"costs, {size}": {way: in_fresh_process(Path(__file__), size, way, words) for way in WAYS} for size in TIMED
+        f"costs, {size}": {way: _measured(size, way, len(WORDS), "first", "again") for way in WAYS} for size in TIMED
     }
     return {"load": load(), "threads": torch.get_num_threads(), **rows}
+
+
+def _measured(size: str, way: str, words: int, *turns: str) -> dict[str, Any]:
+    return in_fresh_process(Path(__file__), size, way, str(words), *turns)
 
 
 def memory() -> dict[str, Any]:
@@ -198,9 +201,7 @@ def memory() -> dict[str, Any]:
 
 def _peaks(size: str, way: str) -> dict[str, float]:
     counts = (len(WORDS), MANY_WORDS)
-    return {
-        f"peak_mb_{count}_words": in_fresh_process(Path(__file__), size, way, str(count))["peak_mb"] for count in counts
-    }
+    return {f"peak_mb_{count}_words": _measured(size, way, count, "first")["peak_mb"] for count in counts}
 
 
 def main() -> None:

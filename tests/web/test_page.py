@@ -368,13 +368,13 @@ def test_an_example_brings_its_words_and_comes_into_view_and_options_segment_it_
 def scenery(tmp_path_factory):
     """A drawn scene, whose masks every way to sharpen them changes."""
     path = tmp_path_factory.mktemp("pictures") / "scene.png"
-    write_image(path, scene(35, (96, 128)).image)
+    write_image(path, scene(43, (96, 128)).image)
     return path
 
 
 def open_sharper(page):
     page.get_by_role("button", name="Sharper masks").click()
-    page.get_by_role("group", name="Propagation").wait_for()
+    page.get_by_label("Alike pixels").wait_for()
 
 
 def wait_for_labels(page, address, folder, expected):
@@ -388,7 +388,7 @@ def wait_for_labels(page, address, folder, expected):
     raise AssertionError("the page never offered the expected labels")
 
 
-WORDS = ["red", "blue", "green", "yellow"]
+WORDS = ["red", "blue", "green", "yellow", "white", "black", "brown"]
 SHARPER = [  # the controls, one after another, and what the Segmenter is asked for
     (["Alike pixels"], {"propagate": "pixels"}),
     (["Superpixels"], {"propagate": "pixels", "region_map": "superpixels", "vote": True}),
