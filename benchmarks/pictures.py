@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import skimage
-from guides import WAYS
+from guides import GUIDED_WAYS, WAYS
 from numpy.typing import NDArray
 from PIL import Image
 from specks import PHOTOGRAPHS, PROMPTS
@@ -35,6 +35,7 @@ SHARPENED = {
     "astronaut.png": ["orange", "blue", "white", "black"],
     "rocket.jpg": ["blue", "white"],
 }
+GUIDED = "self, proxy"  # the way with a guide that docs/sharper.jpg shows
 NAMES = {"segment": ("overlay.png", "{image}_overlay.png"), "heatmap": ("heatmaps.png", "{image}_{prompt}.png")}
 """Command -> the file that it writes for an image, and the name of that file in docs."""
 
@@ -66,13 +67,17 @@ def bases() -> NDArray[np.uint8]:
 
 def sharper() -> NDArray[np.uint8]:
     """Three photographs, one per row, with the masks of each way to make them sharper."""
-    seg, panels = fgseg.load("mini"), []
+    ways = {**{title: (None, options) for title, options in WAYS.items()}, GUIDED: GUIDED_WAYS[GUIDED]}
+    models = {
+        recipe: fgseg.load("mini", recipe=recipe or "value", guide=recipe and "self") for recipe, _ in ways.values()
+    }
+    panels = []
     for name, words in SHARPENED.items():
-        view = seg.encode(shrink(fgseg.images.read_image(PHOTOS / name), max_side=SHARPER_SIDE))
-        for title, options in WAYS.items():
-            result = seg.segment(view, words, **{"refine": "none", **options})
+        image = shrink(fgseg.images.read_image(PHOTOS / name), max_side=SHARPER_SIDE)
+        for title, (recipe, options) in ways.items():
+            result = models[recipe].segment(image, words, **{"refine": "none", **options})
             panels.append((title, result.overlay(legend=False)))
-    return grid(panels, columns=len(WAYS))
+    return grid(panels, columns=len(ways))
 
 
 def main() -> None:

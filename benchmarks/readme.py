@@ -40,7 +40,7 @@ else "short".
 | `python benchmarks/scenes.py` | phrases, absent phrases and captions on scenes that are not used in training |
 | `python benchmarks/materials.py --data FOLDER` | materials on photographs, in comparison with three baselines |
 | `python benchmarks/specks.py --data FOLDER` | what joining specks changes, on labelled images and on photographs |
-| `python benchmarks/guides.py --data FOLDER` | what propagated scores and votes of superpixels gain and cost |
+| `python benchmarks/guides.py --data FOLDER` | what propagation, the guide `self` and votes gain and cost |
 | `python benchmarks/self_guide.py --data FOLDER` | which block of the model guides it best, and what guides cost |
 | `python benchmarks/speed.py` | waiting times, in comparison with straightforward implementations |
 | `python benchmarks/choices.py` | the gain of the towers' optimised operations over plain torch |

@@ -21,6 +21,9 @@ from fgseg.drawing.figures import NotebookFigure, show_picture
 from fgseg.drawing.overlay import Base
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import FgsegError
+from fgseg.guides.propagation import PROPAGATIONS, Propagate
+from fgseg.guides.region_maps import RegionMap, named_region_map
+from fgseg.guides.votes import check_vote
 from fgseg.images.resizing import shrink
 from fgseg.images.writing import encode_png
 from fgseg.scoring.resolution import Resolution
@@ -55,6 +58,8 @@ class _Options:
     min_area: int | Literal["auto"]
     base: Base
     opacity: float
+    propagate: Propagate
+    vote: bool
 
 
 def explore(
@@ -69,13 +74,17 @@ def explore(
     base: Base = "grey",
     opacity: float = 0.5,
     resolution: str | Resolution = "auto",
+    propagate: Propagate = "none",
+    region_map: RegionMap | None = None,
+    vote: bool = False,
 ) -> "Explorer | NotebookFigure":
     """Try prompts, thresholds and modes on an image, in a notebook; the image is encoded once.
 
     Args:
         image: a path, an (H, W, 3) uint8 RGB array, a PIL image, or an EncodedImage of `segmenter`.
         prompts: initial lines of the text box; "cup, mug" are synonyms.
-        segmenter: encodes the image and the prompts; None loads the default model (`fgseg.load()`).
+        segmenter: encodes the image and the prompts, with its own recipe and guide; None loads the default model
+            (`fgseg.load()`).
         negatives: initial negative prompts.
         mode: initial mode: "exclusive" or "independent" masks, or "heatmaps".
         threshold: initial presence threshold in [0, 1]; None takes the model's default.
@@ -83,6 +92,10 @@ def explore(
         base: what lies under masks and heatmaps at first: "grey" or "photo".
         opacity: initial opacity in [0, 1] of masks, and of heatmaps where presence is 1.
         resolution: as in `Segmenter.encode`.
+        propagate: initial propagation of scores, as in `Segmenter.segment`.
+        region_map: regions that can vote, as in `Segmenter.segment`, such as "superpixels". The recipe "corr" mixes
+            patches within them whether or not they vote.
+        vote: whether the regions vote at first.
 
     Returns:
         With ipywidgets an Explorer, which a notebook shows as the last value of a cell, and whose `result` is what it
@@ -95,6 +108,10 @@ def explore(
     """
     check_choice("mode", mode, get_args(ExplorerMode))
     check_choice("base", base, get_args(Base))
+    check_choice("propagate", propagate, PROPAGATIONS)
+    if region_map is not None:
+        named_region_map(region_map)  # refuses what is none
+    check_vote(has_regions=region_map is not None, vote=vote, recipe="corr")  # regions may begin to vote later
     if min_area != "auto":
         check_whole("min_area", min_area, low=0, high=np.iinfo(np.int64).max)
     check_number("opacity", opacity, low=0, high=1)
@@ -102,17 +119,20 @@ def explore(
         check_number("threshold", threshold, low=0, high=1, hint="a presence")
     segmenter = load() if segmenter is None else segmenter
     low = segmenter.defaults.threshold if threshold is None else float(threshold)
-    first = _Options(_tuple(prompts), _tuple(negatives), mode, low, min_area, base, float(opacity))
+    first = _Options(
+        _tuple(prompts), _tuple(negatives), mode, low, min_area, base, float(opacity), propagate, vote
+    )  # fmt: skip
     segmenter.prepare(first.prompts, negatives=first.negatives)
     started = time.perf_counter()
-    encoded = segmenter.encode(image, resolution=resolution)
+    mixed = region_map if segmenter.encoder.recipe == "corr" else None
+    encoded = segmenter.encode(image, resolution=resolution, region_map=mixed)
     when = "before" if encoded is image else f"once, in {_milliseconds_since(started)}"
     try:
         import ipywidgets
     except ImportError:
         print(WITHOUT_WIDGETS)
-        return show_picture(_draw(_result(segmenter, encoded, first), first))
-    return Explorer(segmenter, encoded, first, widgets=ipywidgets, when=when)
+        return show_picture(_draw(_result(segmenter, encoded, first, region_map), first))
+    return Explorer(segmenter, encoded, first, region_map, widgets=ipywidgets, when=when)
 
 
 class Explorer:
@@ -126,15 +146,24 @@ class Explorer:
         threshold: slider from 0 to 1, disabled while heatmaps are shown.
         min_area: slider over `AREAS`, disabled while heatmaps are shown.
         base: switch between "grey" and "photo".
+        propagate: switch between "none", "patches", "pixels" and "both".
+        vote: whether the regions vote; disabled without a region map.
         opacity: slider from 0 to 1.
         picture: the drawing, a PNG.
         message: the time that drawing took, or an error in the prompts.
     """
 
     def __init__(
-        self, segmenter: Segmenter, encoded: EncodedImage, first: _Options, *, widgets: ModuleType, when: str
+        self,
+        segmenter: Segmenter,
+        encoded: EncodedImage,
+        first: _Options,
+        region_map: RegionMap | None,
+        *,
+        widgets: ModuleType,
+        when: str,
     ) -> None:
-        self._segmenter, self._encoded, self._when = segmenter, encoded, when
+        self._segmenter, self._encoded, self._region_map, self._when = segmenter, encoded, region_map, when
         self.result: Segmentation | Heatmaps
         lines = {"continuous_update": False, "placeholder": "one per line; commas between synonyms"}
         self.prompts = widgets.Textarea("\n".join(first.prompts), rows=TEXT_ROWS, description="prompts", **lines)
@@ -142,6 +171,8 @@ class Explorer:
         buttons = {"style": {"button_width": "auto"}}
         self.mode = widgets.ToggleButtons(options=list(get_args(ExplorerMode)), value=first.mode, **buttons)
         self.base = widgets.ToggleButtons(options=list(get_args(Base)), value=first.base, **buttons)
+        self.propagate = widgets.Dropdown(options=list(PROPAGATIONS), value=first.propagate, description="propagate")
+        self.vote = widgets.Checkbox(first.vote, description="regions vote", disabled=region_map is None)
         slider = {"min": 0.0, "max": 1.0, "step": 0.01}
         self.threshold = widgets.FloatSlider(first.threshold, description="threshold", **slider)
         self.opacity = widgets.FloatSlider(first.opacity, description="opacity", **slider)
@@ -158,7 +189,10 @@ class Explorer:
         self._redraw()
 
     def _controls(self) -> tuple[Any, ...]:
-        return self.prompts, self.negatives, self.mode, self.base, self.threshold, self.min_area, self.opacity
+        return (
+            self.prompts, self.negatives, self.mode, self.base, self.threshold, self.min_area, self.opacity,
+            self.propagate, self.vote,
+        )  # fmt: skip
 
     def _laid_out(self, widgets: ModuleType) -> Any:
         words, (_, _, *others) = widgets.VBox([self.prompts, self.negatives]), self._controls()
@@ -168,7 +202,7 @@ class Explorer:
     def _options(self) -> _Options:
         return _Options(
             _lines(self.prompts.value), _lines(self.negatives.value), self.mode.value, self.threshold.value,
-            self.min_area.value, self.base.value, self.opacity.value,
+            self.min_area.value, self.base.value, self.opacity.value, self.propagate.value, self.vote.value,
         )  # fmt: skip
 
     def _redraw(self, _change: Any = None) -> None:
@@ -177,7 +211,7 @@ class Explorer:
         self.threshold.disabled = self.min_area.disabled = options.mode == "heatmaps"
         started = time.perf_counter()
         try:
-            result = _result(self._segmenter, self._encoded, options)
+            result = _result(self._segmenter, self._encoded, options, self._region_map)
             picture = _draw(result, options)
         except FgsegError as error:
             self.message.value = escape(f"{error} (the picture still shows the previous prompts)", quote=False)
@@ -191,14 +225,20 @@ class Explorer:
         return bundle and {**bundle, "image/png": b64encode(self.picture.value).decode()}
 
 
-def _result(segmenter: Segmenter, encoded: EncodedImage, options: _Options) -> Segmentation | Heatmaps:
-    """What is drawn with these options."""
+def _result(
+    segmenter: Segmenter, encoded: EncodedImage, options: _Options, region_map: RegionMap | None
+) -> Segmentation | Heatmaps:
+    """What is drawn with these options; regions that neither vote nor mix patches are left out."""
+    is_used = options.vote or segmenter.encoder.recipe == "corr"
+    how: dict[str, Any] = {
+        "negatives": options.negatives, "propagate": options.propagate, "vote": options.vote,
+        "region_map": region_map if is_used else None,
+    }  # fmt: skip
     if options.mode == "heatmaps":
-        return segmenter.heatmaps(encoded, options.prompts, negatives=options.negatives)
+        return segmenter.heatmaps(encoded, options.prompts, **how)
     return segmenter.segment(
-        encoded, options.prompts, negatives=options.negatives, mode=options.mode, threshold=options.threshold,
-        min_area=options.min_area,
-    )  # fmt: skip
+        encoded, options.prompts, mode=options.mode, threshold=options.threshold, min_area=options.min_area, **how
+    )
 
 
 def _draw(result: Segmentation | Heatmaps, options: _Options) -> NDArray[np.uint8]:

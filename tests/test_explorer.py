@@ -173,6 +173,34 @@ def test_any_smallest_region_and_negatives_can_be_the_first(seg):
     assert 77 in started.min_area.options
 
 
+def test_scores_flow_and_regions_vote_as_the_widgets_say(seg):
+    view = seg.encode(IMAGE)
+    regions = np.arange(96 * 128).reshape(96, 128) // (96 * 32)  # four bands of rows
+    started = explore(view, ["red", "blue"], segmenter=seg, propagate="pixels", region_map=regions)
+    expected = seg.segment(view, ["red", "blue"], propagate="pixels")
+    assert (started.result.labels == expected.labels).all()
+    assert (started.propagate.value, started.vote.value, started.vote.disabled) == ("pixels", False, False)
+    started.vote.value = True
+    voted = seg.segment(view, ["red", "blue"], propagate="pixels", region_map=regions, vote=True)
+    assert (started.result.labels == voted.labels).all()
+    assert (voted.labels != expected.labels).any()
+    started.propagate.value = "none"
+    started.mode.value = "heatmaps"
+    maps = seg.heatmaps(view, ["red", "blue"], region_map=regions, vote=True)
+    assert (started.result["red"] == maps["red"]).all()
+    assert explore(view, ["red"], segmenter=seg).vote.disabled
+
+
+def test_a_guide_is_that_of_the_segmenter_and_corr_mixes_within_the_regions(tiny_model):
+    guided = fgseg.load(tiny_model, dtype="float32", device="cpu", recipe="corr", guide="self")
+    regions = (np.arange(128) // 64)[None].repeat(96, 0)
+    started = explore(IMAGE, ["red", "blue"], segmenter=guided, region_map=regions)
+    expected = guided.segment(IMAGE, ["red", "blue"], region_map=regions)
+    assert (started.result.labels == expected.labels).all()
+    assert started.result.settings["guide"]["name"] == "self"
+    assert started.result.settings["region_map"] == "array"
+
+
 def test_where_widgets_cannot_run_the_picture_is_shown(explorer):
     bundle = explorer._repr_mimebundle_()
     assert b64decode(bundle["image/png"]) == explorer.picture.value
@@ -186,6 +214,9 @@ def test_where_widgets_cannot_run_the_picture_is_shown(explorer):
         (IMAGE, ["red"], {"base": "blue"}, OptionError, "base: expected one of grey, photo, got 'blue'"),
         (IMAGE, ["red"], {"min_area": -1}, OptionError, "min_area: expected a whole number from 0 to"),
         (IMAGE, ["red"], {"negatives": ["giraffe"]}, PromptError, "never seen the word 'giraffe'"),
+        (IMAGE, ["red"], {"propagate": "all"}, OptionError, "propagate: expected one of none, patches, pixels, both"),
+        (IMAGE, ["red"], {"vote": True}, OptionError, "vote: expected regions that vote, got none"),
+        (IMAGE, ["red"], {"region_map": 3}, OptionError, "region_map: expected an integer array"),
         (IMAGE, ["red"], {"opacity": -1}, OptionError, "opacity: expected a number from 0 to 1, got -1"),
         (IMAGE, [], {}, PromptError, "prompts: expected at least one"),
         (IMAGE, ["giraffe"], {}, PromptError, "never seen the word 'giraffe'"),

@@ -52,4 +52,4 @@ def serve(
         typer.echo(address)
         complain(f"serving {name} at {address}; Ctrl-C to stop")
 
-    run_server(seg, limits, port, hosts=hosts, ready=ready)
+    run_server(seg, limits, port, hosts=hosts, ready=ready, offline=model.offline or None)

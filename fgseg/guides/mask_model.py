@@ -43,15 +43,12 @@ def predicted_segments(image: NDArray[np.uint8], name: str, *, device: torch.dev
 
 @lru_cache(maxsize=1)
 def _loaded(name: str, device: str) -> tuple[Any, Any]:
-    """The model and its image processor. transformers takes seconds to import, so it is imported here."""
-    from transformers import EomtForUniversalSegmentation
-    from transformers.models.eomt import EomtImageProcessorPil
-
+    """The model and its image processor. A copy in the hub's cache is used without asking the hub."""
     try:
-        processor = EomtImageProcessorPil.from_pretrained(name)
-        loaded: Any = EomtForUniversalSegmentation.from_pretrained(
-            name, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
+        try:
+            processor, loaded = _read(name, local=True)
+        except OSError:
+            processor, loaded = _read(name, local=False)
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(
             f"region_map: expected the folder or the hub id of an EoMT, got {name!r:.80} ({one_line(error)}); "
@@ -61,3 +58,14 @@ def _loaded(name: str, device: str) -> tuple[Any, Any]:
     if lacking := sorted(info["missing_keys"] or info["mismatched_keys"]):
         raise WeightsError(f"{name}: expected the tensors of an EoMT, got none for {lacking[0]}; download it again")
     return model.eval().requires_grad_(False).to(device), processor
+
+
+def _read(name: str, *, local: bool) -> tuple[Any, Any]:
+    """The image processor, and the model with what is known of its tensors; `local` never uses the network."""
+    from transformers import EomtForUniversalSegmentation  # takes seconds
+    from transformers.models.eomt import EomtImageProcessorPil
+
+    processor = EomtImageProcessorPil.from_pretrained(name, local_files_only=local)
+    return processor, EomtForUniversalSegmentation.from_pretrained(
+        name, use_safetensors=True, output_loading_info=True, dtype=torch.float32, local_files_only=local
+    )

@@ -198,7 +198,9 @@ def _over_pixels(view: EncodedImage, resize: Resize) -> Propagation:
     """The propagation between the pixels of the image."""
     from fgseg.images.resizing import resize_image  # loads Pillow, which scoring does not need otherwise
 
-    image_hw = short_side_hw(view.canvas_hw, min(_PIXELS_SHORT_SIDE, *view.canvas_hw), max(view.canvas_hw))
+    # A strip that is not cut into windows is shrunk as it is for the encoder.
+    longest = min(view.resolution.max_side, max(view.canvas_hw))
+    image_hw = short_side_hw(view.canvas_hw, min(_PIXELS_SHORT_SIDE, *view.canvas_hw), longest)
     image = resize_image(view.image, image_hw, antialias=resize == "area")
     return Propagation(pixel_graph(image, device=view.windows[0].grid.device))
 

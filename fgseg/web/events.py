@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from fgseg._checks import check_number
 from fgseg.errors import OptionError, PromptError
+from fgseg.guides.propagation import Propagate
 from fgseg.images.resizing import shrink
 from fgseg.web import html
 from fgseg.web.examples import FULL_MODEL_COMMAND, known_prompts, unknown_words
@@ -27,6 +28,11 @@ class Form:
         threshold: minimum presence, 0 to 1.
         min_percent: smallest region, in per cent of the image.
         resolution: one of `SegmentationService.resolutions`.
+        propagate: as `SegmentationRequest`.
+        guide: one of `GUIDE_NAMES`, or "none" for the model as it was started.
+        recipe: "proxy", "corr" or "value"; it is left alone without a guide.
+        region_map: one of `REGION_MAPS`, or "none".
+        vote: whether the regions vote; it is left alone without regions.
     """
 
     prompts: str
@@ -35,6 +41,11 @@ class Form:
     threshold: float
     min_percent: float
     resolution: str
+    propagate: str = "none"
+    guide: str = "none"
+    recipe: str = "proxy"
+    region_map: str = "none"
+    vote: bool = True
 
     def request(self, pixels: int) -> SegmentationRequest:
         """The request of the fields for an image of so many pixels; errors as `SegmentationRequest`."""
@@ -46,6 +57,11 @@ class Form:
             self.threshold,
             self.resolution,
             max(1, round(self.min_percent / 100 * pixels)) if self.min_percent else "auto",
+            cast(Propagate, self.propagate),
+            guide=None if self.guide == "none" else self.guide,
+            recipe=None if self.guide == "none" else self.recipe,
+            region_map=None if self.region_map == "none" else self.region_map,
+            vote=self.vote and self.region_map != "none",
         )
 
 

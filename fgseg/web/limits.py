@@ -5,10 +5,16 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from fgseg._checks import check_choice, check_number, check_whole
+from fgseg.encoders.networks.clip import RECIPES
+from fgseg.encoders.networks.guided import GUIDED_RECIPES
 from fgseg.errors import FgsegError, ImageError, OptionError, PromptError, ShapeError
+from fgseg.guides.loading import GUIDES
+from fgseg.guides.propagation import PROPAGATIONS, Propagate
 
 __all__ = [
+    "GUIDE_NAMES",
     "MEGA",
+    "REGION_MAPS",
     "BusyError",
     "GoneError",
     "LimitError",
@@ -22,6 +28,10 @@ __all__ = [
 
 Mode = Literal["exclusive", "independent"]
 MEGA = 1_000_000
+GUIDE_NAMES = ("self", *GUIDES)
+"""The guides that a request may name: no folders of this machine, and no other models of the hub."""
+REGION_MAPS = ("superpixels", "eomt")
+"""The region maps that a request may name: no files of this machine."""
 
 log = logging.getLogger("fgseg")
 
@@ -49,9 +59,14 @@ class SegmentationRequest:
         threshold: minimum presence, 0 to 1, or "auto"; None takes the model's own.
         resolution: one of `SegmentationService.resolutions`.
         min_area: in pixels; smaller connected components are dropped. "auto": specks join what is around them.
+        propagate: "none", "patches", "pixels" or "both".
+        guide: one of GUIDE_NAMES; None takes that of the model as it was started, if it has one.
+        recipe: "proxy", "corr" or another recipe of the model; None takes "value" with a guide, else the model's own.
+        region_map: one of REGION_MAPS, None for none.
+        vote: whether every region takes the class of most of its pixels.
 
     Raises:
-        OptionError: the mode is unknown, or the threshold or the area is out of its range.
+        OptionError: an unknown choice, or a threshold or an area out of its range.
     """
 
     prompts: tuple[str, ...]
@@ -60,9 +75,19 @@ class SegmentationRequest:
     threshold: float | Literal["auto"] | None = None
     resolution: str = "auto"
     min_area: int | Literal["auto"] = "auto"
+    propagate: Propagate = "none"
+    guide: str | None = None
+    recipe: str | None = None
+    region_map: str | None = None
+    vote: bool = False
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, ("exclusive", "independent"))
+        check_choice("propagate", self.propagate, PROPAGATIONS)
+        named = {"guide": GUIDE_NAMES, "recipe": (*RECIPES, *GUIDED_RECIPES), "region_map": REGION_MAPS}
+        for name, choices in named.items():
+            if (chosen := getattr(self, name)) is not None:
+                check_choice(name, chosen, choices)
         if self.threshold is not None and self.threshold != "auto":
             check_number("threshold", self.threshold, low=0, high=1, hint="a presence, or 'auto'")
         if self.min_area != "auto":

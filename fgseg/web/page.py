@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from html import escape
 from pathlib import Path
@@ -13,11 +13,13 @@ from fastapi import FastAPI
 from gradio.themes.utils.fonts import LocalFont
 
 from fgseg._version import __version__
+from fgseg.encoders.base import guided
 from fgseg.images.resizing import shrink
 from fgseg.web.events import Actions, Form, Update, explained
 from fgseg.web.examples import vocabulary, word_groups
 from fgseg.web.html import data_uri, word_chips
-from fgseg.web.limits import MEGA
+from fgseg.web.limits import GUIDE_NAMES, MEGA
+from fgseg.web.models import downloads
 from fgseg.web.service import SegmentationService
 
 __all__ = ["mount_page"]
@@ -31,6 +33,14 @@ RESOLUTIONS = {
     "keep": "Whole image, aspect ratio kept",
     "slide": "Overlapping windows",
 }
+
+PROPAGATIONS = {"none": "None", "patches": "Alike patches", "pixels": "Alike pixels", "both": "Both"}
+RECIPES = {
+    "proxy": "Mix patches (proxy)",
+    "corr": "Mix patches within regions (corr)",
+    "value": "Compare patches for the propagation alone",
+}
+REGIONS = {"none": "None", "superpixels": "Superpixels", "eomt": "EoMT"}
 
 # The browser draws the masks and heatmaps with this opacity, so that the slider asks nothing of the server.
 OPACITY_SCRIPT = "(opacity) => document.documentElement.style.setProperty('--fg-opacity', opacity)"
@@ -159,6 +169,36 @@ class _Page:
         named = [(RESOLUTIONS.get(name, "Overlapping windows, finer"), name) for name in self.service.resolutions]
         # Not a dropdown: Gradio's opens its list as soon as the Tab key reaches it.
         self.resolution = gr.Radio(named, value="auto", label="Resolution")
+        with gr.Accordion("Sharper masks", open=False, elem_id="fg-sharper"):
+            self._sharper()
+
+    def _sharper(self) -> None:
+        missing, encoder = downloads(), guided(self.service.segmenter.encoder)
+        own = "None" if encoder is None or encoder.guide is None else f"As started: {encoder.guide.name}"
+        self.propagate = gr.Radio(
+            _named(PROPAGATIONS),
+            value="none",
+            label="Propagation",
+            info="Scores flow between alike parts of the image. Pixels take a second or two for ten words.",
+        )
+        self.guide = gr.Radio(
+            [(own, "none"), *((_with_size(name, name, missing), name) for name in GUIDE_NAMES)],
+            value="none",
+            label="Guide",
+            info="A model that says which patches belong together; self is the middle of the model itself. Encoding "
+            "takes 1.4 times as long with self, and up to 7 times with others. A size is that of a download at first "
+            "use.",
+        )
+        self.recipe = gr.Radio(_named(RECIPES), value="proxy", label="What the guide does")
+        self.region_map = gr.Radio(
+            [(_with_size(title, name, missing), name) for name, title in REGIONS.items()],
+            value="none",
+            label="Regions",
+            info="Superpixels take a second or two, EoMT a minute for each image on two cores.",
+        )
+        self.vote = gr.Checkbox(
+            value=True, label="Regions vote", info="Every region takes the class of most of its pixels."
+        )
 
     def _events(self) -> None:
         on, actions = self._on, self.actions
@@ -166,7 +206,8 @@ class _Page:
         on(self.gallery.example, "example", lambda _, form, data, owner: actions.example(data, form, owner))
         for event in (self.run.click, self.prompts.submit):
             on(event, "run", lambda secret, form, *_: actions.run(secret, form))
-        for field in (self.mode, self.threshold, self.min_percent, self.resolution):
+        refreshing = (self.mode, self.threshold, self.min_percent, self.resolution, self.propagate, self.guide)
+        for field in (*refreshing, self.recipe, self.region_map, self.vote):
             on(field.change, "refresh", lambda secret, form, *_: actions.refresh(secret, form))
         self.opacity.change(None, self.opacity, js=OPACITY_SCRIPT)
         on(self.legend.layered, "choose", lambda secret, form, data, _: actions.choose(secret, data))
@@ -201,6 +242,15 @@ class _Page:
             api_name=name,
             api_visibility="private",
         )
+
+
+def _named(titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The choices of a radio: (title, value)."""
+    return [(title, value) for value, title in titles.items()]
+
+
+def _with_size(title: str, name: str, missing: Mapping[str, str]) -> str:
+    return f"{title}, {missing[name]}" if name in missing else title
 
 
 def _html(name: str) -> gr.HTML:

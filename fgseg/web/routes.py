@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fgseg.errors import ImageError, OptionError
+from fgseg.guides.propagation import Propagate
 from fgseg.web.limits import LimitError, Limits, Mode, SegmentationRequest, explain, status_of
 from fgseg.web.service import CUTOUT, FILES, SegmentationService
 
@@ -24,7 +25,10 @@ FIELDS_BYTES = 1_000_000
 """Largest size of everything in a request but the image."""
 BOXES = 100
 INDEX_DIGITS = 6
-FIELDS = ("image", "prompt", "negative", "mode", "threshold", "resolution", "box")
+FIELDS = (
+    "image", "prompt", "negative", "mode", "threshold", "resolution", "propagate", "guide", "recipe", "region_map",
+    "vote", "box",
+)  # fmt: skip
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -107,7 +111,25 @@ def _request(form: FormData) -> SegmentationRequest:
         cast(Mode, form.get("mode", "exclusive")),
         threshold if threshold in (None, "auto") else _number("threshold", threshold),  # type: ignore[arg-type]
         str(form.get("resolution", "auto")),
+        propagate=cast(Propagate, form.get("propagate", "none")),
+        guide=_optional(form, "guide"),
+        recipe=_optional(form, "recipe"),
+        region_map=_optional(form, "region_map"),
+        vote=_flag(form, "vote"),
     )
+
+
+def _optional(form: FormData, name: str) -> str | None:
+    """The text of a field; None where it is left out or says "none"."""
+    value = form.get(name, "none")
+    return None if value == "none" else str(value)
+
+
+def _flag(form: FormData, name: str) -> bool:
+    value = form.get(name, "false")
+    if value not in ("true", "false"):
+        raise OptionError(f"{name}: expected true or false, got {value!r:.60}")
+    return value == "true"
 
 
 def _texts(form: FormData, name: str) -> tuple[str, ...]:

@@ -44,7 +44,13 @@ def application(service: SegmentationService, hosts: Sequence[str] = ()) -> ASGI
 
 
 def serve(
-    seg: Segmenter, limits: Limits, port: int, *, hosts: Sequence[str] = (), ready: Callable[[str], None]
+    seg: Segmenter,
+    limits: Limits,
+    port: int,
+    *,
+    hosts: Sequence[str] = (),
+    ready: Callable[[str], None],
+    offline: bool | None = None,
 ) -> None:
     """Serve until interrupted.
 
@@ -54,12 +60,13 @@ def serve(
         port: on 127.0.0.1; 0 picks a free one.
         hosts: names of a balancer in front of the server, as `check_host_names` returns them.
         ready: called with the address as soon as the server accepts requests.
+        offline: True never downloads a guide; None follows HF_HUB_OFFLINE.
 
     Raises:
         OptionError: the port is taken or cannot be used.
     """
     with _listening(port) as listener, _gradio_folder() as folder:
-        service = SegmentationService(seg, limits, folder, examples())
+        service = SegmentationService(seg, limits, folder, examples(), offline=offline)
         config = uvicorn.Config(
             application(service, hosts),
             log_level="error",  # a warning per malformed request would let any client fill the log

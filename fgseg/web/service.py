@@ -3,7 +3,7 @@
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from fgseg._files import one_line
 from fgseg.drawing.overlay import overlay_heatmap
 from fgseg.errors import ImageError, OptionError
 from fgseg.formats.coco import coco_annotations
+from fgseg.guides.votes import check_vote
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_cutout
 from fgseg.segmentation.encoded_image import EncodedImage
@@ -23,11 +24,12 @@ from fgseg.segmentation.result import Segmentation
 from fgseg.segmenter import Segmenter
 from fgseg.web.examples import Example
 from fgseg.web.limits import BusyError, GoneError, LimitError, Limits, SegmentationRequest
+from fgseg.web.models import Models, needs_download
 from fgseg.web.sessions import Result, Session, Sessions, box_window, make_preview
 
 __all__ = ["CUTOUT", "FILES", "SegmentationService", "WorkQueue"]
 
-ENCODED_KEPT = 2  # resolutions per image
+ENCODED_KEPT = 2  # per image: of two resolutions, recipes or guides
 NAME_LENGTH = 100  # characters of a file name
 FINE = 3  # short side of the finer windows, in native sides; "slide" itself takes 1.5
 
@@ -51,11 +53,22 @@ class SegmentationService:
     result is not kept any longer, and BusyError if too many requests wait.
     """
 
-    def __init__(self, seg: Segmenter, limits: Limits, folder: Path, examples: Mapping[str, Example]) -> None:
-        """Keep the model, the limits, a folder for temporary files, and the examples by name."""
+    def __init__(
+        self,
+        seg: Segmenter,
+        limits: Limits,
+        folder: Path,
+        examples: Mapping[str, Example],
+        *,
+        offline: bool | None = None,
+    ) -> None:
+        """Keep the model, the limits, a folder for temporary files, and the examples by name.
+
+        Guides are downloaded when they are first asked for, unless `offline` says not to, as in `fgseg.load`.
+        """
         self.limits, self.examples = limits, examples
         self.sessions, self.queue = Sessions(limits), WorkQueue(limits.in_flight)
-        self.segmenter, self._folder = seg, folder
+        self.segmenter, self._models, self._folder = seg, Models(seg, offline=offline), folder
 
     @property
     def model_name(self) -> str:
@@ -80,7 +93,7 @@ class SegmentationService:
         return self.sessions.add(Session(name, self.queue.run(self.examples[name].load)))
 
     def segment(self, secret: str | None, request: SegmentationRequest) -> Result:
-        """Segment the image of a session; its features are computed once per resolution."""
+        """Segment the image of a session; its features are computed once per resolution, recipe and guide."""
         self.sessions.get(secret)
         self._check(request)
         return self.queue.run(lambda: self._segment(secret or "", request))
@@ -138,24 +151,25 @@ class SegmentationService:
 
     def _segment(self, secret: str, request: SegmentationRequest) -> Result:
         session = self.sessions.get(secret)
-        image, encoding = self._encode(session, request.resolution)
+        image, encoding = self._encode(session, request)
         started = time.perf_counter()
         full = self._result(image, request)
         preview, summary = make_preview(full), full.to_dict()
         result = Result(request, preview, summary, {"encode": encoding, "score": _milliseconds(started)})
-        others = [item for item in session.encoded.items() if item[0] != request.resolution]
-        encoded = dict([*others, (request.resolution, image)][-ENCODED_KEPT:])
+        key = self._depends_on(request)
+        others = [item for item in session.encoded.items() if item[0] != key]
+        encoded = dict([*others, (key, image)][-ENCODED_KEPT:])
         self.sessions.replace(secret, replace(session, encoded=encoded, result=result))
         return result
 
     def _file(self, session: Session, request: SegmentationRequest, name: str) -> bytes:
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            image, _ = self._encode(session, request.resolution)
+            image, _ = self._encode(session, request)
             self._result(image, request).save(folder, formats=[FILES[name][0]])
             return Path(folder, name).read_bytes()
 
     def _cutout(self, session: Session, request: SegmentationRequest, classes: Sequence[int]) -> bytes:
-        image, _ = self._encode(session, request.resolution)
+        image, _ = self._encode(session, request)
         result = self._result(image, request)
         shown = np.zeros(result.labels.shape, bool)
         for index in classes:
@@ -167,7 +181,7 @@ class SegmentationService:
     ) -> dict[str, Any]:
         image_hw = session.pixels.shape[0], session.pixels.shape[1]
         windows = [box_window(_fractions(box, image_hw), image_hw) for box in boxes_xyxy]
-        image, encoding = self._encode(session, request.resolution)
+        image, encoding = self._encode(session, request)
         started = time.perf_counter()
         result = self._result(image, request)
         masks = coco_annotations(result.masks, result.regions, image_hw=image_hw, file_name=session.name)
@@ -196,25 +210,40 @@ class SegmentationService:
         if request.resolution not in self.resolutions:
             expected = ", ".join(self.resolutions)
             raise OptionError(f"resolution: expected one of {expected}, got {request.resolution!r:.60}")
+        recipe = request.recipe or (None if request.guide else self.segmenter.encoder.recipe)
+        check_vote(has_regions=request.region_map is not None, vote=request.vote, recipe=recipe)
+        self._models.fetch(request)
 
-    def _encode(self, session: Session, resolution: str) -> tuple[EncodedImage, float]:
+    def _depends_on(self, request: SegmentationRequest) -> Hashable:
+        """What the features of an image depend on."""
+        mixes = self._models.segmenter(request).encoder.recipe == "corr"
+        return request.resolution, request.guide, request.recipe, request.region_map if mixes else None
+
+    def _encode(self, session: Session, request: SegmentationRequest) -> tuple[EncodedImage, float]:
         """The features of the image, and the milliseconds that it took to compute them; 0 if they were kept."""
-        if resolution in session.encoded:
-            return session.encoded[resolution], 0.0
-        started = time.perf_counter()
-        image = self.segmenter.encode(session.pixels, resolution=resolution)
+        key = self._depends_on(request)
+        if key in session.encoded:
+            return session.encoded[key], 0.0
+        started, seg = time.perf_counter(), self._models.segmenter(request)
+        regions = request.region_map if seg.encoder.recipe == "corr" else None
+        with needs_download(request):
+            image = seg.encode(session.pixels, resolution=request.resolution, region_map=regions)
         return replace(image, source=session.name), _milliseconds(started)
 
     def _result(self, image: EncodedImage, request: SegmentationRequest) -> Segmentation:
-        return self.segmenter.segment(
-            image,
-            request.prompts,
-            negatives=request.negatives,
-            mode=request.mode,
-            threshold=request.threshold,
-            min_area=request.min_area,
-            max_hole="auto" if request.min_area == "auto" else 0,
-        )
+        with needs_download(request):
+            return self._models.segmenter(request).segment(
+                image,
+                request.prompts,
+                negatives=request.negatives,
+                mode=request.mode,
+                threshold=request.threshold,
+                propagate=request.propagate,
+                region_map=request.region_map,
+                vote=request.vote,
+                min_area=request.min_area,
+                max_hole="auto" if request.min_area == "auto" else 0,
+            )
 
 
 def _check_class(argument: str, index: object, count: int) -> None:

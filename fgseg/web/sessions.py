@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,20 +54,23 @@ class Session:
     Attributes:
         name: file name, for downloads.
         pixels: (H, W, 3) uint8 RGB.
-        encoded: features by resolution, the latest last.
+        encoded: features by what they depend on besides the image, the latest last.
         result: the latest result, None before the first.
     """
 
     name: str
     pixels: NDArray[np.uint8]
-    encoded: Mapping[str, EncodedImage] = field(default_factory=dict)
+    encoded: Mapping[Hashable, EncodedImage] = field(default_factory=dict)
     result: Result | None = None
 
     @property
     def nbytes(self) -> int:
         """Approximate size in bytes."""
-        grids = [window.grid for image in self.encoded.values() for window in image.windows]
+        images = self.encoded.values()
+        grids = [window.grid for image in images for window in image.windows]
+        grids += [grid for image in images for grid in image.guide or ()]
         size: int = self.pixels.nbytes + sum(grid.numel() * grid.element_size() for grid in grids)
+        size += sum(image.region_map.nbytes for image in images if image.region_map is not None)
         if self.result is None:
             return size
         height, width = self.result.preview.labels.shape

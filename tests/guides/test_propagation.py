@@ -215,8 +215,10 @@ def test_a_guide_of_its_own_grid_says_which_patches_are_alike():
     np.testing.assert_allclose(scores, stitched, atol=1e-6)
 
 
-@pytest.mark.parametrize(("canvas_hw", "expected"), [((40, 80), (40, 80)), ((896, 1000), (448, 500))])
-def test_pixels_are_compared_at_the_size_of_the_canvas_or_448(canvas_hw, expected):
+@pytest.mark.parametrize(
+    ("canvas_hw", "expected"), [((40, 80), (40, 80)), ((896, 1000), (448, 500)), ((30, 6144), (10, 2048))]
+)
+def test_pixels_are_compared_at_the_size_of_the_canvas_or_448_and_at_most_2048(canvas_hw, expected):
     height, width = canvas_hw
     window = DenseFeatures(unit_rows(0, 2, 2, 8), canvas_hw)
     image = np.zeros((30, 60, 3), np.uint8)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from fgseg.errors import DatasetError, ImageError, ModelNotFoundError, OptionError, ShapeError
 from fgseg.formats.coco import coco_annotations
+from fgseg.guides import mask_model
 from fgseg.guides.region_maps import is_computed, named_region_map, region_map_for, region_map_of
 from fgseg.regions.table import region_table
 from fgseg.scoring.superpixels import superpixels
@@ -178,6 +179,22 @@ def test_the_segments_of_a_mask_model_are_regions(tiny_eomt):
     np.testing.assert_array_equal(found < 0, expected["segmentation"] < 0)
     pairs = set(zip(found.ravel().tolist(), expected["segmentation"].ravel().tolist(), strict=True))
     assert len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
+
+
+@pytest.mark.parametrize(("is_here", "expected"), [(True, [True]), (False, [True, False])])
+def test_a_mask_model_on_this_machine_is_used_without_asking_the_hub(tiny_eomt, monkeypatch, is_here, expected):
+    asked, read = [], mask_model._read
+
+    def reading(name, *, local):
+        asked.append(local)
+        if local and not is_here:
+            raise OSError("not in the cache")
+        return read(name, local=True)
+
+    monkeypatch.setattr(mask_model, "_read", reading)
+    mask_model._loaded.cache_clear()
+    assert regions_of(f"eomt:{tiny_eomt}").max() >= 0
+    assert asked == expected
 
 
 def test_a_mask_model_that_lacks_tensors_is_refused(tiny_eomt, tmp_path):

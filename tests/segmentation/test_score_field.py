@@ -1,6 +1,10 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fgseg.guides.votes import vote
 from fgseg.prompts.classes import make_prompt_set
@@ -85,3 +89,65 @@ def test_a_threshold_cuts_pixels_before_regions_vote(threshold):
     for seed in range(3):
         voted = random_field(seed, region_map=regions, vote=True).exclusive(threshold)
         np.testing.assert_array_equal(voted, vote(random_field(seed).exclusive(threshold), regions))
+
+
+class LargestTensor(TorchDispatchMode):
+    """The bytes of the largest tensor that is made while it is active."""
+
+    def __init__(self):
+        super().__init__()
+        self.nbytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            sizes = [one.nbytes for one in tree_leaves(made) if isinstance(one, torch.Tensor)]
+            self.nbytes = max(self.nbytes, *sizes, 0)
+        return made
+
+
+IMAGE_HW, MANY = (60, 90), 171
+BANDS = (np.arange(IMAGE_HW[0])[:, None] // 10).repeat(IMAGE_HW[1], 1)
+
+
+def field_of_many_words(**sharpening):
+    rng = np.random.RandomState(1)
+    grids, text = (
+        torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=size).astype(np.float32)), dim=-1)
+        for size in ((2, 6, 6, 8), (MANY, 8))
+    )
+    height, width = IMAGE_HW
+    boxes = ((0, 0, height, height), (width - height, 0, width, height))
+    windows = tuple(DenseFeatures(grid, (height, height)) for grid in grids)
+    image = rng.randint(0, 256, (*IMAGE_HW, 3), dtype=np.uint8)
+    view = EncodedImage(image, windows, boxes, IMAGE_HW, Resolution("slide"), "random")
+    prompt_set = make_prompt_set([f"word {index}" for index in range(MANY - 1)], background=["background"])
+    texts = PromptTexts(text, tuple(range(MANY)), ("{}",))
+    return ScoreField(view, texts, prompt_set, logit_scale=100.0, sharpening=Sharpening(**sharpening))
+
+
+ONE_MAP = 4 * IMAGE_HW[0] * IMAGE_HW[1]  # bytes
+
+
+@pytest.mark.parametrize("threshold", [TIE, 0.7])
+@pytest.mark.parametrize("propagate", ["patches", "pixels", "both"])
+def test_a_label_map_of_many_words_never_holds_a_propagated_map_of_each(propagate, threshold, monkeypatch):
+    monkeypatch.setattr("fgseg.scoring.windows._CHUNK_BYTES", 20 * ONE_MAP)
+    monkeypatch.setattr("fgseg.guides.propagation._MAPS_BYTES", 20 * ONE_MAP)
+    monkeypatch.setattr("fgseg.guides.propagation.STEPS", 1)
+    field = field_of_many_words(propagate=propagate)
+    list(field.view.chunks(field.texts.text[:1], propagate=propagate))  # builds graphs, which hold no words
+    with LargestTensor() as largest:
+        field.exclusive(threshold)
+    assert 0 < largest.nbytes < MANY / 4 * ONE_MAP
+
+
+@pytest.mark.parametrize("refine", ["none", "guided"])
+def test_a_vote_on_many_words_never_holds_a_map_of_each(refine):
+    field = field_of_many_words(region_map=BANDS, vote=True, refine=refine)
+    field.exclusive(0.7)  # imports what is imported late
+    tracemalloc.start()
+    field.exclusive(0.7)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert ONE_MAP < peak < MANY / 4 * ONE_MAP

@@ -100,6 +100,20 @@ def test_the_smallest_region_is_a_percentage_of_the_image(actions):
     assert "smallest region: expected a number from 0 to 100" in note
 
 
+def test_a_guide_and_regions_are_used_only_where_they_are_chosen():
+    plain = FORM.request(100)
+    assert (plain.guide, plain.recipe, plain.region_map, plain.vote) == (None, None, None, False)
+    chosen = replace(FORM, propagate="both", guide="self", recipe="corr", region_map="superpixels").request(100)
+    assert (chosen.propagate, chosen.guide, chosen.recipe) == ("both", "self", "corr")
+    assert (chosen.region_map, chosen.vote) == ("superpixels", True)
+
+
+def test_what_cannot_be_combined_is_refused_with_a_sentence(actions):
+    secret = opened(actions).secret
+    note = explained(actions.run, secret, replace(FORM, region_map="superpixels", vote=False)).note
+    assert "nothing uses the regions unless they vote" in note
+
+
 def test_an_unknown_word_names_the_command_of_a_model_that_knows_every_word(actions):
     note = opened(actions, replace(FORM, prompts="red, <xyzzy>")).note
     assert "run fgseg serve --model fg-clip-base" in note

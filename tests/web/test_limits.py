@@ -51,8 +51,19 @@ def test_a_limit_below_one_is_refused():
         Limits(in_flight=0)
 
 
-@pytest.mark.parametrize("options", [{"mode": "both"}, {"threshold": 1.5}, {"threshold": float("nan")}])
-def test_a_request_refuses_a_wrong_mode_or_threshold(options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "both"},
+        {"threshold": 1.5},
+        {"threshold": float("nan")},
+        {"propagate": "all"},
+        {"guide": "facebook/dino-vitb8"},
+        {"recipe": "best"},
+        {"region_map": "regions.png"},
+    ],
+)
+def test_a_request_refuses_what_it_cannot_take_and_files_of_this_machine(options):
     with pytest.raises(OptionError, match=next(iter(options))):
         SegmentationRequest(("red",), **options)
 

@@ -26,6 +26,9 @@ from fgseg.evaluation.tasks.settings import settings_for
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import write_image
+from fgseg.scenes.composition import scene
+from fgseg.web.limits import GUIDE_NAMES
+from fgseg.web.models import downloads
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -361,6 +364,79 @@ def test_an_example_brings_its_words_and_comes_into_view_and_options_segment_it_
     assert requested == []
 
 
+@pytest.fixture(scope="module")
+def scenery(tmp_path_factory):
+    """A drawn scene, whose masks every way to sharpen them changes."""
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    write_image(path, scene(43, (96, 128)).image)
+    return path
+
+
+def open_sharper(page):
+    page.get_by_role("button", name="Sharper masks").click()
+    page.get_by_label("Alike pixels").wait_for()
+
+
+def wait_for_labels(page, address, folder, expected):
+    """Wait until the label map that the page offers is the expected one; the last bit of a score may differ."""
+    for _ in range(300):
+        link = page.get_attribute(".fg-link[download='labels.png']", "href")
+        (folder / "labels.png").write_bytes(page.request.get(f"{address}/{link}").body())
+        if (read_label_png(folder / "labels.png") == expected.labels).mean() > 0.995:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("the page never offered the expected labels")
+
+
+WORDS = ["red", "blue", "green", "yellow", "white", "black", "brown"]
+SHARPER = [  # the controls, one after another, and what the Segmenter is asked for
+    (["Alike pixels"], {"propagate": "pixels"}),
+    (["Superpixels"], {"propagate": "pixels", "region_map": "superpixels", "vote": True}),
+    (["self"], {"recipe": "proxy", "propagate": "pixels", "region_map": "superpixels", "vote": True}),
+    (["Mix patches within regions (corr)", "None"], {"recipe": "corr", "region_map": "superpixels", "vote": True}),
+]
+
+
+def test_every_way_to_sharper_masks_gives_what_the_segmenter_gives(open_page, scenery, address, tmp_path):
+    page = open_page()
+    upload(page, scenery)
+    run(page, "\n".join(WORDS))
+    open_sharper(page)
+    before = fgseg.load("mini").segment(str(scenery), WORDS).labels
+    for names, options in SHARPER:
+        for name in names:
+            page.get_by_label(name, exact=True).first.check()
+        loaded = {"recipe": options["recipe"], "guide": "self"} if "recipe" in options else {}
+        how = {name: value for name, value in options.items() if name != "recipe"}
+        expected = fgseg.load("mini", **loaded).segment(str(scenery), WORDS, **how)
+        assert (expected.labels != before).mean() > 0.01
+        wait_for_labels(page, address, tmp_path, expected)
+        before = expected.labels
+
+
+def test_regions_without_a_vote_are_refused_on_the_page_with_a_sentence(open_page, photo):
+    page = open_page()
+    upload(page, photo)
+    run(page, "red\nblue")
+    open_sharper(page)
+    page.get_by_label("Regions vote").uncheck()
+    page.get_by_label("Superpixels").check()
+    page.locator("[role=alert]", has_text="nothing uses the regions unless they vote").wait_for()
+    page.get_by_label("Regions vote").check()
+    page.locator("#fg-note", has_text="prompts found").wait_for()
+
+
+def test_guides_and_mask_models_that_are_not_here_show_the_size_of_their_download(open_page):
+    page = open_page()
+    open_sharper(page)
+    shown = page.inner_text("#fg-sharper")
+    sizes = downloads()
+    for name, size in sizes.items():
+        assert f"{'EoMT' if name == 'eomt' else name}, {size}" in shown
+    for name in GUIDE_NAMES:
+        assert name in shown
+
+
 def test_an_image_can_be_pasted_and_dropped(open_page, photo):
     page = open_page()
     script = """([event, bytes, name]) => {
@@ -442,6 +518,7 @@ VISIBLE_FOCUS = """() => {
 def test_focus_is_visible_everywhere_and_no_list_opens_by_itself(open_page, scheme):
     page = open_page(scheme=scheme)
     example(page, "coffee.png")
+    open_sharper(page)
     page.focus(".fg-choose >> nth=1")
     reached = []
     for _ in range(150):
@@ -462,6 +539,7 @@ def test_focus_is_visible_everywhere_and_no_list_opens_by_itself(open_page, sche
         "fg-chip",
         'type="radio"',
         'type="range"',
+        'type="checkbox"',
         "fg-region",
     ):
         assert any(part in element for element in reached), part
@@ -512,6 +590,8 @@ def test_every_text_has_a_contrast_of_4_5_to_1_and_axe_finds_nothing_serious(ope
     page.locator(".fg-region").first.click()
     page.mouse.click(*point(page, 0.5, 0.9))
     page.locator(".fg-number").first.wait_for()
+    check()
+    open_sharper(page)
     check()
     page.get_by_role("button", name="Heatmap of road").click()
     page.fill("#fg-prompts textarea", "xyzzy")

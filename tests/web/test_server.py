@@ -78,6 +78,19 @@ def test_the_endpoint_answers_with_the_result_of_the_segmenter(client, tiny_mode
     assert set(told["milliseconds"]) == {"encode", "score"}
 
 
+def test_the_endpoint_takes_what_sharpens_masks_by_the_names_of_python(client, tiny_model):
+    fields = {"propagate": "pixels", "guide": "self", "recipe": "corr", "region_map": "superpixels", "vote": "true"}
+    told = ask(client, **fields).json()
+    seg = fgseg.load(tiny_model, recipe="corr", guide="self")
+    result = seg.segment(PICTURE, ["red", "blue, navy"], propagate="pixels", region_map="superpixels", vote=True)
+    assert told["classes"] == result.to_dict()["classes"]
+    settings = told["settings"]
+    assert {name: settings[name] for name in ("propagate", "recipe", "region_map", "vote")} == {
+        "propagate": "pixels", "recipe": "corr", "region_map": "superpixels", "vote": True,
+    }  # fmt: skip
+    assert settings["guide"]["name"] == "self"
+
+
 def test_the_endpoint_names_no_path_of_this_machine(client, tiny_model):
     assert str(Path(tiny_model).parent) not in ask(client).text
 
@@ -90,6 +103,14 @@ def test_the_endpoint_names_no_path_of_this_machine(client, tiny_model):
         ({"prompt": ["red"] * 33}, 413, "prompts: expected at most 32, got 33"),
         ({"prompt": ["r" * 201]}, 413, "expected at most 200 characters per line, got 201"),
         ({"mode": "both"}, 400, "mode: expected one of exclusive, independent, got 'both'"),
+        ({"propagate": "all"}, 400, "propagate: expected one of none, patches, pixels, both, got 'all'"),
+        ({"guide": "/etc"}, 400, "guide: expected one of self, dino-b8"),
+        ({"recipe": "proxy"}, 400, "recipe: 'proxy' needs a guide, got none; give guide='self'"),
+        ({"recipe": "kk", "guide": "self", "propagate": "best"}, 400, "propagate: expected one of"),
+        ({"region_map": "/etc/passwd"}, 400, "region_map: expected one of superpixels, eomt"),
+        ({"region_map": "superpixels"}, 400, "nothing uses the regions unless they vote; give vote=True too"),
+        ({"vote": "true"}, 400, "vote: expected regions that vote, got none"),
+        ({"vote": "yes"}, 400, "vote: expected true or false, got 'yes'"),
         ({"threshold": "high"}, 400, "threshold: expected a number, got 'high'"),
         ({"threshold": "nan"}, 400, "threshold: expected a number from 0 to 1"),
         ({"resolution": "slide:9999"}, 400, "resolution: expected one of auto, squash, keep, slide"),

@@ -3,16 +3,20 @@
 import io
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from random_images import random_image
+from tiny_models import tiny_guide
 
-from fgseg.errors import ImageError, OptionError, PromptError
+import fgseg
+from fgseg.errors import ImageError, ModelNotFoundError, OptionError, PromptError
 from fgseg.images.label_png import read_label_png
 from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
+from fgseg.web import models
 from fgseg.web.limits import BusyError, GoneError, LimitError, Limits, SegmentationRequest
 from fgseg.web.service import SegmentationService, WorkQueue
 
@@ -162,3 +166,75 @@ def test_wrong_requests_are_refused_before_any_work(service, encodings):
             service.segment(secret, request)
     with pytest.raises(PromptError, match="never seen the word 'xyzzy'"):
         service.segment(service.open(encode_png(random_image()), "a.png"), SegmentationRequest(("xyzzy",)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"propagate": "both"},
+        {"guide": "self", "recipe": "proxy"},
+        {"guide": "self", "recipe": "corr", "region_map": "superpixels", "vote": True},
+        {"guide": "self", "propagate": "patches"},
+        {"region_map": "superpixels", "vote": True, "mode": "independent"},
+    ],
+)
+def test_sharper_results_are_those_of_the_segmenter(service, tiny_model, options):
+    image, words = random_image(), ("red", "blue")
+    shown = service.segment(service.open(encode_png(image), "a.png"), SegmentationRequest(words, **options))
+    loaded = {name: options.get(name) for name in ("recipe", "guide") if name in options}
+    how = {name: value for name, value in options.items() if name not in loaded}
+    expected = fgseg.load(tiny_model, **loaded).segment(image, words, **how)
+    assert (shown.preview.labels == expected.labels).all()
+    assert shown.summary["classes"] == expected.to_dict()["classes"]
+
+
+def test_features_are_kept_for_each_recipe_and_guide_and_for_the_regions_of_corr_alone(service, encodings):
+    secret = service.open(encode_png(random_image()), "a.png")
+    plain = SegmentationRequest(("red", "blue"))
+    service.segment(secret, plain)
+    for change in ({"propagate": "pixels"}, {"region_map": "superpixels", "vote": True}):
+        assert service.segment(secret, replace(plain, **change)).milliseconds["encode"] == 0
+    assert len(encodings) == 1
+    for change in ({"recipe": "proxy"}, {"recipe": "corr"}, {"recipe": "corr", "region_map": "superpixels"}):
+        guided = replace(plain, guide="self", **change)
+        assert service.segment(secret, guided).milliseconds["encode"] > 0
+        assert service.segment(secret, guided).milliseconds["encode"] == 0
+
+
+def test_a_guide_that_is_not_on_this_machine_is_refused_offline_without_a_path(seg, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    service = SegmentationService(seg, Limits(), tmp_path, {}, offline=True)
+    secret = service.open(encode_png(random_image()), "a.png")
+    with pytest.raises(OptionError, match="guide: dino-b8 is not on this machine and could not be") as caught:
+        service.segment(secret, SegmentationRequest(("red", "blue"), guide="dino-b8", recipe="proxy"))
+    assert str(tmp_path) not in str(caught.value)
+    service.queue.close()
+
+
+def test_a_mask_model_that_cannot_be_loaded_is_named_without_a_path(service, monkeypatch):
+    def fails(*_args, **_kwargs):
+        raise ModelNotFoundError("/home/someone: no such model")
+
+    monkeypatch.setattr("fgseg.guides.region_maps.predicted_segments", fails)
+    secret = service.open(encode_png(random_image()), "a.png")
+    with pytest.raises(OptionError, match="region_map: eomt could not be loaded") as caught:
+        service.segment(secret, SegmentationRequest(("red", "blue"), region_map="eomt", vote=True))
+    assert "/home" not in str(caught.value)
+
+
+def test_a_guide_is_loaded_once_for_all_recipes(service, tmp_path, monkeypatch):
+    folder, asked, load = tiny_guide(tmp_path / "guide"), [], models.with_guide
+
+    def with_guide(encoder, guide, **options):
+        asked.append(guide)
+        made = load(encoder, folder if guide == "dino-s8" else guide, **options)
+        made.guide.name = "dino-s8"
+        return made
+
+    monkeypatch.setattr(models, "with_guide", with_guide)
+    monkeypatch.setattr(models.Models, "fetch", lambda *_: None)
+    secret = service.open(encode_png(random_image()), "a.png")
+    for recipe in ("proxy", "corr", "proxy"):
+        service.segment(secret, SegmentationRequest(("red", "blue"), guide="dino-s8", recipe=recipe))
+    assert asked[0] == "dino-s8"
+    assert [guide.name for guide in asked[1:]] == ["dino-s8"]  # the guide itself, for the other recipe

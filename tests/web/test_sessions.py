@@ -110,7 +110,7 @@ def test_the_size_of_a_session_includes_features_and_result(service):
     secret = service.open(encode_png(random_image()), "a.png")
     before = service.sessions.nbytes
     service.segment(secret, SegmentationRequest(("red", "blue")))
-    grid = sum(w.grid.numel() * 4 for w in service.sessions.get(secret).encoded["auto"].windows)
+    grid = sum(w.grid.numel() * 4 for w in service.sessions.get(secret).encoded["auto", None, None, None].windows)
     assert service.sessions.nbytes == before + grid + 40 * 60 * (7 + 3 * 2)
 
 
