@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import fgseg
 
 TINY = Sizes(64, 3, 2, 32, 16, 32, 2, 32)
-BATCHES = (64, 1, 8)  # in order of worth
+BATCHES, TINY_BATCHES = (64, 1, 8), (4, 1, 2)  # in order of worth
 SHARE_OF_MATMUL = 0.5  # of the measured rate, for base in bfloat16 at batch 64
 BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -37,12 +37,17 @@ def model_folder(place: Path, size: str, *, tiny: bool) -> Path:
     return folder
 
 
+def batches(session: Session) -> tuple[int, ...]:
+    """Numbers of images in a batch, in order of worth."""
+    return TINY_BATCHES if session.tiny else BATCHES
+
+
 def encoder_alone(session: Session, place: Path) -> None:
     """Time the towers of base and large in each dtype and batch size."""
     for dtype, sizes in (("bfloat16", ("base", "large")), ("float16", ("base",)), ("float32", ("base",))):
         for size in sizes:
             seg = fgseg.load(str(model_folder(place, size, tiny=session.tiny)), device=session.device, dtype=dtype)
-            for batch in BATCHES if dtype == "bfloat16" else BATCHES[:1]:
+            for batch in batches(session) if dtype == "bfloat16" else batches(session)[:1]:
                 work = partial(_timed, session, seg, dtype, batch)
                 session.part("encoder", f"{size}, {dtype}, batch {batch}", work, seconds=40 if session.compiled else 15)
             del seg

@@ -8,7 +8,7 @@ slope of that function, a quarter of the model's logit scale, times the two cosi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ from fgseg.types import LazyMaps
 from fgseg.upsample.labels import label_map, running_label_map
 
 TOLERANCE, LABELS_EQUAL = 1e-5, 0.9999
-SCENES, SIDE = 20, 224
+SCENES, FEW_SCENES, SIDE = 20, 4, 224
+TINY_SIDE = 96
+PHOTOGRAPHS, TINY_PHOTOGRAPHS = ((480, 640), (1080, 1920), (100, 90), (224, 500)), ((97, 131), (224, 60))
 GOLDEN = Path(__file__).parents[1] / "tests" / "data" / "golden"
 RAW = {"min_area": 0, "max_hole": 0}
 REFINEMENTS = ("none", "guided", "pamr")
@@ -112,7 +114,7 @@ def _patch_scores(session: Session) -> dict[str, Any]:
 def _resized_pixels(session: Session) -> dict[str, Any]:
     """Pixels that the device resizes and normalises, in comparison with Pillow's."""
     told: dict[str, float] = {}
-    for height, width in ((480, 640), (1080, 1920), (100, 90), (224, 500)):
+    for height, width in TINY_PHOTOGRAPHS if session.tiny else PHOTOGRAPHS:
         image = photo(height, width, SEED)
         for filter_ in ("bicubic", "bilinear"):
             made = [
@@ -167,15 +169,17 @@ class Embedded:
     """Questions to the embedded model about scenes, answered by the device and by the CPU."""
 
     session: Session
+    _loaded: dict[tuple[Any, ...], fgseg.Segmenter] = field(default_factory=dict)
 
     @cached_property
     def scenes(self) -> list[tuple[Scene, list[str]]]:
         """Scenes and the things that are in each."""
-        drawn = [scene(FIRST_SEED + seed, (SIDE, SIDE)) for seed in range(2 if self.session.tiny else SCENES)]
+        count, side = (1, TINY_SIDE) if self.session.tiny else (SCENES, SIDE)
+        drawn = [scene(FIRST_SEED + seed, (side, side)) for seed in range(count)]
         return [(one, [thing.phrase.text for thing in one.things if thing.shape != CLUTTER]) for one in drawn]
 
     def questions(self) -> dict[str, tuple[Ask, dict[str, Any], bool]]:
-        """Name -> question, arguments of `fgseg.load`, and whether other dtypes are compared too."""
+        """Name -> question, arguments of `fgseg.load`, and whether it is about all scenes and dtypes."""
         made: dict[str, tuple[Ask, dict[str, Any], bool]] = {
             "labels and presence": (_labels_and_presence, {}, True),
             "independent masks": (_masks, {}, True),
@@ -201,20 +205,28 @@ class Embedded:
 
     def compared(self, question: tuple[Ask, dict[str, Any], bool]) -> dict[str, Any]:
         """The largest differences over all scenes, and the smallest share of equal labels over all of them."""
-        ask, loading, in_all_dtypes = question
-        expected = self._answers(ask, loading, "float32", torch.device("cpu"))
-        scale = fgseg.load("mini", device="cpu", dtype="float32").encoder.logit_scale
+        ask, loading, is_whole = question
+        cpu, scenes = torch.device("cpu"), self.scenes if is_whole else self.scenes[:FEW_SCENES]
+
+        def answers(dtype: str, device: torch.device) -> list[Found]:
+            seg = self._segmenter(dtype, device, **loading)
+            return [ask(seg, drawn, words) for drawn, words in scenes]
+
+        expected, scale = answers("float32", cpu), self._segmenter("float32", cpu).encoder.logit_scale
         tolerances = {name: 2 * scale / 4 * TOLERANCE for name in ("presence", "probabilities")}
-        found = self._answers(ask, loading, "float32", self.session.device)
+        found = answers("float32", self.session.device)
         used = {name: tolerances[name] for name in tolerances if name in expected[0]}
         row = judged(_joined(expected, found), used)
-        for dtype in ("bfloat16", "float16") if in_all_dtypes else ():
-            row[dtype] = _joined(expected, self._answers(ask, loading, dtype, self.session.device))
+        for dtype in ("bfloat16", "float16") if is_whole else ():
+            row[dtype] = _joined(expected, answers(dtype, self.session.device))
         return row
 
-    def _answers(self, ask: Ask, loading: dict[str, Any], dtype: str, device: torch.device) -> list[Found]:
-        seg = fgseg.load("mini", device=device, dtype=dtype, **loading)
-        return [ask(seg, drawn, words) for drawn, words in self.scenes]
+    def _segmenter(self, dtype: str, device: torch.device, **loading: Any) -> fgseg.Segmenter:
+        """The embedded model, loaded once for each set of arguments."""
+        key = dtype, device, *loading.items()
+        if key not in self._loaded:
+            self._loaded[key] = fgseg.load("mini", device=device, dtype=dtype, **loading)
+        return self._loaded[key]
 
 
 def _joined(expected: list[Found], found: list[Found]) -> dict[str, float]:
@@ -249,7 +261,8 @@ def _heatmaps(seg: fgseg.Segmenter, drawn: Scene, words: list[str]) -> Found:
 
 
 def _boxes(seg: fgseg.Segmenter, drawn: Scene, words: list[str]) -> Found:
-    boxes = [[0, 0, SIDE, SIDE], [10.5, 20, 100, 150.25], [120, 60, 200, 220]]
+    height, width = drawn.image.shape[:2]
+    boxes = np.array([[0, 0, 1, 1], [0.05, 0.1, 0.45, 0.67], [0.53, 0.27, 0.9, 0.98]]) * [width, height, width, height]
     scores = seg.score_boxes(drawn.image, boxes, words)
     return {"cosines": scores.cosine, "probabilities": scores.probabilities}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_encoder import BATCHES, Graph, model_folder
+from gpu_encoder import Graph, batches, model_folder
 from gpu_session import Session, ratio, setting
 from numpy.typing import NDArray
 from speed import CLASS_NAMES, photo
@@ -30,7 +30,7 @@ from fgseg.similarity import cosines
 from fgseg.upsample.argmax import compare_stacks
 from fgseg.upsample.tensors import to_host
 
-PHOTO_HW = (480, 640)
+PHOTO_HW, TINY_HW = (480, 640), (60, 80)
 WORDS = 20
 STREAMED = 6  # batches one after the other
 TARGETS = {64: 0.9, 1: 0.6}  # of the encoder alone, for the best candidate
@@ -76,7 +76,7 @@ class Flow:
         """(B, H, W) labels of a batch, compared together."""
         dense = normalised(encode(pixels))
         scores = cosines(dense.flatten(0, 1), self.text).unflatten(1, dense.shape[:2])
-        return compare_stacks(scores, PHOTO_HW)[0]
+        return compare_stacks(scores, photo_hw(self.session))[0]
 
     def together(self, images: Images, resizing: Resizing, encode: Callable[[Tensor], Tensor]) -> NDArray[np.int32]:
         """The label maps of a batch, which reach the host together."""
@@ -123,7 +123,7 @@ def memory_to_labels(session: Session, place: Path) -> None:
     """Time all ways for base and large in bfloat16, at three sizes of batches."""
     for size in ("base", "large"):
         flow = loaded(session, place, size)
-        for batch in BATCHES:
+        for batch in batches(session):
             work = partial(_timed, flow, batch)
             session.part("memory_to_labels", f"{size}, batch {batch}", work, seconds=40 if session.compiled else 25)
 
@@ -135,9 +135,14 @@ def loaded(session: Session, place: Path, size: str) -> Flow:
     return Flow(session, fgseg.load(str(folder), device=session.device, dtype=dtype))
 
 
-def pictures(count: int) -> list[NDArray[np.uint8]]:
+def photo_hw(session: Session) -> tuple[int, int]:
+    """(height, width) of a photograph."""
+    return TINY_HW if session.tiny else PHOTO_HW
+
+
+def pictures(session: Session, count: int) -> list[NDArray[np.uint8]]:
     """Photographs in memory; after the fourth they repeat."""
-    drawn = [photo(*PHOTO_HW, seed) for seed in range(min(count, 4))]
+    drawn = [photo(*photo_hw(session), seed) for seed in range(min(count, 4))]
     return [drawn[index % len(drawn)] for index in range(count)]
 
 
@@ -173,7 +178,7 @@ def _faster(
 
 
 def _timed(flow: Flow, batch: int) -> dict[str, Any]:
-    images = pictures(batch)
+    images = pictures(flow.session, batch)
     candidates = ways(flow, images)
     times = flow.session.turns({name: run for name, (run, _) in candidates.items()}, repeats=12, seconds=15)
     rows = {}
@@ -208,8 +213,8 @@ def _equal_labels(flow: Flow, images: Images) -> dict[str, float]:
 def profiles(session: Session, place: Path) -> None:
     """What the time goes into, with batches of 64 and with single images."""
     flow = loaded(session, place, "base")
-    for batch in BATCHES[:2]:
-        images = pictures(batch)
+    for batch in batches(session)[:2]:
+        images = pictures(session, batch)
         encode = flow.seg.encoder.model.dense_features
         for name, run in {
             "together, device": partial(flow.together, images, "device", encode),
