@@ -21,6 +21,7 @@ from timing import spread
 import fgseg
 from fgseg.images.writing import write_image
 
+ROOT = Path(__file__).parents[1]
 PROMPTS = 5
 FILES, FEW = 512, 32  # the time of the few is taken off, so that starting the processes does not count
 TINY_FILES = 4, 2
@@ -75,9 +76,7 @@ def _timed(session: Session, place: Path, words: list[str], images: int) -> dict
     many, said = _run(session, place, words, "many")
     seconds = many - few
     if seconds < SHORTEST and not session.tiny:
-        raise RuntimeError(
-            f"{images} images more took {seconds:.2f} s, too little to tell a rate from; take more files"
-        )
+        raise RuntimeError(f"{images} images more took {seconds:.2f} s, too little for a rate; take more files")
     return {
         "images_a_second": round(images / max(seconds, SHORTEST), 1),
         "seconds_of_the_start_and_a_few": round(few, 2),
@@ -98,10 +97,10 @@ def _run(session: Session, place: Path, words: list[str], images: str) -> tuple[
     command = [sys.executable, "-m", "fgseg", *words, str(place / images), *prompts, *to, *given, "-v"]
     environment = {**os.environ, "FGSEG_CACHE": str(place / "cache")}
     started = time.perf_counter()
+    limit = None if session.tiny else SECONDS
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, timeout=None if session.tiny else SECONDS,
-        cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+        command, capture_output=True, text=True, check=False, env=environment, timeout=limit, cwd=ROOT
+    )
     seconds = time.perf_counter() - started
     last = [line for line in done.stderr.splitlines() if line.strip()][-3:]
     if done.returncode:

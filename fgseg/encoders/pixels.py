@@ -15,7 +15,7 @@ from fgseg._checks import check_choice
 from fgseg.encoders.base import Image, in_batches
 from fgseg.errors import OptionError
 from fgseg.images.resizing import resize_bicubic, resize_bilinear
-from fgseg.upsample.tensors import full_precision, to_device
+from fgseg.upsample.tensors import full_precision, stream_of, to_device
 
 __all__ = ["Filter", "Resizing", "filter_weights", "pixel_batch", "resize_pixels"]
 
@@ -102,7 +102,7 @@ def resize_pixels(pixels: Tensor, image_hw: tuple[int, int], *, filter: Filter) 
     planes = pixels.permute(0, 3, 1, 2)
     for axis, size in ((-1, image_hw[1]), (-2, image_hw[0])):
         if planes.shape[axis] != size:
-            weights = _weights_on(filter, planes.shape[axis], size, planes.device)
+            weights = _weights_on(filter, planes.shape[axis], size, planes.device, stream_of(planes.device))
             wide = planes.double()
             sums = wide @ weights.T if axis == -1 else weights @ wide
             planes = sums.add_(_ONE / 2).div_(_ONE).floor_().clamp_(0, 255)
@@ -110,7 +110,7 @@ def resize_pixels(pixels: Tensor, image_hw: tuple[int, int], *, filter: Filter) 
 
 
 @lru_cache(maxsize=32)
-def _weights_on(filter: Filter, before: int, after: int, device: torch.device) -> Tensor:
+def _weights_on(filter: Filter, before: int, after: int, device: torch.device, stream: int) -> Tensor:
     return to_device(torch.from_numpy(filter_weights(filter, before, after)), device)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgseg.upsample.tensors import Values, to_device
+from fgseg.upsample.tensors import Values, stream_of, to_device
 
 __all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "compare_stacks", "joined", "sample", "top_two"]
 
@@ -50,7 +50,7 @@ class Axis:
 
 
 @lru_cache(maxsize=32)  # images of one size share it, so that they send nothing to a GPU
-def _axis(patches: int, pixels: int, device: torch.device) -> Axis:
+def _axis(patches: int, pixels: int, device: torch.device, stream: int) -> Axis:
     # In whole numbers, because a float32 position on a wide canvas, and so the value there, is off by 1e-5.
     position = (2 * np.arange(pixels) + 1) * patches - pixels
     below, weight = np.divmod(position, 2 * pixels)
@@ -62,7 +62,8 @@ def _axis(patches: int, pixels: int, device: torch.device) -> Axis:
 def axes(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[Axis, Axis]:
     """Rows and columns of an image under (..., h, w) grids."""
     rows, columns = grids.shape[-2:]
-    return _axis(rows, image_hw[0], grids.device), _axis(columns, image_hw[1], grids.device)
+    place = grids.device, stream_of(grids.device)
+    return _axis(rows, image_hw[0], *place), _axis(columns, image_hw[1], *place)
 
 
 def sample(grids: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Values", "as_tensor", "float32_tensor", "full_precision", "like", "to_device", "to_host"]
+__all__ = ["Values", "as_tensor", "float32_tensor", "full_precision", "like", "stream_of", "to_device", "to_host"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +38,14 @@ def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
+
+
+def stream_of(device: torch.device) -> int:
+    """The number of the stream that works are queued in, 0 where a device has none.
+
+    Copies by `to_device` are finished only for work of their stream, so tensors that are kept belong to one.
+    """
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 
 def to_host(*values: torch.Tensor) -> list[NDArray[Any]]:
