@@ -1,206 +1,113 @@
-"""Correctness and speed on a GPU: `python benchmarks/gpu.py`. Without a GPU the script fails.
+"""Correctness and speed on a GPU: `python benchmarks/gpu.py`, about twelve minutes of a card of Nvidia's Hopper class.
 
-The script prints the following figures and writes them to results/gpu.json:
+The steps, in order of worth; the file of results is written after each part of a step, so a stop loses one part:
 
-* whether patch_scores and label_map equal those of the CPU, and how far bfloat16 is from float32;
-* images per second at batch sizes 1, 8 and 64 for models of the sizes of fg-clip-base and -large, by `Segmenter` from
-  the image in memory to the labels, in comparison with the encoder alone and with the rate of a matrix product;
-* the time of label maps of 171 and 847 classes at 1080p and 4K, in comparison with the time to write them.
+* equal: everything that the device computes, in comparison with the CPU in float32;
+* label_maps: label maps of 171 and 847 classes at 1080p and 4K, beside the time to write them;
+* memory_to_labels: arrays in memory to label maps on the host, in several ways, beside the encoder alone;
+* encoder: the image towers alone, in several ways, beside the measured rate of a matrix product;
+* profile: where the time goes, calls of the driver, and how often the host waits;
+* files: files on disk to label PNGs by the command line.
+
+A part is skipped when the time that is left (`--minutes`) is too short for it. Models have the sizes of fg-clip-base
+and fg-clip-large with random weights; masks are those of the embedded model. `--steps equal,files` runs some steps.
+`--no-compile` leaves torch.compile out. `--device cpu --tiny` is a dry run with tiny models, in under two minutes.
+
+Nothing is downloaded. `sh benchmarks/gpu_wheels.sh FOLDER` collects, on another machine, the packages that a machine
+without network may lack; there, `python -m pip install --no-index --no-deps --target SITE FOLDER/*.whl` and
+`PYTHONPATH=SITE:.` make them importable.
 """
+
+from __future__ import annotations
 
 import argparse
 import datetime
-import json
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from random_model import SIZES, make_model
-from scenes import FIRST_SEED
-from speed import CLASS_NAMES, KINDS, photo, vision_operations
-from timing import machine, spread
+from gpu_encoder import encoder_alone
+from gpu_equal import equality
+from gpu_files import files
+from gpu_flow import memory_to_labels, profiles
+from gpu_maps import label_maps
+from gpu_session import Session
+from timing import machine
 
 import fgseg
-from fgseg.scenes.composition import scene
-from fgseg.scenes.vocabulary import CLUTTER
-from fgseg.similarity import patch_scores
-from fgseg.upsample.argmax import compare_blocks
-from fgseg.upsample.labels import label_map
+from fgseg.encoders.devices import pick_device
 
-BATCHES = (1, 8, 64)
-SCREENS = {"1080p": (1080, 1920), "4K": (2160, 3840)}
-DTYPES = ("bfloat16", "float32")
-TOLERANCE, LABELS_EQUAL = 1e-5, 0.9999  # for float32 on two devices
-
-
-def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Seconds of a call including the wait for the device: median and quartiles after a warm-up."""
-    for _ in range(3):
-        run()
-    torch.cuda.synchronize()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return spread(times)
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
+STEPS: dict[str, Callable[[Session, Path], None]] = {
+    "equal": equality,
+    "label_maps": lambda session, _: label_maps(session),
+    "memory_to_labels": memory_to_labels,
+    "encoder": encoder_alone,
+    "profile": profiles,
+    "files": files,
+}
 
 
-def matmul_rate(dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product."""
-    side = 8192
-    a, b = (torch.randn(side, side, device="cuda", dtype=dtype) for _ in range(2))
-    return 2 * side**3 / timed(lambda: a @ b, 10)["median"]
-
-
-def copy_rate() -> float:
-    """Bytes per second of a copy within the memory of the device; reads and writes both count."""
-    source = torch.ones(2**28, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / timed(lambda: target.copy_(source), 10)["median"]
-
-
-def equality() -> dict[str, Any]:
-    """Largest differences from the results of the CPU."""
-    generator = torch.Generator().manual_seed(0)
-    grid = torch.nn.functional.normalize(torch.randn(32, 48, 512, generator=generator), dim=-1)
-    text = torch.nn.functional.normalize(torch.randn(171, 512, generator=generator), dim=-1)
-    scores, on_device = patch_scores(grid, text), patch_scores(grid.cuda(), text.cuda()).cpu()
-    result: dict[str, Any] = {"patch_scores": float((scores - on_device).abs().max())}
-    for kind, make in KINDS.items():
-        made = make(171)
-        (labels, best), (labels_there, best_there) = label_map(made, (1080, 1920)), label_map(made.cuda(), (1080, 1920))
-        result[f"label_map_{kind}"] = {
-            "best": float((best - best_there.cpu()).abs().max()),
-            "labels_equal": float((labels == labels_there.cpu()).float().mean()),
-        }
-    maps = [value for name, value in result.items() if name.startswith("label_map")]
-    largest = max([result["patch_scores"], *(value["best"] for value in maps)])
-    holds = largest <= TOLERANCE and min(value["labels_equal"] for value in maps) >= LABELS_EQUAL
-    return {**result, "target": f"<= {TOLERANCE}, >= {LABELS_EQUAL} of labels", "verdict": "pass" if holds else "short"}
-
-
-def masks(count: int) -> dict[str, Any]:
-    """Share of equal pixels between labels on the device and on the CPU, by the embedded model on scenes."""
-    segmenters = {device: fgseg.load("mini", device=device, dtype="float32") for device in ("cpu", "cuda")}
-    segmenters["cuda_bfloat16"] = fgseg.load("mini", device="cuda", dtype="bfloat16")
-    equal: dict[str, list[float]] = {"cuda": [], "cuda_bfloat16": []}
-    for seed in range(count):
-        drawn = scene(FIRST_SEED + seed, (224, 224))
-        prompts = [thing.phrase.text for thing in drawn.things if thing.shape != CLUTTER]
-        labels = {
-            name: seg.segment(drawn.image, prompts, min_area=0, max_hole=0).labels for name, seg in segmenters.items()
-        }
-        for name, shares in equal.items():
-            shares.append(float((labels[name] == labels["cpu"]).mean()))
-    digest = segmenters["cpu"].encoder.digest()
-    return {
-        "weights_sha256": digest,
-        "scenes": count,
-        **{f"labels_equal_{name}": float(np.mean(shares)) for name, shares in equal.items()},
+def about(session: Session) -> dict[str, Any]:
+    """The machine, the versions, the commit, and the rates that figures are compared with."""
+    told: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "tiny": session.tiny,
+        "host": machine(),
+        "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "cuda": torch.version.cuda},
+        "device": str(session.device),
+        "teraflops_of_matmul": {name: round(rate / 1e12, 2) for name, rate in session.matmul_rates.items()},
+        "gigabytes_a_second_of_copy": round(session.copy_rate / 1e9, 1),
     }
+    if session.on_gpu:
+        properties = torch.cuda.get_device_properties(session.device)
+        told |= {"device": properties.name, "memory_gb": round(properties.total_memory / 1e9, 1)}
+    return told
 
 
-def throughput(folder: Path, size: str, repeats: int) -> list[dict[str, Any]]:
-    """Images per second of one model with squash and 20 prompts, from image to labels, and of the encoder alone."""
-    side = SIZES[size].side
-    pictures = [photo(side, side, seed) for seed in range(8)]
-    rows = []
-    for dtype in DTYPES:
-        seg = fgseg.load(str(folder), device="cuda", dtype=dtype)
-        text, rate = seg.encoder.encode_texts(CLASS_NAMES[:20]), matmul_rate(seg.encoder.dtype)
-        for batch in BATCHES:
-            images = [pictures[index % len(pictures)] for index in range(batch)]
-            pixels = torch.randn(batch, 3, side, side, device="cuda", dtype=seg.encoder.dtype)
-
-            def whole(seg: fgseg.Segmenter = seg, images: list[np.ndarray] = images, text: torch.Tensor = text) -> None:
-                for features in seg.encoder.encode_images(images):
-                    labels, _ = label_map(patch_scores(features, text), (side, side))
-                    labels.to(torch.uint8).cpu()
-
-            def alone(seg: fgseg.Segmenter = seg, pixels: torch.Tensor = pixels) -> None:
-                with torch.inference_mode():
-                    seg.encoder.model.dense_features(pixels)
-
-            def features_alone(seg: fgseg.Segmenter = seg, images: list[np.ndarray] = images) -> None:
-                seg.encoder.encode_images(images)
-
-            total, encoder = timed(whole, repeats), timed(alone, repeats)
-            to_features = timed(features_alone, repeats)
-            bound = vision_operations(seg.encoder, batch) / rate
-            rows.append({
-                "model": size, "dtype": dtype, "batch": batch,
-                "images_a_second": round(batch / total["median"], 1),
-                "encoder_images_a_second": round(batch / encoder["median"], 1),
-                "times_the_encoder": round(total["median"] / encoder["median"], 3),
-                "to_features_times_the_encoder": round(to_features["median"] / encoder["median"], 3),
-                "encoder_times_the_limit": round(encoder["median"] / bound, 2),
-                "quartiles": [total["q1"], total["q3"]],
-            })  # fmt: skip
-    return rows
-
-
-def bfloat16_distance(folder: Path, size: str) -> float:
-    """The largest cosine distance between bfloat16 and float32 features of a photograph."""
-    picture = photo(SIZES[size].side, SIZES[size].side, 0)
-    grids = [
-        fgseg.load(str(folder), device="cuda", dtype=dtype).encoder.encode_images([picture])[0].grid for dtype in DTYPES
-    ]
-    return float((1 - (grids[0] * grids[1]).sum(-1)).max())
-
-
-def label_maps(repeats: int) -> list[dict[str, Any]]:
-    """Seconds of label maps on the device, by `label_map` and by blocks as on a CPU, and the limit of writing them."""
-    rate, rows = copy_rate(), []
-    for screen, size in SCREENS.items():
-        for classes in (171, 847):
-            for kind, make in KINDS.items():
-                scores = make(classes).cuda()
-                seconds = timed(lambda scores=scores, size=size: label_map(scores, size), repeats)
-                blocks = timed(lambda scores=scores, size=size: compare_blocks(scores, size), repeats)
-                bound = (8 * size[0] * size[1] + scores.nbytes) / rate
-                rows.append({
-                    "screen": screen, "classes": classes, "scores": kind, "seconds": seconds["median"],
-                    "quartiles": [seconds["q1"], seconds["q3"]], "times_the_limit": round(seconds["median"] / bound, 1),
-                    "by_blocks_seconds": blocks["median"],
-                })  # fmt: skip
-    return rows
+def _commit() -> str | None:
+    """The commit of the working tree, with "+" if files differ from it; None outside of git."""
+    root = Path(__file__).parents[1]
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
+    parser.add_argument("--steps", default=",".join(STEPS), help="names, separated by commas; default: %(default)s")
+    parser.add_argument(
+        "--minutes", type=float, default=9.5, help="when everything has to be over; default: %(default)s"
+    )
+    parser.add_argument("--device", default="cuda", help="default: %(default)s")
+    parser.add_argument("--tiny", action="store_true", help="tiny models and images, for a dry run")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="torch.compile; default: on a GPU")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.exit(1, "gpu.py: expected a CUDA device, found none; benchmarks/speed.py measures the processor\n")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name(),
-        "memory_gb": round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1),
-        "host": machine(),
-        "versions": {"fgseg": fgseg.__version__, "torch": torch.__version__, "cuda": torch.version.cuda},
-        "equality": equality(),
-        "masks": masks(20),
-        "label_map": label_maps(options.repeats),
-        "throughput": [],
-        "bfloat16_largest_cosine_distance": {},
-    }
-    with tempfile.TemporaryDirectory(prefix="fgseg-gpu-") as temporary:
-        for size in SIZES:
-            words = {word for name in CLASS_NAMES for word in name.split()}
-            folder = make_model(Path(temporary) / size, words, size=size)
-            report["throughput"] += throughput(folder, size, options.repeats)
-            report["bfloat16_largest_cosine_distance"][size] = bfloat16_distance(folder, size)
-            options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report, indent=2))
+    names = [name.strip() for name in options.steps.split(",")]
+    if unknown := sorted(set(names) - set(STEPS)):
+        parser.error(f"--steps: expected some of {', '.join(STEPS)}, got {', '.join(unknown)}")
+    ends = time.monotonic() + 60 * options.minutes
+    try:
+        device = pick_device(options.device)
+    except fgseg.DeviceError as error:
+        parser.exit(1, f"gpu.py: {error}; benchmarks/speed.py measures the processor\n")
+    compiled = device.type == "cuda" if options.compile is None else options.compile
+    session = Session(device, options.out, ends, options.tiny, compiled)
+    session.part("about", "machine", partial(about, session), seconds=15)
+    with tempfile.TemporaryDirectory(prefix="fgseg-gpu-") as place:
+        for name in names:
+            STEPS[name](session, Path(place))
 
 
 if __name__ == "__main__":

@@ -61,17 +61,17 @@ FG_CLIP_2_TOWERS = {"base": (768, 12, 12, 3072), "large": (1024, 24, 16, 4096), 
 """Width, layers, heads and width of the MLP, which are the same for images and texts."""
 
 
-def make_model(folder: Path, words: Iterable[str], *, size: str = "base", seed: int = 0) -> Path:
+def make_model(folder: Path, words: Iterable[str], *, size: str | Sizes = "base", seed: int = 0) -> Path:
     """Write config.json, model.safetensors and tokenizer.json; equal arguments give equal bytes.
 
     Args:
         folder: the folder to write, which is made if needed.
         words: words that the tokenizer encodes as one token.
-        size: "base" or "large".
+        size: "base", "large", or other sizes.
         seed: seed of the weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = SIZES[size].config()
+    config = (SIZES[size] if isinstance(size, str) else size).config()
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file(random_tensors(config, seed), folder / "model.safetensors")
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer(words)), encoding="utf-8")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fgseg._checks import check_array, describe
 from fgseg.errors import OptionError, PromptError, ShapeError
-from fgseg.types import DenseFeatures
+from fgseg.types import DenseFeatures, check_unit, has_unit_length
 from fgseg.upsample.tensors import Values, float32_tensor, full_precision, like
 
 __all__ = ["cosines", "ensemble", "patch_scores", "unit"]
@@ -60,8 +60,10 @@ def patch_scores(
     check_array("text", text, ("T", width), hint="encode prompts and image with the same model")
     grid = float32_tensor(source)
     rows = float32_tensor(text).to(grid.device)
-    if not isinstance(features, DenseFeatures):  # they check themselves; on a GPU a check waits for all work before it
+    if not isinstance(features, DenseFeatures):  # they check themselves, except on a GPU
         _check_unit("features", grid)
+    elif grid.device.type != "cpu":
+        check_unit(bool(has_unit_length(grid)))
     _check_unit("text", rows)
     scores = cosines(grid, rows)
     return scores if isinstance(source, torch.Tensor) else scores.numpy()

@@ -26,12 +26,12 @@ from fgseg.encoders.networks.clip import RECIPES, ClipModel, Recipe, Route
 from fgseg.encoders.networks.fgclip2 import FgClip2Model, Patches, fit_to_patches, patch_budget, patchify
 from fgseg.encoders.networks.guided import GUIDED_RECIPES, UNSEGMENTED, GuidedRecipe, nearest, without_guide
 from fgseg.encoders.networks.prefix_trees import build_trees, group_texts
+from fgseg.encoders.pixels import Resizing, pixel_batch
 from fgseg.encoders.tokenizer import Tokenizer, check_length
 from fgseg.errors import OptionError, ShapeError, WeightsError
-from fgseg.images.resizing import resize_bicubic, resize_bilinear
 from fgseg.scoring.resolution import MAX_SIDE
 from fgseg.types import DenseFeatures
-from fgseg.upsample.tensors import full_precision
+from fgseg.upsample.tensors import full_precision, to_device
 
 __all__ = ["ClipEncoder", "FgClip2Encoder", "normalized_pixels"]
 
@@ -47,14 +47,19 @@ ModelT = TypeVar("ModelT", ClipModel, FgClip2Model)
 
 def normalized_pixels(pixels: Tensor, mean_and_std: PixelStatistics = (PIXEL_MEAN, PIXEL_STD)) -> Tensor:
     """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) float32, normalised with OpenAI CLIP's mean and standard deviation."""
-    statistics = torch.tensor(mean_and_std, dtype=torch.float32, device=pixels.device)
+    statistics = to_device(torch.tensor(mean_and_std, dtype=torch.float32, device="cpu"), pixels.device)
     mean, std = statistics[0, :, None, None], statistics[1, :, None, None]
     return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
 
 
 class _ImageTextEncoder(ABC, Generic[ModelT]):
-    """The parts that do not depend on the architecture: checks, order, batches and unit length."""
+    """The parts that do not depend on the architecture: checks, order, batches and unit length.
 
+    Attributes:
+        resizing: where images are resized, as in `fgseg.encoders.pixels.pixel_batch`; it may be set.
+    """
+
+    resizing: Resizing = "pillow"
     takes_any_aspect: bool
     recipes: ClassVar[tuple[str | None, ...]]
     lowercases_texts = False
@@ -99,10 +104,12 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         if recipe not in self.recipes:
             choices = ", ".join(name or "value" for name in self.recipes)
             raise OptionError(f"recipe: expected one of {choices} for this model, got {recipe!r:.40}")
-        return type(self)(
+        other = type(self)(
             self.checkpoint, self.model, recipe=recipe, guide=guide, dtype=self.dtype, device=self.device,
             progress=self._progress,
         )  # fmt: skip
+        other.resizing = self.resizing
+        return other
 
     def digest(self) -> str:
         """Identity of the weights: SHA-256 in hex."""
@@ -144,12 +151,12 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         """
         images, sizes = self._sized(images, fit, side, max_side)
         if self.recipe not in GUIDED_RECIPES:
-            grids = in_batches(self._dense, sizes, self.patch, images)
+            grids = in_batches(lambda *some: _unit_grids(self._dense(*some)), sizes, self.patch, images)
         else:
             hints = self._guide_features(images, sizes) if guide is None else _checked_guide(guide, sizes)
             maps = _on_grids(regions, images, hints)
-            grids = in_batches(self._guided, sizes, self.patch, images, hints, maps)
-        return [DenseFeatures(normalised(grid), _hw(image)) for grid, image in zip(grids, images, strict=True)]
+            grids = in_batches(lambda *some: _unit_grids(self._guided(*some)), sizes, self.patch, images, hints, maps)
+        return [DenseFeatures(grid, _hw(image)) for grid, image in zip(grids, images, strict=True)]
 
     @full_precision
     @torch.inference_mode()
@@ -236,8 +243,8 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         """The size at which the model card embeds a whole image."""
 
     @abstractmethod
-    def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
-        """Raw grid (Gh, Gw, D) of each image, all resized to one size."""
+    def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Tensor | Sequence[Tensor]:
+        """Raw grid (Gh, Gw, D) of each image, all resized to one size, or one tensor of all grids."""
 
     @abstractmethod
     def _guided(
@@ -246,7 +253,7 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
         guide: Sequence[Tensor],
         regions: Sequence[Tensor],
         image_hw: tuple[int, int],
-    ) -> Sequence[Tensor]:
+    ) -> Tensor | Sequence[Tensor]:
         """As `_dense`, by a guided recipe, on the grids of the guide; regions as in `mixture`."""
 
     @abstractmethod
@@ -264,6 +271,13 @@ class _ImageTextEncoder(ABC, Generic[ModelT]):
     @abstractmethod
     def _texts(self, ids: list[list[int]], route: Route) -> Tensor:
         """Unit text features of token ids that fit the route."""
+
+
+def _unit_grids(raw: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """The grid of each image with unit length along D. A batch is scaled at once, in as few steps as one image."""
+    if isinstance(raw, Tensor):
+        return [grid.clone() for grid in normalised(raw)]  # a view would keep the whole batch in memory
+    return [normalised(grid) for grid in raw]
 
 
 def _hw(image: Image) -> tuple[int, int]:
@@ -289,7 +303,7 @@ def _on_grids(regions: Sequence[RegionMap] | None, images: Sequence[Image], guid
     for index, (region, image, window) in enumerate(zip(regions, images, guide, strict=True)):
         check_array(f"regions[{index}]", region, _hw(image))
         grid_hw = (window.shape[0], window.shape[1])
-        maps.append(nearest(torch.from_numpy(np.asarray(region, np.int64)), grid_hw).to(window.device))
+        maps.append(to_device(nearest(torch.from_numpy(np.asarray(region, np.int64)), grid_hw), window.device))
     return maps
 
 
@@ -328,9 +342,9 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
     def _card_size(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         return self.side, self.side
 
-    def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
+    def _dense(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Tensor:
         recipe = cast(Recipe, self.recipe)
-        return list(self.model.dense_features(self._pixels(images, image_hw), recipe=recipe))
+        return self.model.dense_features(self._pixels(images, image_hw), recipe=recipe)
 
     def _guided(
         self,
@@ -338,10 +352,10 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
         guide: Sequence[Tensor],
         regions: Sequence[Tensor],
         image_hw: tuple[int, int],
-    ) -> Sequence[Tensor]:
+    ) -> Tensor:
         recipe, pixels = cast(GuidedRecipe, self.recipe), self._pixels(images, image_hw)
         stacked = torch.stack(list(guide)), torch.stack(list(regions))
-        return list(self.model.guided_features(pixels, recipe=recipe, guide=stacked[0], regions=stacked[1]))
+        return self.model.guided_features(pixels, recipe=recipe, guide=stacked[0], regions=stacked[1])
 
     def _own(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Sequence[Tensor]:
         return list(self.model.own_features(self._pixels(images, image_hw)))
@@ -376,8 +390,8 @@ class ClipEncoder(_ImageTextEncoder[ClipModel]):
 
     def _pixels(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Tensor:
         """(B, 3, H, W) normalised pixels in the model's dtype."""
-        resized = [image if _hw(image) == image_hw else resize_bicubic(image, image_hw) for image in images]
-        return normalized_pixels(torch.from_numpy(np.stack(resized)).to(self.device)).to(self.dtype)
+        pixels = pixel_batch(images, image_hw, filter="bicubic", resizing=self.resizing, device=self.device)
+        return normalized_pixels(pixels).to(self.dtype)
 
 
 class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
@@ -453,15 +467,11 @@ class FgClip2Encoder(_ImageTextEncoder[FgClip2Model]):
 
     def _patches(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Patches:
         """NaFlex input of images of one size: resized by Pillow's bilinear filter, mean and deviation 0.5, unpadded."""
-        rows = []
-        for image in images:
-            resized = image if _hw(image) == image_hw else resize_bilinear(image, image_hw)
-            scaled: np.ndarray = (resized.astype(np.float32) / 255 - 0.5) / 0.5
-            rows.append(patchify(scaled, patch=self.patch))
-        values = torch.from_numpy(np.stack(rows)).to(self.device, self.dtype)
-        grid_hw = [image_hw[0] // self.patch, image_hw[1] // self.patch]
-        shapes = torch.tensor([grid_hw] * len(rows), device=self.device)
-        return Patches(values, shapes, torch.ones(values.shape[:2], dtype=torch.bool, device=self.device))
+        pixels = pixel_batch(images, image_hw, filter="bilinear", resizing=self.resizing, device=self.device)
+        values = patchify((pixels.float() / 255 - 0.5) / 0.5, patch=self.patch).to(self.dtype)
+        # The model looks at sizes and mask on the host, so they stay there and nobody waits for them.
+        shapes = torch.tensor([[side // self.patch for side in image_hw]] * len(images), device="cpu")
+        return Patches(values, shapes, torch.ones(values.shape[:2], dtype=torch.bool, device="cpu"))
 
 
 def _nearest(pixels: float, patch: int) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +15,10 @@ from fgseg.encoders.devices import pick_device, pick_dtype
 from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder, normalized_pixels
 from fgseg.encoders.hub import MAIN, HubModel, ModelKind
 from fgseg.encoders.networks.blocks import pack_weights
+from fgseg.encoders.pixels import pixel_batch
 from fgseg.errors import ModelNotFoundError, OptionError, WeightsError
 from fgseg.guides.dino import DinoConfig, DinoModel, dino_family
 from fgseg.guides.self_guide import SelfGuide
-from fgseg.images.resizing import resize_bicubic
 from fgseg.upsample.tensors import full_precision
 
 __all__ = ["GUIDES", "GUIDE_MODELS", "DinoGuide", "load_guide", "with_guide"]
@@ -93,8 +92,8 @@ class DinoGuide:
         return {"name": self.name, "revision": self.revision, "weights_sha256": digest, "features": kind}
 
     def _pixels(self, images: Sequence[Image], image_hw: tuple[int, int]) -> Tensor:
-        resized = [image if image.shape[:2] == image_hw else resize_bicubic(image, image_hw) for image in images]
-        return normalized_pixels(torch.from_numpy(np.stack(resized)).to(self.device), IMAGENET).to(self.dtype)
+        pixels = pixel_batch(images, image_hw, filter="bicubic", device=self.device)
+        return normalized_pixels(pixels, IMAGENET).to(self.dtype)
 
 
 def load_guide(

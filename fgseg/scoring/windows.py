@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fgseg._checks import check_array, check_boxes, check_image, check_side, check_size, describe
 from fgseg.errors import OptionError, ShapeError
 from fgseg.scoring.resolution import check_stride
-from fgseg.upsample.tensors import full_precision
+from fgseg.upsample.tensors import full_precision, to_device
 
 __all__ = ["BoxXyxy", "crops", "spans", "stitch_chunks", "window_boxes"]
 
@@ -103,7 +103,7 @@ def stitch_chunks(
     if chunk is not None:
         check_side("chunk", chunk)
     _check_windows(window_scores, boxes, canvas_hw)
-    coverage = _coverage(boxes, canvas_hw).to(window_scores[0].device)
+    coverage = to_device(_coverage(boxes, canvas_hw), window_scores[0].device)
     step = chunk or max(_CHUNK_BYTES // (4 * coverage.numel()), 1)
     starts = range(0, len(window_scores[0]), step)
     return (_stitched([scores[s : s + step] for scores in window_scores], boxes, coverage) for s in starts)
@@ -132,11 +132,11 @@ def _stitched(window_scores: Sequence[torch.Tensor], boxes: Sequence[BoxXyxy], c
         key = (top, bottom, scores.shape[1])
         if key not in rows:
             rows[key] = coverage.new_zeros(len(scores), scores.shape[1], coverage.shape[1])
-        across = _bilinear(scores.shape[2], right - left).to(coverage.device)
+        across = to_device(_bilinear(scores.shape[2], right - left), coverage.device)
         rows[key][:, :, left:right].baddbmm_(scores.detach().float(), across.T.expand(len(scores), -1, -1))
     canvas = coverage.new_zeros(len(window_scores[0]), *coverage.shape)
     for (top, bottom, patches), row in rows.items():
-        down = _bilinear(patches, bottom - top).to(coverage.device)
+        down = to_device(_bilinear(patches, bottom - top), coverage.device)
         canvas[:, top:bottom].baddbmm_(down.expand(len(row), -1, -1), row)
     return canvas.div_(coverage)
 

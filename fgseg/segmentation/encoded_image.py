@@ -18,9 +18,10 @@ from fgseg.guides.region_maps import RegionMap, is_computed, region_map_of
 from fgseg.scoring.resolution import Resolution, short_side_hw
 from fgseg.scoring.windows import stitch_chunks
 from fgseg.similarity import cosines
-from fgseg.types import DenseFeatures
+from fgseg.types import DenseFeatures, check_unit, has_unit_length
 from fgseg.upsample.labels import running_argmax
 from fgseg.upsample.maps import draw_map
+from fgseg.upsample.tensors import to_host
 
 __all__ = ["EncodedImage", "Resize"]
 
@@ -160,14 +161,24 @@ class EncodedImage:
         self, text: Tensor, *, propagate: Propagate = "none"
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The winning text of each pixel and its score, both (H, W)."""
-        labels, best = running_argmax(self.chunks(text, propagate=propagate), self.image_hw)
-        return labels.cpu().numpy(), best.cpu().numpy()
+        labels, best = self._on_host(*running_argmax(self.chunks(text, propagate=propagate), self.image_hw))
+        return labels, best
 
     def maps(self, text: Tensor, *, propagate: Propagate = "none") -> Iterator[NDArray[np.float32]]:
         """The score map (H, W) of each text, one at a time."""
         for chunk in self.chunks(text, propagate=propagate):
-            for scores in chunk.cpu().numpy():
+            (grids,) = self._on_host(chunk)
+            for scores in grids:
                 yield draw_map(scores, self.image_hw)
+
+    def _on_host(self, *values: Tensor) -> list[NDArray[Any]]:
+        """Values as arrays. The host waits once, also for the check of features that lie on a GPU."""
+        if values[0].device.type == "cpu":  # features on the CPU were checked when they were made
+            return [one.numpy() for one in values]
+        features = torch.cat([window.grid.flatten(0, 1) for window in self.windows])
+        *arrays, is_unit = to_host(*values, has_unit_length(features))
+        check_unit(bool(is_unit))
+        return arrays
 
 
 def _regions(view: EncodedImage, region_map: RegionMap) -> NDArray[np.int32]:

@@ -19,6 +19,7 @@ from fgseg.errors import OptionError, PromptError
 from fgseg.prompts.classes import PromptClass, PromptSet, make_prompt_set
 from fgseg.prompts.templates import TextPlan, expand, templates_named
 from fgseg.segmentation.model_defaults import ModelDefaults
+from fgseg.upsample.tensors import to_device
 
 __all__ = ["PromptEncoder", "PromptTexts"]
 
@@ -127,4 +128,5 @@ class PromptTexts:
         """The texts of some classes, which keep their indices."""
         kept = set(classes)
         rows = [row for row, index in enumerate(self.query_to_class) if index in kept]
-        return replace(self, text=self.text[rows], query_to_class=tuple(self.query_to_class[row] for row in rows))
+        index = to_device(torch.tensor(rows, device="cpu"), self.text.device)
+        return replace(self, text=self.text[index], query_to_class=tuple(self.query_to_class[row] for row in rows))

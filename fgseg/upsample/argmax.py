@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from fgseg.upsample.tensors import Values
+from fgseg.upsample.tensors import Values, stream_of, to_device
 
 __all__ = ["Axis", "axes", "compare_blocks", "compare_maps", "compare_stacks", "joined", "sample", "top_two"]
 
@@ -48,19 +49,21 @@ class Axis:
         return Axis(self.low[pixels], self.high[pixels], self.weight[pixels])
 
 
-def _axis(patches: int, pixels: int, device: torch.device) -> Axis:
+@lru_cache(maxsize=32)  # images of one size share it, so that they send nothing to a GPU
+def _axis(patches: int, pixels: int, device: torch.device, stream: int) -> Axis:
     # In whole numbers, because a float32 position on a wide canvas, and so the value there, is off by 1e-5.
     position = (2 * np.arange(pixels) + 1) * patches - pixels
     below, weight = np.divmod(position, 2 * pixels)
     low, high = np.clip(below, 0, None), np.clip(below + 1, None, patches - 1)
     tensors = (low, high, (weight / (2 * pixels)).astype(np.float32))
-    return Axis(*(torch.from_numpy(tensor).to(device) for tensor in tensors))
+    return Axis(*(to_device(torch.from_numpy(tensor), device) for tensor in tensors))
 
 
 def axes(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[Axis, Axis]:
-    """Rows and columns of an image under (T, h, w) grids."""
-    _, rows, columns = grids.shape
-    return _axis(rows, image_hw[0], grids.device), _axis(columns, image_hw[1], grids.device)
+    """Rows and columns of an image under (..., h, w) grids."""
+    rows, columns = grids.shape[-2:]
+    place = grids.device, stream_of(grids.device)
+    return _axis(rows, image_hw[0], *place), _axis(columns, image_hw[1], *place)
 
 
 def sample(grids: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
@@ -107,10 +110,11 @@ def top_two(maps: Iterable[Values]) -> tuple[Any, Values, Values]:
 def compare_stacks(grids: torch.Tensor, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels and best scores by a running maximum over stacks of whole score maps, as many as _STACKED allows.
 
-    For GPUs, on which a few large steps are faster than many small ones.
+    For GPUs, on which a few large steps are faster than many small ones. Grids (T, B, h, w) of B images give labels and
+    scores (B, H, W).
     """
     rows, columns = axes(grids, image_hw)
-    at_once = max(1, _STACKED // (image_hw[0] * image_hw[1]))
+    at_once = max(1, _STACKED // (math.prod(grids.shape[1:-2]) * image_hw[0] * image_hw[1]))
     stacks = (sample(some, rows, columns) for some in torch.split(grids, at_once))
     # `max` may return the index of any map that ties.
     return joined((maps.argmax(0).int(), maps.amax(0), len(maps)) for maps in stacks)

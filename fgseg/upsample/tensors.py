@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Values", "as_tensor", "float32_tensor", "full_precision", "like"]
+__all__ = ["Values", "as_tensor", "float32_tensor", "full_precision", "like", "stream_of", "to_device", "to_host"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +31,31 @@ def float32_tensor(values: torch.Tensor | NDArray[Any]) -> torch.Tensor:
     if isinstance(values, torch.Tensor):
         return values.detach().float()
     return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device. CUDA copies it from pinned memory, so that the host does not wait."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def stream_of(device: torch.device) -> int:
+    """The number of the stream that works are queued in, 0 where a device has none.
+
+    Copies by `to_device` are finished only for work of their stream, so tensors that are kept belong to one.
+    """
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
+def to_host(*values: torch.Tensor) -> list[NDArray[Any]]:
+    """Tensors of one device as arrays; the host waits once for all of them."""
+    device = values[0].device
+    if device.type != "cuda":
+        return [one.cpu().numpy() for one in values]
+    copies = [one.to("cpu", non_blocking=True) for one in values]  # torch pins their memory
+    torch.cuda.current_stream(device).synchronize()
+    return [one.numpy() for one in copies]
 
 
 def full_precision(function: Callable[P, T]) -> Callable[P, T]:

@@ -14,7 +14,7 @@ from tiny_models import (
     with_tokenizer,
 )
 
-from fgseg.encoders import encoder
+from fgseg.encoders import pixels
 from fgseg.encoders.base import Encoder
 from fgseg.encoders.encoder import ClipEncoder, FgClip2Encoder
 from fgseg.encoders.loading import load_encoder
@@ -234,8 +234,8 @@ def test_fgclip_2_grids_have_the_sizes_computed_by_hand(image_hw, options, expec
 
 def test_an_image_of_the_models_native_size_is_not_resized(monkeypatch):
     clip, fgclip2 = golden_encoder(CLIP), golden_encoder(FG_CLIP_2)
-    monkeypatch.setattr(encoder, "resize_bicubic", None)
-    monkeypatch.setattr(encoder, "resize_bilinear", None)
+    monkeypatch.setattr(pixels, "resize_bicubic", None)
+    monkeypatch.setattr(pixels, "resize_bilinear", None)
     assert clip.encode_images([picture((96, 96))])[0].grid.shape[:2] == (6, 6)
     assert fgclip2.encode_images([picture((128, 128))])[0].grid.shape[:2] == (8, 8)
 

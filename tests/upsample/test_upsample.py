@@ -308,6 +308,16 @@ def test_any_number_of_maps_at_a_time_gives_the_same_labels(monkeypatch, kind, s
     assert torch.equal(best, whole_best)
 
 
+def test_stacks_of_the_maps_of_several_images_give_the_labels_of_each(monkeypatch):
+    monkeypatch.setattr(argmax, "_STACKED", 2 * 3 * 45 * 61)  # two prompts of three images at a time
+    grids = torch.from_numpy(scores_of("random", np.random.RandomState(23), 15, 6, 7)).reshape(5, 3, 6, 7)
+    labels, best = argmax.compare_stacks(grids, (45, 61))
+    for index in range(3):
+        one_labels, one_best = argmax.compare_maps(grids[:, index], (45, 61))
+        assert torch.equal(labels[index], one_labels)
+        assert torch.equal(best[index], one_best)
+
+
 @pytest.mark.parametrize(
     ("prompts", "grid_hw", "image_hw", "way"),
     [

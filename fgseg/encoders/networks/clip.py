@@ -26,6 +26,7 @@ from fgseg.encoders.networks.guided import (
 )
 from fgseg.encoders.networks.prefix_trees import PrefixTrees
 from fgseg.errors import OptionError, ShapeError
+from fgseg.upsample.tensors import to_device
 
 __all__ = [
     "KEPT_POSITIONS",
@@ -143,7 +144,8 @@ def _attended(block: Block, x: Tensor, grid_hw: tuple[int, int], recipe: str) ->
         return attention.merge(F.scaled_dot_product_attention(q, q, v))
     bias = None
     if recipe == "naclip":
-        bias = F.pad(gaussian_window(grid_hw, sigma=NACLIP_SIGMA), (1, 0, 1, 0)).to(x)  # 0 for the class token
+        bias = F.pad(gaussian_window(grid_hw, sigma=NACLIP_SIGMA), (1, 0, 1, 0)).to(x.dtype)  # 0 for the class token
+        bias = to_device(bias, x.device)
     return attention.merge(F.scaled_dot_product_attention(k, k, v, attn_mask=bias))
 
 

@@ -8,9 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -101,16 +99,16 @@ def _rounded(image_hw: tuple[int, int], scale: float, patch: int) -> tuple[int, 
     return height, width
 
 
-def patchify(image: NDArray[np.float32], *, patch: int) -> NDArray[np.float32]:
-    """(Gh*P, Gw*P, 3) -> (Gh*Gw, P*P*3): row-major patches, each in (row, column, channel) order.
+def patchify(pixels: Tensor, *, patch: int) -> Tensor:
+    """(B, Gh*P, Gw*P, 3) -> (B, Gh*Gw, P*P*3): row-major patches, each in (row, column, channel) order.
 
     Examples:
-        >>> patchify(np.arange(12, dtype=np.float32).reshape(1, 4, 3), patch=1).shape
-        (4, 3)
+        >>> patchify(torch.arange(12).reshape(1, 1, 4, 3), patch=1).shape
+        torch.Size([1, 4, 3])
     """
-    height, width, channels = image.shape
-    blocks = image.reshape(height // patch, patch, width // patch, patch, channels)
-    return blocks.swapaxes(1, 2).reshape(-1, patch * patch * channels)
+    count, height, width, channels = pixels.shape
+    blocks = pixels.reshape(count, height // patch, patch, width // patch, patch, channels)
+    return blocks.transpose(2, 3).reshape(count, -1, patch * patch * channels)
 
 
 class VisionEmbeddings(nn.Module):
@@ -193,7 +191,7 @@ class VisionTower(nn.Module):
     def _embedded(self, patches: Patches) -> tuple[Tensor, Tensor | None]:
         mask = None
         if not bool(patches.pixel_attention_mask.all()):
-            mask = patches.pixel_attention_mask.bool()[:, None, None]
+            mask = patches.pixel_attention_mask.bool()[:, None, None].to(patches.pixel_values.device)
         return self.embeddings(patches.pixel_values, patches.grids_hw()), mask
 
 

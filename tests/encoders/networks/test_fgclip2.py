@@ -34,7 +34,10 @@ def test_the_patch_budget_steps_where_the_published_code_does(count, budget):
 
 def test_patches_run_row_by_row_and_hold_rows_columns_channels():
     rows, columns, channels = np.meshgrid(range(4), range(6), range(3), indexing="ij")
-    patches = patchify((100 * rows + 10 * columns + channels).astype(np.float32), patch=2)
+    image = torch.from_numpy(100 * rows + 10 * columns + channels)
+    both = patchify(torch.stack([image, image + 1000]), patch=2)
+    assert torch.equal(both[1], both[0] + 1000)
+    patches = both[0]
     assert patches.shape == (6, 12)
     assert patches[1].tolist() == [20, 21, 22, 30, 31, 32, 120, 121, 122, 130, 131, 132]
     assert patches[3, 0] == 200
