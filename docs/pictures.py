@@ -1,4 +1,4 @@
-"""Draw the pictures of the how-to pages: `python docs/pictures.py [NAME ...]` writes docs/pictures, all unless some are named.
+"""Draw the pictures of the how-to pages: `python docs/pictures.py [NAME ...]`, all unless some are named.
 
 Draw them again after a change of what they show. The one of training takes minutes.
 """
@@ -84,8 +84,9 @@ def large() -> Sheet:
     """A wide picture that is read window by window."""
     import tifffile
 
-    seg, picture = fgseg.load(), np.hstack([data.hubble_deep_field()] * 3)
-    words = ["black", "blue", "orange", "white"]
+    seg = fgseg.load()
+    picture = np.hstack([photograph[:400] for photograph in (data.coffee(), data.rocket(), data.astronaut())])
+    words = ["red", "blue", "orange", "brown", "white"]
     with TemporaryDirectory() as folder_name:
         path = Path(folder_name) / "big.tif"
         tifffile.imwrite(path, picture, tile=(256, 256), photometric="rgb")
@@ -119,20 +120,21 @@ def exports() -> Figure:
 
 def benchmark() -> Sheet:
     """The figure of a benchmark of the embedded model on procedural scenes."""
-    return _of_command(["bench", "--data", "scenes-materials", "--out", "out"], "out/scenes-materials/figure.png")
+    return _of_command(
+        ["bench", "--data", "scenes-materials", "--scenes", "12", "--out", "out"], "out/scenes-materials/figure.png"
+    )
 
 
 def training() -> Sheet:
-    """The losses of the first run of the page on training."""
+    """The losses of a short run from random weights."""
     from fgseg.training.scene_records import main as write_scenes
 
     with TemporaryDirectory() as scenes:
-        write_scenes(["--out", scenes, "--count", "40"])
+        write_scenes(["--out", scenes, "--count", "24"])
         return _of_command(
             [
                 *("train", "--model", "mini", "--data", f"{scenes}/records.jsonl", "--images", scenes, "--out", "out"),
-                *("--batch-size", "8", "--steps", "60", "--warmup", "5", "--learning-rate", "1e-4"),
-                *("--temperatures", "keep"),
+                *("--batch-size", "4", "--steps", "40", "--warmup", "5", "--learning-rate", "3e-4", "--from-scratch"),
             ],
             "out/loss.png",
         )

@@ -153,7 +153,7 @@ def errors_page() -> str:
 
 
 def error_messages() -> list[tuple[str, str]]:
-    """(class, text) of every error that a module of fgseg raises with a text of its own, and of its checks of arguments."""
+    """(class, text) of every error that fgseg raises with a text of its own, and of its checks of arguments."""
     found = [
         (node.func.id, _text(node.args[0]))
         for node in _calls()
@@ -226,8 +226,6 @@ def _pieces(node: ast.expr, given: Mapping[str, str]) -> Iterator[str]:
     match node:
         case ast.Constant(value=str() | int() | float() as value):
             yield str(value)
-        case ast.Name(id=name) if name in given:
-            yield given[name]
         case ast.FormattedValue(value=value):
             yield from _pieces(value, given)
         case ast.JoinedStr(values=values):
@@ -236,14 +234,22 @@ def _pieces(node: ast.expr, given: Mapping[str, str]) -> Iterator[str]:
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             yield from _pieces(left, given)
             yield from _pieces(right, given)
+        case _:
+            yield _value(node, given)
+
+
+def _value(node: ast.expr, given: Mapping[str, str]) -> str:
+    """A part of a message that is not written in it: a value that is given, or what a function makes of such values."""
+    match node:
+        case ast.Name(id=name) if name in given:
+            return given[name]
         case ast.IfExp(test=ast.Name(id=name), body=body, orelse=other) if name in given:
-            yield from _pieces(body if given[name] else other, given)
+            return "".join(_pieces(body if given[name] else other, given))
         case ast.Call(func=ast.Name(id=name), args=arguments) if text := _returned(name):
             names = (parameter.arg for parameter in _functions()[name].args.args)
             bound = zip(names, ("".join(_pieces(value, given)) for value in arguments), strict=False)
-            yield from _pieces(text, dict(bound))
-        case _:
-            yield "…"
+            return "".join(_pieces(text, dict(bound)))
+    return "…"
 
 
 def _returned(name: str) -> ast.expr | None:

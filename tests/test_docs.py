@@ -259,7 +259,8 @@ def test_what_a_check_says_of_an_argument_is_on_the_page_of_errors():
     found = error_messages()
     assert ("OptionError", "threshold: expected a number from 0 to 1, got …; a presence, or 'auto'") in found
     row = "left: expected an array of shape …, got …"
-    assert ("ShapeError", row) in found and ("ShapeError", f"right{row[4:]}; row n matches row n of left") in found
+    assert ("ShapeError", row) in found
+    assert ("ShapeError", f"right{row[4:]}; row n matches row n of left") in found
 
 
 def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code():
@@ -271,7 +272,8 @@ def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code():
         "which has no tensor", "is not on this machine", "add --overwrite to replace it", "would both go to",
         "holds a run with other settings or data", "--port: expected a free port", "the server is busy",
         "the store holds another run", "its worker died", "a process ended before it was ready", "cannot be read now",
-        "images with an error row", "expected the results of", "needs a guide, got none", "nothing uses the regions unless they vote",
+        "images with an error row", "expected the results of", "needs a guide, got none",
+        "nothing uses the regions unless they vote",
         "a region map is as large as the image",
     ):  # fmt: skip
         assert quoted in sources, quoted

@@ -102,7 +102,7 @@ def test_the_versions_of_python_that_are_tested_are_those_that_are_promised():
 
 
 def test_the_lowest_versions_are_the_bounds_of_the_packages():
-    """`docs` is built with the versions of constraints.txt alone, and of torch an older version was run on a GPU only."""
+    """`docs` is built with the versions of constraints.txt alone, and an older torch was run on a GPU only."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     lists = {"install": setup["options"]["install_requires"], **setup["options.extras_require"]}
