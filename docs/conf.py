@@ -43,8 +43,8 @@ suppress_warnings = [
 ]
 
 myst_heading_anchors = 3
-nb_execution_mode = os.environ.get("FGSEG_DOCS_NOTEBOOKS", "off")
-"""The notebooks are shown with their committed outputs; "force" runs them."""
+nb_execution_mode = os.environ.get("FGSEG_DOCS_NOTEBOOKS", "force")
+"""The notebooks are run, which takes a minute; "off" shows their committed outputs."""
 nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True

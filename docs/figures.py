@@ -114,6 +114,36 @@ def stages() -> Figure:
     return figure
 
 
+def gpus() -> Figure:
+    """The workers of a batch run."""
+    figure, axes = _diagram((6.4, 2.6))
+    _box(axes, (0, 1.2), "images", INK, 1.1)
+    for y, device in ((2.2, "cuda:0"), (1.2, "cuda:1"), (0.2, "cuda:2")):
+        _arrow(axes, (1.2, 1.2), (1.9, y))
+        _box(axes, (1.95, y), f"worker with the model on {device}", BLUE, 3.0)
+        _arrow(axes, (5.05, y), (5.7, 1.2))
+    _box(axes, (5.75, 1.2), "one store", GREEN, 1.2)
+    axes.set(xlim=(-0.1, 7.2), ylim=(-0.2, 2.6))
+    return figure
+
+
+def models() -> Figure:
+    """Where the files of a model come from."""
+    figure, axes = _diagram((6.4, 2.2))
+    for x, text, width, color in (
+        (0, "a folder?", 1.3, BLUE),
+        (2.0, "in the cache?", 1.5, BLUE),
+        (4.2, "the hub, unless offline", 2.4, ORANGE),
+    ):
+        _box(axes, (x, 1.6), text, color, width)
+        _arrow(axes, (x + width / 2, 1.35), (x + width / 2, 0.7))
+    _arrow(axes, (1.4, 1.6), (1.9, 1.6))
+    _arrow(axes, (3.6, 1.6), (4.1, 1.6))
+    _box(axes, (0, 0.4), "safetensors, compared with their SHA-256", GREEN, 6.6)
+    axes.set(xlim=(-0.1, 7.2), ylim=(0, 2.1))
+    return figure
+
+
 def absent() -> Figure:
     """Cosines, stretched as they often are, and presences, of a colour that is there and a shape that is not."""
     from skimage import data
@@ -144,6 +174,8 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "recipes.svg": recipes,
     "routes.svg": routes,
     "stages.svg": stages,
+    "gpus.svg": gpus,
+    "models.svg": models,
     "absent.png": absent,
 }
 """File -> the function that draws it."""

@@ -6,12 +6,16 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import typer
 from sphinx.pycode import ModuleAnalyzer
+
+from fgseg import errors
 
 __all__ = ["command_page", "commands_page", "error_messages", "errors_page", "module_page", "other_sentences", "write"]
 
@@ -21,6 +25,7 @@ SURFACE: dict[str, list[str]] = json.loads((ROOT / "tests" / "data" / "api_surfa
 # Of the bases, those of fgseg are described here; matplotlib writes `set` into every class of figures.
 MEMBERS = "   :members:\n   :inherited-members: Mapping, FigureBase, Figure, Artist, tuple\n   :exclude-members: set\n"
 
+ERRORS = frozenset(errors.__all__)
 NO_ADVICE = re.compile(r"[{}<]|'self'|[.\]]$")
 """Styles, policies and pages of the web, and the texts of options, which end in a full stop."""
 
@@ -128,14 +133,13 @@ def _escaped(text: str) -> str:
 
 def errors_page() -> str:
     """The texts of all errors, by class."""
-    from fgseg import errors
-
     found = error_messages()
     parts = [
         _heading("Texts of errors", "="),
         "What fgseg says when it refuses something, by the class of the error. The list is made from the code. ``…`` "
-        "stands for a value: a name, a path, what was given. :doc:`/howto/troubleshooting` says what to do about those "
-        "that need more than a sentence.\n",
+        "stands for a value: a name, a path, what was given. On the command line an option stands in the place of an "
+        "argument: ``--threshold`` for ``threshold``. :doc:`/howto/troubleshooting` says what to do about those that "
+        "need more than a sentence.\n",
     ]
     for name in errors.__all__:
         messages = sorted({text for error, text in found if error == name})
@@ -149,54 +153,114 @@ def errors_page() -> str:
 
 
 def error_messages() -> list[tuple[str, str]]:
-    """(class, text) of every error that a module of fgseg raises with a text of its own."""
-    found = []
-    for path in sorted((ROOT / "fgseg").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
-                text = " ".join(_text(node.args[0]).split()) if node.args else ""
-                if sum(map(str.isalpha, text)) > 12:
-                    found.append((node.func.id, text.replace("`", "'")))
-    return found
+    """(class, text) of every error that fgseg raises with a text of its own, and of its checks of arguments."""
+    found = [
+        (node.func.id, _text(node.args[0]))
+        for node in _calls()
+        if isinstance(node.func, ast.Name) and node.func.id.endswith("Error") and node.args
+    ]
+    return [(error, text) for error, text in [*found, *_refusals()] if sum(map(str.isalpha, text)) > 12]
+
+
+def _refusals() -> Iterator[tuple[str, str]]:
+    """(class, text) of the checks in `fgseg._checks`, for each argument that a module checks under its name."""
+    for call in _calls():
+        match call:
+            case ast.Call(func=ast.Name(id=str(check)), args=[ast.Constant(value=str(argument)), *_]):
+                if check.startswith("check_") and check in _functions():
+                    given = {word.arg: _text(word.value) for word in call.keywords if word.arg}
+                    given = {"hint": ""} | given | {"name": argument}
+                    for node in ast.walk(_functions()[check]):
+                        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS:
+                            yield node.func.id, _text(node.args[0], given)
 
 
 def other_sentences() -> list[str]:
-    """Sentences of advice that are not given to an error where they are written: they have a semicolon before it."""
+    """Warnings and other sentences on the terminal, and sentences of advice that are given to an error elsewhere.
+
+    Advice has a semicolon before it.
+    """
     known, found = " ".join(text for _, text in error_messages()), set()
-    for path in sorted((ROOT / "fgseg").rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for tree in _trees():
         parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in parts | docstrings:
-                text = " ".join(_text(node).split()).replace("`", "'")
-                if (
-                    "; " in text
-                    and sum(map(str.isalpha, text)) > 25
-                    and not NO_ADVICE.search(text)
-                    and text not in known
-                ):
+                text = _text(node)
+                if "; " in text and not NO_ADVICE.search(text):
                     found.add(re.sub(r"%(\.\d+)?[sdg]", "…", text))
-    return sorted(found)
+    found |= {_text(node.args[0]) for node in _calls() if _is_said(node)}
+    return sorted(text for text in found if sum(map(str.isalpha, text)) > 25 and text not in known)
 
 
-def _text(node: ast.AST) -> str:
-    """A message with … in the place of each value."""
-    return "".join(_pieces(node))
+def _is_said(call: ast.Call) -> bool:
+    """Whether a call prints a line, warns, or raises an error whose class is a variable."""
+    match call:
+        case ast.Call(func=ast.Name(id="complain" | "kind"), args=[_, *_]):
+            return True
+        case ast.Call(func=ast.Attribute(attr="warn"), args=[_, *_]):
+            return True
+    return False
 
 
-def _pieces(node: ast.AST) -> Iterator[str]:
+@cache
+def _trees() -> list[ast.Module]:
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "fgseg").rglob("*.py"))]
+
+
+def _calls() -> Iterator[ast.Call]:
+    return (node for tree in _trees() for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+@cache
+def _functions() -> dict[str, ast.FunctionDef]:
+    return {node.name: node for tree in _trees() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def _text(node: ast.expr, given: Mapping[str, str] = MappingProxyType({})) -> str:
+    """A message on one line, with the values that are given, and … in the place of any other."""
+    return " ".join("".join(_pieces(node, given)).split()).replace("`", "'")
+
+
+def _pieces(node: ast.expr, given: Mapping[str, str]) -> Iterator[str]:
     match node:
-        case ast.Constant(value=str(value)):
-            yield value
+        case ast.Constant(value=str() | int() | float() as value):
+            yield str(value)
+        case ast.FormattedValue(value=value):
+            yield from _pieces(value, given)
         case ast.JoinedStr(values=values):
             for value in values:
-                yield from _pieces(value)
+                yield from _pieces(value, given)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            yield from _pieces(left)
-            yield from _pieces(right)
+            yield from _pieces(left, given)
+            yield from _pieces(right, given)
         case _:
-            yield "…"
+            yield _value(node, given)
+
+
+def _value(node: ast.expr, given: Mapping[str, str]) -> str:
+    """A part of a message that is not written in it: a value that is given, or what a function makes of such values."""
+    match node:
+        case ast.Name(id=name) if name in given:
+            return given[name]
+        case ast.IfExp(test=ast.Name(id=name), body=body, orelse=other) if name in given:
+            return "".join(_pieces(body if given[name] else other, given))
+        case ast.Call(func=ast.Name(id=name), args=arguments) if text := _returned(name):
+            names = (parameter.arg for parameter in _functions()[name].args.args)
+            bound = zip(names, ("".join(_pieces(value, given)) for value in arguments), strict=False)
+            return "".join(_pieces(text, dict(bound)))
+    return "…"
+
+
+def _returned(name: str) -> ast.expr | None:
+    """What a function returns, if that is one text, written as such in its last line."""
+    function = _functions().get(name)
+    returns = [node for node in ast.walk(function) if isinstance(node, ast.Return)] if function else []
+    if function and len(returns) == 1 and isinstance(function.returns, ast.Name) and function.returns.id == "str":
+        match function.body[-1]:
+            case ast.Return(value=ast.JoinedStr() | ast.IfExp() as text):
+                return text
+    return None
 
 
 def _heading(text: str, line: str) -> str:

@@ -1,5 +1,6 @@
 """The pages of the site: their blocks, links and pictures, and the tables that say what is in files."""
 
+import ast
 import csv
 import json
 import re
@@ -16,7 +17,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if "generated" not in path.parts]
 LISTS = [DOCS / name for name in ("index.md", "howto/index.md", "explanation/index.md", "reference/index.md")]
-HOW_TOS = [path for path in sorted((DOCS / "howto").glob("*.md")) if path.stem != "index"]
+HOW_TOS = [
+    *(path for path in sorted((DOCS / "howto").glob("*.md")) if path.stem != "index"),
+    *(DOCS / f"{name}.md" for name in ("masks", "images", "large", "models", "training", "data", "benchmarks", "page")),
+]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?:|#)([^)#\s]+)[^)]*\)")
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -83,6 +87,8 @@ def test_a_how_to_begins_with_what_does_the_job(page):
     lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line and not line.startswith("<!--")]
     assert lines[0].startswith("# ")
     assert lines[1].startswith("```")
+    after = lines[lines.index("```") + 1]
+    assert after.startswith(("![", "```text")), "a picture, or what is printed"
 
 
 @every_page
@@ -111,6 +117,14 @@ def test_every_figure_of_the_explanations_is_drawn_by_the_script_and_shown():
     assert {path.name for path in (DOCS / "figures").iterdir()} == set(DRAWINGS)
     shown = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert all(f"figures/{name}" in shown for name in DRAWINGS)
+
+
+def test_every_picture_of_the_how_tos_is_drawn_by_the_script_and_shown():
+    from pictures import DRAWINGS
+
+    assert {path.name for path in (DOCS / "pictures").iterdir()} == set(DRAWINGS)
+    shown = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert all(f"pictures/{name}" in shown for name in DRAWINGS)
 
 
 def test_the_settings_that_are_explained_are_those_of_run_json(saved):
@@ -224,6 +238,31 @@ def test_the_texts_of_errors_are_read_from_the_code():
     assert not [text for text in other_sentences() if "repeat for more" in text]
 
 
+def test_the_words_of_every_error_that_is_raised_are_on_its_page():
+    pytest.importorskip("sphinx")
+    from reference_pages import errors_page
+
+    page = errors_page()
+    for path in sorted((ROOT / "fgseg").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                texts = [part.value for part in ast.walk(node.exc) if isinstance(part, ast.Constant)]
+                longest = max((text for text in texts if isinstance(text, str)), key=len, default="")
+                if sum(map(str.isalpha, longest)) > 12:
+                    assert " ".join(longest.replace("`", "'").split()) in page, f"{path}:{node.lineno}"
+
+
+def test_what_a_check_says_of_an_argument_is_on_the_page_of_errors():
+    pytest.importorskip("sphinx")
+    from reference_pages import error_messages
+
+    found = error_messages()
+    assert ("OptionError", "threshold: expected a number from 0 to 1, got …; a presence, or 'auto'") in found
+    row = "left: expected an array of shape …, got …"
+    assert ("ShapeError", row) in found
+    assert ("ShapeError", f"right{row[4:]}; row n matches row n of left") in found
+
+
 def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code():
     sources = " ".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "fgseg").rglob("*.py")))
     for quoted in (
@@ -232,6 +271,10 @@ def test_messages_that_the_troubleshooting_page_quotes_are_those_of_the_code():
         "stored in strips, which cannot be read by region", "offline mode is on", "it is damaged", "but tensor ",
         "which has no tensor", "is not on this machine", "add --overwrite to replace it", "would both go to",
         "holds a run with other settings or data", "--port: expected a free port", "the server is busy",
+        "the store holds another run", "its worker died", "a process ended before it was ready", "cannot be read now",
+        "images with an error row", "expected the results of", "needs a guide, got none",
+        "nothing uses the regions unless they vote",
+        "a region map is as large as the image",
     ):  # fmt: skip
         assert quoted in sources, quoted
         assert quoted.strip() in (DOCS / "howto" / "troubleshooting.md").read_text(encoding="utf-8"), quoted

@@ -101,6 +101,18 @@ def test_the_versions_of_python_that_are_tested_are_those_that_are_promised():
     assert setup["options"]["python_requires"] == f">={promised[0]}"
 
 
+def test_the_lowest_versions_are_the_bounds_of_the_packages():
+    """`docs` is built with the versions of constraints.txt alone, and an older torch was run on a GPU only."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lists = {"install": setup["options"]["install_requires"], **setup["options.extras_require"]}
+    lines = "\n".join(text for name, text in lists.items() if name not in ("docs", "ray"))
+    bounds = dict(re.findall(r"^([\w-]+)(?:\[\w+\])?>=([\d.]+)", lines, re.MULTILINE))
+    lowest = dict(re.findall(r"^([\w-]+)==([\d.]+)", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE))
+    assert lowest.keys() == bounds.keys()
+    assert all(lowest[name].startswith(bound) for name, bound in bounds.items() if name != "torch")
+
+
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.stem)
 def test_an_issue_form_has_a_name_and_fields_that_differ(form):
     content = yaml.safe_load(form.read_text(encoding="utf-8"))
