@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -45,6 +46,7 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 SMALLEST, LARGEST = 0.05e6, 0.6e6  # pixels of a picture
 UNIT = 16  # images per unit, so that no worker waits long for the last unit of another
 PLAIN = "--plain"
+MODELS = ("mini", "random_fg_clip_base")
 
 
 def make_photographs(folder: Path, count: int) -> float:
@@ -157,24 +159,30 @@ def candidates(images: Path, place: Path, model: str, watched: Watched) -> dict[
     }
 
 
-def measure(images: Path, place: Path, model: str, turns: int) -> dict[str, Any]:
-    """Times of the candidates, their ratios to the plain loop, and what those that write a store took inside."""
-    before, watched = load(), Watched(place / "store")
-    times = take_turns(candidates(images, place, model, watched), repeats=turns, seconds=float("inf"), warm_up=False)
-    names = [name for name in times if name != "plain"]
+def measure(made: dict[str, Callable[[], Any]], watched: Watched, turns: int) -> dict[str, Any]:
+    """Times of the candidates, their ratios to others, and what those that write a store took inside."""
+    before = load()
+    times = take_turns(made, repeats=turns, seconds=float("inf"), warm_up=False)
     inside = watched.medians()
     return {
         "times": summary(times),
-        "wall_over_plain": {name: ratio(times, name, "plain") for name in names},
-        "local_1_over_local_2": ratio(times, "local_1", "local_2"),
+        **{
+            f"{name}_over_{other}": ratio(times, name, other)
+            for other, name in combinations(times, 2)
+            if other in ("plain", "local_1")
+        },
         "inside": inside,
-        "ray_over_local_once_running": _over(inside, "ray_2", "local_2"),
+        **(
+            {"ray_over_local_once_running": round(_per_unit(inside, "ray_2") / _per_unit(inside, "local_2"), 3)}
+            if {"ray_2", "local_2"} <= inside.keys()
+            else {}
+        ),
         "load": [before, load()],
     }
 
 
-def _over(inside: dict[str, dict[str, float]], slow: str, fast: str) -> float | None:
-    return round(inside[slow]["seconds_per_unit"] / inside[fast]["seconds_per_unit"], 3) if slow in inside else None
+def _per_unit(inside: dict[str, dict[str, float]], name: str) -> float:
+    return inside[name]["seconds_per_unit"]
 
 
 def main() -> None:
@@ -182,24 +190,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--base", action=argparse.BooleanOptionalAction, default=True, help="also FG-CLIP base's size")
-    parser.add_argument("--base-images", type=int, default=64)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--only", nargs="+", help="names of candidates; default: all")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_speed.json")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        images, few = place / "images", place / "few"
+        images = place / "images"
         images.mkdir()
-        few.mkdir()
         megapixels = make_photographs(images, given.images)
-        sizes = {"images": given.images, "mean_megapixels": round(megapixels, 3), "words": len(WORDS)}
-        merge(given.out, {"kind": "batch_speed", "about": {**sizes, "machine": machine()}})
-        merge(given.out, {"mini": measure(images, place, "mini", given.turns)})
-        if given.base:
-            make_photographs(few, given.base_images)
-            model = make_model(place / "base", WORDS)
-            told = measure(few, place, str(model), given.turns)
-            merge(given.out, {"random_fg_clip_base": {"images": given.base_images, **told}})
+        merge(given.out, {"kind": "batch_speed", "machine": machine(), "words": len(WORDS), "images_per_unit": UNIT})
+        for name in given.models:
+            model = "mini" if name == "mini" else str(make_model(place / "base", WORDS))
+            watched = Watched(place / "store")
+            made = candidates(images, place, model, watched)
+            chosen = {one: made[one] for one in given.only or made}
+            row = {"mean_megapixels": round(megapixels, 3), **measure(chosen, watched, given.turns)}
+            merge(given.out, {f"{name}, {given.images} images": row})
 
 
 if __name__ == "__main__":
