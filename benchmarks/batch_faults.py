@@ -110,7 +110,7 @@ def start(images: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--run", "batch", str(images), "--store", str(store), "--unit", str(UNIT)]
     for word in WORDS:
         command += ["-p", word]
-    said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - no pipe: what a killed driver leaves of Ray would hold it open
+    said = tempfile.TemporaryFile("w+")  # no pipe: what a killed driver leaves of Ray would hold it open
     run = subprocess.Popen(
         [*command, "--quiet", *options], start_new_session=True, text=True,
         env={**os.environ, **environment(), MARK: str(os.getpid())},
