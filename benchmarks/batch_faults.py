@@ -110,17 +110,23 @@ def start(images: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--run", "batch", str(images), "--store", str(store), "--unit", str(UNIT)]
     for word in WORDS:
         command += ["-p", word]
-    return subprocess.Popen(
+    said = tempfile.TemporaryFile("w+")  # no pipe: what a killed driver leaves of Ray would hold it open
+    run = subprocess.Popen(
         [*command, "--quiet", *options], start_new_session=True, text=True,
         env={**os.environ, **environment(), MARK: str(os.getpid())},
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=said,
     )  # fmt: skip
+    run.stderr = said
+    return run
 
 
 def finish(run: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit status and stderr of a run, after which none of its processes may be left."""
-    said = run.communicate(timeout=PATIENCE)[1]
-    return run.returncode, said
+    """Exit status and stderr of a run."""
+    code = run.wait(timeout=PATIENCE)
+    assert run.stderr is not None
+    with run.stderr as said:
+        said.seek(0)
+        return code, said.read()
 
 
 def processes() -> list[int]:

@@ -18,6 +18,7 @@ from fgseg.images.writing import write_image
 from fgseg.prompts.classes import parse_classes
 from fgseg.segmenter import load
 from fgseg.store.batch import BatchRequest, EngineOptions, plan_batch, run_plan
+from fgseg.store.engines import ray_engine
 from fgseg.store.units import UnitOptions
 
 pytest.importorskip("ray")
@@ -92,6 +93,27 @@ def test_a_cluster_that_does_not_let_us_in_may_ask_for_a_token(plan, monkeypatch
 
     monkeypatch.setattr(ray, "init", refused)
     with pytest.raises(OptionError, match=r"\(Failed to connect\); if the cluster asks for a token, set RAY_AUTH_MODE"):
+        run_plan(plan)
+
+
+def test_a_cluster_that_cannot_be_started_here_is_no_wrong_option(plan, monkeypatch):
+    import ray
+
+    def slow(**_):
+        raise Exception("The current node\n timed out")  # what Ray raises on a machine that is very busy
+
+    monkeypatch.setattr(ray, "init", slow)
+    here = replace(plan.request, engine=EngineOptions("ray", address="local"))
+    with pytest.raises(BatchError, match=r"^ray: Exception: The current node timed out; give the same command again"):
+        run_plan(replace(plan, request=here))
+
+
+def test_what_ray_raises_before_the_first_unit_stops_the_run_too(plan, monkeypatch):
+    def lost(*_):
+        raise RuntimeError("the cluster is gone")
+
+    monkeypatch.setattr(ray_engine, "_places", lost)
+    with pytest.raises(BatchError, match=r"^ray: RuntimeError: the cluster is gone; give the same command again"):
         run_plan(plan)
 
 

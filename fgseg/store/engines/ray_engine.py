@@ -54,17 +54,16 @@ def run_on_ray(
     if gpus:
         job = replace(job, devices=("cuda:0",))  # the first of those that Ray lets an actor see
     with _stdout_to_stderr(), _cluster(job, address, workers) as ray:
-        most = workers if workers is not None else _places(ray, job.threads, gpus)
-        rows = _pool(ray, job, units, min(most, len(units)), gpus)
         by_tuple = {astuple(unit): unit for unit in units}
         try:
-            for row in rows.iter_rows():
+            most = workers if workers is not None else _places(ray, job.threads, gpus)
+            for row in _pool(ray, job, units, min(most, len(units)), gpus).iter_rows():
                 unit = by_tuple[row["part"], row["number"], row["rows"]]
                 yield Done(unit, _counts(row))
         except FgsegError:
             raise
         except Exception as error:  # Ray raises what it likes
-            raise BatchError(f"ray: {type(error).__name__}: {error}; give the same command again to go on") from error
+            raise _gave_up(error) from error
 
 
 class _Actor:
@@ -154,9 +153,16 @@ def _connect(ray: Any, job: Job, address: str, workers: int | None) -> None:
             # Ray never sends its token to an address that was named, unless it is told to
             advice = "if the cluster asks for a token, set RAY_AUTH_MODE=token; its version of Ray must be that of here"
         ray.init(address=address, **options)
-    except (OSError, ValueError, RuntimeError) as error:  # a ConnectionError is an OSError
+    except Exception as error:  # Ray raises what it likes
+        if address == "local":  # a machine that is very busy
+            raise _gave_up(error) from error
         reason = " ".join(str(error).split())[:200]
         raise OptionError(f"address: no Ray cluster at {address!r} ({reason}); {advice}") from error
+
+
+def _gave_up(error: Exception) -> BatchError:
+    reason = " ".join(str(error).split())
+    return BatchError(f"ray: {type(error).__name__}: {reason}; give the same command again to go on")
 
 
 def _answers(address: str) -> bool:
