@@ -1,6 +1,6 @@
 """Draw the pictures of the how-to pages: `python docs/pictures.py [NAME ...]`, all unless some are named.
 
-Draw them again after a change of what they show. The one of training takes minutes.
+Draw them again after a change of what they show.
 """
 
 import argparse
@@ -94,8 +94,9 @@ def large() -> Sheet:
         masks = result.overlay()
     drawn = Image.fromarray(picture)
     pen, side = ImageDraw.Draw(drawn), 224
-    for top in range(0, picture.shape[0] - side, side // 2):
-        for left in range(0, picture.shape[1] - side, side // 2):
+    downs, acrosses = ([*range(0, size - side, side // 2), size - side] for size in picture.shape[:2])
+    for top in downs:
+        for left in acrosses:
             pen.rectangle((left, top, left + side, top + side), outline=(255, 255, 255))
     return grid([("windows", np.asarray(drawn)), ("masks", masks)], columns=1)
 
@@ -125,21 +126,6 @@ def benchmark() -> Sheet:
     )
 
 
-def training() -> Sheet:
-    """The losses of a short run from random weights."""
-    from fgseg.training.scene_records import main as write_scenes
-
-    with TemporaryDirectory() as scenes:
-        write_scenes(["--out", scenes, "--count", "24"])
-        return _of_command(
-            [
-                *("train", "--model", "mini", "--data", f"{scenes}/records.jsonl", "--images", scenes, "--out", "out"),
-                *("--batch-size", "4", "--steps", "40", "--warmup", "5", "--learning-rate", "3e-4", "--from-scratch"),
-            ],
-            "out/loss.png",
-        )
-
-
 def _of_command(words: list[str], name: str) -> Sheet:
     """A picture that a command of fgseg writes."""
     import contextlib
@@ -160,7 +146,6 @@ DRAWINGS: dict[str, Callable[[], Sheet | Figure]] = {
     "large.jpg": large,
     "exports.png": exports,
     "benchmark.png": benchmark,
-    "training.png": training,
 }
 """File -> the function that draws it."""
 

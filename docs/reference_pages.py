@@ -180,7 +180,8 @@ def other_sentences() -> list[str]:
 
     Advice has a semicolon before it.
     """
-    known, found = " ".join(text for _, text in error_messages()), set()
+    known = " ".join(text for error, text in error_messages() if error in ERRORS)
+    found = {text for error, text in error_messages() if error not in ERRORS}  # they end up in those of a file
     for tree in _trees():
         parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
