@@ -28,7 +28,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from fgseg.images.reading import read_image
 from fgseg.images.writing import encode_png
 from fgseg.prompts.classes import parse_classes
 from fgseg.types import UNLABELLED
+from fgseg.web.events import Form
 
 COLORS = {
     "red": (200, 30, 30),
@@ -146,8 +147,8 @@ class User:
         self.own_answer()
 
     def form(self, prompts: str) -> list[object]:
-        """The fields of the page."""
-        return [prompts, "", "exclusive", 0.5, 0.0, "auto"]
+        """The fields of the page, in their order there."""
+        return list(asdict(Form(prompts, "", "exclusive", 0.5, 0.0, "auto")).values())
 
     def event(self, name: str, data: list[object], event_data: object) -> list[object]:
         """Send one event of the page as its script does, and wait for the outputs."""

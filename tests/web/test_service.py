@@ -4,6 +4,7 @@ import io
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,6 +221,15 @@ def test_a_mask_model_that_cannot_be_loaded_is_named_without_a_path(service, mon
     with pytest.raises(OptionError, match="region_map: eomt could not be loaded") as caught:
         service.segment(secret, SegmentationRequest(("red", "blue"), region_map="eomt", vote=True))
     assert "/home" not in str(caught.value)
+
+
+def test_a_model_without_guides_refuses_them_with_a_sentence():
+    other = models.Models(SimpleNamespace(encoder=object()))
+    assert other.segmenter(SegmentationRequest(("red",))) is other.started
+    with pytest.raises(
+        OptionError, match="guide: this model takes no guide and has one recipe; leave guide and recipe"
+    ):
+        other.segmenter(SegmentationRequest(("red",), guide="self", recipe="proxy"))
 
 
 def test_a_guide_is_loaded_once_for_all_recipes(service, tmp_path, monkeypatch):
