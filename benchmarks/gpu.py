@@ -1,4 +1,4 @@
-"""Correctness and speed on a GPU: `python benchmarks/gpu.py`, about twelve minutes of a card of Nvidia's Hopper class.
+"""Correctness and speed on a GPU: `python benchmarks/gpu.py`, at most ten minutes of a card of Nvidia's Hopper class.
 
 The steps, in order of worth; the file of results is written after each part of a step, so a stop loses one part:
 
@@ -11,7 +11,8 @@ The steps, in order of worth; the file of results is written after each part of 
 
 A part is skipped when the time that is left (`--minutes`) is too short for it. Models have the sizes of fg-clip-base
 and fg-clip-large with random weights; masks are those of the embedded model. `--steps equal,files` runs some steps.
-`--no-compile` leaves torch.compile out. `--device cpu --tiny` is a dry run with tiny models, in under two minutes.
+`--no-compile` leaves torch.compile out. Each call writes its file anew, so a second call needs another `--out`.
+`--device cpu --tiny` is a dry run with tiny models, in under two minutes.
 
 Nothing is downloaded. `sh benchmarks/gpu_wheels.sh FOLDER` collects, on another machine, the packages that a machine
 without network may lack; there, `python -m pip install --no-index --no-deps --target SITE FOLDER/*.whl` and

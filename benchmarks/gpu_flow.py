@@ -48,10 +48,10 @@ class Flow:
 
     session: Session
     seg: fgseg.Segmenter
+    words: Sequence[str] = tuple(CLASS_NAMES[:WORDS])
 
     def __post_init__(self) -> None:
         """Encode the words."""
-        self.words = CLASS_NAMES[:WORDS]
         self.text = self.seg.encoder.encode_texts(self.words)
         self.options: dict[str, Any] = {"background": (), "templates": "none", "refine": "none"}
 

@@ -1,10 +1,12 @@
 """The benchmark scripts, and the page that is generated from their results."""
 
+import importlib
 import importlib.util
 import json
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -293,3 +295,75 @@ def test_a_command_that_is_repeated_after_kill_9_gives_the_files_of_an_undisturb
     assert out.exists(), run.stderr
     told = json.loads(out.read_text(encoding="utf-8"))["cache"]["killed"]
     assert (told["kills"], told["faults"], told["temporary_files_left"]) == (2, [], 0)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The modules of gpu.py by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+@pytest.fixture
+def gpu_session(gpu, tmp_path):
+    """A dry run on the CPU with a minute left."""
+    return gpu("gpu_session").Session(torch.device("cpu"), tmp_path / "gpu.json", time.monotonic() + 60, True, False)
+
+
+def test_a_run_on_a_gpu_writes_each_part_and_goes_on_after_one_that_fails(gpu_session):
+    gpu_session.part("equal", "one", lambda: {"difference": 0.5})
+    gpu_session.part("equal", "two", lambda: {"difference": 1 / 0})
+    gpu_session.ends = time.monotonic() - 1
+    gpu_session.part("files", "three", lambda: {"difference": 0.5})
+    written = json.loads(gpu_session.out.read_text(encoding="utf-8"))
+    assert written["equal"]["one"]["difference"] == 0.5
+    assert written["equal"]["two"]["error"] == "ZeroDivisionError: division by zero"
+    assert written["files"]["three"] == {"skipped": "-1 s were left"}
+
+
+def test_no_part_of_a_run_on_a_gpu_starts_without_the_seconds_that_it_needs(gpu_session):
+    gpu_session.tiny = False
+    gpu_session.part("files", "long", lambda: {}, seconds=90)
+    assert "skipped" in gpu_session.found["files"]["long"]
+
+
+def test_a_candidate_that_fails_takes_no_turn(gpu_session):
+    times = gpu_session.turns({"good": lambda: 1, "bad": lambda: 1 / 0})
+    assert list(times) == ["good"]
+
+
+def test_differences_of_a_gpu_are_judged_by_values_and_by_labels(gpu):
+    equal = gpu("gpu_equal")
+    labels, cosines = np.int32([0, 1, 2, 2]), np.float32([0.5, 0.25, 0, 1])
+    other = {"labels": np.int32([0, 1, 2, 1]), "cosines": cosines + np.float32([0, 0, 0.5, 0])}
+    told = equal.differences({"labels": labels, "cosines": cosines}, other)
+    assert told == {"equal labels": 0.75, "cosines": 0.5}
+    assert equal.judged({"equal labels": 1.0, "cosines": 1e-6})["verdict"] == "pass"
+    assert equal.judged({"equal labels": 0.99, "cosines": 1e-6})["verdict"] == "short"
+    assert equal.judged({"equal labels": 1.0, "cosines": 1e-4})["verdict"] == "short"
+    assert equal.judged({"cosines": float("nan")})["verdict"] == "short"
+    assert equal.judged({"presence": 1e-4}, {"presence": 2e-4})["verdict"] == "pass"
+
+
+def test_every_way_to_a_label_map_on_a_gpu_gives_the_same_labels(gpu):
+    maps, scores = gpu("gpu_maps"), torch.randn(9, 4, 5, generator=torch.Generator().manual_seed(2))
+    ways = maps.ways(scores, (20, 30), compiled=False)
+    expected = ways["fgseg"]()[0]
+    assert all(torch.equal(way()[0], expected) for way in ways.values())
+    assert torch.equal(maps.whole(scores, *maps.axes(scores, (20, 30)))[0], expected)
+
+
+def test_every_way_from_images_to_labels_on_a_gpu_gives_the_same_labels(gpu, gpu_session, tiny_model):
+    flows = gpu("gpu_flow")
+    import fgseg
+
+    words = ["red", "green", "blue"]
+    flow = flows.Flow(gpu_session, fgseg.load(tiny_model, device="cpu", dtype="float32"), words)
+    images, encode = flows.pictures(gpu_session, 3), flow.seg.encoder.model.dense_features
+    expected = np.stack(flow.views(images, "pillow"))
+    np.testing.assert_array_equal(flow.segment(images, min_area=0, max_hole=0), expected)
+    for resizing in ("threads", "device"):
+        np.testing.assert_array_equal(flow.views(images, resizing), expected)
+        assert (flow.together(images, resizing, encode) == expected).mean() > 0.999  # sums in another order
+    flow.streamed(images, "device", encode)
+    flow.ahead(images, encode)
