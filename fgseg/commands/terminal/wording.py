@@ -15,6 +15,7 @@ _FLAGS = {
     "negatives": "--negative",
     "phrases": "--prompt",
     "prompts": "--prompt",
+    "region_map": "--regions",
     "texts": "--prompt",
 }
 
