@@ -191,7 +191,7 @@ def other_sentences() -> list[str]:
                 if "; " in text and not NO_ADVICE.search(text):
                     found.add(re.sub(r"%(\.\d+)?[sdg]", "…", text))
     found |= {_text(node.args[0]) for node in _calls() if _is_said(node)}
-    return sorted(text for text in found if sum(map(str.isalpha, text)) > 25 and text not in known)
+    return sorted(text for text in found if sum(map(str.isalpha, text)) > 20 and text not in known)
 
 
 def _is_said(call: ast.Call) -> bool:
@@ -199,7 +199,7 @@ def _is_said(call: ast.Call) -> bool:
     match call:
         case ast.Call(func=ast.Name(id="complain" | "kind"), args=[_, *_]):
             return True
-        case ast.Call(func=ast.Attribute(attr="warn"), args=[_, *_]):
+        case ast.Call(func=ast.Attribute(attr="warn" | "BadParameter"), args=[_, *_]):
             return True
     return False
 

@@ -319,7 +319,7 @@ def test_json_and_yaml_files_of_another_form_are_refused_with_the_entry(tmp_path
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("c.json", '[\n{"name": "a"},\n]', "line 3: not JSON"),
+        ("c.json", '[\n{"name": "a"}\nb]', "line 3: not JSON"),
         ("c.json", "", "line 1: not JSON"),
         ("c.json", "[" * 100_000, r"not a list of classes \(maximum recursion|not JSON"),
         ("c.yaml", "", r"expected a list of classes .* got NoneType"),
