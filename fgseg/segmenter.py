@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgseg._checks import check_choice, check_number, describe
-from fgseg._files import absolute_path
+from fgseg._files.names import absolute_path
 from fgseg.encoders.base import Encoder, Guide, Progress
 from fgseg.encoders.loading import load_encoder
 from fgseg.encoders.networks.clip import RECIPES, Recipe

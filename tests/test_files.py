@@ -110,7 +110,7 @@ def test_an_interrupted_write_leaves_only_the_old_file(tmp_path):
 HALF_A_FILE = """
 import sys, time
 from pathlib import Path
-from fgseg._files import replacing
+from fgseg._files.writers import replacing
 with replacing(Path(sys.argv[1])) as file:
     file.write(b"half")
     print("half", flush=True)

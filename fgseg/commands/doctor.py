@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fgseg._files import reason
+from fgseg._files.names import reason
 from fgseg._version import __version__, version_of
 from fgseg.encoders.base import Progress
 from fgseg.encoders.checkpoint import MODELS, Checkpoint, damaged_files, find_checkpoint, tensor_shapes

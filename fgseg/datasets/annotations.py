@@ -13,7 +13,7 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any, NamedTuple, TypeVar
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.datasets.documents import check_file_name, read_document, same_name
 from fgseg.errors import DatasetError, PromptError
 from fgseg.prompts.classes import PromptClass

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.datasets.annotations import (
     CocoRow,
     CocoRows,

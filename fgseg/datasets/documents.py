@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from fgseg._files import one_line, reason
+from fgseg._files.names import one_line, reason
 from fgseg.errors import DatasetError
 from fgseg.images.find import IMAGE_SUFFIXES
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_number
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.datasets.documents import is_file
 from fgseg.datasets.labels import PngLabels

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fgseg._files import one_line, reason
+from fgseg._files.names import one_line, reason
 from fgseg.datasets.coco import open_coco
 from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.datasets.documents import check_file_name, expect_layout, find_image, is_file, read_document, same_name

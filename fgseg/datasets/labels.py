@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.errors import DatasetError
 from fgseg.images.label_png import label_png_hw, read_stored_values
 

@@ -19,7 +19,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from fgseg._files import one_line, reason
+from fgseg._files.names import one_line, reason
 from fgseg.datasets.coco import open_coco
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.folders import (

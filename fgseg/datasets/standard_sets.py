@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.datasets.dataset import Dataset, LabelledImage
 from fgseg.datasets.documents import read_text
 from fgseg.datasets.labels import IdTable, PngLabels

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fgseg._files import write_text
+from fgseg._files.writers import write_text
 from fgseg.encoders.text_cache import cache_folder
 from fgseg.errors import OutputError
 

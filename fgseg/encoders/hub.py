@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fgseg._files import write_text
+from fgseg._files.writers import write_text
 from fgseg.encoders.base import Progress
 from fgseg.encoders.file_records import is_json
 from fgseg.encoders.hub_failures import HubIsBusyError, HubRequest, failure_sentence, is_passing, seconds_to_wait

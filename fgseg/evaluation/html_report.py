@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fgseg._files import html_template, write_bytes, write_text
+from fgseg._files.html import html_template
+from fgseg._files.writers import write_bytes, write_text
 from fgseg.drawing.benchmark_figure import show_benchmark
 from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import overlay_labels

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fgseg._files import write_text
+from fgseg._files.writers import write_text
 from fgseg.evaluation.runner import Outcome
 from fgseg.evaluation.statistics import RESAMPLES, SEED
 from fgseg.metrics import BOUNDARY_SHARE

@@ -6,7 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.datasets.dataset import Dataset
 from fgseg.datasets.faults import preflight
 from fgseg.datasets.opening import open_dataset

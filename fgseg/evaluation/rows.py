@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fgseg._files import append_bytes, one_line, reason, write_bytes
+from fgseg._files.names import one_line, reason
+from fgseg._files.writers import append_bytes, write_bytes
 from fgseg.errors import OutputError
 
 __all__ = ["Row", "RowStore", "drop_rows"]

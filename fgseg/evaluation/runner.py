@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.errors import FgsegError
 from fgseg.evaluation.provenance import size_and_time
 from fgseg.evaluation.rows import Row, RowStore

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.errors import ModelNotFoundError, WeightsError
 
 __all__ = ["EOMT", "predicted_segments"]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from fgseg._checks import check_array, describe
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.errors import DatasetError, OptionError, ShapeError
 from fgseg.guides.mask_model import EOMT, predicted_segments
 from fgseg.scoring.superpixels import superpixels

@@ -11,7 +11,7 @@ from typing import Literal
 
 from PIL import Image
 
-from fgseg._files import absolute_path, one_line, reason
+from fgseg._files.names import absolute_path, one_line, reason
 from fgseg.errors import ImageError, OptionError
 from fgseg.images.foreign import is_url
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from fgseg._checks import check_array, check_color, check_integers, describe
-from fgseg._files import one_line, write_bytes
+from fgseg._files.names import one_line
+from fgseg._files.writers import write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.reading import MAX_PIXELS, open_image
 from fgseg.images.writing import encode

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from fgseg._checks import check_number, describe
-from fgseg._files import decoding, one_line, open_image_file, reason
+from fgseg._files.names import one_line, reason
+from fgseg._files.opening import decoding, open_image_file
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.find import ADDED_FORMATS, HOW_TO_TILE
 from fgseg.images.foreign import foreign_advice, is_url

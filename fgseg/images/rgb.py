@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgseg._checks import describe
-from fgseg._files import reason
+from fgseg._files.names import reason
 from fgseg.errors import ShapeError
 from fgseg.images.samples import ARRAY, Layout, Stored, on_white
 

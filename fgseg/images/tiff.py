@@ -18,7 +18,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from fgseg._files import decoding
+from fgseg._files.opening import decoding
 from fgseg.errors import ImageError
 from fgseg.images.find import HOW_TO_TILE
 from fgseg.images.rgb import turn_upright

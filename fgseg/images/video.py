@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import one_line, open_image_file
+from fgseg._files.names import one_line
+from fgseg._files.opening import open_image_file
 from fgseg.errors import ImageError
 
 __all__ = ["VIDEO_SUFFIXES", "Video"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fgseg._checks import check_array, check_image, check_mask, describe
-from fgseg._files import write_bytes
+from fgseg._files.writers import write_bytes
 from fgseg.errors import OptionError, ShapeError
 
 __all__ = ["encode", "encode_cutout", "encode_jpeg", "encode_png", "write_image", "write_mask_png"]

@@ -13,7 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from fgseg._checks import check_whole, describe
-from fgseg._files import one_line, replacing
+from fgseg._files.names import one_line
+from fgseg._files.writers import replacing
 from fgseg.errors import FgsegError, ImageError, OptionError
 from fgseg.images.find import HOW_TO_TILE
 from fgseg.images.reading import open_tiff_file

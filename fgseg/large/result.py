@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_choice, check_choices
-from fgseg._files import absolute_path, write_text
+from fgseg._files.names import absolute_path
+from fgseg._files.writers import write_text
 from fgseg.drawing.colors import class_colors
 from fgseg.drawing.overlay import Base, overlay_labels
 from fgseg.encoders.base import Encoder

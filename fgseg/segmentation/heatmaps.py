@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_choice, check_image
-from fgseg._files import write_npz
+from fgseg._files.writers import write_npz
 from fgseg.drawing.overlay import Base
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.images.writing import encode_png, write_image

@@ -20,7 +20,7 @@ from fgseg._checks import (
     check_labels,
     check_whole,
 )
-from fgseg._files import write_text
+from fgseg._files.writers import write_text
 from fgseg.drawing.overlay import Base, overlay_labels, overlay_masks
 from fgseg.drawing.sheet import heatmap_sheet
 from fgseg.errors import OptionError, ShapeError

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fgseg._files import absolute_path, one_line, reason, write_text
+from fgseg._files.names import absolute_path, one_line, reason
+from fgseg._files.writers import write_text
 from fgseg.errors import OutputError
 from fgseg.segmentation.summary import json_text
 

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fgseg._files import append_bytes, one_line, replacing_path, write_bytes, write_text
+from fgseg._files.names import one_line
+from fgseg._files.writers import append_bytes, replacing_path, write_bytes, write_text
 from fgseg.encoders.checkpoint import Checkpoint, tensor_shapes
 from fgseg.encoders.loading import family_of
 from fgseg.errors import OptionError, TrainingError

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.errors import DatasetError
 from fgseg.images.reading import read_image
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import LONG_POSITIONS
 from fgseg.encoders.tokenizer import Tokenizer

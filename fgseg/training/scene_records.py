@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgseg._checks import check_number
-from fgseg._files import write_text
+from fgseg._files.writers import write_text
 from fgseg.errors import FgsegError
 from fgseg.images.writing import write_image
 from fgseg.scenes.captions import change_phrase, long_caption, short_caption

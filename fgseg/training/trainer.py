@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from fgseg._files import write_bytes, write_text
+from fgseg._files.writers import write_bytes, write_text
 from fgseg._version import __version__, version_of
 from fgseg.encoders.checkpoint import Checkpoint, verified_checkpoint
 from fgseg.encoders.devices import pick_dtype

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import html_template
+from fgseg._files.html import html_template
 from fgseg.drawing.colors import colorize
 from fgseg.images.writing import encode_jpeg
 from fgseg.segmentation.result import Segmentation

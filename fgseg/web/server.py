@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from fgseg._files import private_folder
+from fgseg._files.temporary import private_folder
 from fgseg.errors import OptionError
 from fgseg.segmenter import Segmenter
 from fgseg.web.examples import examples

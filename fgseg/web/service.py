@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.drawing.overlay import overlay_heatmap
 from fgseg.errors import ImageError, OptionError
 from fgseg.formats.coco import coco_annotations

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
-from fgseg._files import write_text
+from fgseg._files.writers import write_text
 from fgseg.encoders.encoder import normalized_pixels
 from fgseg.encoders.networks.config import ClipConfig
 from fgseg.encoders.networks.fgclip import FgClipModel

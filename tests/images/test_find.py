@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fgseg._files import write_bytes
+from fgseg._files.writers import write_bytes
 from fgseg.errors import ImageError, OptionError
 from fgseg.images.find import IMAGE_SUFFIXES, find_images, source_folder
 from fgseg.images.reading import _FORMATS

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from odd_images import GRAY, INDICES
 from PIL import Image
 
-from fgseg._files import write_bytes
+from fgseg._files.writers import write_bytes
 from fgseg.errors import ImageError, OptionError, ShapeError
 from fgseg.images.label_png import (
     decode_label_png,

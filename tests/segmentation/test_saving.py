@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fgseg._files import write_text
+from fgseg._files.writers import write_text
 from fgseg.errors import OutputError
 from fgseg.segmentation.saving import (
     Part,

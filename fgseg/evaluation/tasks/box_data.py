@@ -14,7 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.datasets.annotations import (
     CocoRow,
     CocoRows,

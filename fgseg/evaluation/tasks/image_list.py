@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fgseg._files import one_line
+from fgseg._files.names import one_line
 from fgseg.datasets.dataset import check_each_once
 from fgseg.encoders.text_features import StoredTexts
 from fgseg.errors import FgsegError
