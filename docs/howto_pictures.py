@@ -1,4 +1,4 @@
-"""Draw the pictures of the how-to pages: `python docs/pictures.py [NAME ...]`, all unless some are named.
+"""Draw the pictures of the how-to pages: `python docs/howto_pictures.py [NAME ...]`, all unless some are named.
 
 Draw them again after a change of what they show.
 """
