@@ -128,5 +128,5 @@ class PromptTexts:
         """The texts of some classes, which keep their indices."""
         kept = set(classes)
         rows = [row for row, index in enumerate(self.query_to_class) if index in kept]
-        index = to_device(torch.tensor(rows, device="cpu"), self.text.device)
+        index = to_device(torch.tensor(rows, dtype=torch.long, device="cpu"), self.text.device)  # there may be none
         return replace(self, text=self.text[index], query_to_class=tuple(self.query_to_class[row] for row in rows))
