@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import signal
 import sys
 from types import FrameType
@@ -12,6 +13,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and exit with its status."""
     signal.signal(signal.SIGTERM, _leave)
+    if "--offline" in sys.argv:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # also for the mask models that transformers fetches
     atexit.register(gc.freeze)  # a last search for garbage among torch's objects takes a third of a second
     try:
         from fgseg.commands.main import main as command

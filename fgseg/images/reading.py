@@ -20,6 +20,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -340,7 +341,8 @@ def _is_tiff(file: io.BufferedReader) -> bool:
 
 def _open_file(path: Path, source: Any = None) -> io.BufferedReader:
     if is_url(path if source is None else source):
-        raise ImageError(f"{source or path}: web addresses are not read; download the file first (curl -LO URL)")
+        address = re.sub(r":/(?!/)", "://", str(source or path), count=1)  # a Path has one slash of two
+        raise ImageError(f"{address}: web addresses are not read; download the file first (curl -LO URL)")
     return open_image_file(path, _NOT_A_FOLDER)
 
 

@@ -423,3 +423,15 @@ def test_help_imports_no_heavy_package():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "Usage: fgseg segment" in done.stdout
     assert not set(done.stderr.split()) & {"torch", "numpy", "cv2", "PIL", "matplotlib", "transformers", "tqdm"}
+
+
+def test_offline_is_told_to_the_libraries_that_fetch():
+    code = (
+        "import os, fgseg.commands.main as commands\n"
+        "commands.main = lambda: print(os.environ.get('HF_HUB_OFFLINE'))\n"
+        "from fgseg.__main__ import main\nmain()"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    for words, expected in ((["--offline"], "1"), ([], "None")):
+        run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environ)
+        assert run.stdout.strip() == expected, run.stderr
