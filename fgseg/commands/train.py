@@ -76,7 +76,7 @@ def train(
     ] = False,
     recipe: RecipeOptions,
     as_json: AsJson = False,
-    quiet: Annotated[bool, Option("--quiet", "-q", help="Show no progress bar and no log.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     verbose: Annotated[bool, Option("--verbose", "-v", help="Show the traceback of an unexpected error.")] = False,
 ) -> None:
     """Fine-tune FG-CLIP on captioned images and boxes. See docs/training.md.
@@ -91,7 +91,7 @@ def train(
     check_writable(out)
     is_first = os.environ.get("RANK", "0") == "0"  # set by torchrun; only the first process prints
     is_silent = quiet or not is_first
-    log_to_stderr(logging.WARNING if is_silent else logging.INFO)
+    log_to_stderr(logging.ERROR if is_silent else logging.INFO)
     source = _source(data, images, quiet=is_silent)
     outcome = run(model, source, out, options=options, resume=resume, show_progress=not quiet)
     if is_first:
