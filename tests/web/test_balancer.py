@@ -1,6 +1,6 @@
 """Two servers behind nginx, configured as in docs/page.md: the endpoint, the page, limits, and the end of a server.
 
-The tests are skipped where nginx is not installed.
+They take a minute, so that they run with `pytest -m balancer` only, and not where nginx is not installed.
 """
 
 import re
@@ -25,7 +25,7 @@ NAME = "masks.localhost"  # browsers take it for this machine
 PATIENCE = 300  # seconds; a busy machine takes its time
 nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 chromium = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(nginx is None, reason="no nginx found")
+pytestmark = [pytest.mark.balancer, pytest.mark.skipif(nginx is None, reason="no nginx found")]
 
 
 def configuration(ports, port, folder):
