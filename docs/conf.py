@@ -49,6 +49,9 @@ nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_ipywidgets_js: dict[
+    str, dict[str, str]
+] = {}  # sliders need a kernel; the script that draws them comes from another host
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
