@@ -111,7 +111,9 @@ def kinds(inputs: Path) -> list[Kind]:
         Kind("segment", ["segment", *pictures, *options({"prompt": COLORS[:3]}), "--format", FORMATS, *scored]),
         Kind("bench", ["bench", "--data", "scenes-colors", "--scenes", "6", "--side", "48", *scored]),
         Kind("train", ["train", *model, "--data", "scenes:16", "--resume", "--quiet", *options(training)]),
-        Kind("cache", ["segment", pictures[0], *options({"prompt": phrases}), *scored], caches=True),
+        Kind(
+            "cache", ["segment", pictures[0], *options({"prompt": phrases}), *scored[:-1]], caches=True
+        ),  # not --quiet
     ]
 
 
@@ -348,8 +350,9 @@ def on_disks(kind: Kind, count: int, place: Path) -> dict[str, Any]:
 
 def faults(kind: Kind, ended: Ended, top: Path) -> list[str]:
     """What is wrong with a run that could not write."""
-    lines, found = ended.errors.splitlines(), [f"half a file: {name}" for name in halves(top)]
     status, beginning = (DONE, "fgseg: text cache ") if kind.caches else (FAILED, "fgseg: error: ")
+    found = [f"half a file: {name}" for name in halves(top)]
+    lines = [line for line in ended.errors.splitlines() if line.startswith(beginning) or not kind.caches]
     if len(lines) != 1 or not lines[0].startswith(beginning):
         found.append(f"stderr: {ended.errors!r}")
     if ended.status != status:
@@ -359,7 +362,9 @@ def faults(kind: Kind, ended: Ended, top: Path) -> list[str]:
 
 def sentence(ended: Ended, root: Path) -> str:
     """The sentence that was printed, without the random path."""
-    lines = ended.errors.strip().splitlines() or [""]
+    lines = [
+        line for line in ended.errors.splitlines() if line.startswith(("fgseg: text cache ", "fgseg: error: "))
+    ] or [""]
     return lines[-1].replace(str(root), "DISK")
 
 
