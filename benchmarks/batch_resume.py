@@ -198,7 +198,7 @@ def blocks(folder: Path, count: int) -> dict[str, Any]:
     started = time.perf_counter()
     taken = ray.data.from_items([{"number": number} for number in range(count)], override_num_blocks=count)
     seconds = time.perf_counter() - started
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=2, max_tasks_in_flight_per_actor=2)
+    pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=2, max_size=2, max_tasks_in_flight_per_actor=1)
     done = sum(1 for _ in taken.map_batches(Idle, batch_size=1, compute=pool, num_cpus=1).iter_rows())
     total = time.perf_counter() - started
     ray.shutdown()

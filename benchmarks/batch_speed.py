@@ -4,13 +4,15 @@ Photographs of scikit-image, cropped and scaled to mixed sizes, are segmented by
 is a command of its own, so that its start counts. `plain` is a loop in one process of one thread that makes and writes
 the same rows. `local_N` is `fgseg batch` with N processes. `segment` is `fgseg segment` with its own threads, and
 `segment_workers_2` with two processes. `ray_2` is `fgseg batch --engine ray`. Ratios are medians over turns. `inside`
-tells the start (until the first unit was written), the seconds per unit from then on, and the memory that the machine
-had less of. `load` is the load average at the start and at the end.
+tells the start (until the first unit was written), the seconds per unit from the second to the last but one, and the
+memory that the machine had less of. `memory in MB` is the peak of one worker's process by the size of its image. `load`
+is the load average at the start and at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -30,7 +32,7 @@ from typing import Any
 import numpy as np
 import skimage.data
 from random_model import make_model
-from timing import load, machine, merge, ratio, summary, take_turns
+from timing import in_fresh_process, load, machine, merge, peak_bytes, ratio, summary, take_turns
 
 from fgseg.images.resizing import resize_image
 from fgseg.images.writing import write_image
@@ -46,6 +48,7 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 SMALLEST, LARGEST = 0.05e6, 0.6e6  # pixels of a picture
 UNIT = 16  # images per unit, so that no worker waits long for the last unit of another
 PLAIN = "--plain"
+MEGAPIXELS = (0.3, 2, 12, 24, 48)  # of the images whose memory is measured
 MODELS = ("mini", "random_fg_clip_base")
 
 
@@ -80,6 +83,26 @@ def plain_loop(images: str, store: str, model: str) -> None:
         worker(unit, lambda _: None)
 
 
+def worker_memory(place: Path, model: str) -> dict[str, int]:
+    """Peak memory in MB of a process that segments one image, by the image's size."""
+    original, peaks = skimage.data.coffee(), {}
+    for megapixels in MEGAPIXELS:
+        images, store = place / f"megapixels-{megapixels}", place / "memory-store"
+        images.mkdir(parents=True)
+        scale = (megapixels * 1e6 / (original.shape[0] * original.shape[1])) ** 0.5
+        size = round(original.shape[0] * scale), round(original.shape[1] * scale)
+        write_image(images / "coffee.jpg", resize_image(original, size, antialias=False))
+        peaks[f"{megapixels} megapixels"] = in_fresh_process(Path(__file__), str(images), str(store), model)["peak_mb"]
+        shutil.rmtree(store)
+    return peaks
+
+
+def child(images: str, store: str, model: str) -> None:
+    """Do the units of a store, and print the memory that this process had at most."""
+    plain_loop(images, store, model)
+    print(json.dumps({"peak_mb": round(peak_bytes() / 2**20)}))
+
+
 def run(words: list[str], out: Path) -> None:
     """Run a command of this interpreter that writes into a new folder."""
     shutil.rmtree(out, ignore_errors=True)
@@ -101,7 +124,7 @@ class Watched:
         moments = sorted(shard.stat().st_mtime for shard in self._store.glob("masks/*/*.parquet"))
         self._seen[name].append({
             "seconds_to_first_unit": moments[0] - started,
-            "seconds_per_unit": (moments[-1] - moments[0]) / (len(moments) - 1),
+            "seconds_per_unit": (moments[-2] - moments[1]) / (len(moments) - 3),  # while both workers have work
             "memory_mb": (before - least.bytes) / 2**20,
         })  # fmt: skip
 
@@ -192,6 +215,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--only", nargs="+", help="names of candidates; default: all")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="of a worker, too")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "batch_speed.json")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -206,12 +230,16 @@ def main() -> None:
             made = candidates(images, place, model, watched)
             chosen = {one: made[one] for one in given.only or made}
             row = {"mean_megapixels": round(megapixels, 3), **measure(chosen, watched, given.turns)}
-            merge(given.out, {f"{name}, {given.images} images": row})
+            merge(given.out, {", ".join([name, f"{given.images} images", *(given.only or ())]): row})
+            if given.memory:
+                merge(given.out, {f"{name}, memory in MB": worker_memory(place / "memory", model)})
 
 
 if __name__ == "__main__":
     os.environ.setdefault("FGSEG_CACHE", "off")
     if sys.argv[1:2] == [PLAIN]:
         plain_loop(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
     else:
         main()

@@ -359,10 +359,12 @@ def row_file(setup: Setup) -> dict[str, Any]:
         names = CLASS_NAMES[:prompts]
         seg.prepare(names)
 
-        def whole(names: list[str] = names) -> None:
-            seg.segment(path, names, resolution="slide:336").save(setup.folder / "out", formats=["labels"])
+        def whole(names: list[str] = names, **specks: int) -> None:
+            found = seg.segment(path, names, resolution="slide:336", **specks)
+            found.save(setup.folder / "out", formats=["labels"])
 
         candidates[f"{prompts}_prompts"] = whole
+    candidates[f"{prompts}_prompts_specks_kept"] = lambda: whole(min_area=0, max_hole=0)
     times = setup.turns(candidates)
     figures: dict[str, Any] = {}
     for name in list(candidates)[1:]:

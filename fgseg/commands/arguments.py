@@ -134,9 +134,12 @@ def check_regions(regions: Sequence[str], recipe: str, *, vote: bool) -> None:
 
 def region_stamps(regions: str | None) -> list[list[str | int]]:
     """Name, size and time of the last change of the files of regions, by which a change is noticed."""
-    path = Path(regions or "")
-    files = sorted(path.iterdir()) if regions and path.is_dir() else [path] if regions and path.is_file() else []
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    if not regions:
+        return []
+    path = Path(regions)
+    folder, files = (path, sorted(path.rglob("*"))) if path.is_dir() else (path.parent, [path])
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return [[file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
 def read_mask_options(options: MaskOptions, scoring: ScoreOptions) -> dict[str, Any]:

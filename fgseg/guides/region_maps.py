@@ -59,19 +59,27 @@ def region_map_for(region_map: str, image: str) -> str:
 
     Args:
         region_map: as in `region_map_of`, or a folder with a file for each image, such as a.png or a.json for a.jpg.
+            The file of an image in a subfolder lies in the subfolder of the same name, if the folder has that.
         image: name or path of the image.
 
     Raises:
         OptionError: the folder has no file for the image.
     """
-    folder = Path(region_map)
-    if is_computed(region_map) or not folder.is_dir():
+    if is_computed(region_map) or not Path(region_map).is_dir():
         return region_map
-    names = [f"{Path(image).stem}{suffix}" for suffix in _FILES]
+    folder, names = _folder_for(Path(region_map), image), [f"{Path(image).stem}{suffix}" for suffix in _FILES]
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
         raise OptionError(f"region_map: expected {' or '.join(names)} in {one_line(folder)}, got none; add the file")
     return str(found)
+
+
+def _folder_for(folder: Path, image: str) -> Path:
+    """The subfolder with the most folder names of the end of the image's path, so that a/1.jpg is not b/1.jpg."""
+    path = Path(image).parent
+    names = path.relative_to(path.anchor).parts
+    places = (folder.joinpath(*names[start:]) for start in range(len(names)) if ".." not in names[start:])
+    return next((place for place in places if place.is_dir()), folder)
 
 
 def region_map_of(

@@ -31,16 +31,11 @@ class Regions:
     def of(self, image_id: str) -> str:
         """The region map of an image, as `Segmenter.segment` takes it.
 
-        The file of an image in a subfolder lies in the same subfolder of the folder of region maps, if that has it.
-
         Raises:
             ImageError: the folder has no file for the image.
         """
-        if is_computed(self.source):
-            return self.source
-        below = Path(self.source, image_id).parent
         try:
-            return region_map_for(str(below) if below.is_dir() else self.source, image_id)
+            return region_map_for(self.source, image_id)
         except OptionError as error:
             raise ImageError(str(error)) from error
 

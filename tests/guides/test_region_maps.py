@@ -146,6 +146,20 @@ def test_a_folder_holds_a_region_map_for_each_image(tmp_path):
         region_map_for(str(tmp_path), "saucer.jpg")
 
 
+def test_images_of_one_name_take_the_region_map_of_their_own_subfolder(tmp_path):
+    regions, photos = tmp_path / "regions", tmp_path / "photos"
+    for place in (regions, regions / "may", regions / "old" / "may"):
+        place.mkdir(parents=True)
+        (place / "cup.png").touch()
+    (regions / "june").mkdir()
+    for image, place in (("may/cup.jpg", "may"), ("old/may/cup.jpg", "old/may"), ("july/cup.jpg", ""), ("cup.jpg", "")):
+        assert region_map_for(str(regions), str(photos / image)) == str(regions / place / "cup.png")
+    assert region_map_for(str(regions), "../may/cup.jpg") == str(regions / "may" / "cup.png")
+    assert region_map_for(str(regions), "../cup.jpg") == str(regions / "cup.png")
+    with pytest.raises(OptionError, match=r"expected cup.png or cup.json or cup.tif in .*june, got none"):
+        region_map_for(str(regions), str(photos / "june" / "cup.jpg"))
+
+
 @pytest.fixture(scope="module")
 def tiny_eomt(tmp_path_factory):
     """The folder of a random EoMT, as transformers saves it."""

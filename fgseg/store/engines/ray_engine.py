@@ -25,7 +25,6 @@ __all__ = ["run_on_ray"]
 
 _OBJECT_STORE_BYTES = 200 * 2**20  # of a cluster on this machine; only names and counts of units pass through it
 _PATIENCE = 10.0  # seconds that the host of a cluster may take to answer
-_MOST_IN_FLIGHT = 2  # units that an actor has, so that the next one waits at the actor
 
 
 def run_on_ray(
@@ -56,8 +55,9 @@ def run_on_ray(
     with _stdout_to_stderr(), _cluster(job, address, workers) as ray:
         by_tuple = {astuple(unit): unit for unit in units}
         try:
-            most = workers if workers is not None else _places(ray, job.threads, gpus)
-            for row in _pool(ray, job, units, min(most, len(units)), gpus).iter_rows():
+            places = _places(ray, job.threads, gpus)
+            most = min(places if workers is None else workers, len(units))
+            for row in _pool(ray, job, units, (min(places, most), most), gpus).iter_rows():
                 unit = by_tuple[row["part"], row["number"], row["rows"]]
                 yield Done(unit, _counts(row))
         except FgsegError:
@@ -94,8 +94,11 @@ def _counts(row: dict[str, Any]) -> UnitCounts | None:
     return UnitCounts(int(row["done"]), int(row["failed"])) if row["done"] >= 0 else None
 
 
-def _pool(ray: Any, job: Job, units: Sequence[Unit], most: int, gpus: float) -> Any:
-    """The units as a Ray dataset, a block each, and the pool of actors that maps them."""
+def _pool(ray: Any, job: Job, units: Sequence[Unit], sizes: tuple[int, int], gpus: float) -> Any:
+    """The units as a Ray dataset, a block each, and the pool of actors that maps them.
+
+    The smaller size is what the cluster holds: Ray starts that many at once, and does not stop any of them.
+    """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -104,7 +107,8 @@ def _pool(ray: Any, job: Job, units: Sequence[Unit], most: int, gpus: float) -> 
         _Actor,
         batch_size=1,
         fn_constructor_args=(job,),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most, max_tasks_in_flight_per_actor=_MOST_IN_FLIGHT),
+        # One unit at a time for each actor: a second would wait there while another actor has nothing to do.
+        compute=ray.data.ActorPoolStrategy(min_size=sizes[0], max_size=sizes[1], max_tasks_in_flight_per_actor=1),
         num_cpus=job.threads,
         num_gpus=gpus or None,
     )
