@@ -287,4 +287,8 @@ def _theme() -> gr.themes.Base:
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_hover_dark="*primary_700",
         checkbox_label_background_fill_selected="*primary_600",
+        # fields and unchecked circles are white on white otherwise
+        checkbox_border_color="*neutral_500",
+        input_border_color="*neutral_400",
+        input_border_width="1px",
     )
