@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
+older_types = np.lib.NumpyVersion(np.__version__) < "2.4.0"  # of numpy's functions, less exact
 
 
 @pytest.mark.parametrize(
@@ -14,7 +16,7 @@ ROOT = Path(__file__).parents[1]
     [
         ["ruff", "check", "fgseg", "recipes", "tests", "benchmarks", "notebooks", "docs"],
         ["ruff", "format", "--check", "fgseg", "recipes", "tests", "benchmarks", "notebooks", "docs"],
-        ["mypy"],
+        pytest.param(["mypy"], marks=pytest.mark.skipif(older_types, reason="types are checked with numpy 2.4")),
     ],
     ids=["lint", "format", "types"],
 )
